@@ -1,0 +1,142 @@
+"""Files that are either whole or absent.
+
+Every artefact is written under a temporary name in the same folder, flushed to the disk and then renamed over its
+final name, so that a full disk, a Ctrl-C or a power cut never leaves half a model behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Iterator, Union
+
+from rtda_deploy.errors import FileAccessError
+
+__all__ = ["atomic_path", "file_error", "readable_file", "sha256_file", "writable_folder", "write_bytes", "write_text"]
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+_HINTS = {
+    errno.ENOENT: "check the spelling; relative paths start at the current folder",
+    errno.EACCES: "ask for permission on it (ls -l), or choose another folder with --out",
+    errno.EPERM: "ask for permission on it (ls -l), or choose another folder with --out",
+    errno.EROFS: "the file system is read-only; choose another folder with --out",
+    errno.ENOSPC: "free some space (df -h), or choose another disk with --out",
+    errno.EDQUOT: "your quota is used up; free some space, or choose another disk with --out",
+    errno.EFBIG: "the file may not grow this large here (ulimit -f); choose another disk with --out",
+    errno.EISDIR: "this is a folder; name a file",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EEXIST: "a file of this name stands where a folder is needed; choose another with --out",
+}
+
+
+def file_error(err: OSError, path: PathLike, verb: str) -> FileAccessError:
+    """Turn an ``OSError`` into one sentence with its fix, e.g. ``cannot write runs/last.pth: No space left on device``."""
+    reason = err.strerror or str(err) or type(err).__name__
+    return FileAccessError(f"cannot {verb} {path}: {reason}", hint=_HINTS.get(err.errno or 0, "check the path and the disk"))
+
+
+@contextlib.contextmanager
+def atomic_path(path: PathLike, *, verb: str = "write") -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it over ``path`` when the block ends without an error.
+
+    The temporary name keeps the suffix, because encoders choose their container by it. On any error, Ctrl-C included,
+    the temporary file is removed and ``path`` stays what it was.
+
+    Raises:
+        FileAccessError: For every ``OSError`` of the block or of the rename.
+    """
+    final = Path(path)
+    temporary = None
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(final))
+        handle, name = tempfile.mkstemp(prefix=f".{final.stem}.", suffix=f".part{final.suffix}", dir=str(final.parent))
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        _flush_to_disk(temporary)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(str(temporary), str(final))
+        temporary = None
+    except OSError as err:
+        raise file_error(err, final, verb) from err
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def write_bytes(path: PathLike, content: bytes) -> Path:
+    """Write ``content`` to ``path``, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
+
+
+def write_text(path: PathLike, content: str) -> Path:
+    """Write ``content`` as UTF-8 to ``path``, whole or not at all."""
+    return write_bytes(path, content.encode("utf-8"))
+
+
+def readable_file(path: PathLike, *, what: str = "file") -> Path:
+    """Check that ``path`` is a file that can be opened and is not empty.
+
+    Raises:
+        FileAccessError: If it is missing, a folder, not readable, or empty.
+    """
+    candidate = Path(path)
+    try:
+        with open(candidate, "rb") as stream:
+            if not stream.read(1):
+                raise FileAccessError(f"{what} {candidate} is empty (0 bytes)", hint="was it copied or written to its end?")
+    except OSError as err:
+        raise file_error(err, candidate, "read") from err
+    return candidate
+
+
+def writable_folder(path: PathLike) -> Path:
+    """Make the folder ``path`` where it is missing and check that a file can be made in it, before long work starts.
+
+    Raises:
+        FileAccessError: If it cannot be made or written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=str(folder)):
+            pass
+    except OSError as err:
+        raise file_error(err, folder, "write to") from err
+    return folder
+
+
+def sha256_file(path: PathLike) -> str:
+    """SHA-256 of a file's bytes as 64 hexadecimal digits; what ``provenance`` names the parent file by."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    except OSError as err:
+        raise file_error(err, path, "read") from err
+    return digest.hexdigest()
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(str(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,66 @@
+"""Optional packages: asked for where they are needed, with the install line that is right on this machine."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import platform
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from rtda_deploy.errors import MissingPackageError
+
+__all__ = ["available", "install_line", "is_jetson", "require"]
+
+_JETPACK_PACKAGES = {
+    "cv2": "sudo apt-get install python3-opencv   (JetPack's own, with GStreamer; pip's would hide it)",
+    "tensorrt": "sudo apt-get install python3-libnvinfer   (JetPack's own; pip has none for a Jetson)",
+}
+
+
+def is_jetson() -> bool:
+    """Whether this machine is an NVIDIA Jetson (its L4T release file or device tree says so)."""
+    if Path("/etc/nv_tegra_release").exists():
+        return True
+    try:
+        return "nvidia,tegra" in Path("/proc/device-tree/compatible").read_text(errors="replace")
+    except OSError:
+        return False
+
+
+def available(module: str) -> bool:
+    """Whether ``module`` is installed, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def install_line(module: str, extra: str) -> str:
+    """The command that installs ``module`` here: apt on a Jetson for what JetPack brings, else pip with our extra."""
+    if is_jetson() and module in _JETPACK_PACKAGES:
+        return _JETPACK_PACKAGES[module]
+    if extra in ("training", "export") and sys.version_info < (3, 10):
+        return f"use Python 3.10 or newer ({platform.python_version()} here), then: pip install 'rtda-deploy[{extra}]'"
+    return f"pip install 'rtda-deploy[{extra}]'"
+
+
+def require(module: str, *, extra: str, purpose: str = "") -> ModuleType:
+    """Import an optional package, or say how to get it.
+
+    Args:
+        module: Import name, such as ``"cv2"``.
+        extra: The extra of this distribution that installs it.
+        purpose: What it is needed for, such as ``"to read pictures"``.
+
+    Raises:
+        MissingPackageError: If it is not installed, or is but cannot be loaded.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as err:
+        needed = f" (needed {purpose})" if purpose else ""
+        found = isinstance(err, ModuleNotFoundError) and err.name == module.split(".")[0]
+        state = "is not installed" if found else f"is installed but does not load: {err}"
+        raise MissingPackageError(f"package {module} {state}{needed}", hint=install_line(module, extra)) from err

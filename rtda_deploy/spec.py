@@ -1,0 +1,213 @@
+"""ModelSpec: everything the runtime must know about a network, so that nobody guesses a mean, a size or a class list.
+
+It travels in the checkpoint (``spec``), in the ONNX metadata (``rtda.spec``) and beside an engine
+(``model.engine.json``), always as the JSON of :meth:`ModelSpec.to_json`.
+
+A frame becomes the network's input in this order: resize (``resize``, ``interpolation``) to ``size_hw``, put the channels
+into ``channel_order``, then ``(pixel * pixel_scale - mean) / std`` per channel, laid out float32 (1, 3, H, W).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+
+from rtda_deploy.errors import SpecError
+from rtda_deploy.files import readable_file, write_text
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "ModelSpec", "SPEC_VERSION"]
+
+SPEC_VERSION = 1
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, pixels scaled to 0..1; the usual ResNet weights were trained with it
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_CHOICES = {
+    "channel_order": ("rgb", "bgr"),
+    "resize": ("stretch", "letterbox"),
+    "interpolation": ("linear", "area", "cubic", "nearest"),
+    "output": ("logits", "mask"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """The contract between a network and whatever feeds it.
+
+    Attributes:
+        size_hw: Height and width of the network's input, pixels.
+        class_names: One name per class index.
+        palette: One RGB colour (0..255) per class index.
+        channel_order: Order of the input's channels, ``rgb`` or ``bgr``; frames are BGR.
+        pixel_scale: Factor on the 0..255 pixel before the mean is subtracted; 1/255 or 1.
+        mean: Per channel, in ``channel_order``, after scaling.
+        std: Per channel, in ``channel_order``.
+        resize: ``stretch`` to ``size_hw``, or ``letterbox`` (keep the aspect, fill the rest with the mean).
+        interpolation: How frames are resized.
+        ignore_index: Label value that means "not labelled".
+        output: ``logits`` float32 (1, C, H / output_stride, W / output_stride), or ``mask`` uint8 (1, H, W).
+        output_stride: Input pixels per logit, each way.
+        provenance: Where the network comes from: architecture, recipe, domains, metrics, versions, sha256 of the
+            parent file. JSON values only; nothing in it changes what the runtime computes.
+
+    Raises:
+        SpecError: On any value that makes no sense, naming the field.
+    """
+
+    size_hw: Tuple[int, int]
+    class_names: Tuple[str, ...]
+    palette: Tuple[Tuple[int, int, int], ...]
+    channel_order: str = "rgb"
+    pixel_scale: float = 1.0 / 255.0
+    mean: Tuple[float, float, float] = IMAGENET_MEAN
+    std: Tuple[float, float, float] = IMAGENET_STD
+    resize: str = "stretch"
+    interpolation: str = "linear"
+    ignore_index: int = 255
+    output: str = "logits"
+    output_stride: int = 8
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__  # the way to normalise a field of a frozen dataclass
+        put(self, "size_hw", _numbers("size_hw", self.size_hw, 2, int))
+        put(self, "class_names", _names(self.class_names))
+        put(self, "palette", _palette(self.palette, len(self.class_names)))
+        put(self, "pixel_scale", _numbers("pixel_scale", [self.pixel_scale], 1, float)[0])
+        put(self, "mean", _numbers("mean", self.mean, 3, float))
+        put(self, "std", _numbers("std", self.std, 3, float))
+        put(self, "ignore_index", _numbers("ignore_index", [self.ignore_index], 1, int)[0])
+        put(self, "output_stride", _numbers("output_stride", [self.output_stride], 1, int)[0])
+        for field, known in _CHOICES.items():
+            if getattr(self, field) not in known:
+                raise SpecError(f"spec field {field} is {getattr(self, field)!r}", hint=f"known: {', '.join(known)}")
+        if min(self.size_hw) < 1:
+            raise SpecError(f"spec field size_hw is {list(self.size_hw)}", hint="both must be positive")
+        if self.pixel_scale <= 0 or min(self.std) <= 0:
+            raise SpecError("spec fields pixel_scale and std must be positive", hint="RTDA's own: pixel_scale 1, std 1 1 1")
+        if self.output_stride < 1 or any(side % self.output_stride for side in self.size_hw):
+            raise SpecError(f"size {list(self.size_hw)} is no multiple of output_stride {self.output_stride}")
+        if not 0 <= self.ignore_index <= 255 or self.ignore_index < self.num_classes:
+            raise SpecError(f"ignore_index {self.ignore_index} must lie between {self.num_classes} and 255")
+        if not isinstance(self.provenance, Mapping):
+            raise SpecError("spec field provenance must be a table")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, C."""
+        return len(self.class_names)
+
+    @property
+    def output_hw(self) -> Tuple[int, int]:
+        """Height and width of what the network gives: the logits' grid, or the mask."""
+        if self.output == "mask":
+            return self.size_hw
+        return self.size_hw[0] // self.output_stride, self.size_hw[1] // self.output_stride
+
+    def replace(self, **changes: Any) -> ModelSpec:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The spec as JSON-ready values, ``version`` first."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"version": SPEC_VERSION, **json.loads(json.dumps(fields, default=dict))}
+
+    def to_json(self) -> str:
+        """The spec as JSON text; ``ModelSpec.from_json(spec.to_json()) == spec``."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "spec") -> ModelSpec:
+        """Read a spec; ``where`` names the file it came from in errors.
+
+        Raises:
+            SpecError: If it is of a newer version, has unknown or missing fields, or values that make no sense.
+        """
+        if not isinstance(values, Mapping):
+            raise SpecError(f"{where} is no table of fields but a {type(values).__name__}")
+        fields = dict(values)
+        _check_version(fields.pop("version", None), where)
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(fields) - set(known))
+        if unknown:
+            raise SpecError(f"{where} has unknown fields: {', '.join(unknown)}", hint=f"known: {', '.join(known)}")
+        required = [
+            name
+            for name, field in known.items()
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        ]
+        missing = [name for name in required if name not in fields]
+        if missing:
+            raise SpecError(f"{where} lacks the fields: {', '.join(missing)}", hint="write it with: rtda-deploy inspect")
+        try:
+            return cls(**fields)
+        except SpecError as err:
+            raise SpecError(f"{where}: {err.message}", hint=err.hint) from err
+
+    @classmethod
+    def from_json(cls, text: Union[str, bytes], *, where: str = "spec") -> ModelSpec:
+        """Read a spec from JSON text; errors as in :meth:`from_dict`."""
+        try:
+            values = json.loads(text)
+        except (ValueError, UnicodeDecodeError) as err:
+            raise SpecError(f"{where} is not JSON: {err}") from err
+        return cls.from_dict(values, where=where)
+
+    @classmethod
+    def load(cls, path: Union[str, Path]) -> ModelSpec:
+        """Read ``spec.json``."""
+        return cls.from_json(readable_file(path, what="spec").read_bytes(), where=str(path))
+
+    def save(self, path: Union[str, Path]) -> Path:
+        """Write ``spec.json``, whole or not at all."""
+        return write_text(path, self.to_json() + "\n")
+
+
+def _check_version(version: Any, where: str) -> None:
+    if version is None:
+        raise SpecError(f"{where} has no version field", hint='is it a ModelSpec? The first field is "version": 1')
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise SpecError(f"{where} has version {version!r}, expected a whole number from 1")
+    if version > SPEC_VERSION:
+        raise SpecError(
+            f"{where} is version {version}, this rtda-deploy reads up to {SPEC_VERSION}",
+            hint="pip install --upgrade rtda-deploy   (or export the model again with the version installed here)",
+        )
+
+
+def _numbers(field: str, values: Any, count: int, kind: type) -> Tuple[Any, ...]:
+    good = isinstance(values, Sequence) and not isinstance(values, (str, bytes)) and len(values) == count
+    if good:
+        good = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    if good and kind is int:
+        good = all(float(v).is_integer() for v in values)
+    if not good:
+        noun = "whole numbers" if kind is int else "numbers"
+        raise SpecError(f"spec field {field} is {values!r}, expected {count} finite {noun}")
+    return tuple(kind(v) for v in values)
+
+
+def _names(values: Optional[Sequence[str]]) -> Tuple[str, ...]:
+    good = isinstance(values, Sequence) and not isinstance(values, (str, bytes))
+    names = tuple(values) if good and values is not None else ()
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise SpecError(f"spec field class_names is {values!r}, expected a list of names")
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise SpecError(f"spec field class_names names a class twice: {', '.join(twice)}")
+    if len(names) > 255:
+        raise SpecError(f"{len(names)} classes do not fit a uint8 mask", hint="at most 255")
+    return names
+
+
+def _palette(values: Any, count: int) -> Tuple[Tuple[int, int, int], ...]:
+    if not isinstance(values, Sequence) or len(values) != count:
+        found = len(values) if isinstance(values, Sequence) else "no"
+        raise SpecError(f"spec field palette has {found} colours for {count} classes")
+    colours = tuple(_numbers("palette", colour, 3, int) for colour in values)
+    if any(not 0 <= part <= 255 for colour in colours for part in colour):
+        raise SpecError("spec field palette has a colour outside 0..255")
+    return colours

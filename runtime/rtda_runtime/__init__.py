@@ -1,0 +1,72 @@
+"""Run a segmentation network on a robot: source -> preprocess -> infer -> mask at camera size -> sinks.
+
+The names below are loaded when first used, so ``import rtda_runtime`` costs little more than numpy. Nothing in this
+package imports torch; OpenCV and ONNX Runtime are imported by the functions that need them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, List
+
+if TYPE_CHECKING:
+    from rtda_runtime.discovery import newest_model as newest_model
+    from rtda_runtime.engines import Engine as Engine
+    from rtda_runtime.engines import open_engine as open_engine
+    from rtda_runtime.pipeline import Pipeline as Pipeline
+    from rtda_runtime.result import Result as Result
+    from rtda_runtime.segmenter import Segmenter as Segmenter
+    from rtda_runtime.sinks import Overlay as Overlay
+    from rtda_runtime.sinks import VideoSink as VideoSink
+    from rtda_runtime.sinks import colorize as colorize
+    from rtda_runtime.sources import Frame as Frame
+    from rtda_runtime.sources import Source as Source
+    from rtda_runtime.sources import cameras as cameras
+    from rtda_runtime.sources import open_source as open_source
+    from rtda_runtime.upsample import upsample_argmax as upsample_argmax
+
+__all__ = [
+    "Engine",
+    "Frame",
+    "Overlay",
+    "Pipeline",
+    "Result",
+    "Segmenter",
+    "Source",
+    "VideoSink",
+    "cameras",
+    "colorize",
+    "newest_model",
+    "open_engine",
+    "open_source",
+    "upsample_argmax",
+]
+
+_HOMES = {
+    "Engine": "rtda_runtime.engines",
+    "Frame": "rtda_runtime.sources",
+    "Overlay": "rtda_runtime.sinks",
+    "Pipeline": "rtda_runtime.pipeline",
+    "Result": "rtda_runtime.result",
+    "Segmenter": "rtda_runtime.segmenter",
+    "Source": "rtda_runtime.sources",
+    "VideoSink": "rtda_runtime.sinks",
+    "cameras": "rtda_runtime.sources",
+    "colorize": "rtda_runtime.sinks",
+    "newest_model": "rtda_runtime.discovery",
+    "open_engine": "rtda_runtime.engines",
+    "open_source": "rtda_runtime.sources",
+    "upsample_argmax": "rtda_runtime.upsample",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> List[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,40 @@
+"""OpenCV, imported when first needed and kept quiet.
+
+FFmpeg inside OpenCV writes to stderr by itself, passwords in addresses included; what went wrong is said by our errors.
+Set ``OPENCV_LOG_LEVEL`` or ``OPENCV_FFMPEG_LOGLEVEL`` to hear it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from rtda_deploy.optional import require
+
+__all__ = ["has_gstreamer", "opencv"]
+
+_FFMPEG_QUIET = "-8"  # AV_LOG_QUIET
+_OPENCV_SILENT = 0  # cv::utils::logging::LOG_LEVEL_SILENT
+
+
+def opencv(purpose: str) -> Any:
+    """The ``cv2`` module; ``purpose`` completes "needed ..." where it is missing.
+
+    Raises:
+        MissingPackageError: If OpenCV is not installed.
+    """
+    # Read once by OpenCV when it opens its first file, so it has to be there before.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _FFMPEG_QUIET)
+    cv2: Any = require("cv2", extra="runtime", purpose=purpose)
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.setLogLevel(_OPENCV_SILENT)
+    return cv2
+
+
+def has_gstreamer() -> bool:
+    """Whether this OpenCV was built with GStreamer; pip's wheels are not, JetPack's is."""
+    for line in opencv("to open cameras").getBuildInformation().splitlines():
+        name, _, state = line.partition(":")
+        if name.strip() == "GStreamer":
+            return bool(state.strip().upper().startswith("YES"))
+    return False

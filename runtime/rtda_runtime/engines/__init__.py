@@ -1,0 +1,71 @@
+"""Engines: one function opens any file the runtime can run; the suffix says which engine reads it."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Union, cast
+
+from rtda_deploy.errors import ConfigError, EngineError
+from rtda_deploy.files import readable_file
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime.engines.base import Engine
+
+__all__ = ["PROVIDERS", "Engine", "open_engine"]
+
+PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino")
+
+# The seam for later engines: "module:function" per suffix, imported when a file of that kind is opened.
+_OPENERS: Dict[str, str] = {
+    ".onnx": "rtda_runtime.engines.onnxruntime:open_onnx",
+    ".engine": "rtda_runtime.engines:_refuse_tensorrt",
+    ".plan": "rtda_runtime.engines:_refuse_tensorrt",
+}
+
+
+def open_engine(
+    path: Union[str, Path],
+    provider: str = "auto",
+    *,
+    spec: Optional[ModelSpec] = None,
+    threads: Optional[int] = None,
+) -> Engine:
+    """Open a model file for running.
+
+    Args:
+        path: ``.onnx`` file.
+        provider: ``auto`` takes the best that loads here; any other runs on that one or fails.
+        spec: Replaces the spec in the file; needed where the file has none.
+        threads: CPU threads for one inference; None leaves it to the library (one per core).
+
+    Raises:
+        FileAccessError: If the file is missing, empty or unreadable.
+        SpecError: If neither the file nor the caller has a spec.
+        EngineError: If the file is damaged, or does not fit its spec.
+        DeviceError: If the provider asked for does not load here.
+        ConfigError: If the provider or the number of threads makes no sense.
+    """
+    if provider not in PROVIDERS:
+        raise ConfigError(f"unknown provider {provider!r}", hint=f"known: {', '.join(PROVIDERS)}")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads must be at least 1, got {threads}", hint="leave it out for one per core")
+    opener = _OPENERS.get(Path(path).suffix.lower())
+    if opener is None and Path(path).exists():
+        raise EngineError(f"{path} is no model that runs here", hint=_other_kind_hint(Path(path)))
+    file = readable_file(path, what="model")
+    module, _, function = cast(str, opener).partition(":")
+    open_file: Callable[..., Engine] = getattr(importlib.import_module(module), function)
+    return open_file(file, provider=provider, spec=spec, threads=threads)
+
+
+def _other_kind_hint(path: Path) -> str:
+    if path.suffix.lower() in (".pth", ".pt", ".ckpt"):
+        return f"export it first: rtda-deploy export {path}"
+    return f"known suffixes: {', '.join(_OPENERS)}"
+
+
+def _refuse_tensorrt(path: Path, **_: Any) -> Engine:
+    raise EngineError(
+        f"{path.name} is a TensorRT engine; this version runs none",
+        hint=f"run the .onnx it was built from: rtda-deploy run {path.name.split('.')[0]}.onnx",
+    )

@@ -1,0 +1,101 @@
+"""What every engine promises: buffers allocated once, one frame in, one set of logits (or one mask) out."""
+
+from __future__ import annotations
+
+import abc
+from types import TracebackType
+from typing import Optional, Tuple, Type
+
+import numpy as np
+
+from rtda_deploy.errors import EngineError
+from rtda_deploy.spec import ModelSpec
+
+__all__ = ["Engine"]
+
+
+class Engine(abc.ABC):
+    """A network ready to run.
+
+    The caller writes the network's input into :attr:`input_buffer` and calls :meth:`infer`. Both arrays are allocated
+    once and keep their address. *The array that ``infer`` returns is reused by the next call; copy it to keep it.*
+
+    One engine is used by one thread at a time, whichever it is; :class:`rtda_runtime.Segmenter` holds the lock.
+    An implementation calls ``super().__init__`` and fills in ``_infer`` and ``_release``.
+
+    Attributes:
+        spec: What the network was trained with.
+        provider: What it really runs on: ``cpu``, ``cuda``, ``tensorrt``.
+        description: One line for a person: file, library and version, provider, threads.
+    """
+
+    spec: ModelSpec
+    provider: str
+    description: str
+
+    def __init__(self, spec: ModelSpec, *, provider: str, description: str) -> None:
+        self.spec = spec
+        self.provider = provider
+        self.description = description
+        self._input: Optional[np.ndarray] = np.zeros(self.input_shape, np.float32)
+
+    @property
+    def input_shape(self) -> Tuple[int, int, int, int]:
+        """Shape of :attr:`input_buffer`: (1, 3, H, W)."""
+        return (1, 3, *self.spec.size_hw)
+
+    @property
+    def output_shape(self) -> Tuple[int, ...]:
+        """Shape of what :meth:`infer` gives: logits (C, h, w), or a mask (H, W) where ``spec.output`` is ``mask``."""
+        if self.spec.output == "mask":
+            return self.spec.output_hw
+        return (self.spec.num_classes, *self.spec.output_hw)
+
+    @property
+    def input_buffer(self) -> np.ndarray:
+        """float32 (1, 3, H, W), C-contiguous, for the caller to write into; always the same array.
+
+        Raises:
+            EngineError: After :meth:`close`.
+        """
+        if self._input is None:
+            raise EngineError(f"{self.description} is closed", hint="open the engine again; close() is final")
+        return self._input
+
+    def infer(self) -> np.ndarray:
+        """Run the network on what :attr:`input_buffer` holds.
+
+        Returns:
+            float32 (C, h, w) logits, or uint8 (H, W) mask where ``spec.output`` is ``mask``. Reused by the next call.
+
+        Raises:
+            EngineError: After :meth:`close`, or if the library behind it failed.
+        """
+        if self._input is None:
+            raise EngineError(f"{self.description} is closed", hint="open the engine again; close() is final")
+        return self._infer()
+
+    def close(self) -> None:
+        """Give the engine's memory back. Calling it again does nothing."""
+        if self._input is not None:
+            self._input = None
+            self._release()
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._input is None
+
+    @abc.abstractmethod
+    def _infer(self) -> np.ndarray: ...
+
+    @abc.abstractmethod
+    def _release(self) -> None: ...
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()

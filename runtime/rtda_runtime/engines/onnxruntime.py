@@ -1,0 +1,197 @@
+"""ONNX Runtime: runs an ``.onnx`` file on the CPU, or on a GPU through its CUDA and TensorRT providers."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any, List, Optional, Sequence, Tuple, Type
+
+import numpy as np
+
+from rtda_deploy.errors import DeviceError, EngineError, SpecError
+from rtda_deploy.optional import is_jetson, require
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime.engines.base import Engine
+
+__all__ = ["SPEC_KEY", "OrtEngine", "open_onnx", "provider_plan"]
+
+SPEC_KEY = "rtda.spec"  # name of the ModelSpec in the ONNX file's metadata
+
+_ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+# TensorRT is not among them: inside ONNX Runtime it builds its engine at every start, which takes minutes.
+_AUTO = ("cuda", "cpu")
+_ERRORS_ONLY = 3  # onnxruntime.SessionOptions.log_severity_level
+_FATAL_ONLY = 4
+
+_log = logging.getLogger(__name__)
+
+
+def open_onnx(path: Path, *, provider: str, spec: Optional[ModelSpec], threads: Optional[int]) -> OrtEngine:
+    """Open an ``.onnx`` file; arguments and errors as in :func:`rtda_runtime.open_engine`."""
+    ort = require("onnxruntime", extra="runtime", purpose="to run .onnx files")
+    session = None
+    for name in provider_plan(provider, ort.get_available_providers()):
+        session = _session(ort, path, name, threads)
+        loaded = _short_name(session.get_providers()[0])
+        if loaded == name:
+            return OrtEngine(session, spec or _spec_of(session, path), path=path, provider=name, threads=threads)
+        if provider != "auto":
+            raise DeviceError(
+                f"provider {provider} was asked for and did not load; ONNX Runtime {ort.__version__} fell back to {loaded}",
+                why="its CUDA or TensorRT libraries are missing or of another version than it was built for",
+                hint="rtda-deploy doctor   (or, to run on the CPU: --provider cpu)",
+            )
+        _log.warning("ONNX Runtime lists provider %s but it does not load here; trying the next", name)
+    raise DeviceError(f"ONNX Runtime {ort.__version__} loads none of its providers", hint="reinstall onnxruntime")
+
+
+def provider_plan(asked: str, available: Sequence[str]) -> List[str]:
+    """The providers to try, best first, given ONNX Runtime's own names of those that are built in.
+
+    Raises:
+        DeviceError: If the provider asked for is not built in.
+    """
+    built_in = [name for name, ort_name in _ORT_NAMES.items() if ort_name in available]
+    if asked == "auto":
+        return [name for name in _AUTO if name in built_in]
+    if asked in built_in:
+        return [asked]
+    there = f"there is: {', '.join(built_in)}"
+    if asked == "openvino":
+        raise DeviceError("provider openvino is not part of this version of rtda-deploy", hint=f"{there}   (--provider cpu)")
+    raise DeviceError(f"this ONNX Runtime has no {asked} provider; {there}", hint=_install_hint())
+
+
+def _install_hint() -> str:
+    if is_jetson():
+        return "on a Jetson: build a TensorRT engine, or --provider cpu"
+    return "pip uninstall onnxruntime; pip install 'rtda-deploy[gpu-cu12]'   (CUDA 12; gpu-cu13 for CUDA 13), or --provider cpu"
+
+
+class OrtEngine(Engine):
+    """A session of ONNX Runtime with its input and output bound to fixed arrays."""
+
+    def __init__(
+        self, session: Any, spec: ModelSpec, *, path: Path, provider: str, threads: Optional[int] = None
+    ) -> None:
+        ort = require("onnxruntime", extra="runtime")
+        count = f"{threads} threads" if threads else "a thread per core"
+        super().__init__(
+            spec, provider=provider, description=f"{path.name}, ONNX Runtime {ort.__version__} on {provider}, {count}"
+        )
+        source, target = _check_graph(session, self, path)
+        self._output = np.zeros(target.shape, np.uint8 if spec.output == "mask" else np.float32)
+        self._result = self._output[0]
+        self._session: Any = session
+        self._binding: Any = session.io_binding()
+        self._failures = _ort_errors()
+        buffer = self.input_buffer
+        self._binding.bind_input(source.name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
+        out = self._output
+        self._binding.bind_output(target.name, "cpu", 0, out.dtype.type, out.shape, out.ctypes.data)
+
+    def _infer(self) -> np.ndarray:
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except self._failures as err:
+            raise EngineError(f"{self.description}: inference failed", why=_first_sentence(err)) from err
+        return self._result
+
+    def _release(self) -> None:
+        self._binding = None
+        self._session = None
+
+
+def _session(ort: Any, path: Path, provider: str, threads: Optional[int]) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY if provider == "cpu" else _ERRORS_ONLY
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    names = [_ORT_NAMES[provider]]
+    if provider != "cpu":
+        names.append(_ORT_NAMES["cpu"])  # operators that the GPU has no kernel for
+    try:
+        return ort.InferenceSession(str(path), sess_options=options, providers=names)
+    except _ort_errors() as err:
+        raise _load_error(path, err) from err
+
+
+def _load_error(path: Path, err: Exception) -> EngineError:
+    reason = _first_sentence(err)
+    if "IR version" in reason or "opset" in reason.lower():
+        hint = "export it again: rtda-deploy export writes opset 17 and ir_version 8, which every ONNX Runtime here reads"
+    elif "external data" in reason.lower() or ".data" in reason:
+        hint = f"copy the weights file that belongs to {path.name} beside it"
+    else:
+        hint = "was it copied to its end? Compare its size with the original's, or export it again"
+    return EngineError(f"{path.name} cannot be loaded as an ONNX model", why=reason, hint=hint)
+
+
+def _first_sentence(err: Exception) -> str:
+    """ONNX Runtime's message without its code and without the folders of whoever built it."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(err).strip())
+    text = re.sub(r"\S*/onnxruntime/\S+:\d+ \S.*?\) ", "", text.splitlines()[0] if text else "no reason given")
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _ort_errors() -> Tuple[Type[Exception], ...]:
+    """Everything ONNX Runtime raises; its classes have no base of their own."""
+    state = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="runtime")
+    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (*own, RuntimeError, ValueError)
+
+
+def _spec_of(session: Any, path: Path) -> ModelSpec:
+    text = session.get_modelmeta().custom_metadata_map.get(SPEC_KEY)
+    if not text:
+        raise SpecError(
+            f"{path.name} says nothing about its classes, mean and size (no {SPEC_KEY} in its metadata)",
+            hint="give them: --spec spec.json   (rtda-deploy export writes them into the file)",
+        )
+    return ModelSpec.from_json(text, where=f"{SPEC_KEY} in {path.name}")
+
+
+def _check_graph(session: Any, engine: Engine, path: Path) -> Tuple[Any, Any]:
+    """Check that the graph takes and gives what the spec says; its one input and its one output."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise EngineError(
+            f"{path.name} has inputs {_node_names(inputs)} and outputs {_node_names(outputs)}, expected one of each",
+            hint="export the network without its auxiliary heads: rtda-deploy export",
+        )
+    kind = "uint8" if engine.spec.output == "mask" else "float"
+    _check_node(inputs[0], "input", (*engine.input_shape,), "float", path)
+    _check_node(outputs[0], "output", (1, *engine.output_shape), kind, path)
+    return inputs[0], outputs[0]
+
+
+def _check_node(node: Any, role: str, expected: Tuple[int, ...], kind: str, path: Path) -> None:
+    shape = tuple(node.shape)
+    if not all(isinstance(side, int) for side in shape):
+        raise EngineError(
+            f"{path.name}: {role} {node.name} has no fixed shape: {_shape_text(shape)}",
+            hint=f"export it again with a fixed size: rtda-deploy export {path.name} --size 1024x512",
+        )
+    if shape != expected:
+        raise EngineError(
+            f"{path.name}: {role} {node.name} is {_shape_text(shape)}, its spec says {_shape_text(expected)}",
+            hint="the spec belongs to another network; export again, or give the right one with --spec spec.json",
+        )
+    if node.type != f"tensor({kind})":
+        raise EngineError(
+            f"{path.name}: {role} {node.name} is {node.type}, expected tensor({kind})",
+            hint="keep float32 at the network's border, whatever the precision inside: rtda-deploy export",
+        )
+
+
+def _node_names(nodes: Sequence[Any]) -> str:
+    return "[" + ", ".join(node.name for node in nodes) + "]"
+
+
+def _shape_text(shape: Sequence[Any]) -> str:
+    return "x".join(str(side) for side in shape)
+
+
+def _short_name(ort_name: str) -> str:
+    return next((short for short, name in _ORT_NAMES.items() if name == ort_name), ort_name)

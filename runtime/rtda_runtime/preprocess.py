@@ -1,0 +1,131 @@
+"""A camera frame becomes the network's input: resize, channel order, scale, mean, std - as the ModelSpec says.
+
+A pixel has only 256 values, so ``(pixel * pixel_scale - mean) / std`` is a table of 256 floats per channel, computed
+once in float64; applying it is exact and one pass over memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import FrameError
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime._opencv import opencv
+
+__all__ = ["Preprocessor", "check_frame", "content_box", "preprocess"]
+
+_INTERPOLATION = {"linear": "INTER_LINEAR", "area": "INTER_AREA", "cubic": "INTER_CUBIC", "nearest": "INTER_NEAREST"}
+
+Box = Tuple[int, int, int, int]  # top, left, height, width
+
+
+def preprocess(frame: np.ndarray, spec: ModelSpec, out: np.ndarray) -> None:
+    """Resize, normalise and lay out one camera frame for the network.
+
+    For a stream of frames use :class:`Preprocessor`, which keeps its buffers and tables.
+
+    Args:
+        frame: uint8 (H, W, 3) BGR, any size; not modified.
+        spec: size, order, scale, mean and std the network was trained with.
+        out: float32 (1, 3, h, w) in the spec's order, C-contiguous; overwritten in place.
+
+    Raises:
+        FrameError: If ``frame`` or ``out`` has another dtype or shape.
+    """
+    Preprocessor(spec)(frame, out)
+
+
+class Preprocessor:
+    """:func:`preprocess` with its tables and buffers kept between frames. One thread at a time."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self._cv2: Any = opencv("to resize frames")
+        self._flag = getattr(self._cv2, _INTERPOLATION[spec.interpolation])
+        self._tables = _tables(spec)  # float32 (3, 1, 256), in the network's channel order
+        height, width = spec.size_hw
+        self._resized = np.empty((height, width, 3), np.uint8)
+        self._plane = np.empty((height, width), np.uint8)
+
+    def __call__(self, frame: np.ndarray, out: np.ndarray) -> Box:
+        """Fill ``out``; gives the box (top, left, height, width) of ``out`` that shows the frame."""
+        check_frame(frame)
+        height, width = self.spec.size_hw
+        if out.dtype != np.float32 or out.shape != (1, 3, height, width) or not out.flags.c_contiguous:
+            raise FrameError(
+                f"out is {out.dtype} {out.shape}, expected C-contiguous float32 (1, 3, {height}, {width})",
+                hint="pass engine.input_buffer",
+            )
+        box = content_box(frame.shape[:2], self.spec)
+        if box == (0, 0, height, width):
+            self._fill(frame, out[0])
+            return box
+        out.fill(0.0)  # the mean, after normalising
+        top, left, rows, columns = box
+        content = np.empty((3, rows, columns), np.float32)
+        self._fill(frame, content)
+        out[0, :, top : top + rows, left : left + columns] = content
+        return box
+
+    def _fill(self, frame: np.ndarray, planes: np.ndarray) -> None:
+        """Resize ``frame`` to the size of ``planes`` float32 (3, h, w) and normalise into it."""
+        cv2 = self._cv2
+        height, width = planes.shape[1:]
+        small = frame
+        if frame.shape[:2] != (height, width):
+            small = self._resized.reshape(-1)[: height * width * 3].reshape(height, width, 3)
+            cv2.resize(frame, (width, height), dst=small, interpolation=self._flag)
+        plane = self._plane.reshape(-1)[: height * width].reshape(height, width)
+        for index, table in enumerate(self._tables):
+            channel = 2 - index if self.spec.channel_order == "rgb" else index
+            cv2.extractChannel(small, channel, dst=plane)
+            cv2.LUT(plane, table, dst=planes[index])
+
+
+def content_box(frame_hw: Tuple[int, int], spec: ModelSpec) -> Box:
+    """Where in the network's input the frame lands: (top, left, height, width) in input pixels."""
+    height, width = spec.size_hw
+    if spec.resize == "stretch":
+        return 0, 0, height, width
+    scale = min(height / frame_hw[0], width / frame_hw[1])
+    rows = min(height, max(1, round(frame_hw[0] * scale)))
+    columns = min(width, max(1, round(frame_hw[1] * scale)))
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
+
+
+def check_frame(frame: np.ndarray) -> None:
+    """Check that ``frame`` is a camera frame.
+
+    Raises:
+        FrameError: If it is not uint8 (H, W, 3) with at least one pixel, naming the call that repairs it.
+    """
+    if not isinstance(frame, np.ndarray):
+        raise FrameError(f"expected a numpy array uint8 (H, W, 3) BGR, got {type(frame).__name__}", hint="np.asarray(frame)")
+    got = f"expected uint8 (H, W, 3) BGR, got {frame.dtype} {frame.shape}"
+    if 0 in frame.shape:
+        raise FrameError(f"{got}: the frame is empty", hint="did the camera deliver? check the picture before segmenting it")
+    if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
+        raise FrameError(f"{got}: the frame is grey", hint="cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)")
+    if frame.ndim == 3 and frame.shape[2] == 4:
+        raise FrameError(f"{got}: the frame has an alpha channel", hint="cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)")
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise FrameError(got, hint="one picture at a time, colours last: frame.transpose(1, 2, 0) where they come first")
+    if frame.dtype != np.uint8:
+        raise FrameError(got, hint=_dtype_hint(frame))
+
+
+def _dtype_hint(frame: np.ndarray) -> str:
+    if frame.dtype == np.uint16:
+        return "(frame >> 8).astype(np.uint8)"
+    if np.issubdtype(frame.dtype, np.floating):
+        return "pixels 0..1: (frame * 255).round().astype(np.uint8); pixels 0..255: frame.round().astype(np.uint8)"
+    return "frame.astype(np.uint8)"
+
+
+def _tables(spec: ModelSpec) -> np.ndarray:
+    pixels = np.arange(256, dtype=np.float64) * spec.pixel_scale
+    mean = np.asarray(spec.mean)[:, None]
+    std = np.asarray(spec.std)[:, None]
+    return ((pixels - mean) / std).astype(np.float32).reshape(3, 1, 256)

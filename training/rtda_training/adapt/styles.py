@@ -1,0 +1,45 @@
+"""How source pictures are made to look like the target's before the network sees them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rtda_deploy.errors import ConfigError
+
+__all__ = ["fourier_transfer"]
+
+
+def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
+    """Give each source picture the low-frequency amplitudes of a target picture and keep its phases (FDA).
+
+    Amplitudes are swapped for all frequencies ``|ky|, |kx| <= floor(min(H, W) * beta)``, the mean included. The window is
+    symmetric, so the result is real; equal pictures come back unchanged; ``beta`` 0.5 swaps everything.
+
+    Args:
+        source: float32 (N, 3, H, W), raw pixels 0..255 (never normalised ones: their mean is in the spectrum).
+        target: float32 (N, 3, H, W), raw pixels, of the same shape.
+        beta: Half the width of the window as a share of the shorter side, 0..0.5.
+
+    Returns:
+        float32 (N, 3, H, W), clipped to 0..255.
+
+    Raises:
+        ConfigError: If ``beta`` is outside 0..0.5, or the shapes differ.
+
+    Source: Yang and Soatto, FDA (CVPR 2020), section 3.1.
+    """
+    if not 0.0 <= beta <= 0.5:
+        raise ConfigError(f"FDA's beta must lie between 0 and 0.5, got {beta}", hint="the paper uses 0.01 to 0.1")
+    if source.shape != target.shape:
+        raise ConfigError(f"FDA needs pictures of one shape, got {tuple(source.shape)} and {tuple(target.shape)}")
+    height, width = source.shape[-2:]
+    reach = int(min(height, width) * beta)
+    source_spectrum = torch.fft.rfft2(source.float())  # (N, 3, H, W/2 + 1), horizontal frequencies from 0
+    target_spectrum = torch.fft.rfft2(target.float())
+    vertical = torch.fft.fftfreq(height, d=1.0 / height, device=source.device).abs() <= reach
+    horizontal = torch.arange(width // 2 + 1, device=source.device) <= reach
+    swapped = vertical[:, None] & horizontal[None, :]
+    amplitude = torch.where(swapped, target_spectrum.abs(), source_spectrum.abs())
+    styled = torch.polar(amplitude, source_spectrum.angle())
+    return torch.fft.irfft2(styled, s=(height, width)).clamp(0.0, 255.0)

@@ -1,0 +1,90 @@
+"""The text that names a data set: ``kind:path?key=value``, such as ``toytown:target?split=test``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Dict, Mapping, Optional, Tuple
+from urllib.parse import parse_qsl
+
+from rtda_deploy.errors import ConfigError
+
+__all__ = ["DataAddress", "parse_size"]
+
+_SPLITS = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataAddress:
+    """A parsed ``kind:path?key=value``.
+
+    Attributes:
+        kind: Which reader, such as ``toytown`` or ``folder``.
+        path: What stands between the colon and the question mark.
+        options: The keys after the question mark, ``split`` left out.
+        split: ``train``, ``val`` or ``test``; None where none was typed.
+    """
+
+    kind: str
+    path: str
+    options: Mapping[str, str]
+    split: Optional[str] = None
+
+    @classmethod
+    def parse(cls, text: str) -> DataAddress:
+        """Read the text a user typed.
+
+        Raises:
+            ConfigError: If it is not of this form, or the split is unknown.
+        """
+        kind, colon, rest = text.partition(":")
+        path, _, query = rest.partition("?")
+        if not colon or not kind or not path:
+            raise ConfigError(
+                f"{text!r} names no data set", hint="type kind:path?key=value, such as toytown:target?split=test"
+            )
+        try:
+            options: Dict[str, str] = dict(parse_qsl(query, strict_parsing=True)) if query else {}
+        except ValueError as err:
+            raise ConfigError(f"{text!r}: cannot read {query!r}", hint="options are key=value, joined by &") from err
+        split = options.pop("split", None)
+        if split is not None and split not in _SPLITS:
+            raise ConfigError(f"{text!r}: split {split!r} is unknown", hint=f"known: {', '.join(_SPLITS)}")
+        return cls(kind=kind, path=path, options=options, split=split)
+
+    def allow(self, *known: str) -> None:
+        """Refuse options that the reader of this kind does not know."""
+        unknown = sorted(set(self.options) - set(known))
+        if unknown:
+            allowed = ", ".join(sorted({"split", *known}))
+            raise ConfigError(f"{self}: option {unknown[0]!r} is unknown", hint=f"known for {self.kind}: {allowed}")
+
+    def whole_number(self, key: str, default: int) -> int:
+        """The option ``key`` as a positive whole number."""
+        text = self.options.get(key, str(default))
+        if not text.isdigit() or int(text) < 1:
+            raise ConfigError(f"{self}: {key}={text} is no positive whole number")
+        return int(text)
+
+    def size_hw(self, key: str, default: Tuple[int, int]) -> Tuple[int, int]:
+        """The option ``key``, typed width x height (``512x256``), as (height, width)."""
+        text = self.options.get(key)
+        return default if text is None else parse_size(text)
+
+    def __str__(self) -> str:
+        options = dict(self.options)
+        if self.split:
+            options["split"] = self.split
+        query = "&".join(f"{key}={value}" for key, value in options.items())
+        return f"{self.kind}:{self.path}" + (f"?{query}" if query else "")
+
+
+def parse_size(text: str) -> Tuple[int, int]:
+    """``"1024x512"`` (width x height) as (512, 1024).
+
+    Raises:
+        ConfigError: If it is not of this form.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ConfigError(f"size {text!r} is not WIDTHxHEIGHT", hint="such as 1024x512")
+    return int(height), int(width)

@@ -1,0 +1,179 @@
+"""A frame and its label, painted far to near by the same calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+import cv2
+import numpy as np
+
+from rtda_training.data.toytown.camera import NEAR_M, Camera
+from rtda_training.data.toytown.city import Bgr
+
+__all__ = ["Canvas", "Light"]
+
+_SHIFT = 4  # fractional bits of the vertices given to OpenCV
+
+
+@dataclass(frozen=True)
+class Light:
+    """Where brightness comes from. Gains are relative to a material's own colour."""
+
+    top: float  # faces towards the sky
+    end: float  # faces towards the camera
+    left: float  # faces towards the left
+    right: float
+    shadow: Optional[Tuple[float, float]]  # metres (lateral, along) a shadow reaches per metre of height; None: even light
+    shadow_gain: float
+    haze_per_m: float
+    haze: Bgr
+
+
+class Canvas:
+    """Paints shapes given in street coordinates (lateral, height, along; metres)."""
+
+    def __init__(self, camera: Camera, light: Light) -> None:
+        self.camera = camera
+        self.light = light
+        self.frame = np.zeros((*camera.size_hw, 3), np.uint8)
+        self.label = np.full(camera.size_hw, 255, np.uint8)
+
+    def veil(self, colour: Bgr, along_m: float, gain: float = 1.0) -> Bgr:
+        """The colour under a gain, seen through the haze at a distance."""
+        t = self._haze(along_m)
+        b, g, r = (
+            min(255.0, channel * gain) * (1.0 - t) + haze * t for channel, haze in zip(colour, self.light.haze)
+        )
+        return b, g, r
+
+    def fill(
+        self, points: np.ndarray, colour: Bgr, class_id: Optional[int], gain: float = 1.0, convex: bool = True
+    ) -> None:
+        """Fill a polygon, float (N, 3); without a class only the frame is painted."""
+        along = float(points[:, 2].min())
+        self.fill_pixels(self.camera.project(points), self.veil(colour, along, gain), class_id, convex)
+
+    def fill_pixels(self, pixels: np.ndarray, colour: Bgr, class_id: Optional[int], convex: bool = True) -> None:
+        """Fill a polygon already projected, float (N, 2); the colour is taken as it is."""
+        vertices = np.rint(pixels * (1 << _SHIFT)).astype(np.int32)
+        if convex:
+            cv2.fillConvexPoly(self.frame, vertices, colour, cv2.LINE_AA, _SHIFT)
+            if class_id is not None:
+                cv2.fillConvexPoly(self.label, vertices, int(class_id), cv2.LINE_8, _SHIFT)
+        else:
+            cv2.fillPoly(self.frame, [vertices], colour, cv2.LINE_AA, _SHIFT)
+            if class_id is not None:
+                cv2.fillPoly(self.label, [vertices], int(class_id), cv2.LINE_8, _SHIFT)
+
+    def mark(self, points: np.ndarray, class_id: int) -> None:
+        """Label a convex polygon, float (N, 3), without covering what is seen through it."""
+        vertices = np.rint(self.camera.project(points) * (1 << _SHIFT)).astype(np.int32)
+        cv2.fillConvexPoly(self.label, vertices, int(class_id), cv2.LINE_8, _SHIFT)
+
+    def stroke(
+        self, points: np.ndarray, width_m: float, colour: Bgr, class_id: Optional[int], closed: bool = False
+    ) -> None:
+        """Draw a line with round ends through points, float (N, 3); never thinner than a pixel."""
+        along = float(points[:, 2].mean())
+        width = max(1, round(width_m * self.camera.pixels_per_metre(along)))
+        vertices = [np.rint(self.camera.project(points) * (1 << _SHIFT)).astype(np.int32)]
+        cv2.polylines(self.frame, vertices, closed, self.veil(colour, along), width, cv2.LINE_AA, _SHIFT)
+        if class_id is not None:
+            cv2.polylines(self.label, vertices, closed, int(class_id), width, cv2.LINE_8, _SHIFT)
+
+    def disc(self, centre: np.ndarray, radius_m: float, colour: Bgr, class_id: Optional[int]) -> None:
+        """Draw a disc that faces the camera around one point, float (3,)."""
+        along = float(centre[2])
+        x, y = (np.rint(self.camera.project(centre) * (1 << _SHIFT))).astype(int).tolist()
+        radius = max(1 << (_SHIFT - 1), round(radius_m * self.camera.pixels_per_metre(along) * (1 << _SHIFT)))
+        cv2.circle(self.frame, (x, y), radius, self.veil(colour, along), -1, cv2.LINE_AA, _SHIFT)
+        if class_id is not None:
+            cv2.circle(self.label, (x, y), radius, int(class_id), -1, cv2.LINE_8, _SHIFT)
+
+    def texture(
+        self, corners: np.ndarray, image: np.ndarray, class_id: int, gain: float, holes: Optional[np.ndarray] = None
+    ) -> None:
+        """Hang a picture on an upright rectangle.
+
+        Args:
+            corners: float (4, 3): top left, top right, bottom right, bottom left of the picture.
+            image: uint8 (h, w, 3).
+            class_id: Label of the whole rectangle.
+            gain: Brightness of the face.
+            holes: uint8 (h, w), 0 where one sees through the picture (the label does not).
+        """
+        seen = self._before_the_camera(corners, image.shape[1])
+        if seen is None:
+            return
+        corners, columns = seen
+        pixels = self.camera.project(corners)
+        height, width = self.camera.size_hw
+        x0, y0 = (int(v) for v in np.clip(np.floor(pixels.min(axis=0)), 0, (width, height)))
+        x1, y1 = (int(v) for v in np.clip(np.ceil(pixels.max(axis=0)) + 1, 0, (width, height)))
+        if x1 <= x0 or y1 <= y0:
+            return
+        rows = image.shape[0]
+        image_corners = np.array([[columns[0], 0], [columns[1], 0], [columns[1], rows], [columns[0], rows]], np.float32)
+        vertices = (pixels - (x0, y0)).astype(np.float32)
+        matrix = cv2.getPerspectiveTransform(image_corners, vertices)
+        t = self._haze(float(np.median(corners[:, 2])))
+        painted = cv2.warpPerspective(image, matrix, (x1 - x0, y1 - y0), borderMode=cv2.BORDER_REPLICATE)
+        painted = cv2.convertScaleAbs(painted, alpha=gain * (1.0 - t))
+        painted = cv2.add(painted, (*(t * h for h in self.light.haze), 0.0))
+        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+        cv2.fillConvexPoly(mask, np.rint(vertices * (1 << _SHIFT)).astype(np.int32), 255, cv2.LINE_8, _SHIFT)
+        self.label[y0:y1, x0:x1][mask > 0] = class_id
+        if holes is not None:
+            mask &= cv2.warpPerspective(holes, matrix, (x1 - x0, y1 - y0))
+        cv2.copyTo(painted, mask, self.frame[y0:y1, x0:x1])
+
+    def sprite(
+        self, tone: np.ndarray, mask: np.ndarray, centre: np.ndarray, size_m: Tuple[float, float], colour: Bgr,
+        class_id: int,
+    ) -> None:  # fmt: skip
+        """Stand a toned, masked square sprite, uint8 (S, S) each, upright at a point; ``size_m`` is width, height."""
+        along = float(centre[2])
+        scale = self.camera.pixels_per_metre(along)
+        middle = self.camera.project(centre)
+        w, h = max(2.0, size_m[0] * scale), max(2.0, size_m[1] * scale)
+        left, top = float(middle[0] - w / 2), float(middle[1] - h / 2)
+        height, width = self.camera.size_hw
+        x0, x1 = max(0, int(left)), min(width, int(left + w) + 1)
+        y0, y1 = max(0, int(top)), min(height, int(top + h) + 1)
+        if x1 <= x0 or y1 <= y0:
+            return
+        side = tone.shape[0]
+        matrix = np.array([[side / w, 0, (x0 - left) * side / w], [0, side / h, (y0 - top) * side / h]], np.float32)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        shades = cv2.warpAffine(tone, matrix, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        inside = cv2.warpAffine(mask, matrix, (x1 - x0, y1 - y0), flags=flags)
+        inside = cv2.threshold(inside, 127, 255, cv2.THRESH_BINARY)[1]
+        t = self._haze(along)
+        channels = [
+            cv2.convertScaleAbs(shades, alpha=value / 128.0 * (1.0 - t), beta=haze * t)
+            for value, haze in zip(colour, self.light.haze)
+        ]
+        cv2.copyTo(cv2.merge(channels), inside, self.frame[y0:y1, x0:x1])
+        self.label[y0:y1, x0:x1][inside > 0] = class_id
+
+    def _haze(self, along_m: float) -> float:
+        return 1.0 - float(np.exp(-max(self.camera.depth(along_m), 0.0) * self.light.haze_per_m))
+
+    def _before_the_camera(
+        self, corners: np.ndarray, columns: int
+    ) -> Optional[Tuple[np.ndarray, Tuple[float, float]]]:
+        """Cut an upright rectangle at the near plane; gives its corners and the columns of the picture that remain."""
+        near = self.camera.along_m + NEAR_M
+        start, stop = float(corners[0, 2]), float(corners[1, 2])
+        if max(start, stop) <= near:
+            return None
+        if min(start, stop) >= near:
+            return corners, (0.0, float(columns))
+        cut = (near - start) / (stop - start)
+        corners = corners.copy()
+        left, right = (0, 1) if start < stop else (1, 0)
+        for a, b in ((left, right), (3 - left, 3 - right)):
+            share = cut if start < stop else 1.0 - cut
+            corners[a] += share * (corners[b] - corners[a])
+        return corners, (cut * columns, float(columns)) if start < stop else (0.0, cut * columns)

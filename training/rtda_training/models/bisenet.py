@@ -1,0 +1,180 @@
+"""BiSeNet: a context path for what, a spatial path for where, fused at 1/8 of the input.
+
+Coarse logits at 1/8 are the network's real answer: the runtime upsamples them itself, training does it for the loss.
+The papers' network ("rtda") upsamples first and ends in a 1x1 convolution at full resolution. Bilinear weights sum to
+one, so a 1x1 convolution, bias included, gives the same before and after upsampling; we put it before, at 1/64 of
+the cost. ``published_logits`` keeps the published order, for comparison and for ``count_macs``.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from rtda_deploy.errors import ConfigError, ModelError
+
+from .bisenet_paper import PaperContextPath, PaperFusion, paper_aux_heads, paper_head, paper_spatial_path
+from .bisenet_rtda import RtdaContextPath, RtdaFusion, rtda_aux_heads, rtda_head, rtda_spatial_path
+from .blocks import initialise, upsampled
+from .output import SegOutput
+from .resnet import ResNet
+
+__all__ = ["OUTPUT_STRIDE", "SIZE_MULTIPLE", "VARIANTS", "BiSeNet", "DeployView"]
+
+OUTPUT_STRIDE = 8  # input pixels per coarse logit
+SIZE_MULTIPLE = 32  # the backbone's last stride; other sizes would shift the maps that are joined
+VARIANTS = ("rtda", "paper")
+
+
+class BiSeNet(nn.Module):
+    """Real-time segmentation network of Yu et al. (ECCV 2018), in the papers' or the original's shape.
+
+    Parameters at inference for 19 classes: ``rtda`` 12,054,042 (ResNet-18) and 48,693,786 (ResNet-101), ``paper``
+    13,275,539 (ResNet-18). The random start is decided by ``torch.manual_seed``; ImageNet weights come from
+    ``load_backbone_weights``.
+
+    Args:
+        backbone: ``"resnet18"`` or ``"resnet101"``.
+        variant: ``"rtda"``, the lineage of the adaptation papers, or ``"paper"``, close to the original.
+        num_classes: Channels of the logits.
+
+    Raises:
+        ConfigError: If a name is unknown or ``num_classes`` is not positive.
+    """
+
+    context_path: RtdaContextPath | PaperContextPath
+    fusion: RtdaFusion | PaperFusion
+
+    def __init__(self, backbone: str = "resnet18", variant: str = "rtda", num_classes: int = 19) -> None:
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ConfigError(f"unknown BiSeNet variant {variant!r}", hint=f"known: {', '.join(VARIANTS)}")
+        if num_classes < 1:
+            raise ConfigError(f"num_classes must be positive, got {num_classes}", hint="Cityscapes has 19")
+        self.variant = variant
+        self.num_classes = num_classes
+        self.backbone = ResNet(backbone)
+        if variant == "rtda":
+            self.spatial_path = rtda_spatial_path()
+            self.context_path = RtdaContextPath(self.backbone.channels)
+            self.fusion = RtdaFusion(self.context_path.out_channels, num_classes)
+            self.head = rtda_head(num_classes)
+            self.aux_heads = rtda_aux_heads(self.context_path, num_classes)
+        else:
+            self.spatial_path = paper_spatial_path()
+            self.context_path = PaperContextPath(self.backbone.channels)
+            self.fusion = PaperFusion()
+            self.head = paper_head(num_classes)
+            self.aux_heads = paper_aux_heads(num_classes)
+        for part in (self.spatial_path, self.context_path, self.fusion, self.head, self.aux_heads):
+            # Slopes of the two lineages' own initialisation.
+            initialise(part, negative_slope=0.0 if variant == "rtda" else 1.0)
+
+    def forward(self, image: Tensor, aux: bool | None = None) -> SegOutput:
+        """Logits at the input's size and at 1/8 of it.
+
+        Args:
+            image: float32 (N, 3, H, W), normalised as the ``ModelSpec`` says; H and W multiples of 32.
+            aux: Whether the auxiliary heads run; None: in training mode only.
+
+        Raises:
+            ModelError: If the shape does not fit, or for one picture in training mode (see ``_check_batch``).
+        """
+        self._check(image)
+        features = self.backbone(image)
+        context, aux_maps = self.context_path(features)
+        coarse = self.head(self.fusion(self.spatial_path(image), context))  # (N, C, H/8, W/8)
+        aux_logits: tuple[Tensor, ...] = ()
+        if self.training if aux is None else aux:
+            aux_logits = tuple(
+                _to_width(head(x), image.shape[3]) for head, x in zip(self.aux_heads, aux_maps, strict=True)
+            )
+        return SegOutput(upsampled(coarse, OUTPUT_STRIDE), coarse, aux_logits, features)
+
+    def published_logits(self, image: Tensor) -> Tensor:
+        """``forward(image).logits`` in the order of operations the lineage published; equal up to rounding.
+
+        For ``rtda`` the head runs at full resolution: 0.19 G multiply-adds at 1024x512 instead of 0.003 G.
+        """
+        self._check(image)
+        context, _ = self.context_path(self.backbone(image))
+        fused = self.fusion(self.spatial_path(image), context)
+        if self.variant == "rtda":
+            logits: Tensor = self.head(upsampled(fused, OUTPUT_STRIDE))
+            return logits
+        return upsampled(self.head(fused), OUTPUT_STRIDE)
+
+    def deploy_view(self) -> DeployView:
+        """What goes to the robot: a copy of the weights in evaluation mode, without auxiliary heads."""
+        return DeployView(self)
+
+    def _check(self, image: Tensor) -> None:
+        _check_shape(image)
+        self._check_batch(image)
+
+    def _check_batch(self, image: Tensor) -> None:
+        """Some batch norms see one value per picture and channel; over one picture that has no variance.
+
+        Frozen (evaluation mode) and synchronised batch norms are fine.
+        """
+        if image.shape[0] > 1:
+            return
+        pooled = (*self.context_path.pooled(), *self.fusion.pooled())
+        if any(isinstance(layer, nn.BatchNorm2d) and layer.training for layer in pooled):
+            raise ModelError(
+                "training needs at least 2 pictures per device, got 1: batch norm after global pooling "
+                "has one value per picture",
+                hint="set batch_size >= 2 per device, or convert to SyncBatchNorm on several devices",
+            )
+
+
+class DeployView(nn.Module):
+    """The network as deployed: float32 (N, 3, H, W) -> coarse logits (N, C, H/8, W/8), nothing else.
+
+    Owns a copy of the weights, so that folding or converting it leaves the trained network as it is.
+    """
+
+    def __init__(self, model: BiSeNet) -> None:
+        super().__init__()
+        self.num_classes = model.num_classes
+        self.backbone = copy.deepcopy(model.backbone)
+        self.spatial_path = copy.deepcopy(model.spatial_path)
+        self.context_path = copy.deepcopy(model.context_path)
+        self.fusion = copy.deepcopy(model.fusion)
+        self.head = copy.deepcopy(model.head)
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if not _being_exported():
+            _check_shape(image)
+        context, _ = self.context_path(self.backbone(image))
+        coarse: Tensor = self.head(self.fusion(self.spatial_path(image), context))
+        return coarse
+
+
+def _being_exported() -> bool:
+    """A tracer would warn about our comparisons and pin dynamic sizes; the exporter checks its size itself."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing or torch.compiler.is_compiling()
+
+
+def _to_width(logits: Tensor, width: int) -> Tensor:
+    """Upsample auxiliary logits, whose stride is 8 or 16, to the input's size."""
+    return upsampled(logits, width // logits.shape[3])
+
+
+def _check_shape(image: Tensor) -> None:
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise ModelError(f"expected pictures (N, 3, H, W), got {tuple(image.shape)}")
+    height, width = int(image.shape[2]), int(image.shape[3])
+    if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE or not height or not width:
+        raise ModelError(
+            f"expected height and width in multiples of {SIZE_MULTIPLE}, got {height}x{width} (HxW)",
+            hint=f"nearest that works: {_nearest(height)}x{_nearest(width)}",
+        )
+
+
+def _nearest(length: int) -> int:
+    return max(1, (length + SIZE_MULTIPLE // 2) // SIZE_MULTIPLE) * SIZE_MULTIPLE

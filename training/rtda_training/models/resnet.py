@@ -1,0 +1,141 @@
+"""ResNet-18 and ResNet-101 without a classifier, under torchvision's parameter names.
+
+The names are a contract: a standard ImageNet file loads as it is (``backbone_weights``).
+
+Source: He et al., Deep Residual Learning for Image Recognition (CVPR 2016); stride on the 3x3 convolution of a
+bottleneck ("v1.5"), as in torchvision, whose ImageNet files everybody uses.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from rtda_deploy.errors import ConfigError
+
+__all__ = ["BACKBONES", "ResNet"]
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (ResNet-18)."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = _projection(in_channels, width * self.expansion, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        summed: Tensor = self.relu(out + shortcut)
+        return summed
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions and a shortcut (ResNet-101)."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width * self.expansion)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _projection(in_channels, width * self.expansion, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        summed: Tensor = self.relu(out + shortcut)
+        return summed
+
+
+class _Layout(NamedTuple):
+    block: type[BasicBlock] | type[Bottleneck]
+    depths: tuple[int, int, int, int]
+
+
+_LAYOUTS = {
+    "resnet18": _Layout(BasicBlock, (2, 2, 2, 2)),
+    "resnet101": _Layout(Bottleneck, (3, 4, 23, 3)),
+}
+_WIDTHS = (64, 128, 256, 512)  # of layer1 .. layer4, before the block's expansion
+
+BACKBONES = tuple(_LAYOUTS)
+
+
+class ResNet(nn.Module):
+    """The four stages of a ResNet, at strides 4, 8, 16 and 32.
+
+    Args:
+        name: ``"resnet18"`` or ``"resnet101"``.
+
+    Attributes:
+        channels: Of the four outputs: 64/128/256/512 (18) or 256/512/1024/2048 (101).
+
+    Raises:
+        ConfigError: If ``name`` is no known backbone.
+    """
+
+    def __init__(self, name: str = "resnet18") -> None:
+        super().__init__()
+        if name not in _LAYOUTS:
+            raise ConfigError(f"unknown backbone {name!r}", hint=f"known: {', '.join(BACKBONES)}")
+        block, depths = _LAYOUTS[name]
+        self.name = name
+        self.channels = tuple(width * block.expansion for width in _WIDTHS)
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        inputs = (64, *self.channels[:3])
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            _stage(block, depth, in_channels, width, stride)
+            for depth, in_channels, width, stride in zip(depths, inputs, _WIDTHS, (1, 2, 2, 2), strict=True)
+        )
+        self._initialise()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))  # (N, 64, H/4, W/4)
+        x4 = self.layer1(x)
+        x8 = self.layer2(x4)
+        x16 = self.layer3(x8)
+        x32 = self.layer4(x16)
+        return x4, x8, x16, x32
+
+    def _initialise(self) -> None:
+        """Kaiming, fan out, as torchvision; batch norms already start as the identity."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck], depth: int, in_channels: int, width: int, stride: int
+) -> nn.Sequential:
+    first = block(in_channels, width, stride)
+    rest = (block(width * block.expansion, width, 1) for _ in range(depth - 1))
+    return nn.Sequential(first, *rest)
+
+
+def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
+    """The shortcut of a block whose output has another shape than its input; None where it has the same."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+    )
