@@ -27,7 +27,8 @@ def opencv(purpose: str) -> Any:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _FFMPEG_QUIET)
     cv2: Any = require("cv2", extra="runtime", purpose=purpose)
     if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.setLogLevel(_OPENCV_SILENT)
+        set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # 4.x, 5.x
+        set_level(_OPENCV_SILENT)
     return cv2
 
 

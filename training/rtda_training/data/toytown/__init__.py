@@ -24,9 +24,7 @@ TOYTOWN_VERSION = 1  # one number per set of pictures: any change of a pixel is 
 _MIN_SIDE_PX = 32  # below this nothing in a street can be told apart
 
 
-def render(
-    domain: str, split: str, index: int, size_hw: Tuple[int, int] = (256, 512)
-) -> Tuple[np.ndarray, np.ndarray]:
+def render(domain: str, split: str, index: int, size_hw: Tuple[int, int] = (256, 512)) -> Tuple[np.ndarray, np.ndarray]:
     """Draw one picture and its labels.
 
     Args:

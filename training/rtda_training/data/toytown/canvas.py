@@ -24,7 +24,7 @@ class Light:
     end: float  # faces towards the camera
     left: float  # faces towards the left
     right: float
-    shadow: Optional[Tuple[float, float]]  # metres (lateral, along) a shadow reaches per metre of height; None: even light
+    shadow: Optional[Tuple[float, float]]  # reach (lateral, along) per height; None: even light
     shadow_gain: float
     haze_per_m: float
     haze: Bgr
@@ -42,9 +42,7 @@ class Canvas:
     def veil(self, colour: Bgr, along_m: float, gain: float = 1.0) -> Bgr:
         """The colour under a gain, seen through the haze at a distance."""
         t = self._haze(along_m)
-        b, g, r = (
-            min(255.0, channel * gain) * (1.0 - t) + haze * t for channel, haze in zip(colour, self.light.haze)
-        )
+        b, g, r = (min(255.0, channel * gain) * (1.0 - t) + haze * t for channel, haze in zip(colour, self.light.haze))
         return b, g, r
 
     def fill(
@@ -120,12 +118,12 @@ class Canvas:
         t = self._haze(float(np.median(corners[:, 2])))
         painted = cv2.warpPerspective(image, matrix, (x1 - x0, y1 - y0), borderMode=cv2.BORDER_REPLICATE)
         painted = cv2.convertScaleAbs(painted, alpha=gain * (1.0 - t))
-        painted = cv2.add(painted, (*(t * h for h in self.light.haze), 0.0))
+        painted = np.asarray(cv2.add(painted, np.array([*(t * h for h in self.light.haze), 0.0])))
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
         cv2.fillConvexPoly(mask, np.rint(vertices * (1 << _SHIFT)).astype(np.int32), 255, cv2.LINE_8, _SHIFT)
         self.label[y0:y1, x0:x1][mask > 0] = class_id
         if holes is not None:
-            mask &= cv2.warpPerspective(holes, matrix, (x1 - x0, y1 - y0))
+            mask = np.asarray(cv2.bitwise_and(mask, cv2.warpPerspective(holes, matrix, (x1 - x0, y1 - y0))))
         cv2.copyTo(painted, mask, self.frame[y0:y1, x0:x1])
 
     def sprite(
@@ -160,9 +158,7 @@ class Canvas:
     def _haze(self, along_m: float) -> float:
         return 1.0 - float(np.exp(-max(self.camera.depth(along_m), 0.0) * self.light.haze_per_m))
 
-    def _before_the_camera(
-        self, corners: np.ndarray, columns: int
-    ) -> Optional[Tuple[np.ndarray, Tuple[float, float]]]:
+    def _before_the_camera(self, corners: np.ndarray, columns: int) -> Optional[Tuple[np.ndarray, Tuple[float, float]]]:
         """Cut an upright rectangle at the near plane; gives its corners and the columns of the picture that remain."""
         near = self.camera.along_m + NEAR_M
         start, stop = float(corners[0, 2]), float(corners[1, 2])

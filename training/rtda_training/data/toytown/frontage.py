@@ -33,7 +33,9 @@ def paint_building(canvas: Canvas, thing: Thing, city: City) -> None:
         side_wall = _facade(city, rng, thing.colour, floors, 4, cell, rough, entrances=False)
         back = thing.lateral_m + thing.side * DEPTH_M
         left, right = sorted((thing.lateral_m, back))
-        canvas.texture(_upright((left, near), (right, near), thing.height_m), side_wall, ClassId.BUILDING, canvas.light.end)
+        canvas.texture(
+            _upright((left, near), (right, near), thing.height_m), side_wall, ClassId.BUILDING, canvas.light.end
+        )
     gain = canvas.light.right if thing.side < 0 else canvas.light.left
     place = thing.lateral_m
     ends = ((place, near), (place, far)) if thing.side < 0 else ((place, far), (place, near))
@@ -65,7 +67,8 @@ def _facade(
             awning = city.awnings[int(rng.integers(len(city.awnings)))]
             cells[-1] = _shop(city, colour, glass, awning, cell)
         else:
-            cells[-1, int(rng.integers(bays))] = _door(city, colour, city.awnings[int(rng.integers(len(city.awnings)))], cell)
+            bay, paint = int(rng.integers(bays)), city.awnings[int(rng.integers(len(city.awnings)))]
+            cells[-1, bay] = _door(city, colour, paint, cell)
     facade = np.ascontiguousarray(cells.transpose(0, 2, 1, 3, 4).reshape(floors * cell, bays * cell, 3))
     cornice = max(1, cell // 7)
     facade[:cornice] = np.asarray(_dim(colour, 1.16), np.uint8)
@@ -116,7 +119,7 @@ def paint_wall(canvas: Canvas, thing: Thing, city: City) -> None:
     image[: max(1, block // 3)] = np.asarray(_dim(thing.colour, 1.18), np.uint8)
     if city.textured:
         tone = _repeat(_plaster(), image.shape[:2], 3 * block)
-        image = cv2.multiply(image, cv2.merge([tone, tone, tone]), scale=1 / 128)
+        image = np.asarray(cv2.multiply(image, cv2.merge([tone, tone, tone]), scale=1 / 128), dtype=np.uint8)
     gain = canvas.light.right if thing.side < 0 else canvas.light.left
     canvas.texture(_along_the_street(thing), image, ClassId.WALL, gain)
 
@@ -138,7 +141,7 @@ def paint_fence(canvas: Canvas, thing: Thing, city: City) -> None:
         image[rows] = np.asarray(_dim(thing.colour, 0.82), np.uint8)
     if city.textured:
         tone = _repeat(_plaster(), image.shape[:2], 6 * pitch)
-        image = cv2.multiply(image, cv2.merge([tone, tone, tone]), scale=1 / 128)
+        image = np.asarray(cv2.multiply(image, cv2.merge([tone, tone, tone]), scale=1 / 128), dtype=np.uint8)
     gain = canvas.light.right if thing.side < 0 else canvas.light.left
     canvas.texture(_along_the_street(thing), image, ClassId.FENCE, gain, holes)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Tuple
+
 import numpy as np
 
 from rtda_training.data.toytown.canvas import Canvas
@@ -13,7 +15,7 @@ from rtda_training.data.toytown.textures import CROWN_PX, CROWNS_PER_SPECIES, cr
 __all__ = ["paint_bush", "paint_lamp", "paint_sign", "paint_traffic_light", "paint_tree"]
 
 POLE_M = 0.24  # thicker than life: a pole must still be a pole at 256x128
-_LAMPS: "tuple[tuple[float, Bgr], ...]" = (
+_LAMPS: Tuple[Tuple[float, Bgr], ...] = (
     (0.42, (40.0, 40.0, 235.0)),
     (0.0, (30.0, 190.0, 245.0)),
     (-0.42, (90.0, 215.0, 60.0)),
@@ -28,18 +30,20 @@ _SIGN_SHAPES = (_ROUND, _TRIANGLE, _DIAMOND, _SQUARE)
 def paint_lamp(canvas: Canvas, thing: Thing, city: City) -> None:
     """A street lamp: mast, arm over the road, lantern."""
     foot = np.array([thing.lateral_m, 0.0, thing.along_m])
-    head = foot + (0.0, thing.height_m, 0.0)
-    tip = head + (-1.9 * thing.side, 0.25, 0.0)
+    head = foot + np.array((0.0, thing.height_m, 0.0))
+    tip = head + np.array((-1.9 * thing.side, 0.25, 0.0))
     _mast(canvas, foot, head, thing.colour)
     canvas.stroke(np.array([head, tip]), 0.14, thing.colour, ClassId.POLE)
-    canvas.stroke(np.array([tip, tip + (0.7 * thing.side, -0.05, 0.0)]), 0.26, _mix(thing.colour, 235.0), ClassId.POLE)
+    canvas.stroke(
+        np.array([tip, tip + np.array((0.7 * thing.side, -0.05, 0.0))]), 0.26, _mix(thing.colour, 235.0), ClassId.POLE
+    )
 
 
 def paint_sign(canvas: Canvas, thing: Thing, city: City) -> None:
     """One or two signs on a pole, facing the camera."""
     rng = np.random.default_rng(thing.seed)
     foot = np.array([thing.lateral_m, 0.0, thing.along_m])
-    _mast(canvas, foot, foot + (0.0, thing.height_m, 0.0), thing.colour)
+    _mast(canvas, foot, foot + np.array((0.0, thing.height_m, 0.0)), thing.colour)
     height = thing.height_m
     for _ in range(1 + int(rng.random() < 0.3)):
         look = int(rng.integers(4))
@@ -56,20 +60,20 @@ def paint_traffic_light(canvas: Canvas, thing: Thing, city: City) -> None:
     rng = np.random.default_rng(thing.seed)
     foot = np.array([thing.lateral_m, 0.0, thing.along_m])
     pole = city.poles[int(rng.integers(len(city.poles)))]
-    centres = [foot + (-0.1 * thing.side, 3.1, 0.0)]
-    _mast(canvas, foot, foot + (0.0, 3.8, 0.0), pole)
+    centres = [foot + np.array((-0.1 * thing.side, 3.1, 0.0))]
+    _mast(canvas, foot, foot + np.array((0.0, 3.8, 0.0)), pole)
     if rng.random() < 0.5:  # a second signal on an arm over the road
-        elbow, tip = foot + (0.0, 5.6, 0.0), foot + (-2.6 * thing.side, 5.6, 0.0)
+        elbow, tip = foot + np.array((0.0, 5.6, 0.0)), foot + np.array((-2.6 * thing.side, 5.6, 0.0))
         _mast(canvas, foot, elbow, pole)
         canvas.stroke(np.array([elbow, tip]), 0.16, pole, ClassId.POLE)
-        centres.append(tip + (0.0, -0.3, 0.0))
+        centres.append(tip + np.array((0.0, -0.3, 0.0)))
     lit = int(rng.integers(3))
     for centre in centres:
         box = np.array([[-0.36, -0.8, 0], [0.36, -0.8, 0], [0.36, 0.8, 0], [-0.36, 0.8, 0]])
         canvas.fill(centre + box, city.light_housing, ClassId.TRAFFIC_LIGHT)
         for number, (rise, colour) in enumerate(_LAMPS):
             shown = colour if number == lit else _mix(city.light_housing, 70.0)
-            canvas.disc(centre + (0.0, rise, 0.0), 0.2, shown, None)
+            canvas.disc(centre + np.array((0.0, rise, 0.0)), 0.2, shown, None)
 
 
 def paint_tree(canvas: Canvas, thing: Thing, city: City) -> None:
@@ -78,9 +82,11 @@ def paint_tree(canvas: Canvas, thing: Thing, city: City) -> None:
     species = int(rng.choice(3, p=city.species_weights))
     spread, share = ((0.66, 0.62), (0.5, 0.84), (0.62, 0.92))[species]
     foot = np.array([thing.lateral_m, 0.0, thing.along_m])
-    canvas.stroke(np.array([foot, foot + (0.0, 0.6 * thing.height_m, 0.0)]), 0.3, city.trunk, ClassId.VEGETATION)
+    canvas.stroke(
+        np.array([foot, foot + np.array((0.0, 0.6 * thing.height_m, 0.0))]), 0.3, city.trunk, ClassId.VEGETATION
+    )
     size = (1.25 * spread * thing.height_m, 1.15 * share * thing.height_m)
-    centre = foot + (0.0, (1.03 - share / 2) * thing.height_m, 0.0)
+    centre = foot + np.array((0.0, (1.03 - share / 2) * thing.height_m, 0.0))
     _leaves(canvas, species, rng, centre, size, thing.colour, city.textured)
 
 
@@ -93,7 +99,7 @@ def paint_bush(canvas: Canvas, thing: Thing, city: City) -> None:
 
 
 def _leaves(
-    canvas: Canvas, species: int, rng: np.random.Generator, centre: np.ndarray, size_m: "tuple[float, float]",
+    canvas: Canvas, species: int, rng: np.random.Generator, centre: np.ndarray, size_m: Tuple[float, float],
     colour: Bgr, textured: bool,
 ) -> None:  # fmt: skip
     seen_px = size_m[1] * canvas.camera.pixels_per_metre(float(centre[2]))

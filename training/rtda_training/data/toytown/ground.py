@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import cv2
 import numpy as np
 
@@ -36,7 +38,17 @@ def paint_sky(canvas: Canvas, city: City, scene: Scene, rng: np.random.Generator
             for dx, dy, part in ((-0.9, 0.15, 0.7), (0.0, 0.0, 1.0), (0.9, 0.1, 0.75)):
                 radius = (0.03 + 0.035 * size) * width * part
                 centre = (int(x * width + dx * radius), int((0.08 + 0.6 * y) * canvas.camera.horizon_y + dy * radius))
-                cv2.ellipse(canvas.frame, centre, (int(radius * 1.3), int(radius * 0.5)), 0, 0, 360, (252, 250, 248), -1, cv2.LINE_AA)
+                cv2.ellipse(
+                    canvas.frame,
+                    centre,
+                    (int(radius * 1.3), int(radius * 0.5)),
+                    0,
+                    0,
+                    360,
+                    (252, 250, 248),
+                    -1,
+                    cv2.LINE_AA,
+                )
     _skyline(canvas, city, rng)
 
 
@@ -87,7 +99,7 @@ def paint_ground(canvas: Canvas, city: City, scene: Scene) -> None:
 
 
 def _band(
-    canvas: Canvas, stations: np.ndarray, left: float, right: float, colour: Bgr, class_id: "ClassId | None"
+    canvas: Canvas, stations: np.ndarray, left: float, right: float, colour: Bgr, class_id: Optional[ClassId]
 ) -> None:
     sides = [np.stack([np.full_like(stations, u), np.zeros_like(stations), stations], axis=1) for u in (left, right)]
     outline = canvas.camera.project(np.concatenate([sides[0], sides[1][::-1]]))
@@ -142,11 +154,11 @@ def weather_ground(canvas: Canvas, textured: bool, shadow_mask: np.ndarray) -> N
     if textured:
         columns = np.mod(lateral * _TEXELS_PER_M, TILE_PX)
         rows = np.mod(along * _TEXELS_PER_M, TILE_PX)
-        tones = cv2.remap(ground_tones(), columns, rows, cv2.INTER_NEAREST)
-        tone = tones[:, :, 0]
+        tones = cv2.split(cv2.remap(ground_tones(), columns, rows, cv2.INTER_NEAREST))
+        tone = tones[0]
         for class_id, channel in _TONE_OF_CLASS.items():
             if channel:
-                cv2.copyTo(tones[:, :, channel], np.equal(canvas.label[first:], class_id).view(np.uint8), tone)
+                cv2.copyTo(tones[channel], np.equal(canvas.label[first:], class_id).view(np.uint8), tone)
         fade = np.minimum(1.0, 12.0 / depth)  # far texels are smaller than pixels and average out
         gain += (tone.astype(np.float32) * np.float32(1 / 128) - 1.0) * fade
     gain *= 1.0 - np.float32((1.0 - canvas.light.shadow_gain) / 255.0) * shadow_mask[first:]

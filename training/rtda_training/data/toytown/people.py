@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -54,14 +54,22 @@ def paint_bicycle(canvas: Canvas, thing: Thing, city: City) -> None:
         (((0.34, 1.04, -0.3), (0.36, 1.02, 0.0), (0.34, 1.04, 0.3)), 0.08, _STEEL),
         (((-0.36, 1.0, 0.0), (-0.12, 1.0, 0.0)), 0.13, _TYRE),
     )
-    for points, width, colour in tubes:
-        _stroke(canvas, thing, np.array(points), width, colour, ClassId.BICYCLE)
+    for tube, width, colour in tubes:
+        _stroke(canvas, thing, np.array(tube), width, colour, ClassId.BICYCLE)
 
 
 def paint_motorcycle(canvas: Canvas, thing: Thing, city: City) -> None:
     """A parked motorcycle: fat tyres, tank, bench, exhaust."""
     for x in (-0.68, 0.70):
-        _stroke(canvas, thing, np.array([(x, 0.32, 0.0), (x, 0.321, 0.0)]), 0.66, _TYRE, ClassId.MOTORCYCLE, thin=_is_edge_on(thing))
+        _stroke(
+            canvas,
+            thing,
+            np.array([(x, 0.32, 0.0), (x, 0.321, 0.0)]),
+            0.66,
+            _TYRE,
+            ClassId.MOTORCYCLE,
+            thin=_is_edge_on(thing),
+        )
         _stroke(canvas, thing, np.array([(x, 0.32, 0.0), (x, 0.321, 0.0)]), 0.30, _STEEL, None, thin=_is_edge_on(thing))
     parts: Sequence[Tuple[Sequence[Point], float, Bgr]] = (
         (((-0.2, 0.42, 0.0), (0.25, 0.45, 0.0)), 0.40, (70.0, 70.0, 70.0)),
@@ -75,7 +83,11 @@ def paint_motorcycle(canvas: Canvas, thing: Thing, city: City) -> None:
     order = parts if np.cos(np.radians(thing.heading_deg)) < 0.4 else tuple(reversed(parts))
     for points, width, colour in order:
         _stroke(canvas, thing, np.array(points), width, colour, ClassId.MOTORCYCLE)
-    end, lamp = ((-0.92, 0.84, 0.0), _RED) if np.cos(np.radians(thing.heading_deg)) > 0 else ((0.56, 0.92, 0.0), (220.0, 250.0, 252.0))
+    end, lamp = (
+        ((-0.92, 0.84, 0.0), _RED)
+        if np.cos(np.radians(thing.heading_deg)) > 0
+        else ((0.56, 0.92, 0.0), (220.0, 250.0, 252.0))
+    )
     canvas.disc(_to_street(thing, np.array([end]))[0], 0.11, lamp, ClassId.MOTORCYCLE)
 
 
@@ -115,11 +127,11 @@ def _head(canvas: Canvas, thing: Thing, centre: Point, skin: Bgr, cap: Bgr, clas
     canvas.disc(place, 0.165, cap, class_id)
     towards_us = np.cos(np.radians(thing.heading_deg)) < 0.3
     if towards_us:
-        canvas.disc(place + (0.0, -0.05, 0.0), 0.115, skin, class_id)
+        canvas.disc(place + np.array((0.0, -0.05, 0.0)), 0.115, skin, class_id)
 
 
 def _stroke(
-    canvas: Canvas, thing: Thing, local: np.ndarray, width: float, colour: Bgr, class_id: "ClassId | None",
+    canvas: Canvas, thing: Thing, local: np.ndarray, width: float, colour: Bgr, class_id: Optional[ClassId],
     thin: bool = False,
 ) -> None:  # fmt: skip
     """Stroke in the thing's own frame; ``thin`` is a disc seen from its edge, drawn as an upright bar."""

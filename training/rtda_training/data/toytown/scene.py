@@ -9,8 +9,10 @@ import numpy as np
 
 from rtda_training.data.toytown.city import Bgr, City
 
-__all__ = ["Scene", "Strip", "Thing", "sample_scene"]
+__all__ = ["VIEW_M", "Scene", "Strip", "Thing", "sample_scene"]
 
+VIEW_M = 95.0  # how far the camera sees things
+BLOCK_M = 50.0  # each such stretch of a long street gets its own crossing and people
 BEHIND_M = -6.0  # the street begins behind the camera: facades beside it fill the edges of the picture
 
 
@@ -63,24 +65,29 @@ class Scene:
     grass: Bgr = (0.0, 0.0, 0.0)
 
 
-def sample_scene(city: City, rng: np.random.Generator, length_m: float) -> Scene:
-    """Draw a street of one city, ``length_m`` deep."""
-    return _Sampler(city, rng, length_m).scene
+def sample_scene(city: City, rng: np.random.Generator, drive_m: float) -> Scene:
+    """Draw a street of one city, long enough to drive ``drive_m`` along it."""
+    return _Sampler(city, rng, drive_m).scene
 
 
 class _Sampler:
     """Lays out one street, from the road outwards."""
 
-    def __init__(self, city: City, rng: np.random.Generator, length_m: float) -> None:
+    def __init__(self, city: City, rng: np.random.Generator, drive_m: float) -> None:
         self.city, self.rng = city, rng
-        self.scene = Scene(length_m=length_m)
+        self.scene = Scene(length_m=VIEW_M + drive_m)
+        self.drive_m = drive_m
+        blocks = np.arange(0.0, drive_m + 1.0, BLOCK_M).tolist()
         self._cross_section()
         self._camera()
-        self._crossing()
+        for block in blocks:
+            self._crossing(block)
         for side in (-1, 1):
             self._lots(side)
             self._furniture(side)
-            self._people(side)
+            for block in blocks:
+                self._parked_bikes(side, block)
+                self._people(side, block)
         self._traffic()
         self._tram()
         self._parked()
@@ -125,25 +132,30 @@ class _Sampler:
         scene.vanishing = rng.uniform(0.42, 0.58)
         scene.sky = int(rng.integers(len(city.skies)))
 
-    def _crossing(self) -> None:
+    def _crossing(self, block: float) -> None:
         rng, scene = self.rng, self.scene
-        self.crossing_m = 1e9
-        start = rng.uniform(14.0, 34.0)
+        start = block + rng.uniform(14.0, 34.0)
         if rng.random() < 0.45:
             width = rng.uniform(8.0, 11.0)
-            self.crossing_m = start
-            scene.side_streets = [(start, start + width, side) for side in (-1, 1) if rng.random() < 0.85]
+            scene.side_streets += [(start, start + width, side) for side in (-1, 1) if rng.random() < 0.85]
             if rng.random() < 0.7:
                 middle = start + width / 2
                 to_the_right = rng.random() < 0.5
-                kind = str(rng.choice(("car", "bus", "truck", "motorcyclist", "cyclist"), p=(0.3, 0.2, 0.2, 0.15, 0.15)))
-                self._vehicle(kind, rng.uniform(-7, 7), middle + (-1.8 if to_the_right else 1.8), 90 if to_the_right else -90)
-        if rng.random() < 0.6:
-            scene.zebras = [start - 4.0]
+                kind = str(
+                    rng.choice(("car", "bus", "truck", "motorcyclist", "cyclist"), p=(0.3, 0.2, 0.2, 0.15, 0.15))
+                )
+                self._vehicle(
+                    kind, rng.uniform(-7, 7), middle + (-1.8 if to_the_right else 1.8), 90 if to_the_right else -90
+                )
+        zebra = rng.random() < 0.6
+        if zebra:
+            scene.zebras.append(start - 4.0)
         if rng.random() < 0.68:
             for side in (-1, 1):
-                self._add("traffic_light", side * (self.kerb_m[side] + 0.35), start - 5.0 + rng.uniform(-4, 1), side=side)
-        for _ in range(int(rng.integers(0, 3)) if scene.zebras else 0):
+                self._add(
+                    "traffic_light", side * (self.kerb_m[side] + 0.35), start - 5.0 + rng.uniform(-4, 1), side=side
+                )
+        for _ in range(int(rng.integers(0, 3)) if zebra else 0):
             heading = float(rng.choice((-90, 90)))
             self._person(rng.uniform(-scene.road_half_m, scene.road_half_m), start - 3.0 + rng.uniform(-1, 1), heading)
 
@@ -205,21 +217,24 @@ class _Sampler:
                 if self._free(along, side):
                     self._tree(side * (kerb + 0.7), along, 0.85)
                 along += gap * rng.uniform(0.8, 1.2)
+
+    def _parked_bikes(self, side: int, block: float) -> None:
+        rng = self.rng
         for kind, chance in (("bicycle", 0.36), ("motorcycle", 0.30)):
             if rng.random() < chance:
-                along = rng.uniform(6.0, 22.0)
+                along = block + rng.uniform(6.0, 22.0)
                 for _ in range(int(rng.integers(1, 4))):
                     heading = rng.choice((90, -90)) + rng.uniform(-35, 35)
-                    self._small(kind, side * (kerb + rng.uniform(0.7, 1.2)), along, heading)
+                    self._small(kind, side * (self.kerb_m[side] + rng.uniform(0.7, 1.2)), along, heading)
                     along += rng.uniform(1.2, 3.0)
 
-    def _people(self, side: int) -> None:
+    def _people(self, side: int, block: float) -> None:
         rng = self.rng
         low, high = self.city.people
         frontage = self.scene.frontage_m[0 if side < 0 else 1]
         for _ in range(int(rng.integers(low, high + 1) / 2 + rng.random())):
             place = side * rng.uniform(self.kerb_m[side] + 0.5, frontage - 0.5)
-            self._person(place, rng.uniform(7.0, 34.0), float(rng.choice((0, 180))) + rng.uniform(-30, 30))
+            self._person(place, block + rng.uniform(7.0, 34.0), float(rng.choice((0, 180))) + rng.uniform(-30, 30))
 
     # on the road
 
@@ -231,10 +246,10 @@ class _Sampler:
             lateral = (lane + 0.5) * self.lane_m
             own = away and lane == self.lanes - 1
             along = rng.uniform(9.0, 13.0) + rng.uniform(0.1, 1.0) * low if own else rng.uniform(7.0, 7.0 + high)
-            while along < 75.0:
+            speed = rng.uniform(0.42, 0.5) if away else rng.uniform(0.3, 0.5)
+            while along < 75.0 + self.drive_m:
                 kind = str(rng.choice(("car", "truck", "bus", "motorcyclist"), p=(0.58, 0.15, 0.14, 0.13)))
                 half = {"car": 2.2, "truck": 4.2, "bus": 5.8, "motorcyclist": 1.1}[kind]
-                speed = rng.uniform(0.36, 0.5) if away else rng.uniform(0.3, 0.5)
                 self._vehicle(kind, lateral + rng.uniform(-0.2, 0.2), along + half, 0 if away else 180, speed)
                 along += 2 * half + rng.uniform(low, high)
         for side in (-1, 1):
@@ -257,11 +272,13 @@ class _Sampler:
             return
         rng = self.rng
         for side in (-1, 1):
-            along, filled = rng.uniform(3.0, 9.0), rng.uniform(0.3, 0.85)
-            while along < 60.0:
+            along, filled = rng.uniform(5.0, 12.0), rng.uniform(0.3, 0.85)
+            while along < 60.0 + self.drive_m:
                 if rng.random() < filled and self._free(along + 2.2, side) and self._free(along + 6.0, side):
                     lateral = side * (self.scene.road_half_m - 1.1)
-                    self._vehicle("truck" if rng.random() < 0.06 else "car", lateral, along + 2.2, 0 if side > 0 else 180)
+                    self._vehicle(
+                        "truck" if rng.random() < 0.06 else "car", lateral, along + 2.2, 0 if side > 0 else 180
+                    )
                     along += 3.2
                 along += rng.uniform(2.2, 4.0)
 

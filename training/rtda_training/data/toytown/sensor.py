@@ -44,14 +44,14 @@ def sample_sensor(rng: np.random.Generator) -> Sensor:
         barrel=float(rng.uniform(0.01, 0.06)),
         roll_deg=float(rng.normal(0.0, 0.7)),
         white_balance=(1.0 - warmth, 1.0 + green, 1.0 + warmth),
-        gamma=float(rng.uniform(0.85, 1.30)),
+        gamma=float(rng.uniform(0.74, 1.18)),
         contrast=float(rng.uniform(0.80, 1.12)),
         lift=float(rng.uniform(0.0, 18.0)),
         saturation=float(rng.uniform(0.62, 0.95)),
-        vignette=float(rng.uniform(0.15, 0.45)),
+        vignette=float(rng.uniform(0.12, 0.40)),
         blur_px=float(rng.uniform(0.35, 0.95)),
         motion_px=float(rng.uniform(2.0, 4.5)) if rng.random() < 0.25 else 0.0,
-        noise=float(rng.uniform(3.0, 9.0)),
+        noise=float(rng.uniform(2.5, 7.5)),
         jpeg_quality=int(rng.integers(42, 82)),
         bonnet=float(rng.uniform(0.05, 0.10)) if rng.random() < 0.4 else 0.0,
     )
@@ -115,9 +115,8 @@ def _develop(frame: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.
     frame = cv2.addWeighted(frame, sensor.saturation, grey, 1.0 - sensor.saturation, 0.0)
     frame = cv2.multiply(frame, _vignette(height, width, round(sensor.vignette, 2)), scale=1 / 255)
     y0, x0 = (int(v) for v in rng.integers(0, _NOISE_TILE_PX, 2))
-    tile = np.roll(sensor_grain(), (y0, x0), axis=(0, 1))
-    times = (-(-height // _NOISE_TILE_PX), -(-width // _NOISE_TILE_PX), 1)
-    noise = (np.tile(tile, times) if max(times) > 1 else tile)[:height, :width]
+    rows, columns = (y0 + np.arange(height)) % _NOISE_TILE_PX, (x0 + np.arange(width)) % _NOISE_TILE_PX
+    noise = sensor_grain()[np.ix_(rows, columns)]
     noisy = cv2.addWeighted(frame, 1.0, noise, sensor.noise / 64.0, 0.0, dtype=cv2.CV_8U)
     return np.asarray(noisy, dtype=np.uint8)
 

@@ -21,13 +21,12 @@ from rtda_training.data.toytown.people import (
     paint_motorcyclist,
     paint_person,
 )
-from rtda_training.data.toytown.scene import Scene, Thing, sample_scene
+from rtda_training.data.toytown.scene import VIEW_M, Scene, Thing, sample_scene
 from rtda_training.data.toytown.sensor import Sensor, expose, sample_sensor
 from rtda_training.data.toytown.vehicles import paint_bus, paint_car, paint_tram, paint_truck
 
 __all__ = ["clip", "picture"]
 
-VIEW_M = 95.0  # how far things are placed and painted
 DRIVE_M = 0.42  # the camera's way from one frame of a clip to the next: 23 km/h at 15 frames per second
 
 _PAINTERS = {
@@ -51,28 +50,48 @@ _PAINTERS = {
 }
 _LOTS = ("building", "wall", "fence")
 _LONG = ("bus", "tram", "truck", "car")
-_WIDTH_M = {"person": 0.5, "cyclist": 0.5, "motorcyclist": 0.7, "bicycle": 0.3, "motorcycle": 0.5, "car": 1.8, "truck": 2.4, "bus": 2.5, "tram": 2.4}
-_HEIGHT_M = {"person": 1.7, "cyclist": 1.7, "motorcyclist": 1.7, "bicycle": 0.8, "motorcycle": 0.9, "car": 1.3, "truck": 3.2, "bus": 3.0, "tram": 3.3}
+_WIDTH_M = {
+    "person": 0.5,
+    "cyclist": 0.5,
+    "motorcyclist": 0.7,
+    "bicycle": 0.3,
+    "motorcycle": 0.5,
+    "car": 1.8,
+    "truck": 2.4,
+    "bus": 2.5,
+    "tram": 2.4,
+}
+_HEIGHT_M = {
+    "person": 1.7,
+    "cyclist": 1.7,
+    "motorcyclist": 1.7,
+    "bicycle": 0.8,
+    "motorcycle": 0.9,
+    "car": 1.3,
+    "truck": 3.2,
+    "bus": 3.0,
+    "tram": 3.3,
+}
 
 
 def picture(domain: str, seed: np.random.SeedSequence, size_hw: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray]:
     """One frame, uint8 (H, W, 3) BGR, and its label, uint8 (H, W)."""
-    return next(_drive(domain, seed, 1, VIEW_M, size_hw))
+    return next(_drive(domain, seed, 1, size_hw))
 
 
 def clip(
     domain: str, seed: np.random.SeedSequence, num_frames: int, size_hw: Tuple[int, int]
 ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
     """Frames and labels of a drive through one street that is long enough for it."""
-    return _drive(domain, seed, num_frames, VIEW_M + num_frames * DRIVE_M, size_hw)
+    return _drive(domain, seed, num_frames, size_hw)
 
 
 def _drive(
-    domain: str, seed: np.random.SeedSequence, num_frames: int, length_m: float, size_hw: Tuple[int, int]
+    domain: str, seed: np.random.SeedSequence, num_frames: int, size_hw: Tuple[int, int]
 ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
     city = CITIES[domain]
     layout, weather, lens, sky, noise = (np.random.default_rng(child) for child in seed.spawn(5))
-    scene = sample_scene(city, layout, length_m)
+    scene = sample_scene(city, layout, (num_frames - 1) * DRIVE_M)
     light = _sample_light(city, scene, weather)
     sensor = sample_sensor(lens)
     sky_seed = int(sky.integers(1 << 31))
@@ -97,7 +116,9 @@ def _sample_light(city: City, scene: Scene, rng: np.random.Generator) -> Light:
         return Light(1.08 * even, 0.92 * even, even, 0.96 * even, None, 0.62, haze, horizon)
     across = float(rng.choice((-1, 1)) * rng.uniform(0.35, 1.1))  # the way a shadow falls: positive to the right
     left, right = (1.12, 0.66) if across > 0 else (0.66, 1.12)
-    return Light(1.22, float(rng.uniform(0.7, 1.1)), left, right, (across, float(rng.uniform(-0.6, 0.6))), 0.48, haze, horizon)
+    return Light(
+        1.22, float(rng.uniform(0.7, 1.1)), left, right, (across, float(rng.uniform(-0.6, 0.6))), 0.48, haze, horizon
+    )
 
 
 def _paint(
@@ -125,7 +146,9 @@ def _moved(thing: Thing, frames: int) -> Thing:
         return thing
     way, angle = thing.speed_m * frames, np.radians(thing.heading_deg)
     return replace(
-        thing, lateral_m=thing.lateral_m + way * float(np.sin(angle)), along_m=thing.along_m + way * float(np.cos(angle))
+        thing,
+        lateral_m=thing.lateral_m + way * float(np.sin(angle)),
+        along_m=thing.along_m + way * float(np.cos(angle)),
     )
 
 
@@ -145,7 +168,9 @@ def _far_to_near(things: List[Thing], camera: Camera) -> List[Thing]:
     long = [thing for thing in things if thing.kind in _LONG]
     for thing in things:
         reach = abs(thing.length_m * float(np.cos(np.radians(thing.heading_deg)))) / 2
-        key = thing.along_m + thing.length_m if thing.kind in _LOTS else thing.along_m - (reach if thing in long else 0.0)
+        key = (
+            thing.along_m + thing.length_m if thing.kind in _LOTS else thing.along_m - (reach if thing in long else 0.0)
+        )
         keys[id(thing)] = key
     for vehicle in sorted(long, key=lambda v: -keys[id(v)]):
         near, far = keys[id(vehicle)], 2 * vehicle.along_m - keys[id(vehicle)]
@@ -193,5 +218,7 @@ def _cast(thing: Thing, across: float, ahead: float) -> List[Tuple[float, float]
             for x, w in ((-half, -wide), (half, -wide), (half, wide), (-half, wide))
         ]
     return [
-        (thing.lateral_m + u + share * across, thing.along_m + s + share * ahead) for share in (low, 1.0) for u, s in corners
+        (thing.lateral_m + u + share * across, thing.along_m + s + share * ahead)
+        for share in (low, 1.0)
+        for u, s in corners
     ]

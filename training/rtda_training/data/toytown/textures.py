@@ -109,7 +109,9 @@ def crown(species: int, variant: int, textured: bool, size_px: int = CROWN_PX) -
     if textured:
         leaves = grain(14 + variant, 0.8)[:CROWN_PX, :CROWN_PX]
         clumps = grain(20 + variant, 2.0)[:CROWN_PX, :CROWN_PX]
-        tone = np.asarray(np.clip(cv2.blur(tone, (9, 9)) * (1.0 + 0.30 * leaves + 0.18 * clumps), 8, 250), dtype=np.uint8)
+        tone = np.asarray(
+            np.clip(cv2.blur(tone, (9, 9)) * (1.0 + 0.30 * leaves + 0.18 * clumps), 8, 250), dtype=np.uint8
+        )
         edge = cv2.blur(mask, (13, 13)).astype(np.float32) + 40.0 * leaves
         mask = np.asarray((edge > 118) * 255, dtype=np.uint8)
     return tone, mask
@@ -125,5 +127,9 @@ def _leaf_bundles(species: int, rng: np.random.Generator) -> np.ndarray:
     elif species == 3:  # flat on the ground
         x, y, radius = 0.1 + 0.8 * t, 0.62 + 0.14 * np.sin(around), np.full(34, 0.16)
     else:
-        x, y, radius = 0.5 + 0.31 * np.sqrt(t) * np.cos(around), 0.5 + 0.29 * np.sqrt(t) * np.sin(around), 0.10 + 0.07 * t
+        x, y, radius = (
+            0.5 + 0.31 * np.sqrt(t) * np.cos(around),
+            0.5 + 0.29 * np.sqrt(t) * np.sin(around),
+            0.10 + 0.07 * t,
+        )
     return np.stack([x, y, radius], axis=1)

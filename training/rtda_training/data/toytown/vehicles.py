@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Tuple
 
+import cv2
 import numpy as np
 
 from rtda_training.data.toytown.canvas import Canvas
@@ -14,13 +15,14 @@ from rtda_training.data.toytown.scene import Thing
 
 __all__ = ["paint_bus", "paint_car", "paint_tram", "paint_truck"]
 
+Patch = Tuple[float, float, float, float, Bgr]  # a rectangle on a face: from, to, bottom, top, colour
+
 _RED: Bgr = (36.0, 30.0, 220.0)
 _LAMP: Bgr = (215.0, 245.0, 252.0)
 _TYRE: Bgr = (30.0, 30.0, 30.0)
 _HUB: Bgr = (150.0, 150.0, 150.0)
+_TYRES: Tuple[Patch, ...] = ((-0.92, -0.66, 0.0, 0.4, _TYRE), (0.66, 0.92, 0.0, 0.4, _TYRE))  # seen from either end
 _ROUND = np.linspace(0, 2 * np.pi, 13)[:-1]
-
-Patch = Tuple[float, float, float, float, Bgr]  # a rectangle on a face: from, to, bottom, top, colour
 
 
 @dataclass(frozen=True)
@@ -51,26 +53,78 @@ def paint_car(canvas: Canvas, thing: Thing, city: City) -> None:
     rng = np.random.default_rng(thing.seed)
     style = int(rng.choice(3, p=(0.4, 0.42, 0.18)))
     glass, paint, dark = city.vehicle_glass, thing.colour, (44.0, 44.0, 46.0)
+    panels: Tuple[Bgr, ...]
+    windows: Tuple[np.ndarray, ...]
     if style == 0:
-        points = [(0, 0.3), (0, 0.62), (0.05, 0.98), (0.6, 1.04), (1.1, 1.46), (2.5, 1.47), (3.2, 1.0), (4.2, 0.82), (4.3, 0.55), (4.3, 0.3)]
+        points = [
+            (0, 0.3),
+            (0, 0.62),
+            (0.05, 0.98),
+            (0.6, 1.04),
+            (1.1, 1.46),
+            (2.5, 1.47),
+            (3.2, 1.0),
+            (4.2, 0.82),
+            (4.3, 0.55),
+            (4.3, 0.3),
+        ]
         panels = (dark, paint, paint, glass, paint, glass, paint, paint, dark)
         windows = (np.array([(0.95, 1.03), (1.25, 1.38), (2.4, 1.38), (2.95, 1.01)]),)
     elif style == 1:
-        points = [(0, 0.3), (0, 0.62), (0.05, 1.0), (0.35, 1.52), (2.5, 1.55), (3.2, 1.05), (4.2, 0.88), (4.3, 0.55), (4.3, 0.3)]
+        points = [
+            (0, 0.3),
+            (0, 0.62),
+            (0.05, 1.0),
+            (0.35, 1.52),
+            (2.5, 1.55),
+            (3.2, 1.05),
+            (4.2, 0.88),
+            (4.3, 0.55),
+            (4.3, 0.3),
+        ]
         panels = (dark, paint, glass, paint, glass, paint, paint, dark)
         windows = (np.array([(0.4, 1.06), (0.62, 1.44), (2.4, 1.46), (2.95, 1.07)]),)
     else:
-        points = [(0, 0.34), (0, 0.7), (0.03, 1.2), (0.12, 1.98), (2.9, 2.0), (3.65, 1.25), (4.25, 1.05), (4.3, 0.55), (4.3, 0.34)]
+        points = [
+            (0, 0.34),
+            (0, 0.7),
+            (0.03, 1.2),
+            (0.12, 1.98),
+            (2.9, 2.0),
+            (3.65, 1.25),
+            (4.25, 1.05),
+            (4.3, 0.55),
+            (4.3, 0.34),
+        ]
         panels = (dark, paint, glass, paint, glass, paint, paint, dark)
-        windows = (np.array([(2.2, 1.25), (2.2, 1.85), (2.8, 1.85), (3.35, 1.25)]), np.array([(0.4, 1.25), (0.4, 1.85), (2.0, 1.85), (2.0, 1.25)]))
+        windows = (
+            np.array([(2.2, 1.25), (2.2, 1.85), (2.8, 1.85), (3.35, 1.25)]),
+            np.array([(0.4, 1.25), (0.4, 1.85), (2.0, 1.85), (2.0, 1.25)]),
+        )
     high = 0.8 if style < 2 else 1.1
     body = _Body(
-        np.array(points) * (thing.length_m / 4.3, 1.0), panels, 1.8, paint, windows,
-        rear=((-0.95, -0.62, high - 0.06, high + 0.16, _RED), (0.62, 0.95, high - 0.06, high + 0.16, _RED),
-              (-0.3, 0.3, 0.66, 0.8, (235.0, 240.0, 240.0))),
-        front=((-0.92, -0.55, 0.6, 0.78, _LAMP), (0.55, 0.92, 0.6, 0.78, _LAMP), (-0.4, 0.4, 0.44, 0.62, dark)),
-        wheels=(0.8, 3.45), glass=glass, waist_m=1.0, narrowing=0.16 if style < 2 else 0.05,
-    )  # fmt: skip
+        np.array(points) * (thing.length_m / 4.3, 1.0),
+        panels,
+        1.8,
+        paint,
+        windows,
+        rear=(
+            *_TYRES,
+            (-0.95, -0.62, high - 0.06, high + 0.16, _RED),
+            (0.62, 0.95, high - 0.06, high + 0.16, _RED),
+            (-0.3, 0.3, 0.66, 0.8, (235.0, 240.0, 240.0)),
+        ),
+        front=(
+            *_TYRES,
+            (-0.92, -0.55, 0.6, 0.78, _LAMP),
+            (0.55, 0.92, 0.6, 0.78, _LAMP),
+            (-0.4, 0.4, 0.44, 0.62, dark),
+        ),
+        wheels=(0.8, 3.45),
+        glass=glass,
+        waist_m=1.0,
+        narrowing=0.16 if style < 2 else 0.05,
+    )
     _shade_below(canvas, thing, 1.8)
     _paint_body(canvas, thing, body, ClassId.CAR, 0.0, thing.length_m)
 
@@ -82,19 +136,34 @@ def paint_truck(canvas: Canvas, thing: Thing, city: City) -> None:
     pale: Bgr = (232.0, 232.0, 228.0) if rng.random() < 0.6 else (150.0, 176.0, 190.0)
     split, top = thing.length_m - 2.1, rng.uniform(3.2, 3.7)
     box = _Body(
-        np.array([(0, 0.9), (0, top), (split - 0.2, top), (split - 0.2, 0.9)]), (pale, pale, pale), 2.45, pale,
+        np.array([(0, 0.9), (0, top), (split - 0.2, top), (split - 0.2, 0.9)]),
+        (pale, pale, pale),
+        2.45,
+        pale,
         bands=((0.0, split - 0.2, 1.55, 2.05, paint), (0.0, split - 0.2, 0.55, 0.9, dark)),
-        rear=((-0.97, 0.97, 0.55, 0.9, dark), (-0.03, 0.03, 0.95, top - 0.1, dark), (-0.97, 0.97, top - 0.24, top - 0.06, paint),
-              (-0.97, -0.75, 0.62, 0.84, _RED), (0.75, 0.97, 0.62, 0.84, _RED), (-0.9, 0.9, 1.55, 2.05, paint)),
-        wheels=(1.2, 2.2), wheel_m=0.5,
-    )  # fmt: skip
+        rear=(
+            *_TYRES,
+            (-0.97, 0.97, 0.4, 0.9, dark),
+            (-0.03, 0.03, 0.95, top - 0.1, dark),
+            (-0.97, 0.97, top - 0.24, top - 0.06, paint),
+            (-0.97, -0.75, 0.62, 0.84, _RED),
+            (0.75, 0.97, 0.62, 0.84, _RED),
+            (-0.9, 0.9, 1.55, 2.05, paint),
+        ),
+        wheels=(1.2, 2.2),
+        wheel_m=0.5,
+    )
     cab = _Body(
         np.array([(0, 0.5), (0, 2.75), (1.7, 2.75), (2.0, 1.55), (2.1, 0.5)]),
-        (paint, paint, city.vehicle_glass, paint), 2.35, paint,
+        (paint, paint, city.vehicle_glass, paint),
+        2.35,
+        paint,
         windows=(np.array([(0.6, 1.6), (0.6, 2.4), (1.5, 2.4), (1.75, 1.6)]),),
-        front=((-0.9, -0.6, 0.7, 0.95, _LAMP), (0.6, 0.9, 0.7, 0.95, _LAMP), (-0.5, 0.5, 0.75, 1.3, dark)),
-        wheels=(1.0,), wheel_m=0.5, glass=city.vehicle_glass,
-    )  # fmt: skip
+        front=(*_TYRES, (-0.9, -0.6, 0.7, 0.95, _LAMP), (0.6, 0.9, 0.7, 0.95, _LAMP), (-0.5, 0.5, 0.75, 1.3, dark)),
+        wheels=(1.0,),
+        wheel_m=0.5,
+        glass=city.vehicle_glass,
+    )
     _shade_below(canvas, thing, 2.4)
     parts = [(box, 0.0), (cab, split)]
     if np.cos(np.radians(thing.heading_deg)) >= 0:
@@ -110,14 +179,27 @@ def paint_bus(canvas: Canvas, thing: Thing, city: City) -> None:
     amber: Bgr = (40.0, 190.0, 250.0)
     panes = tuple((x, x + 1.25, 1.35, 2.45, glass) for x in np.arange(0.5, long - 2.0, 1.45).tolist())
     body = _Body(
-        np.array([(0, 0.4), (0, 1.4), (0, 2.4), (0.15, 3.1), (long - 0.3, 3.1), (long - 0.05, 2.5), (long, 1.2), (long, 0.4)]),
-        (paint, paint, paint, paint, board, glass, paint), 2.5, paint,
+        np.array(
+            [(0, 0.4), (0, 1.4), (0, 2.4), (0.15, 3.1), (long - 0.3, 3.1), (long - 0.05, 2.5), (long, 1.2), (long, 0.4)]
+        ),
+        (paint, paint, paint, paint, board, glass, paint),
+        2.5,
+        paint,
         bands=(*panes, (long - 1.5, long - 0.3, 0.5, 2.45, glass), (0.0, long, 0.4, 0.6, (60.0, 60.0, 60.0))),
-        rear=((-0.8, 0.8, 1.5, 2.4, glass), (-0.75, 0.75, 0.55, 1.15, _dim(paint, 0.6)), (-0.95, -0.78, 0.6, 1.3, _RED),
-              (0.78, 0.95, 0.6, 1.3, _RED), (-0.5, 0.5, 2.55, 2.85, board), (-0.35, 0.2, 2.62, 2.78, amber)),
-        front=((-0.92, -0.6, 0.6, 0.85, _LAMP), (0.6, 0.92, 0.6, 0.85, _LAMP), (-0.5, 0.5, 2.62, 2.92, amber)),
-        wheels=(2.3, long - 2.6), wheel_m=0.48, glass=glass,
-    )  # fmt: skip
+        rear=(
+            *_TYRES,
+            (-0.8, 0.8, 1.5, 2.4, glass),
+            (-0.75, 0.75, 0.55, 1.15, _dim(paint, 0.6)),
+            (-0.95, -0.78, 0.6, 1.3, _RED),
+            (0.78, 0.95, 0.6, 1.3, _RED),
+            (-0.5, 0.5, 2.55, 2.85, board),
+            (-0.35, 0.2, 2.62, 2.78, amber),
+        ),
+        front=(*_TYRES, (-0.92, -0.6, 0.6, 0.85, _LAMP), (0.6, 0.92, 0.6, 0.85, _LAMP), (-0.5, 0.5, 2.62, 2.92, amber)),
+        wheels=(2.3, long - 2.6),
+        wheel_m=0.48,
+        glass=glass,
+    )
     _shade_below(canvas, thing, 2.5)
     _paint_body(canvas, thing, body, ClassId.BUS, 0.0, long)
 
@@ -127,17 +209,39 @@ def paint_tram(canvas: Canvas, thing: Thing, city: City) -> None:
     long, glass, paint = thing.length_m, city.vehicle_glass, thing.colour
     pale: Bgr = (228.0, 236.0, 238.0)
     panes = tuple((x, x + 2.1, 1.55, 2.7, glass) for x in np.arange(1.4, long - 3.0, 2.35).tolist())
-    nose = ((-0.7, -0.4, 0.75, 1.0, _LAMP), (0.4, 0.7, 0.75, 1.0, _LAMP), (-0.35, 0.35, 3.0, 3.25, (40.0, 190.0, 250.0)))
-    tail = ((-0.85, -0.55, 0.75, 1.0, _RED), (0.55, 0.85, 0.75, 1.0, _RED), (-0.35, 0.35, 3.0, 3.25, (40.0, 190.0, 250.0)))
+    nose = (
+        (-0.7, -0.4, 0.75, 1.0, _LAMP),
+        (0.4, 0.7, 0.75, 1.0, _LAMP),
+        (-0.35, 0.35, 3.0, 3.25, (40.0, 190.0, 250.0)),
+    )
+    tail = (
+        (-0.85, -0.55, 0.75, 1.0, _RED),
+        (0.55, 0.85, 0.75, 1.0, _RED),
+        (-0.35, 0.35, 3.0, 3.25, (40.0, 190.0, 250.0)),
+    )
     body = _Body(
-        np.array([
-            (0, 0.2), (0, 1.1), (0.05, 1.5), (0.5, 2.9), (0.7, 3.4), (long - 0.7, 3.4), (long - 0.5, 2.9), (long - 0.05, 1.5),
-            (long, 1.1), (long, 0.2),
-        ]),
-        (paint, pale, glass, paint, (120.0, 120.0, 120.0), paint, glass, pale, paint), 2.4, paint,
+        np.array(
+            [
+                (0, 0.2),
+                (0, 1.1),
+                (0.05, 1.5),
+                (0.5, 2.9),
+                (0.7, 3.4),
+                (long - 0.7, 3.4),
+                (long - 0.5, 2.9),
+                (long - 0.05, 1.5),
+                (long, 1.1),
+                (long, 0.2),
+            ]
+        ),
+        (paint, pale, glass, paint, (120.0, 120.0, 120.0), paint, glass, pale, paint),
+        2.4,
+        paint,
         bands=(*panes, (0.2, long - 0.2, 1.1, 1.4, pale), (0.0, long, 0.2, 0.4, (50.0, 50.0, 50.0))),
-        rear=tail, front=nose, glass=glass,
-    )  # fmt: skip
+        rear=tail,
+        front=nose,
+        glass=glass,
+    )
     _shade_below(canvas, thing, 2.4)
     middle = _to_street(thing, np.array([[8.0, 3.4, 0.0], [9.0, 4.6, 0.0], [8.0, 5.5, 0.0]]), 0.0, long)
     canvas.stroke(middle, 0.14, (70.0, 70.0, 70.0), ClassId.TRAIN)
@@ -214,9 +318,8 @@ def _to_street(thing: Thing, local: np.ndarray, start: float, length: float) -> 
 
 
 def _signed_area(polygon: np.ndarray) -> float:
-    """Twice the area of a polygon in pixels (N, 2): positive for clockwise as seen on the screen."""
-    following = np.roll(polygon, -1, axis=0)
-    return float(np.sum(polygon[:, 0] * following[:, 1] - following[:, 0] * polygon[:, 1]))
+    """Area of a polygon in pixels (N, 2): positive for clockwise as seen on the screen."""
+    return float(cv2.contourArea(polygon.astype(np.float32), oriented=True))
 
 
 def _dim(colour: Bgr, gain: float) -> Bgr:

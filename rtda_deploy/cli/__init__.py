@@ -1,0 +1,32 @@
+"""The command line. One thin module per verb; whatever does the work is imported when the verb runs.
+
+Results go to stdout, everything else to stderr. Exit codes are those of ``rtda_deploy.errors``, 2 for wrong usage, and
+130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    from rtda_deploy.cli.app import build_app
+    from rtda_deploy.errors import RtdaError
+
+    try:
+        build_app()(prog_name="rtda-deploy")
+    except RtdaError as err:
+        from rtda_deploy.cli.console import print_error
+
+        print_error(err)
+        sys.exit(err.exit_code)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `rtda-deploy … | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

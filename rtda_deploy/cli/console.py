@@ -1,0 +1,157 @@
+"""How the command line speaks: errors, notes, tables, JSON, bars, and what to type next.
+
+A terminal gets rich tables and bars; a pipe gets plain lines, no colour, no bars, and a line of progress now and then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from types import TracebackType
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Type
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from rtda_deploy.errors import RtdaError
+
+__all__ = ["ProgressLines", "note", "print_error", "print_json", "print_next", "print_table", "size_text", "warn"]
+
+_PIPE_WIDTH = 200  # a pipe has no width of its own; tables must not be cut
+_PLAIN_EVERY_S = 5.0
+
+
+def _console(stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
+
+
+def print_error(err: RtdaError) -> None:
+    """``error`` what happened, ``why``, ``fix``; on stderr, without a traceback."""
+    console = _console(stderr=True)
+    console.print(f"[bold red]error[/]  {escape(err.message)}")
+    if err.why:
+        console.print(f"[bold]why[/]    {escape(err.why)}")
+    if err.hint:
+        console.print(f"[bold green]fix[/]    {escape(err.hint)}")
+
+
+def note(text: str) -> None:
+    """One line for people, on stderr."""
+    _console(stderr=True).print(escape(text))
+
+
+def warn(text: str) -> None:
+    """One line that should not be missed, on stderr."""
+    _console(stderr=True).print(f"[yellow]![/] {escape(text)}")
+
+
+def print_next(*commands: str) -> None:
+    """What to type next, on stderr."""
+    console = _console(stderr=True)
+    for place, command in enumerate(commands):
+        console.print(f"[bold]{'next' if place == 0 else '    '}[/]    {escape(command)}")
+
+
+def print_json(values: Any) -> None:
+    """One JSON object on one line of stdout; numbers that JSON does not know become null."""
+    print(json.dumps(_finite(values), ensure_ascii=False), flush=True)
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
+    """A table on stdout; every column but the first is right-aligned."""
+    table = Table(box=None, title=title or None, title_justify="left", pad_edge=False, header_style="bold")
+    for place, header in enumerate(headers):
+        table.add_column(escape(header), justify="left" if place == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(escape(_cell(value)) for value in row))
+    _console(stderr=False).print(table)
+
+
+def size_text(count: int) -> str:
+    """Bytes for people: ``49.8 MB``."""
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
+
+
+class ProgressLines:
+    """Several bars on a terminal; on a pipe, a line when something starts and one every five seconds."""
+
+    def __init__(self) -> None:
+        self._bars: Optional[Progress] = None
+        self._tasks: Dict[str, TaskID] = {}
+        self._told: Dict[str, float] = {}
+        self._started: Dict[str, float] = {}
+
+    def __enter__(self) -> ProgressLines:
+        console = _console(stderr=True)
+        if console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=28),
+                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+                TextColumn("{task.fields[detail]}"),
+                TimeRemainingColumn(),
+            )
+            self._bars = Progress(*columns, console=console, transient=False)
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def update(self, name: str, done: float, total: float, detail: str = "") -> None:
+        """Say how far ``name`` is."""
+        if self._bars is None:
+            self._plain(name, done, total, detail)
+            return
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(escape(name), total=total, detail="")
+        self._bars.update(self._tasks[name], completed=done, total=total, detail=escape(detail))
+
+    def say(self, text: str) -> None:
+        """A line among the bars."""
+        if self._bars is None:
+            note(text)
+        else:
+            self._bars.console.print(escape(text))
+
+    def _plain(self, name: str, done: float, total: float, detail: str) -> None:
+        now = time.monotonic()
+        self._started.setdefault(name, now)
+        if done < total and now - self._told.get(name, -math.inf) < _PLAIN_EVERY_S:
+            return
+        if self._told.get(name) == math.inf:
+            return
+        self._told[name] = math.inf if done >= total else now
+        left = (now - self._started[name]) * (total - done) / done if done else 0.0
+        rest = f"  {left:.0f} s left" if 0 < done < total else ""
+        note(f"{name}  {done:.0f}/{total:.0f}  {detail}{rest}")
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) < 100 else f"{value:.1f}"
+    return str(value)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {str(key): _finite(value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        items: List[Any] = [_finite(value) for value in values]
+        return items
+    if isinstance(values, float) and not math.isfinite(values):
+        return None
+    return values

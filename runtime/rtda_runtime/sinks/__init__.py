@@ -1,0 +1,10 @@
+"""Sinks: where results go - pictures with an overlay, video files, folders of masks."""
+
+from __future__ import annotations
+
+from rtda_runtime.sinks.base import Sink
+from rtda_runtime.sinks.masks import MaskFolder
+from rtda_runtime.sinks.overlay import Overlay, colorize
+from rtda_runtime.sinks.video import VideoSink
+
+__all__ = ["MaskFolder", "Overlay", "Sink", "VideoSink", "colorize"]

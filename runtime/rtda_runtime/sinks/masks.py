@@ -1,0 +1,35 @@
+"""A folder of masks as PNG, the class index as grey value: what evaluation tools read."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Mapping, Union
+
+from rtda_deploy.files import write_bytes, writable_folder
+from rtda_runtime._opencv import opencv
+from rtda_runtime.result import Result
+from rtda_runtime.sinks.base import Sink
+
+__all__ = ["MaskFolder"]
+
+
+class MaskFolder(Sink):
+    """Writes ``000000.png``, ``000001.png`` ... named by the frame's sequence number; a file of that name is replaced.
+
+    Raises:
+        FileAccessError: If the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Union[str, Path]) -> None:
+        self._folder = writable_folder(folder)
+
+    def write(self, result: Result) -> Mapping[str, float]:
+        cv2: Any = opencv("to write masks")
+        start = time.perf_counter_ns()
+        _, content = cv2.imencode(".png", result.mask)
+        write_bytes(self._folder / f"{result.sequence:06d}.png", content.tobytes())
+        return {"encode": (time.perf_counter_ns() - start) / 1e6}
+
+    def close(self) -> None:
+        """Nothing is left to finish: each file was whole when written."""

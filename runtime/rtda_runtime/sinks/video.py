@@ -1,0 +1,306 @@
+"""Video files that a browser plays, whole or absent, every frame in them.
+
+``.mp4`` is H.264 and ``.webm`` is VP8. PyAV encodes both, with the FFmpeg it brings along; where it is missing, OpenCV is
+tried, because JetPack's can write H.264 (pip's cannot: its MPEG-4 and VP9 are unplayable in browsers or ten times too
+slow). What neither can write is refused, not replaced by another format.
+"""
+
+from __future__ import annotations
+
+import abc
+import errno
+import logging
+import os
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ContextManager, Dict, Mapping, Optional, Tuple, Type, Union
+
+import numpy as np
+
+from rtda_deploy.errors import ConfigError, FileAccessError, FrameError, MissingPackageError
+from rtda_deploy.files import atomic_path, file_error
+from rtda_deploy.optional import available, install_line, require
+from rtda_runtime._opencv import opencv
+from rtda_runtime.preprocess import check_frame
+from rtda_runtime.result import Result
+from rtda_runtime.sinks.base import Sink
+from rtda_runtime.sinks.overlay import Overlay
+
+__all__ = ["VideoSink"]
+
+_log = logging.getLogger(__name__)
+
+_AV_CODECS = {".mp4": "libx264", ".webm": "libvpx"}
+_CV_CODECS = {".mp4": "avc1", ".webm": "VP80"}
+_AV_OPTIONS = {
+    # 81 frames of 960x540 a second on one core, at a third of mpeg4's size. The tags say what swscale does: BT.601.
+    "libx264": {
+        "preset": "veryfast",
+        "crf": "23",
+        "x264-params": "colorprim=bt709:transfer=bt709:colormatrix=smpte170m",
+    },
+    "libvpx": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "4M"},
+}
+_AV_CONTAINER_OPTIONS = {".mp4": {"movflags": "+faststart"}}  # the index first: plays while it is loaded
+_THREADS = 2  # of the encoder; more would take the network's
+_LARGEST_PTS_BASE = 65535  # of the frame rate's fraction; MPEG-4 containers take no more
+
+
+class VideoSink(Sink):
+    """Writes frames to a video file, under a temporary name until :meth:`close`.
+
+    Args:
+        path: ``.mp4`` or ``.webm``.
+        fps: Frame rate of the file.
+        size_wh: Width and height; None: those of the first frame. An odd side gets its last row or column twice,
+            because the format has even sides only.
+        overlay: Draws each result of a pipeline; None: the frame is written as it was captured.
+
+    Raises:
+        ConfigError: If the suffix, rate or size makes no sense.
+        FileAccessError: If the file cannot be written; then nothing is left under ``path``.
+        MissingPackageError: If nothing here can encode that kind of file.
+    """
+
+    def __init__(
+        self,
+        path: Union[str, Path],
+        fps: float,
+        size_wh: Optional[Tuple[int, int]] = None,
+        *,
+        overlay: Optional[Overlay] = None,
+    ) -> None:
+        self.path = Path(path)
+        self.frames = 0
+        if self.path.suffix.lower() not in _AV_CODECS:
+            raise ConfigError(
+                f"cannot write a {self.path.suffix or 'nameless'} video: {path}", hint="name it .mp4 or .webm; browsers play both"
+            )
+        if not 0 < fps <= 1000:
+            raise ConfigError(f"fps must lie between 0 and 1000, got {fps:g}", hint="30 suits most cameras")
+        if size_wh is not None and min(size_wh) < 1:
+            raise ConfigError(f"size {size_wh[0]}x{size_wh[1]} makes no sense", hint="leave it out: the first frame's")
+        self.fps = float(fps)
+        self.size_wh = size_wh
+        self._overlay = overlay
+        self._encoder: Optional[_Encoder] = None
+        self._writer = _writer_kind(self.path)
+        self._writing: Optional[ContextManager[Path]] = atomic_path(self.path)
+        self._temporary = self._writing.__enter__()
+
+    def write(self, item: Union[Result, np.ndarray]) -> Mapping[str, float]:
+        """Add a frame: a result, or a picture uint8 (H, W, 3) BGR. Gives ms for ``overlay`` and ``encode``.
+
+        Raises:
+            FrameError: If the picture has another size than the first.
+            FileAccessError: If the disk is full; the file is given up and removed.
+        """
+        start = time.perf_counter_ns()
+        spent_ms: Dict[str, float] = {}
+        picture = item.frame if isinstance(item, Result) else item
+        if isinstance(item, Result) and self._overlay is not None:
+            picture = self._overlay.draw_result(item)
+            drawn = time.perf_counter_ns()
+            spent_ms["overlay"] = (drawn - start) / 1e6
+            start = drawn
+        self._encode(picture)
+        spent_ms["encode"] = (time.perf_counter_ns() - start) / 1e6
+        return spent_ms
+
+    def close(self) -> None:
+        """Finish the file and give it its name; without a frame there is no file. Calling it again does nothing.
+
+        Raises:
+            FileAccessError: If the disk is full; then nothing is left under the name.
+        """
+        if self._writing is None:
+            return
+        if self._encoder is None:
+            _log.warning("no frame was written, so there is no %s", self.path)
+            self._give_up(FileAccessError("no frame"))
+            return
+        try:
+            self._encoder.finish()
+        except OSError as err:
+            raise self._failed(err) from err
+        writing, self._writing = self._writing, None
+        writing.__exit__(None, None, None)
+
+    def _encode(self, picture: np.ndarray) -> None:
+        if self._writing is None:
+            raise FileAccessError(f"video {self.path} is closed", hint="make a new sink for a new file")
+        check_frame(picture)
+        height, width = picture.shape[:2]
+        self.size_wh = self.size_wh or (width, height)
+        if (width, height) != self.size_wh:
+            raise FrameError(
+                f"frame is {width}x{height}, the video is {self.size_wh[0]}x{self.size_wh[1]}",
+                hint="a video has one size: cv2.resize the frame, or write several files",
+            )
+        try:
+            if self._encoder is None:
+                self._encoder = self._writer(self._temporary, self.fps, (width + width % 2, height + height % 2))
+            self._encoder.add(_even(picture))
+        except OSError as err:
+            raise self._failed(err) from err
+        self.frames += 1
+
+    def _failed(self, err: OSError) -> FileAccessError:
+        if self._encoder is not None:
+            self._encoder.abandon()
+        error = file_error(err, self.path, "write")
+        self._give_up(error)
+        return error
+
+    def _give_up(self, error: FileAccessError) -> None:
+        """Remove the temporary file."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            try:
+                writing.__exit__(type(error), error, None)
+            except FileAccessError as same:
+                if same is not error:
+                    raise
+
+
+class _Encoder(abc.ABC):
+    """One open file of one encoder; its errors are ``OSError``."""
+
+    @abc.abstractmethod
+    def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int]) -> None: ...
+
+    @abc.abstractmethod
+    def add(self, picture: np.ndarray) -> None: ...
+
+    @abc.abstractmethod
+    def finish(self) -> None: ...
+
+    @abc.abstractmethod
+    def abandon(self) -> None: ...
+
+
+class _AvEncoder(_Encoder):
+    """PyAV."""
+
+    def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int]) -> None:
+        self._av: Any = require("av", extra="runtime", purpose="to write videos")
+        suffix = path.suffix.lower()
+        codec = _AV_CODECS[suffix]
+        self._count = 0
+        with _os_errors(self._av):
+            self._container: Any = self._av.open(str(path), "w", options=_AV_CONTAINER_OPTIONS.get(suffix, {}))
+            rate = Fraction(fps).limit_denominator(_LARGEST_PTS_BASE)
+            self._stream: Any = self._container.add_stream(codec, rate=rate)
+            self._stream.width, self._stream.height = size_wh
+            self._stream.pix_fmt = "yuv420p"  # the only layout every browser decodes
+            self._stream.options = dict(_AV_OPTIONS[codec])
+            self._stream.codec_context.thread_count = _THREADS
+            self._time_base = 1 / rate
+
+    def add(self, picture: np.ndarray) -> None:
+        frame = self._av.VideoFrame.from_ndarray(picture, format="bgr24")
+        frame.pts, frame.time_base = self._count, self._time_base
+        self._count += 1
+        with _os_errors(self._av):
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+
+    def finish(self) -> None:
+        with _os_errors(self._av):
+            for packet in self._stream.encode():
+                self._container.mux(packet)
+            self._container.close()
+
+    def abandon(self) -> None:
+        try:
+            self._container.close()
+        except (OSError, self._av.FFmpegError) as err:
+            _log.debug("closing a failed video: %s", err)
+
+
+class _os_errors:
+    """Turn PyAV's errors, of which only some are ``OSError``, into ``OSError``."""
+
+    def __init__(self, av: Any) -> None:
+        self._kind = av.FFmpegError
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
+        if isinstance(error, self._kind) and not isinstance(error, OSError):
+            number = getattr(error, "errno", 0) or errno.EIO
+            raise OSError(number, getattr(error, "strerror", "") or str(error)) from error
+
+
+class _CvEncoder(_Encoder):
+    """OpenCV. It reports no error while writing, so the file is checked at its end."""
+
+    def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int]) -> None:
+        self._cv2: Any = opencv("to write videos")
+        self._path = path
+        self._count = 0
+        self._writer: Any = _cv_writer(path, fps, size_wh)
+
+    def add(self, picture: np.ndarray) -> None:
+        self._writer.write(picture)
+        self._count += 1
+
+    def finish(self) -> None:
+        self._writer.release()
+        check = self._cv2.VideoCapture(str(self._path))
+        written = 0
+        while written < self._count and check.grab():
+            written += 1
+        check.release()
+        if written != self._count:
+            raise OSError(errno.ENOSPC if _disk_is_full(self._path) else errno.EIO, f"only {written} of {self._count} frames")
+
+    def abandon(self) -> None:
+        self._writer.release()
+
+
+def _cv_writer(path: Path, fps: float, size_wh: Tuple[int, int]) -> Any:
+    cv2: Any = opencv("to write videos")
+    return cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*_CV_CODECS[path.suffix.lower()]), fps, size_wh)
+
+
+def _writer_kind(path: Path) -> Type[_Encoder]:
+    """The encoder for this kind of file, PyAV first.
+
+    Raises:
+        MissingPackageError: If there is none.
+    """
+    if available("av"):
+        return _AvEncoder
+    if _opencv_encodes(path.suffix.lower()):
+        return _CvEncoder
+    raise MissingPackageError(
+        f"nothing here can write {path.suffix} videos that a browser plays: package av is not installed",
+        hint=install_line("av", "runtime"),
+    )
+
+
+def _opencv_encodes(suffix: str) -> bool:
+    """Whether this OpenCV opens a writer for ``suffix``; only trying tells."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="rtda-") as folder:
+        writer = _cv_writer(Path(folder) / f"probe{suffix}", 25.0, (64, 64))
+        opened = bool(writer.isOpened())
+        if opened:
+            writer.write(np.zeros((64, 64, 3), np.uint8))
+        writer.release()
+    return opened
+
+
+def _disk_is_full(path: Path) -> bool:
+    state = os.statvfs(str(path.parent))
+    return state.f_bavail * state.f_frsize < 1 << 20
+
+
+def _even(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    if height % 2 or width % 2:
+        return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return np.ascontiguousarray(picture)

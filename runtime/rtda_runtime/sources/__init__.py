@@ -1,0 +1,136 @@
+"""Sources of frames; one function opens any of them by its address.
+
+====================================  ==============================================================
+``0``, ``/dev/video0``                V4L2 camera
+``clip.mp4``                          video file
+``frames/``, ``frames/%06d.png``      pictures in natural order; a single picture too
+``rtsp://...``, ``http://...``        network camera or stream
+``csi://0``, ``gst:...``              Jetson's camera connector, any GStreamer pipeline (OpenCV with GStreamer)
+``test://bars?fps=30``                moving colour bars; also ``size=640x480``, ``frames=100``; ``fps=0``: no pace
+====================================  ==============================================================
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Optional, Tuple, Union
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from rtda_deploy.errors import ConfigError, FileAccessError
+from rtda_deploy.files import readable_file
+from rtda_runtime.sources.address import mask_password
+from rtda_runtime.sources.base import CLOCK, Frame, Source
+from rtda_runtime.sources.devices import CameraInfo, cameras
+from rtda_runtime.sources.synthetic import BarsSource
+
+__all__ = ["CLOCK", "BarsSource", "CameraInfo", "Frame", "Source", "cameras", "mask_password", "open_source"]
+
+_STREAM_SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
+_KINDS = "0, /dev/video0, csi://0, rtsp://..., http://..., clip.mp4, frames/, frames/%06d.png, test://bars?fps=30, gst:..."
+
+
+def open_source(
+    uri: Union[int, str, Path],
+    *,
+    size_wh: Optional[Tuple[int, int]] = None,
+    fps: Optional[float] = None,
+    fourcc: Optional[str] = None,
+) -> Source:
+    """Open a source of frames.
+
+    Args:
+        uri: See the table above.
+        size_wh: Width and height to ask a camera for; a camera that refuses is an error.
+        fps: Rate to ask a camera for.
+        fourcc: Pixel format to ask a V4L2 camera for, such as ``MJPG``.
+
+    Raises:
+        ConfigError: If the address is of no known kind, or something is asked that this kind cannot do.
+        FileAccessError: If a file is missing, empty or unreadable.
+        SourceError: If a recording holds nothing that can be decoded.
+        CameraError: If a camera or stream is missing, not permitted or silent.
+        DeviceError: If this OpenCV cannot open such a source.
+    """
+    text = str(uri).strip()
+    scheme = _scheme(text)
+    if scheme in ("camera", "csi", "gst"):
+        return _open_live(text, scheme, size_wh, fps, fourcc)
+    if size_wh is not None or fps is not None or fourcc is not None:
+        raise ConfigError(
+            f"size, rate and format can be asked of cameras only, not of {mask_password(text)}",
+            hint="for the test picture they are part of the address: test://bars?fps=30&size=640x480",
+        )
+    if scheme == "test":
+        return _open_test(text)
+    if scheme in _STREAM_SCHEMES:
+        from rtda_runtime.sources.capture import open_stream
+
+        return open_stream(text)
+    if scheme not in ("", "file"):
+        raise ConfigError(f"unknown kind of source: {mask_password(text)}", hint=f"known: {_KINDS}")
+    return _open_recording(Path(unquote(urlsplit(text).path)) if scheme == "file" else Path(text))
+
+
+def _scheme(text: str) -> str:
+    if not text:
+        raise ConfigError("no source was given", hint=f"known: {_KINDS}")
+    if text.isdecimal() or re.match(r"(v4l2://)?/dev/(video\d+|v4l/.+)\Z", text):
+        return "camera"
+    if text.startswith("gst:"):
+        return "gst"
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
+    return found.group(1).lower() if found else ""
+
+
+def _open_live(
+    text: str, scheme: str, size_wh: Optional[Tuple[int, int]], fps: Optional[float], fourcc: Optional[str]
+) -> Source:
+    from rtda_runtime.sources import capture
+
+    if scheme == "camera":
+        device = Path(f"/dev/video{text}") if text.isdecimal() else Path(text.replace("v4l2://", "", 1))
+        return capture.open_camera(device, size_wh=size_wh, fps=fps, fourcc=fourcc)
+    if fourcc is not None:
+        raise ConfigError(f"the pixel format of {mask_password(text)} cannot be chosen", hint="leave --fourcc out")
+    if scheme == "gst" and (size_wh is not None or fps is not None):
+        raise ConfigError("a gst: pipeline says its size and rate itself", hint="add video/x-raw,width=1280,height=720 to it")
+    return capture.open_gstreamer(text, size_wh=size_wh, fps=fps)
+
+
+def _open_recording(path: Path) -> Source:
+    from rtda_runtime.sources.pictures import PICTURE_SUFFIXES, PictureSource, pictures_of_folder, pictures_of_pattern
+
+    if path.is_dir():
+        return PictureSource(str(path), pictures_of_folder(path))
+    if re.search(r"%(0\d+)?d", path.name) and not path.exists():
+        return PictureSource(str(path), pictures_of_pattern(path))
+    try:
+        readable_file(path, what="source")
+    except FileAccessError as err:
+        if "/" not in str(path) and not path.suffix:
+            raise FileAccessError(err.message, why=f"{path} is no file or folder here", hint=f"known: {_KINDS}") from err
+        raise
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return PictureSource(str(path), [path])
+    from rtda_runtime.sources.capture import open_video
+
+    return open_video(path)
+
+
+def _open_test(text: str) -> Source:
+    parts = urlsplit(text)
+    if parts.netloc != "bars":
+        raise ConfigError(f"unknown test picture {text}", hint="known: test://bars?fps=30&size=640x480&frames=100")
+    options: Any = {}
+    for key, value in parse_qsl(parts.query, keep_blank_values=True):
+        if key == "fps" and re.fullmatch(r"\d+(\.\d+)?", value) and float(value) <= 1000:
+            options["fps"] = float(value)
+        elif key == "size" and re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", value):
+            width, _, height = value.partition("x")
+            options["size_wh"] = (int(width), int(height))
+        elif key == "frames" and re.fullmatch(r"[1-9]\d*", value):
+            options["num_frames"] = int(value)
+        else:
+            raise ConfigError(f"{text}: {key}={value} makes no sense", hint="known: fps=30 (0: no pace), size=640x480, frames=100")
+    return BarsSource(text, **options)

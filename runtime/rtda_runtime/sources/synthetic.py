@@ -1,0 +1,93 @@
+"""``test://bars``: moving colour bars, the same on every machine; for demos, CI and measuring without a camera."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, Optional, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import CameraError, SourceError
+from rtda_runtime.sources.base import Frame, Source
+
+__all__ = ["BarsSource", "bars"]
+
+# The eight colour bars of television test pictures, BGR: white yellow cyan green magenta red blue black.
+_COLOURS = np.array(
+    [
+        (255, 255, 255), (0, 255, 255), (255, 255, 0), (0, 255, 0),
+        (255, 0, 255), (0, 0, 255), (255, 0, 0), (0, 0, 0),
+    ],
+    np.uint8,
+)  # fmt: skip
+_STEP_PX = 4  # bars move this far per frame
+
+
+class BarsSource(Source):
+    """Colour bars that move to the left, and a grey ramp below them that moves to the right.
+
+    Args:
+        fps: Frames per second it delivers at, as a camera does; 0: as fast as they are read, as a file does.
+        num_frames: Ends after so many; None: never.
+    """
+
+    def __init__(
+        self,
+        name: str = "test://bars",
+        *,
+        fps: float = 30.0,
+        size_wh: Tuple[int, int] = (640, 480),
+        num_frames: Optional[int] = None,
+        clock: Callable[[], int] = time.perf_counter_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.name = name
+        self.live = fps > 0
+        self.fps = fps or None
+        self.size_wh = size_wh
+        self.num_frames = num_frames
+        self._clock = clock
+        self._sleep = sleep
+        self._next = 0
+        self._due_ns: Optional[int] = None
+        self._closed = False
+
+    def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
+        if self._closed:
+            raise SourceError(f"{self.name} is closed", hint="open it again")
+        if self.num_frames is not None and self._next >= self.num_frames:
+            return None
+        self._wait(timeout_s)
+        frame = Frame(image=bars(self._next, self.size_wh), captured_ns=self._clock(), sequence=self._next)
+        self._next += 1
+        return frame
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _wait(self, timeout_s: float) -> None:
+        if self.fps is None:
+            return
+        now = self._clock()
+        if self._due_ns is None:
+            self._due_ns = now
+        wait_s = (self._due_ns - now) / 1e9
+        if wait_s > timeout_s:
+            self._sleep(timeout_s)
+            raise CameraError(f"{self.name} gave no frame for {timeout_s:g} s", hint="a slower fps needs a longer timeout")
+        if wait_s > 0:
+            self._sleep(wait_s)
+        # A reader that was late does not get a burst afterwards: the next frame is due one period from now.
+        self._due_ns = max(self._due_ns, now) + round(1e9 / self.fps)
+
+
+def bars(number: int, size_wh: Tuple[int, int]) -> np.ndarray:
+    """Frame ``number`` as uint8 (H, W, 3) BGR."""
+    width, height = size_wh
+    column = np.arange(width)
+    picture = np.empty((height, width, 3), np.uint8)
+    split = height * 3 // 4
+    picture[:split] = _COLOURS[(column + _STEP_PX * number) % width * 8 // width]
+    ramp = (column - _STEP_PX * number) % width * 256 // width
+    picture[split:] = ramp.astype(np.uint8)[:, None]
+    return picture
