@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from types import TracebackType
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from rtda_deploy.errors import RtdaError
 
-__all__ = ["ProgressLines", "note", "print_error", "print_json", "print_next", "print_table", "size_text", "warn"]
+__all__ = ["LiveLine", "ProgressLines", "live_line", "note", "print_error", "print_json", "print_next", "print_table", "size_text", "warn"]
 
 _PIPE_WIDTH = 200  # a pipe has no width of its own; tables must not be cut
 _PLAIN_EVERY_S = 5.0
@@ -65,12 +66,14 @@ def print_json(values: Any) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
-    """A table on stdout; every column but the first is right-aligned."""
+    """A table on stdout; columns of numbers are right-aligned."""
+    cells = [[_cell(value) for value in row] for row in rows]
     table = Table(box=None, title=title or None, title_justify="left", pad_edge=False, header_style="bold")
     for place, header in enumerate(headers):
-        table.add_column(escape(header), justify="left" if place == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(escape(_cell(value)) for value in row))
+        numeric = bool(cells) and all(_is_number(row[place]) for row in cells)
+        table.add_column(escape(header), justify="right" if numeric else "left", no_wrap=not _wraps(place, headers))
+    for row in cells:
+        table.add_row(*(escape(value) for value in row))
     _console(stderr=False).print(table)
 
 
@@ -138,12 +141,50 @@ class ProgressLines:
         note(f"{name}  {done:.0f}/{total:.0f}  {detail}{rest}")
 
 
+class LiveLine:
+    """One line on stderr that is written over; on a pipe each text is a line of its own."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stderr.isatty()
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        """Replace the line."""
+        if not self.terminal:
+            note(text)
+            return
+        width = shutil.get_terminal_size().columns
+        sys.stderr.write("\r\x1b[2K" + text[: width - 1])
+        sys.stderr.flush()
+        self._shown = True
+
+    def end(self) -> None:
+        """Leave the last text standing and go to the next line."""
+        if self._shown:
+            sys.stderr.write("\n")
+            self._shown = False
+
+
+def live_line() -> LiveLine:
+    """A live line for this process's stderr."""
+    return LiveLine()
+
+
 def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, float):
         return f"{value:.2f}" if abs(value) < 100 else f"{value:.1f}"
     return str(value)
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.replace(".", "", 1).replace("-", "", 1).replace("%", "").strip().isdigit()
+
+
+def _wraps(place: int, headers: Sequence[str]) -> bool:
+    """The last column of a table of words may wrap; numbers and names never do."""
+    return place > 0 and place == len(headers) - 1
 
 
 def _finite(values: Any) -> Any:

@@ -14,11 +14,11 @@ def train(
     recipe: str = typer.Argument(..., help="A recipe's name (see training/recipes) or a TOML file."),
     source: str = typer.Option("", help="Labelled domain, kind:path?key=value."),
     target: str = typer.Option("", help="Unlabelled domain, kind:path?key=value."),
-    val: str = typer.Option("", help="Labelled set that best.pth is chosen on [default: the source's val split]."),
+    val: str = typer.Option("", help="Labelled set that best.pth is chosen on (default: the source's val split)."),
     set_: Optional[List[str]] = typer.Option(None, "--set", help="Change a setting: key=value. May be repeated."),
     init: str = typer.Option("", help="Checkpoint to start from."),
     backbone_weights: str = typer.Option("", help="ImageNet file for the backbone (.pth or .safetensors)."),
-    out: Optional[Path] = typer.Option(None, help="Run folder [default: runs/train/<time>-<recipe>]."),
+    out: Optional[Path] = typer.Option(None, help="Run folder (default: runs/train/<time>-<recipe>)."),
     resume: str = typer.Option("", help="'auto': go on with the run in --out, or the newest of this recipe."),
     json_: bool = typer.Option(False, "--json", help="Print the result as one JSON object."),
 ) -> None:

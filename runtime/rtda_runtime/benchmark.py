@@ -251,7 +251,13 @@ def _check_settings(
     tolerance: float,
     rate_hz: Optional[float],
 ) -> None:
-    positive = {"window": window_s, "windows": max_windows, "duration": duration_s, "rate": rate_hz, "tolerance": tolerance}
+    positive = {
+        "window": window_s,
+        "windows": max_windows,
+        "duration": duration_s,
+        "rate": rate_hz,
+        "tolerance": tolerance,
+    }
     for name, value in positive.items():
         if value is not None and not value > 0:
             raise ConfigError(f"{name} must be positive, got {value:g}", hint="leave it out for the usual one")

@@ -28,7 +28,7 @@ __all__ = ["POLICIES", "Pipeline"]
 
 POLICIES = ("newest", "every")
 
-_AHEAD = 4  # frames the reader may be ahead under "every"
+_AHEAD = 2  # frames the reader may be ahead under "every"
 _WAKE_S = 0.2  # longest wait between two looks at whether to stop
 _GRACE_S = 1.0  # the consumer waits this much longer than the reader, so that the reader's better error comes first
 _STOP_S = 0.8  # close() waits so long for a reader that is stuck inside a driver
@@ -204,7 +204,8 @@ class Pipeline:
         except TimeoutError as err:
             kind = CameraError if self.source.live else SourceError
             raise kind(
-                f"{self.source.name} gave no frame for {self._timeout_s:g} s", hint="check the camera or the disk, then start again"
+                f"{self.source.name} gave no frame for {self._timeout_s:g} s",
+                hint="check the camera or the disk, then start again",
             ) from err
         if taken is None:
             return None

@@ -102,16 +102,22 @@ def check_frame(frame: np.ndarray) -> None:
         FrameError: If it is not uint8 (H, W, 3) with at least one pixel, naming the call that repairs it.
     """
     if not isinstance(frame, np.ndarray):
-        raise FrameError(f"expected a numpy array uint8 (H, W, 3) BGR, got {type(frame).__name__}", hint="np.asarray(frame)")
+        raise FrameError(
+            f"expected a numpy array uint8 (H, W, 3) BGR, got {type(frame).__name__}", hint="np.asarray(frame)"
+        )
     got = f"expected uint8 (H, W, 3) BGR, got {frame.dtype} {frame.shape}"
     if 0 in frame.shape:
-        raise FrameError(f"{got}: the frame is empty", hint="did the camera deliver? check the picture before segmenting it")
+        raise FrameError(
+            f"{got}: the frame is empty", hint="did the camera deliver? check the picture before segmenting it"
+        )
     if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
         raise FrameError(f"{got}: the frame is grey", hint="cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)")
     if frame.ndim == 3 and frame.shape[2] == 4:
         raise FrameError(f"{got}: the frame has an alpha channel", hint="cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)")
     if frame.ndim != 3 or frame.shape[2] != 3:
-        raise FrameError(got, hint="one picture at a time, colours last: frame.transpose(1, 2, 0) where they come first")
+        raise FrameError(
+            got, hint="one picture at a time, colours last: frame.transpose(1, 2, 0) where they come first"
+        )
     if frame.dtype != np.uint8:
         raise FrameError(got, hint=_dtype_hint(frame))
 
@@ -128,4 +134,5 @@ def _tables(spec: ModelSpec) -> np.ndarray:
     pixels = np.arange(256, dtype=np.float64) * spec.pixel_scale
     mean = np.asarray(spec.mean)[:, None]
     std = np.asarray(spec.std)[:, None]
-    return ((pixels - mean) / std).astype(np.float32).reshape(3, 1, 256)
+    table: np.ndarray = ((pixels - mean) / std).astype(np.float32).reshape(3, 1, 256)
+    return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, Mapping, Sequence, Union
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class _Stage:
         return {**newest, "count": self._count, "mean": self._sum / self._count, "max": self._max}
 
 
-def summarize_ms(values_ms: Sequence[float]) -> Dict[str, Any]:
+def summarize_ms(values_ms: Union[Sequence[float], np.ndarray]) -> Dict[str, Any]:
     """``count``, ``mean``, ``p50``, ``p90``, ``p95``, ``p99`` and ``max`` of some milliseconds, at least one."""
     values = np.asarray(values_ms, np.float64)
     p50, p90, p95, p99 = (float(value) for value in np.percentile(values, (50, 90, 95, 99)))

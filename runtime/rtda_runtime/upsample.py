@@ -145,8 +145,8 @@ class _MixedCells:
     """The cells where more than one class wins, each with the classes that can win in it.
 
     A class can win in a cell only if its largest corner is at least the largest of all classes' smallest corners.
-    Inside a cell its logit is ``a + x b + y c + x y d``; subtracting the same base from all classes of a cell changes no
-    winner and keeps the full precision of float32 whatever the offset of the logits.
+    Inside a cell its logit is ``a + x b + y c + x y d``; subtracting the same base from all classes of a cell changes
+    no winner and keeps the full precision of float32 whatever the offset of the logits.
     """
 
     def __init__(self, logits: np.ndarray, cells: np.ndarray) -> None:

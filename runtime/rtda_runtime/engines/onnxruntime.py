@@ -38,8 +38,9 @@ def open_onnx(path: Path, *, provider: str, spec: Optional[ModelSpec], threads: 
             return OrtEngine(session, spec or _spec_of(session, path), path=path, provider=name, threads=threads)
         if provider != "auto":
             raise DeviceError(
-                f"provider {provider} was asked for and did not load; ONNX Runtime {ort.__version__} fell back to {loaded}",
-                why="its CUDA or TensorRT libraries are missing or of another version than it was built for",
+                f"provider {provider} was asked for and did not load",
+                why=f"ONNX Runtime {ort.__version__} fell back to {loaded}: "
+                "its CUDA or TensorRT libraries are missing or of another version than it was built for",
                 hint="rtda-deploy doctor   (or, to run on the CPU: --provider cpu)",
             )
         _log.warning("ONNX Runtime lists provider %s but it does not load here; trying the next", name)
@@ -59,14 +60,16 @@ def provider_plan(asked: str, available: Sequence[str]) -> List[str]:
         return [asked]
     there = f"there is: {', '.join(built_in)}"
     if asked == "openvino":
-        raise DeviceError("provider openvino is not part of this version of rtda-deploy", hint=f"{there}   (--provider cpu)")
+        raise DeviceError(
+            "provider openvino is not part of this version of rtda-deploy", hint=f"{there}   (--provider cpu)"
+        )
     raise DeviceError(f"this ONNX Runtime has no {asked} provider; {there}", hint=_install_hint())
 
 
 def _install_hint() -> str:
     if is_jetson():
         return "on a Jetson: build a TensorRT engine, or --provider cpu"
-    return "pip uninstall onnxruntime; pip install 'rtda-deploy[gpu-cu12]'   (CUDA 12; gpu-cu13 for CUDA 13), or --provider cpu"
+    return "pip uninstall onnxruntime; pip install 'rtda-deploy[gpu-cu12]'   (or gpu-cu13), or --provider cpu"
 
 
 class OrtEngine(Engine):
@@ -82,7 +85,7 @@ class OrtEngine(Engine):
         )
         source, target = _check_graph(session, self, path)
         self._output = np.zeros(target.shape, np.uint8 if spec.output == "mask" else np.float32)
-        self._result = self._output[0]
+        self._result: np.ndarray = self._output[0]
         self._session: Any = session
         self._binding: Any = session.io_binding()
         self._failures = _ort_errors()
@@ -120,7 +123,7 @@ def _session(ort: Any, path: Path, provider: str, threads: Optional[int]) -> Any
 def _load_error(path: Path, err: Exception) -> EngineError:
     reason = _first_sentence(err)
     if "IR version" in reason or "opset" in reason.lower():
-        hint = "export it again: rtda-deploy export writes opset 17 and ir_version 8, which every ONNX Runtime here reads"
+        hint = "export it again: rtda-deploy export writes opset 17 and ir_version 8, which old versions read too"
     elif "external data" in reason.lower() or ".data" in reason:
         hint = f"copy the weights file that belongs to {path.name} beside it"
     else:

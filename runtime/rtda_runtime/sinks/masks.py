@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, Mapping, Union
 
-from rtda_deploy.files import write_bytes, writable_folder
+from rtda_deploy.files import writable_folder, write_bytes
 from rtda_runtime._opencv import opencv
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink

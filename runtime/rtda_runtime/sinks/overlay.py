@@ -15,6 +15,7 @@ from rtda_runtime.result import Result
 __all__ = ["Overlay", "colorize"]
 
 _LEAST_SHARE = 0.001  # classes below a thousandth of the picture are left out of the legend
+_MOST_ENTRIES = 12  # of the legend; the picture matters more than the classes that fill hardly any of it
 _LINES_PER_PICTURE = 27  # text size: so many lines would fill the height
 _LEAST_LINE_PX, _MOST_LINE_PX = 12, 40  # below: unreadable; above: in the way
 _FONT_PX = 21.0  # height of a capital letter of FONT_HERSHEY_SIMPLEX at scale 1
@@ -88,7 +89,7 @@ class Overlay:
     def _draw_legend(self, picture: np.ndarray, mask: np.ndarray, line_px: int) -> None:
         cv2: Any = opencv("to draw overlays")
         entries = self._entries(mask)
-        fitting = max(1, (picture.shape[0] - line_px) // line_px - 1)
+        fitting = min(_MOST_ENTRIES, max(1, picture.shape[0] // line_px - 2))
         hidden = len(entries) - fitting
         if hidden > 0:
             entries = entries[: fitting - 1]
@@ -109,8 +110,8 @@ class Overlay:
             base = top + pad // 2 + line_px * (row + 1)
             if row < len(entries):
                 colour = tuple(reversed(self._spec.palette[entries[row][0]]))
-                corner = (left + pad, base - swatch)
-                end = (left + pad + swatch, base)
+                end = (left + pad + swatch, base - line_px // 10)
+                corner = (left + pad, end[1] - swatch)
                 cv2.rectangle(picture, corner, end, colour, cv2.FILLED)
                 cv2.rectangle(picture, corner, end, _WHITE, 1)
             _write(picture, name, left + swatch + 2 * pad, base, line_px)

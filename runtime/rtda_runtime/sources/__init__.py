@@ -27,7 +27,9 @@ from rtda_runtime.sources.synthetic import BarsSource
 __all__ = ["CLOCK", "BarsSource", "CameraInfo", "Frame", "Source", "cameras", "mask_password", "open_source"]
 
 _STREAM_SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
-_KINDS = "0, /dev/video0, csi://0, rtsp://..., http://..., clip.mp4, frames/, frames/%06d.png, test://bars?fps=30, gst:..."
+_KINDS = (
+    "0, /dev/video0, csi://0, rtsp://..., http://..., clip.mp4, frames/, frames/%06d.png, test://bars?fps=30, gst:..."
+)
 
 
 def open_source(
@@ -94,7 +96,9 @@ def _open_live(
     if fourcc is not None:
         raise ConfigError(f"the pixel format of {mask_password(text)} cannot be chosen", hint="leave --fourcc out")
     if scheme == "gst" and (size_wh is not None or fps is not None):
-        raise ConfigError("a gst: pipeline says its size and rate itself", hint="add video/x-raw,width=1280,height=720 to it")
+        raise ConfigError(
+            "a gst: pipeline says its size and rate itself", hint="add video/x-raw,width=1280,height=720 to it"
+        )
     return capture.open_gstreamer(text, size_wh=size_wh, fps=fps)
 
 
@@ -109,7 +113,9 @@ def _open_recording(path: Path) -> Source:
         readable_file(path, what="source")
     except FileAccessError as err:
         if "/" not in str(path) and not path.suffix:
-            raise FileAccessError(err.message, why=f"{path} is no file or folder here", hint=f"known: {_KINDS}") from err
+            raise FileAccessError(
+                err.message, why=f"{path} is no file or folder here", hint=f"known: {_KINDS}"
+            ) from err
         raise
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return PictureSource(str(path), [path])
@@ -132,5 +138,7 @@ def _open_test(text: str) -> Source:
         elif key == "frames" and re.fullmatch(r"[1-9]\d*", value):
             options["num_frames"] = int(value)
         else:
-            raise ConfigError(f"{text}: {key}={value} makes no sense", hint="known: fps=30 (0: no pace), size=640x480, frames=100")
+            raise ConfigError(
+                f"{text}: {key}={value} makes no sense", hint="known: fps=30 (0: no pace), size=640x480, frames=100"
+            )
     return BarsSource(text, **options)

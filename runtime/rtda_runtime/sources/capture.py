@@ -109,7 +109,9 @@ def open_video(path: Path) -> CaptureSource:
     cv2: Any = opencv("to read videos")
 
     def lost(happened: str) -> SourceError:
-        return SourceError(f"video {path} {happened}", hint="is it damaged, or no video? Try it in a player: ffplay, vlc")
+        return SourceError(
+            f"video {path} {happened}", hint="is it damaged, or no video? Try it in a player: ffplay, vlc"
+        )
 
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
@@ -120,7 +122,11 @@ def open_video(path: Path) -> CaptureSource:
 
 
 def open_camera(
-    device: Path, *, size_wh: Optional[Tuple[int, int]] = None, fps: Optional[float] = None, fourcc: Optional[str] = None
+    device: Path,
+    *,
+    size_wh: Optional[Tuple[int, int]] = None,
+    fps: Optional[float] = None,
+    fourcc: Optional[str] = None,
 ) -> CaptureSource:
     """Open a V4L2 camera such as ``/dev/video0``.
 
@@ -143,7 +149,9 @@ def open_camera(
     _configure(cv2, capture, device, size_wh, fps, fourcc)
 
     def lost(happened: str) -> SourceError:
-        return CameraError(f"camera {device} {happened}", hint="check the cable and USB power, then: rtda-deploy cameras")
+        return CameraError(
+            f"camera {device} {happened}", hint="check the cable and USB power, then: rtda-deploy cameras"
+        )
 
     return CaptureSource(capture, str(device), live=True, lost=lost)
 
@@ -210,7 +218,8 @@ def _no_gstreamer(name: str) -> DeviceError:
     else:
         fix = "sudo apt-get install python3-opencv, and a virtual environment with --system-site-packages"
     return DeviceError(
-        f"{name} needs an OpenCV with GStreamer; OpenCV {cv2.__version__} here was built without (pip's wheels are)", hint=fix
+        f"{name} needs an OpenCV with GStreamer; OpenCV {cv2.__version__} here was built without (pip's wheels are)",
+        hint=fix,
     )
 
 

@@ -15,7 +15,14 @@ from rtda_deploy.files import file_error
 from rtda_runtime._opencv import opencv
 from rtda_runtime.sources.base import Frame, Source
 
-__all__ = ["PICTURE_SUFFIXES", "PictureSource", "natural_key", "pictures_of_folder", "pictures_of_pattern", "read_picture"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "PictureSource",
+    "natural_key",
+    "pictures_of_folder",
+    "pictures_of_pattern",
+    "read_picture",
+]
 
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 

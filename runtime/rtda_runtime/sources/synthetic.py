@@ -74,7 +74,9 @@ class BarsSource(Source):
         wait_s = (self._due_ns - now) / 1e9
         if wait_s > timeout_s:
             self._sleep(timeout_s)
-            raise CameraError(f"{self.name} gave no frame for {timeout_s:g} s", hint="a slower fps needs a longer timeout")
+            raise CameraError(
+                f"{self.name} gave no frame for {timeout_s:g} s", hint="a slower fps needs a longer timeout"
+            )
         if wait_s > 0:
             self._sleep(wait_s)
         # A reader that was late does not get a burst afterwards: the next frame is due one period from now.

@@ -39,19 +39,19 @@ class Sensor:
 
 def sample_sensor(rng: np.random.Generator) -> Sensor:
     """Draw a camera and a light."""
-    warmth, green = rng.normal(0.0, 0.09), rng.normal(0.0, 0.02)
+    warmth, green = rng.normal(0.0, 0.055), rng.normal(0.0, 0.012)
     return Sensor(
         barrel=float(rng.uniform(0.01, 0.06)),
         roll_deg=float(rng.normal(0.0, 0.7)),
         white_balance=(1.0 - warmth, 1.0 + green, 1.0 + warmth),
-        gamma=float(rng.uniform(0.74, 1.18)),
-        contrast=float(rng.uniform(0.80, 1.12)),
+        gamma=float(rng.uniform(0.68, 1.08)),
+        contrast=float(rng.uniform(0.88, 1.10)),
         lift=float(rng.uniform(0.0, 18.0)),
-        saturation=float(rng.uniform(0.62, 0.95)),
-        vignette=float(rng.uniform(0.12, 0.40)),
+        saturation=float(rng.uniform(0.72, 1.05)),
+        vignette=float(rng.uniform(0.08, 0.30)),
         blur_px=float(rng.uniform(0.35, 0.95)),
         motion_px=float(rng.uniform(2.0, 4.5)) if rng.random() < 0.25 else 0.0,
-        noise=float(rng.uniform(2.5, 7.5)),
+        noise=float(rng.uniform(2.0, 5.5)),
         jpeg_quality=int(rng.integers(42, 82)),
         bonnet=float(rng.uniform(0.05, 0.10)) if rng.random() < 0.4 else 0.0,
     )

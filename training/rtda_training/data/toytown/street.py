@@ -112,7 +112,7 @@ def _sample_light(city: City, scene: Scene, rng: np.random.Generator) -> Light:
     horizon = city.skies[scene.sky][1]
     haze = float(rng.uniform(*city.haze_per_m))
     if rng.random() >= city.sunny:
-        even = 1.0 if not city.textured else float(rng.uniform(0.78, 0.98))
+        even = float(rng.uniform(0.82, 1.04))
         return Light(1.08 * even, 0.92 * even, even, 0.96 * even, None, 0.62, haze, horizon)
     across = float(rng.choice((-1, 1)) * rng.uniform(0.35, 1.1))  # the way a shadow falls: positive to the right
     left, right = (1.12, 0.66) if across > 0 else (0.66, 1.12)
@@ -161,8 +161,8 @@ def _is_in_view(thing: Thing, along_m: float) -> bool:
 def _far_to_near(things: List[Thing], camera: Camera) -> List[Thing]:
     """Order for the painter's algorithm.
 
-    A lot comes by its far end: all that stands before it in the street is painted later. A long vehicle comes by its near
-    end, but before what stands beside it on the camera's side.
+    A lot comes by its far end: all that stands before it in the street is painted later. A long vehicle comes by
+    its near end, but before what stands beside it on the camera's side.
     """
     keys = {}
     long = [thing for thing in things if thing.kind in _LONG]

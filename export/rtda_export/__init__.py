@@ -1,0 +1,35 @@
+"""Checkpoint to ONNX to robot, verified at every hop.
+
+The names below are loaded when first used. ``rtda_export.parity`` needs neither torch nor onnx, so that an engine
+can be verified on the robot that built it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, List
+
+if TYPE_CHECKING:
+    from rtda_export.evaluate import evaluate as evaluate
+    from rtda_export.export import export_model as export_model
+    from rtda_export.graph import onnx_from_checkpoint as onnx_from_checkpoint
+    from rtda_export.parity import verify as verify
+
+__all__ = ["evaluate", "export_model", "onnx_from_checkpoint", "verify"]
+
+_HOMES = {
+    "evaluate": "rtda_export.evaluate",
+    "export_model": "rtda_export.export",
+    "onnx_from_checkpoint": "rtda_export.graph",
+    "verify": "rtda_export.parity",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> List[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,88 @@
+"""The pictures a model is verified on: a picture, a folder or a recording, at most a few, spread evenly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List, Optional, Tuple, Union
+
+import numpy as np
+
+from rtda_deploy.errors import ExportError
+
+__all__ = ["MAX_FRAMES", "NamedFrame", "read_frames", "stored_frames"]
+
+MAX_FRAMES = 8
+_MAX_READ = 3000  # frames of a long recording that are looked at: 100 s at 30 fps
+_READ_TIMEOUT_S = 5.0
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+NamedFrame = Tuple[str, np.ndarray]  # what to call it, uint8 (H, W, 3) BGR
+
+
+def stored_frames(model_path: Union[str, Path], asked: Optional[Union[str, Path]] = None) -> Path:
+    """Where the pictures to verify with are: what was asked for, else ``verify/`` beside the model.
+
+    Training stores eight pictures of its target domain there.
+
+    Raises:
+        ExportError: If nothing was asked for and nothing is stored.
+    """
+    if asked is not None:
+        return Path(asked)
+    folder = Path(model_path).parent / "verify"
+    if not folder.is_dir() or not any(path.suffix.lower() in _PICTURES for path in folder.iterdir()):
+        raise ExportError(
+            f"nothing to verify {Path(model_path).name} on: {folder} has no pictures",
+            why="an exported file is only trusted once it gave the same masks as its parent on real pictures",
+            hint="give a picture, a folder or a video of what the robot sees: --verify PATH",
+        )
+    return folder
+
+
+def read_frames(source: Union[str, Path], max_frames: int = MAX_FRAMES) -> List[NamedFrame]:
+    """Up to ``max_frames`` frames of a source, evenly spread over its (first 3000) frames.
+
+    Raises:
+        SourceError: If it cannot be opened or read.
+        ExportError: If it holds no frame.
+    """
+    path = Path(source)
+    if path.is_dir():
+        pictures = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in _PICTURES)
+        chosen = _spread(len(pictures), max_frames)
+        frames = [frame for index in chosen for frame in _some(str(pictures[index]), 1)]
+    else:
+        frames = _some(str(source), max_frames)
+    if not frames:
+        raise ExportError(
+            f"{source} holds no picture to verify with", hint="--verify PATH   (a picture, a folder, a video)"
+        )
+    return frames
+
+
+def _some(uri: str, count: int) -> List[NamedFrame]:
+    """Evenly spread frames in one pass and little memory: every k-th is kept, and k doubles when too many are."""
+    from rtda_runtime import open_source
+
+    kept: List[NamedFrame] = []
+    step = 1
+    with open_source(uri) as source:
+        name = Path(source.name).name
+        for index in range(_MAX_READ):
+            frame = source.read(_READ_TIMEOUT_S)
+            if frame is None:
+                break
+            if index % step:
+                continue
+            kept.append((name if source.num_frames == 1 else f"{name} #{index}", frame.image))
+            if source.live and len(kept) == count:
+                break
+            if len(kept) > 2 * count:
+                kept, step = kept[::2], 2 * step
+    return [kept[index] for index in _spread(len(kept), count)]
+
+
+def _spread(length: int, count: int) -> List[int]:
+    if length <= count:
+        return list(range(length))
+    return [round(place * (length - 1) / max(1, count - 1)) for place in range(count)]

@@ -1,0 +1,117 @@
+"""``rtda-deploy eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, List, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rtda_export.evaluate import Evaluation
+
+__all__ = ["evaluate", "save_evaluation"]
+
+
+def evaluate(
+    model: Path = typer.Argument(..., help="A .pth, an .onnx or an engine."),
+    data: str = typer.Option(..., help="Labelled set, kind:path?key=value; its test split unless it says otherwise."),
+    protocol: Optional[int] = typer.Option(None, help="19, 16 or 13: the papers' classes (default: all)."),
+    max_pictures: int = typer.Option(0, min=0, help="Score at most this many, spread evenly (default: all)."),
+    spec: Optional[Path] = typer.Option(None, help="spec.json for a file without one."),
+    out: Optional[Path] = typer.Option(None, help="Report folder (default: runs/eval/<time>)."),
+    json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Score a model on labelled pictures: mIoU, IoU per class, pixel accuracy, confusion matrix.
+
+    Example: rtda-deploy eval last.pth --data "toytown:target?split=test"
+    """
+    from rtda_deploy.cli.console import ProgressLines, note, print_json, print_table
+    from rtda_deploy.cli.training import run_folder
+    from rtda_deploy.spec import ModelSpec
+    from rtda_export.evaluate import evaluate as score
+    from rtda_training.labels import protocol_indices
+    from rtda_training.readers import open_labelled
+
+    with ProgressLines() as lines:
+        pictures = open_labelled(
+            data, split="test", progress=lambda done, total: lines.update(f"render  {data}", done, total)
+        )
+        found = score(
+            model,
+            pictures,
+            spec=ModelSpec.load(spec) if spec else None,
+            max_pictures=max_pictures,
+            progress=lambda done, total: lines.update("eval", done, total),
+        )
+    chosen = protocol_indices(found.scores.class_names, protocol)
+    values = {**found.to_dict(), "protocol": protocol, "protocol_miou": round(100 * found.scores.miou(protocol), 2)}
+    folder = save_evaluation(found, out or run_folder("eval"))
+    if json_:
+        print_json({**values, "folder": str(folder)})
+    else:
+        rows = [(found.scores.class_names[index], 100 * found.scores.iou[index]) for index in chosen]
+        print_table(("class", "IoU %"), rows)
+        absent = [name for name in found.scores.absent() if name in {row[0] for row in rows}]
+        left_out = f" ({', '.join(absent)} not in the labels)" if absent else ""
+        print(f"mIoU {values['protocol_miou']:.2f} % over {len(chosen) - len(absent)} classes{left_out}")
+        print(f"pixel accuracy {100 * found.scores.pixel_accuracy:.2f} %, {found.pictures} pictures of {found.data}")
+    note(f"wrote   {folder}/{{report.html,confusion_matrix.png,results.json}}")
+
+
+def save_evaluation(found: Evaluation, folder: Path) -> Path:
+    """Write ``report.html``, ``confusion_matrix.png`` (where matplotlib is installed) and ``results.json``."""
+    import json
+
+    from rtda_deploy.files import writable_folder, write_text
+    from rtda_deploy.optional import available
+    from rtda_deploy.report import ReportPage
+
+    writable_folder(folder)
+    write_text(folder / "results.json", json.dumps(found.to_dict(), indent=2) + "\n")
+    names = list(found.scores.class_names)
+    page = ReportPage(f"Evaluation of {Path(found.model).name}", f"{found.pictures} pictures of {found.data}")
+    summary = found.scores.to_dict()
+    page.table(["", "%"], [[key, summary[key]] for key in summary if key not in ("iou", "pixels")])
+    ordered = sorted(
+        (name for name in names if summary["iou"][name] is not None), key=lambda name: -float(summary["iou"][name])
+    )
+    page.heading("IoU per class")
+    page.bars(ordered, [summary["iou"][name] for name in ordered], unit="%")
+    page.heading("Confusion matrix")
+    page.matrix(names, found.confusion.tolist(), caption="Rows: true class. Columns: predicted class. Percent of the row.")
+    page.data(found.to_dict())
+    page.save(folder / "report.html")
+    if available("matplotlib"):
+        _confusion_picture(found.confusion, names, folder / "confusion_matrix.png")
+    return folder
+
+
+def _confusion_picture(confusion: np.ndarray, names: List[str], path: Path) -> None:
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from rtda_deploy.files import atomic_path
+
+    share = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
+    side = 2.5 + 0.42 * len(names)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="viridis", vmin=0.0, vmax=1.0)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    for row in range(len(names)):
+        for column in range(len(names)):
+            if share[row, column] >= 0.01:
+                colour = "black" if share[row, column] > 0.6 else "white"
+                text = f"{100 * share[row, column]:.0f}"
+                axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)

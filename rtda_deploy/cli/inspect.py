@@ -1,0 +1,104 @@
+"""``rtda-deploy inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import typer
+
+__all__ = ["describe_file", "inspect"]
+
+
+def inspect(
+    file: Path = typer.Argument(..., help="A .pth, an .onnx, an engine's .json, or a spec.json."),
+    json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Say what a model file is: its network, size, classes, normalisation and where it comes from.
+
+    Example: rtda-deploy inspect runs/demo/latest/model.onnx
+    """
+    from rtda_deploy.cli.console import print_json, print_table
+
+    found = describe_file(file)
+    if json_:
+        print_json(found)
+        return
+    print_table(("", "value"), _rows(found), title=str(file))
+
+
+def describe_file(file: Path) -> Dict[str, Any]:
+    """What a file is, as JSON-ready values: ``kind``, ``bytes``, ``sha256``, ``spec`` and what only its kind has."""
+    from rtda_deploy.errors import ConfigError
+    from rtda_deploy.files import readable_file, sha256_file
+    from rtda_deploy.spec import ModelSpec
+
+    readable_file(file, what="model")
+    found: Dict[str, Any] = {"file": str(file), "bytes": file.stat().st_size, "sha256": sha256_file(file)}
+    suffix = file.suffix.lower()
+    if suffix in (".pth", ".pt"):
+        return {"kind": "checkpoint", **found, **_checkpoint(file)}
+    if suffix == ".onnx":
+        return {"kind": "onnx", **found, **_onnx(file)}
+    if suffix == ".json":
+        return {"kind": "spec", **found, "spec": ModelSpec.load(file).to_dict()}
+    if suffix == ".engine":
+        return {"kind": "engine", **found, "spec": ModelSpec.load(Path(f"{file}.json")).to_dict()}
+    raise ConfigError(f"{file} is of no kind that inspect knows", hint="known: .pth, .onnx, .engine, .json")
+
+
+def _checkpoint(file: Path) -> Dict[str, Any]:
+    from rtda_deploy.optional import require
+
+    require("torch", extra="training", purpose="to read a checkpoint")
+    from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
+    from rtda_training.models import count_macs, count_parameters
+
+    checkpoint = read_checkpoint(file)
+    model = model_from_checkpoint(checkpoint)
+    state = checkpoint.training
+    resumable = {"stage_index": state["stage_index"], "step": state["step"], "done": state["done"]} if state else None
+    return {
+        "spec": checkpoint.spec.to_dict(),
+        "parameters": count_parameters(model),
+        "macs": count_macs(model, checkpoint.spec.size_hw),
+        "resumable": resumable,
+    }
+
+
+def _onnx(file: Path) -> Dict[str, Any]:
+    from rtda_runtime import open_engine
+
+    with open_engine(file, "cpu") as engine:
+        return {
+            "spec": engine.spec.to_dict(),
+            "input_shape": list(engine.input_shape),
+            "output_shape": list(engine.output_shape),
+        }
+
+
+def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
+    from rtda_deploy.cli.console import size_text
+
+    spec = found["spec"]
+    height, width = spec["size_hw"]
+    provenance = dict(spec["provenance"])
+    architecture = provenance.pop("architecture", {})
+    rows = [
+        ("kind", f"{found['kind']}, {size_text(found['bytes'])}"),
+        ("network", " ".join(str(value) for value in architecture.values()) or "not stated"),
+        ("input", f"{width}x{height} {spec['channel_order']}, {spec['resize']}, {spec['interpolation']}"),
+        ("normalise", f"(pixel * {spec['pixel_scale']:.6g} - {_three(spec['mean'])}) / {_three(spec['std'])}"),
+        ("output", f"{spec['output']} at 1/{spec['output_stride']}" if spec["output"] == "logits" else "mask"),
+        ("classes", f"{len(spec['class_names'])}: {', '.join(spec['class_names'])}"),
+    ]
+    if "parameters" in found:
+        rows.append(("weight", f"{found['parameters']:,} parameters, {found['macs'] / 1e9:.2f} G multiply-adds a picture"))
+    for key, value in provenance.items():
+        rows.append((key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)))
+    rows.append(("sha256", found["sha256"]))
+    return rows
+
+
+def _three(values: List[float]) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"

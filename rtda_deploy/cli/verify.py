@@ -1,0 +1,45 @@
+"""``rtda-deploy verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+__all__ = ["verify"]
+
+
+def verify(
+    a: Path = typer.Argument(..., help="The reference: .pth, .onnx or an engine."),
+    b: Path = typer.Argument(..., help="What is compared with it."),
+    frames: str = typer.Option(..., help="Pictures: a file, a folder, a video."),
+    limit: str = typer.Option("fp32", help="How far apart they may be: fp32, fp16 or int8."),
+    max_frames: int = typer.Option(8, min=1, help="Pictures to compare, spread evenly."),
+    force: bool = typer.Option(False, "--force", help="Exit 0 even past the limit."),
+    out: Optional[Path] = typer.Option(None, help="Folder for verify.html (default: beside B)."),
+    json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Compare two models on the same real frames: logits, masks, classes, and the worst frame as a picture.
+
+    Example: rtda-deploy verify last.pth last.onnx --frames frames/
+    """
+    from rtda_deploy.cli.console import note, print_json, print_table
+    from rtda_export import verify as compare
+    from rtda_export.parity import percent
+
+    report = compare(a, b, frames, limit=limit, out_dir=out or b.parent, max_frames=max_frames, force=True)
+    if json_:
+        print_json(report.to_dict())
+    else:
+        print_table(
+            ("frame", "max |Δlogit|", "of the range", "masks agree"),
+            [(f.name, f"{f.max_abs:.2e}", f"{f.max_abs / report.logit_range:.1e}", percent(f.agreement)) for f in report.frames],
+        )
+        print(f"largest difference {report.relative:.1e} of the logit range, {percent(report.agreement)} of pixels agree")
+    if report.page is not None:
+        note(f"wrote   {report.page}")
+    if report.missed and not force:
+        from rtda_deploy.errors import ParityError
+
+        raise ParityError(f"{b} is not {a} within the limit: {'; '.join(report.missed)}", hint="see verify.html, or --force")

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.register_assert_rewrite("runtime.engine_contract", "runtime.source_contract")
+
+from rtda_deploy.spec import ModelSpec  # noqa: E402
+from runtime.models import tiny_spec, write_model  # noqa: E402
+
+
+@pytest.fixture()
+def spec() -> ModelSpec:
+    return tiny_spec()
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory: Any) -> Path:
+    """The tiny network giving logits; not to be changed."""
+    return write_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
