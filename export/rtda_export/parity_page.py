@@ -31,7 +31,7 @@ def save_page(
     page.picture(
         disagreement_picture(*worst, spec),
         f"The frame, the mask of {report.a}, the mask of {report.b}, and in magenta every pixel whose class differs "
-        "(grown by a few pixels to be seen). Thin lines along edges are rounding; filled areas are a fault.",
+        "(grown to be seen where few). Thin lines along edges are rounding; filled areas are a fault.",
     )
     page.heading("Pictures")
     rows = [[frame.name, f"{frame.max_abs:.2e}", percent(frame.agreement)] for frame in report.frames]

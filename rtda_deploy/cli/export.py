@@ -52,21 +52,23 @@ def export(
     print_next(f"rtda-deploy bench {result.onnx}", f"rtda-deploy run {result.onnx} --camera 0")
 
 
-def show_steps() -> Callable[[ExportStep], None]:
-    """A callback that shows each finished step of an export as a line on stderr."""
+def show_steps(say: Optional[Callable[[str], None]] = None) -> Callable[[ExportStep], None]:
+    """A callback that shows each finished step of an export as a line, by ``say`` or else on stderr."""
     from rtda_deploy.cli.console import note, size_text, warn
+
+    tell = say or note
 
     def show(step: ExportStep) -> None:
         if step.state == "start":
             return
-        if step.name in ("plan",):
-            note(f"plan   {step.text}")
+        if step.name == "plan":
+            tell(f"plan   {step.text}")
         elif step.name == "note":
             warn(step.text)
         elif step.name == "verify" and step.parity is not None:
             parity = step.parity
             mark = "✓" if parity.passed else "✗"
-            note(
+            tell(
                 f"  {mark} verify   {step.text:<18} max |Δlogit| {parity.relative:.1e} of the range"
                 f"   masks agree {100 * parity.agreement:.3f} %   ({len(parity.frames)} pictures)"
             )
@@ -74,6 +76,6 @@ def show_steps() -> Callable[[ExportStep], None]:
             size = size_text(step.size_bytes) if step.size_bytes is not None else ""
             seconds = f"{step.seconds:.1f} s" if step.seconds is not None else ""
             name = step.path.name if step.path is not None else ""
-            note(f"  ✓ {step.name:<8} {name:<18} {step.text} {size}   {seconds}".rstrip())
+            tell(f"  ✓ {step.name:<8} {name:<18} {step.text} {size}   {seconds}".rstrip())
 
     return show

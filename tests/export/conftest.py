@@ -1,73 +1,85 @@
-"""Small networks and pictures for the export tests; weights differ from a fresh start so that folding has work to do."""
+"""Small networks and pictures for the export tests, as fixtures; they skip where torch or onnx is not installed."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable, List, Tuple
+from typing import Any, Callable, List, Tuple
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="training and .pth -> .onnx need torch (Python >= 3.10)")
-pytest.importorskip("onnx", reason="export needs onnx")
+from rtda_deploy.spec import ModelSpec
 
-from rtda_deploy.spec import ModelSpec  # noqa: E402
-from rtda_export import onnx_from_checkpoint  # noqa: E402
-from rtda_training.checkpoint import Checkpoint, write_checkpoint  # noqa: E402
-from rtda_training.models import BiSeNet  # noqa: E402
-
-torch.set_num_threads(1)
-
-CLASSES = ("road", "car", "tree", "sky", "person")
 SIZE_HW = (64, 64)
 
 
-def make_spec(variant: str, size_hw: Tuple[int, int] = SIZE_HW) -> ModelSpec:
-    return ModelSpec(
-        size_hw=size_hw,
-        class_names=CLASSES,
-        palette=((128, 64, 128), (0, 0, 142), (107, 142, 35), (70, 130, 180), (220, 20, 60)),
-        provenance={"architecture": {"name": "BiSeNet", "backbone": "resnet18", "variant": variant}},
-    )
+class Workshop:
+    """Makes checkpoints, ONNX files and pictures."""
+
+    classes = ("road", "car", "tree", "sky", "person")
+
+    def spec(self, variant: str = "rtda", size_hw: Tuple[int, int] = SIZE_HW, **changes: Any) -> ModelSpec:
+        spec = ModelSpec(
+            size_hw=size_hw,
+            class_names=self.classes,
+            palette=((128, 64, 128), (0, 0, 142), (107, 142, 35), (70, 130, 180), (220, 20, 60)),
+            provenance={"architecture": {"name": "BiSeNet", "backbone": "resnet18", "variant": variant}},
+        )
+        return spec.replace(**changes)
+
+    def model(self, variant: str) -> Any:
+        """A network whose batch norms have statistics, slopes and shifts of their own, as after training."""
+        torch = pytest.importorskip("torch", reason="training and .pth -> .onnx need torch (Python >= 3.10)")
+        from rtda_training.models import BiSeNet
+
+        torch.set_num_threads(1)
+        torch.manual_seed(3)
+        model = BiSeNet("resnet18", variant, len(self.classes))
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
+                torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+                torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+                torch.nn.init.uniform_(module.bias, -0.3, 0.3)
+        return model.eval()
+
+    def checkpoint(
+        self, folder: Path, variant: str = "rtda", change: Callable[[Any], object] = id, **spec: Any
+    ) -> Path:
+        """``best.pth`` in ``folder``; ``change`` may alter the model's weights in place."""
+        model = self.model(variant)
+        import torch
+
+        from rtda_training.checkpoint import Checkpoint, write_checkpoint
+
+        with torch.no_grad():
+            change(model)
+        weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        return write_checkpoint(folder / "best.pth", Checkpoint(self.spec(variant, **spec), weights))
+
+    def onnx(self, checkpoint: Path, path: Path, **options: Any) -> Path:
+        pytest.importorskip("onnx")
+        from rtda_export import onnx_from_checkpoint
+
+        return onnx_from_checkpoint(checkpoint, path, **options)
+
+    def frames(self, count: int = 2, size_hw: Tuple[int, int] = (48, 80)) -> List[np.ndarray]:
+        cv2 = pytest.importorskip("cv2")
+        rng = np.random.default_rng(0)
+        coarse = [rng.integers(0, 256, (6, 8, 3), dtype=np.uint8) for _ in range(count)]
+        return [cv2.resize(picture, (size_hw[1], size_hw[0])) for picture in coarse]
+
+    def store_frames(self, folder: Path, count: int = 2) -> Path:
+        cv2 = pytest.importorskip("cv2")
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, frame in enumerate(self.frames(count)):
+            assert cv2.imwrite(str(folder / f"{index}.png"), frame)
+        return folder
 
 
-def make_model(variant: str) -> BiSeNet:
-    """A network whose batch norms have statistics, slopes and shifts of their own, as after training."""
-    torch.manual_seed(3)
-    model = BiSeNet("resnet18", variant, len(CLASSES))
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            for tensor, low, high in (
-                (module.running_mean, -0.3, 0.3),
-                (module.running_var, 0.5, 2.0),
-                (module.weight, 0.5, 1.5),
-                (module.bias, -0.3, 0.3),
-            ):
-                torch.nn.init.uniform_(tensor, low, high)
-    return model.eval()
-
-
-def make_checkpoint(folder: Path, variant: str, change: Callable[[BiSeNet], None] = lambda model: None) -> Path:
-    model = make_model(variant)
-    with torch.no_grad():
-        change(model)
-    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    return write_checkpoint(folder / "best.pth", Checkpoint(make_spec(variant), weights))
-
-
-def make_frames(count: int = 2, size_hw: Tuple[int, int] = (48, 80)) -> List[np.ndarray]:
-    cv2 = pytest.importorskip("cv2")
-    rng = np.random.default_rng(0)
-    coarse = [rng.integers(0, 256, (6, 8, 3), dtype=np.uint8) for _ in range(count)]
-    return [cv2.resize(picture, (size_hw[1], size_hw[0])) for picture in coarse]
-
-
-def store_frames(folder: Path, count: int = 2) -> Path:
-    cv2 = pytest.importorskip("cv2")
-    folder.mkdir(parents=True, exist_ok=True)
-    for index, frame in enumerate(make_frames(count)):
-        assert cv2.imwrite(str(folder / f"{index}.png"), frame)
-    return folder
+@pytest.fixture(scope="session")
+def workshop() -> Workshop:
+    return Workshop()
 
 
 @pytest.fixture(scope="session", params=["rtda", "paper"])
@@ -76,27 +88,25 @@ def variant(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(variant: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``best.pth`` of each variant, with pictures in ``verify/``; not to be written to."""
-    folder = tmp_path_factory.mktemp(variant)
-    store_frames(folder / "verify")
-    return make_checkpoint(folder, variant)
+def checkpoint(variant: str, workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``best.pth`` of each variant; not to be written to."""
+    return workshop.checkpoint(tmp_path_factory.mktemp(variant), variant)
 
 
 @pytest.fixture(scope="session")
-def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(checkpoint: Path, workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint's ONNX; not to be written to."""
-    return onnx_from_checkpoint(checkpoint, tmp_path_factory.mktemp("onnx") / "best.onnx")
+    return workshop.onnx(checkpoint, tmp_path_factory.mktemp("onnx") / "best.onnx")
 
 
 @pytest.fixture(scope="session")
-def one_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One variant only, for what does not depend on it."""
+def one_checkpoint(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One variant only, for what does not depend on it, with pictures in ``verify/``; not to be written to."""
     folder = tmp_path_factory.mktemp("one")
-    store_frames(folder / "verify")
-    return make_checkpoint(folder, "rtda")
+    workshop.store_frames(folder / "verify")
+    return workshop.checkpoint(folder)
 
 
 @pytest.fixture(scope="session")
-def one_onnx(one_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return onnx_from_checkpoint(one_checkpoint, tmp_path_factory.mktemp("one-onnx") / "best.onnx")
+def one_onnx(one_checkpoint: Path, workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return workshop.onnx(one_checkpoint, tmp_path_factory.mktemp("one-onnx") / "best.onnx")

@@ -1,0 +1,47 @@
+# Every target first makes .venv; `make setup` does only that. PYTHON chooses the interpreter (3.11 is what CI runs).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+RTDA_DATA ?=
+export RTDA_DATA
+
+.PHONY: setup demo test test-system check bench wheel clean help
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make .venv with everything that installs anywhere
+
+# torch stands first and exact, so that no other package chooses one for us.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 10) else "error  Python 3.10 or newer is needed to train (this is %d.%d)\nfix    make PYTHON=python3.11 $(MAKECMDGOALS)" % v)'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error  $(PYTHON) cannot make virtual environments"; echo "fix    sudo apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) tools/announce_download.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)" -c constraints.txt -e ".[all,dev]"
+	@touch $(STAMP)
+
+demo: $(STAMP) ## train, adapt, export, run, report on ToyTown
+	$(BIN)/rtda-deploy demo
+
+test: $(STAMP) ## the tests that need nothing but Python
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not system"
+
+test-system: $(STAMP) ## the tests that need Debian packages, servers, mounts or killed processes
+	$(BIN)/python -m pytest -m system
+
+check: $(STAMP) ## ruff, format, mypy strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## the measured claims of the README
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/toytown.py
+
+wheel: $(STAMP) ## build the wheel into dist/
+	$(BIN)/python -m build --wheel --outdir dist .
+
+clean: ## remove .venv and what was built
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,264 @@
+"""export_model: plan, file, proof - or a refusal before the work, and nothing left under the final name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+from rtda_deploy.errors import (  # noqa: E402
+    ConfigError,
+    DeviceError,
+    EngineError,
+    ExportError,
+    FileAccessError,
+    ParityError,
+    SpecError,
+)
+from rtda_export import export_model  # noqa: E402
+from rtda_export import graph as graph_module  # noqa: E402
+from rtda_export.graph import read_onnx, stamped  # noqa: E402
+
+
+@pytest.fixture
+def run_folder(one_checkpoint: Path, tmp_path: Path) -> Path:
+    """A run folder of its own: best.pth and verify/."""
+    shutil.copytree(one_checkpoint.parent, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def fast_export(one_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that an export would write, copied instead of traced again."""
+
+    def copied(checkpoint_path: Path, out_path: Path, **_: Any) -> Path:
+        return Path(shutil.copyfile(one_onnx, out_path))
+
+    monkeypatch.setattr(graph_module, "onnx_from_checkpoint", copied)
+
+
+def without_spec(source: Path, target: Path) -> Path:
+    model = onnx.load(str(source))
+    del model.metadata_props[:]
+    onnx.save(model, str(target))
+    return target
+
+
+def test_a_checkpoint_becomes_a_verified_onnx_beside_it(run_folder: Path) -> None:
+    steps: list[Any] = []
+    result = export_model(run_folder / "best.pth", on_step=steps.append)
+    assert result.onnx == run_folder / "best.onnx"
+    assert result.files == (run_folder / "best.onnx", run_folder / "verify.html")
+    assert all(path.is_file() for path in result.files)
+    assert result.parity is not None and result.parity.passed and result.parity.agreement == 1.0
+    assert [frame.name for frame in result.parity.frames] == ["0.png", "1.png"]
+    assert (result.parity.a, result.parity.b) == ("best.pth", "best.onnx")
+    assert sorted(path.name for path in run_folder.iterdir()) == ["best.onnx", "best.pth", "verify", "verify.html"]
+
+    told = [(step.name, step.state) for step in steps]
+    assert told == [
+        ("plan", "done"),
+        ("note", "done"),
+        ("onnx", "start"),
+        ("onnx", "done"),
+        ("verify", "start"),
+        ("verify", "done"),
+        ("spec", "done"),
+    ]
+    written = steps[3]
+    assert written.path == result.onnx and written.size_bytes == result.onnx.stat().st_size and written.seconds > 0
+    assert steps[5].parity == result.parity
+    values = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert set(values) == {"model", "onnx", "spec", "parity", "notes", "files"}
+
+
+@pytest.mark.usefixtures("fast_export")
+def test_without_to_it_says_first_why_there_is_no_engine(run_folder: Path) -> None:
+    steps: list[Any] = []
+    result = export_model(run_folder / "best.pth", on_step=steps.append)
+    assert len(result.notes) == 1
+    assert "no engine" in result.notes[0] and "rtda-deploy export best.onnx --to engine" in result.notes[0]
+    assert [step.text for step in steps if step.name == "note"] == list(result.notes)
+    assert export_model(run_folder / "best.pth", to=("onnx",)).notes == ()
+
+
+@pytest.mark.usefixtures("fast_export")
+def test_other_folder_and_pictures(run_folder: Path, tmp_path: Path, workshop: Any) -> None:
+    pictures = workshop.store_frames(tmp_path / "robot", 3)
+    shutil.rmtree(run_folder / "verify")
+    result = export_model(run_folder / "best.pth", verify_path=pictures, out_dir=tmp_path / "out")
+    assert result.onnx == tmp_path / "out" / "best.onnx"
+    assert result.parity is not None and len(result.parity.frames) == 3
+    assert not (run_folder / "best.onnx").exists()
+
+
+def test_another_size_is_verified_at_that_size(run_folder: Path) -> None:
+    result = export_model(run_folder / "best.pth", size_hw=(32, 64))
+    assert result.spec.size_hw == (32, 64)
+    assert result.parity is not None and result.parity.passed
+
+
+@pytest.fixture
+def broken_export(one_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter with a bug: one class's bias is off by one."""
+    np = pytest.importorskip("numpy")
+    model = onnx.load(str(one_onnx))
+    bias = next(weight for weight in model.graph.initializer if weight.name == "head.bias")
+    values = onnx.numpy_helper.to_array(bias) + np.array([0, 1, 0, 0, 0], np.float32)
+    bias.CopyFrom(onnx.numpy_helper.from_array(values, "head.bias"))
+
+    def broken(checkpoint_path: Path, out_path: Path, **_: Any) -> Path:
+        out_path.write_bytes(model.SerializeToString())
+        return out_path
+
+    monkeypatch.setattr(graph_module, "onnx_from_checkpoint", broken)
+
+
+@pytest.mark.usefixtures("broken_export")
+def test_a_file_past_its_limit_does_not_get_its_name(run_folder: Path) -> None:
+    with pytest.raises(ParityError, match=r"best\.onnx does not answer as best\.pth") as caught:
+        export_model(run_folder / "best.pth")
+    assert "--force" in caught.value.hint
+    assert sorted(path.name for path in run_folder.iterdir()) == ["best.pth", "verify", "verify.html"]
+
+
+@pytest.mark.usefixtures("broken_export")
+def test_an_older_good_file_survives_a_failed_export(run_folder: Path) -> None:
+    (run_folder / "best.onnx").write_bytes(b"older")
+    with pytest.raises(ParityError):
+        export_model(run_folder / "best.pth")
+    assert (run_folder / "best.onnx").read_bytes() == b"older"
+
+
+@pytest.mark.usefixtures("broken_export")
+def test_force_keeps_it_and_says_so(run_folder: Path) -> None:
+    result = export_model(run_folder / "best.pth", force=True, to=("onnx",))
+    assert result.onnx.is_file()
+    assert result.parity is not None and not result.parity.passed
+    assert "kept by --force" in result.notes[0]
+
+
+def test_weights_that_are_no_numbers_fail_even_with_force(tmp_path: Path, workshop: Any) -> None:
+    def poison(model: Any) -> None:
+        model.head.weight[0, 0] = float("nan")
+
+    path = workshop.checkpoint(tmp_path, change=poison)
+    pictures = workshop.store_frames(tmp_path / "verify")
+    with pytest.raises(ParityError, match=r"best\.pth gives .* NaN"):
+        export_model(path, verify_path=pictures, force=True)
+    assert not (tmp_path / "best.onnx").exists()
+
+
+def test_missing_pictures_are_refused_before_the_work(run_folder: Path) -> None:
+    shutil.rmtree(run_folder / "verify")
+    with pytest.raises(ExportError, match="nothing to verify") as caught:
+        export_model(run_folder / "best.pth")
+    assert "--verify PATH" in caught.value.hint
+    assert [path.name for path in run_folder.iterdir()] == ["best.pth"]
+
+
+@pytest.mark.parametrize("to", [("engine",), ("onnx", "engine")])
+def test_an_engine_asked_for_is_a_matter_of_the_device(run_folder: Path, to: tuple[str, ...]) -> None:
+    with pytest.raises(DeviceError, match="no engine can be built") as caught:
+        export_model(run_folder / "best.pth", to=to)
+    assert caught.value.exit_code == 3
+    assert "rtda-deploy export best.onnx --to engine" in caught.value.hint
+    assert not (run_folder / "best.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "hint"),
+    [
+        ({"precision": "fp16"}, "fp16 is not available", "fp32"),
+        ({"precision": "int8"}, "int8 is not available", "fp32"),
+        ({"precision": "fp8"}, "unknown precision", "fp32"),
+        ({"to": ("tflite",)}, "unknown --to tflite", "onnx"),
+        ({"to": ()}, "unknown --to", "onnx"),
+        ({"opset": 18}, "opset 18", "--opset 17"),
+    ],
+)
+def test_what_this_version_does_not_do_is_a_usage_error(
+    run_folder: Path, options: dict[str, Any], said: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        export_model(run_folder / "best.pth", **options)
+    assert hint in caught.value.hint
+    assert not (run_folder / "best.onnx").exists()
+
+
+def test_a_size_or_place_that_does_not_work_is_refused_first(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="100x64") as caught:
+        export_model(run_folder / "best.pth", size_hw=(64, 100))
+    assert "--size 96x64" in caught.value.hint
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FileAccessError, match="cannot write to"):
+        export_model(run_folder / "best.pth", out_dir=tmp_path / "file")
+    with pytest.raises(FileAccessError, match="No such file"):
+        export_model(run_folder / "gone.pth")
+    (run_folder / "model.h5").write_bytes(b"x")
+    with pytest.raises(ExportError, match=r"model\.h5 is no model that can be exported"):
+        export_model(run_folder / "model.h5")
+
+
+def test_an_onnx_without_a_spec_gets_one(one_onnx: Path, tmp_path: Path, workshop: Any) -> None:
+    bare = without_spec(one_onnx, tmp_path / "bare.onnx")
+    with pytest.raises(SpecError, match="says nothing about its classes") as caught:
+        export_model(bare)
+    assert "--spec" in caught.value.hint
+
+    spec_path = workshop.spec().save(tmp_path / "spec.json")
+    result = export_model(bare, spec_path=spec_path, out_dir=tmp_path / "out")
+    assert result.onnx == tmp_path / "out" / "bare.onnx" and result.parity is None
+    assert export_model(result.onnx).spec == workshop.spec()
+    assert not read_onnx(bare).metadata_props  # the original is left as it was
+
+
+def test_a_spec_of_another_network_is_refused(one_onnx: Path, tmp_path: Path, workshop: Any) -> None:
+    spec_path = workshop.spec(size_hw=(64, 96)).save(tmp_path / "spec.json")
+    with pytest.raises(EngineError, match="its spec says"):
+        export_model(one_onnx, spec_path=spec_path, out_dir=tmp_path / "out")
+    assert not (tmp_path / "out" / "best.onnx").exists()
+
+
+def test_an_onnx_is_checked_and_left_alone(one_onnx: Path, tmp_path: Path, workshop: Any) -> None:
+    mine = Path(shutil.copyfile(one_onnx, tmp_path / "mine.onnx"))
+    before = mine.read_bytes()
+    result = export_model(mine, verify_path=workshop.store_frames(tmp_path / "frames"))
+    assert result.files == () and result.onnx == mine
+    assert mine.read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [{"size_hw": (64, 64)}, {"opset": 17}])
+def test_what_an_onnx_has_built_in_cannot_be_changed(one_onnx: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be changed in best\.onnx"):
+        export_model(one_onnx, **options)
+
+
+def test_an_onnx_with_nan_inside_is_refused(one_onnx: Path, tmp_path: Path) -> None:
+    np = pytest.importorskip("numpy")
+    model = onnx.load(str(one_onnx))
+    bias = next(weight for weight in model.graph.initializer if weight.name == "head.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(5, np.nan, np.float32), "head.bias"))
+    onnx.save(model, str(tmp_path / "nan.onnx"))
+    with pytest.raises(ExportError, match=r"nan\.onnx gives NaN"):
+        export_model(tmp_path / "nan.onnx")
+
+
+def test_an_onnx_too_new_for_a_jetson_is_pointed_out(one_onnx: Path, tmp_path: Path, workshop: Any) -> None:
+    model = read_onnx(one_onnx)
+    model.ir_version = 9
+    (tmp_path / "new.onnx").write_bytes(stamped(model, workshop.spec()))
+    notes = export_model(tmp_path / "new.onnx", to=("onnx",)).notes
+    assert len(notes) == 1 and "ir_version 9" in notes[0]
+
+
+def test_a_truncated_onnx_is_refused(one_onnx: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.onnx").write_bytes(one_onnx.read_bytes()[:100_000])
+    with pytest.raises(ExportError, match=r"cut\.onnx is no valid ONNX model"):
+        export_model(tmp_path / "cut.onnx")

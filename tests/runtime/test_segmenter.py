@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import dataclasses
+import threading
+from pathlib import Path
+from typing import Any, List
+
+import numpy as np
+import pytest
+
+from rtda_deploy.errors import DeviceError, EngineError, FrameError
+from rtda_runtime import Segmenter
+from rtda_runtime.preprocess import preprocess
+from rtda_runtime.upsample import upsample_argmax
+from runtime.fakes import FakeClock, NumpyEngine
+from runtime.models import tiny_logits, tiny_spec, write_model
+
+
+def _frame(height: int = 90, width: int = 130, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_mask_is_that_of_the_steps_done_by_hand(model_path: Path) -> None:
+    frame = _frame()
+    picture = np.empty((1, 3, 64, 96), np.float32)
+    preprocess(frame, tiny_spec(), picture)
+    expected = upsample_argmax(tiny_logits(picture).astype(np.float32), (90, 130))
+    with Segmenter.open(model_path) as segmenter:
+        mask = segmenter.segment(frame).mask
+    assert mask.dtype == np.uint8 and mask.shape == (90, 130)
+    # the engine sums in another order: pixels on a border between two classes may differ
+    assert (mask != expected).mean() < 1e-3
+
+
+def test_result_says_what_it_is(model_path: Path) -> None:
+    with Segmenter.open(model_path) as segmenter:
+        assert segmenter.provider == "cpu"
+        assert segmenter.path == model_path
+        frame = _frame()
+        first, second = segmenter.segment(frame), segmenter.segment(frame, captured_ns=5, sequence=9)
+    assert first.frame is frame
+    assert (first.sequence, second.sequence, second.captured_ns, first.dropped) == (0, 9, 5, 0)
+    assert set(first.timing) == {"preprocess", "infer", "postprocess"}
+    assert first.spec == tiny_spec()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        first.mask = second.mask  # type: ignore[misc]
+
+
+def test_timing_is_milliseconds_per_stage() -> None:
+    clock = FakeClock()
+    segmenter = Segmenter(NumpyEngine(before=lambda: clock.sleep(0.025)), clock=clock)
+    timing = segmenter.segment(_frame()).timing
+    assert timing == {"preprocess": 0.0, "infer": 25.0, "postprocess": 0.0}
+
+
+def test_the_next_call_leaves_the_result_alone_unless_out_is_given() -> None:
+    segmenter = Segmenter(NumpyEngine())
+    first = segmenter.segment(_frame(seed=1))
+    kept = first.mask.copy()
+    segmenter.segment(_frame(seed=2))
+    np.testing.assert_array_equal(first.mask, kept)
+
+    out = np.empty((90, 130), np.uint8)
+    reused = segmenter.segment(_frame(seed=1), out=out)
+    assert reused.mask is out
+    copy = reused.copy()
+    segmenter.segment(_frame(seed=2), out=out)
+    np.testing.assert_array_equal(copy.mask, kept)
+    assert (reused.mask != kept).any()
+
+
+def test_copy_shares_nothing_with_the_frame() -> None:
+    frame = _frame()
+    copy = Segmenter(NumpyEngine()).segment(frame).copy()
+    frame[:] = 0
+    assert copy.frame.any()
+
+
+def test_frames_of_changing_size_are_served() -> None:
+    segmenter = Segmenter(NumpyEngine())
+    for height, width in ((64, 96), (1, 1), (333, 77), (64, 96)):
+        assert segmenter.segment(_frame(height, width)).mask.shape == (height, width)
+
+
+def test_letterboxed_frame_gets_the_mask_of_its_content_only() -> None:
+    # A white frame, taller than the network's input: black bars left and right. Class 1 fires on white, 0 on the rest.
+    spec = tiny_spec(resize="letterbox", pixel_scale=1.0, mean=(0, 0, 0), std=(1, 1, 1))
+
+    class WhiteIsOne(NumpyEngine):
+        def _infer(self) -> np.ndarray:
+            bright = self.input_buffer[0, 0, ::8, ::8] > 100
+            self._output[:] = 0.0
+            self._output[1] = np.where(bright, 1.0, -1.0)
+            return self._output
+
+    mask = Segmenter(WhiteIsOne(spec)).segment(np.full((640, 320, 3), 255, np.uint8)).mask
+    np.testing.assert_array_equal(mask, 1)
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_mask_network_is_enlarged_to_the_camera_size(tmp_path: Path, resize: str) -> None:
+    spec = tiny_spec(output="mask", resize=resize)
+    with Segmenter.open(write_model(tmp_path / "mask.onnx", spec)) as segmenter:
+        mask = segmenter.segment(_frame(200, 200)).mask
+    assert mask.shape == (200, 200) and mask.max() < 5
+
+
+def test_any_thread_may_call_and_gets_its_own_answer(model_path: Path) -> None:
+    frames = [_frame(seed=seed) for seed in range(4)]
+    wrong: List[Any] = []
+    with Segmenter.open(model_path, threads=1) as segmenter:
+        expected = [segmenter.segment(frame).mask for frame in frames]
+
+        def use(index: int) -> None:
+            for _ in range(5):
+                if not np.array_equal(segmenter.segment(frames[index]).mask, expected[index]):
+                    wrong.append(index)
+
+        threads = [threading.Thread(target=use, args=(index,)) for index in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert not wrong and not any(thread.is_alive() for thread in threads)
+
+
+def test_a_bad_frame_leaves_the_segmenter_usable() -> None:
+    segmenter = Segmenter(NumpyEngine())
+    with pytest.raises(FrameError, match="grey"):
+        segmenter.segment(np.zeros((48, 64), np.uint8))
+    assert segmenter.segment(_frame()).mask.shape == (90, 130)
+
+
+def test_a_network_that_gives_nan_is_an_error() -> None:
+    class Broken(NumpyEngine):
+        def _infer(self) -> np.ndarray:
+            self._output[:] = np.nan
+            return self._output
+
+    with pytest.raises(EngineError, match="NaN"):
+        Segmenter(Broken()).segment(_frame())
+
+
+def test_close_may_be_called_again_and_use_after_it_is_an_error() -> None:
+    engine = NumpyEngine()
+    segmenter = Segmenter(engine)
+    segmenter.close()
+    segmenter.close()
+    assert engine.released == 1
+    with pytest.raises(EngineError, match="closed"):
+        segmenter.segment(_frame())
+
+
+def test_a_provider_that_is_not_here_is_an_error_not_a_cpu(model_path: Path) -> None:
+    with pytest.raises(DeviceError):
+        Segmenter.open(model_path, provider="openvino")
