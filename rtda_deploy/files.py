@@ -35,9 +35,11 @@ _HINTS = {
 
 
 def file_error(err: OSError, path: PathLike, verb: str) -> FileAccessError:
-    """Turn an ``OSError`` into one sentence with its fix, e.g. ``cannot write runs/last.pth: No space left on device``."""
+    """Turn an ``OSError`` into one sentence with its fix: ``cannot write a.pth: No space left on device``."""
     reason = err.strerror or str(err) or type(err).__name__
-    return FileAccessError(f"cannot {verb} {path}: {reason}", hint=_HINTS.get(err.errno or 0, "check the path and the disk"))
+    return FileAccessError(
+        f"cannot {verb} {path}: {reason}", hint=_HINTS.get(err.errno or 0, "check the path and the disk")
+    )
 
 
 @contextlib.contextmanager
@@ -94,7 +96,9 @@ def readable_file(path: PathLike, *, what: str = "file") -> Path:
     try:
         with open(candidate, "rb") as stream:
             if not stream.read(1):
-                raise FileAccessError(f"{what} {candidate} is empty (0 bytes)", hint="was it copied or written to its end?")
+                raise FileAccessError(
+                    f"{what} {candidate} is empty (0 bytes)", hint="was it copied or written to its end?"
+                )
     except OSError as err:
         raise file_error(err, candidate, "read") from err
     return candidate

@@ -3,8 +3,8 @@
 It travels in the checkpoint (``spec``), in the ONNX metadata (``rtda.spec``) and beside an engine
 (``model.engine.json``), always as the JSON of :meth:`ModelSpec.to_json`.
 
-A frame becomes the network's input in this order: resize (``resize``, ``interpolation``) to ``size_hw``, put the channels
-into ``channel_order``, then ``(pixel * pixel_scale - mean) / std`` per channel, laid out float32 (1, 3, H, W).
+A frame becomes the network's input in this order: resize (``resize``, ``interpolation``) to ``size_hw``, put the
+channels into ``channel_order``, then ``(pixel * pixel_scale - mean) / std`` per channel, laid out float32 (1, 3, H, W).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 from rtda_deploy.errors import SpecError
 from rtda_deploy.files import readable_file, write_text
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "ModelSpec", "SPEC_VERSION"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "SPEC_VERSION", "ModelSpec"]
 
 SPEC_VERSION = 1
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, pixels scaled to 0..1; the usual ResNet weights were trained with it
@@ -86,7 +86,9 @@ class ModelSpec:
         if min(self.size_hw) < 1:
             raise SpecError(f"spec field size_hw is {list(self.size_hw)}", hint="both must be positive")
         if self.pixel_scale <= 0 or min(self.std) <= 0:
-            raise SpecError("spec fields pixel_scale and std must be positive", hint="RTDA's own: pixel_scale 1, std 1 1 1")
+            raise SpecError(
+                "spec fields pixel_scale and std must be positive", hint="RTDA's own: pixel_scale 1, std 1 1 1"
+            )
         if self.output_stride < 1 or any(side % self.output_stride for side in self.size_hw):
             raise SpecError(f"size {list(self.size_hw)} is no multiple of output_stride {self.output_stride}")
         if not 0 <= self.ignore_index <= 255 or self.ignore_index < self.num_classes:
@@ -141,7 +143,9 @@ class ModelSpec:
         ]
         missing = [name for name in required if name not in fields]
         if missing:
-            raise SpecError(f"{where} lacks the fields: {', '.join(missing)}", hint="write it with: rtda-deploy inspect")
+            raise SpecError(
+                f"{where} lacks the fields: {', '.join(missing)}", hint="write it with: rtda-deploy inspect"
+            )
         try:
             return cls(**fields)
         except SpecError as err:

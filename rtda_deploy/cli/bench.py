@@ -43,10 +43,11 @@ def bench(
         with Segmenter.open(model, provider, threads=threads) as segmenter:
             note(f"engine  {segmenter.description}")
             note(f"frames  {frames.name if source else _frames_text(frames)}")
-            note(f"measure warm-up {warmup:g} s, then " + (f"{duration:g} s" if duration else "windows until p95 settles"))
-            found = benchmark(
-                segmenter, frames, warmup_s=warmup, window_s=window, duration_s=duration, rate_hz=rate
+            note(
+                f"measure warm-up {warmup:g} s, then "
+                + (f"{duration:g} s" if duration else "windows until p95 settles")
             )
+            found = benchmark(segmenter, frames, warmup_s=warmup, window_s=window, duration_s=duration, rate_hz=rate)
     finally:
         if source:
             frames.close()
@@ -60,12 +61,13 @@ def bench(
         how = f"at {rate:g} Hz, {found['late']} late" if rate else "one frame after the other"
         print(f"{found['throughput']:.1f} frames/s, {how} · total = {found['settings']['includes']}")
     if not duration and not found["settled"]:
-        warn(f"p95 did not settle within {len(found['windows'])} windows: something else uses this machine; try --duration 30")
+        warn(f"p95 did not settle in {len(found['windows'])} windows: is this machine busy? try --duration 30")
     p95 = found["stages"]["total"]["p95"]
     if max_p95_ms is not None:
         if p95 > max_p95_ms:
             raise LimitMissedError(
-                f"p95 is {p95:.1f} ms, the limit is {max_p95_ms:g} ms", hint="a smaller --size at export, or a faster provider"
+                f"p95 is {p95:.1f} ms, the limit is {max_p95_ms:g} ms",
+                hint="a smaller --size at export, or a faster provider",
             )
         note(f"  ✓ p95 {p95:.1f} ms <= {max_p95_ms:g} ms")
     print_next(f"rtda-deploy run {model} --camera 0")

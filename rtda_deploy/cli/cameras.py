@@ -12,17 +12,31 @@ def cameras(json_: bool = typer.Option(False, "--json", help="Print one JSON obj
 
     Example: rtda-deploy cameras
     """
-    from rtda_deploy.cli.console import note, print_json, print_next, print_table
-    from rtda_runtime import cameras as found_cameras
+    import dataclasses
 
-    found = found_cameras()
+    from rtda_deploy.cli.console import note, print_json, print_next, print_table
+    from rtda_runtime import cameras as list_cameras
+
+    found = list_cameras()
     if json_:
-        print_json({"cameras": found})
+        print_json({"cameras": [dataclasses.asdict(camera) for camera in found]})
         return
     if not found:
         note("no /dev/video* here: is a camera plugged in, and passed into the container?")
         print_next("rtda-deploy run --camera test://bars   (a synthetic one)")
         return
-    headers = list(found[0])
-    print_table(headers, [[camera[header] for header in headers] for camera in found])
-    print_next(f"rtda-deploy run --camera {found[0][headers[0]]}")
+    rows = [
+        (
+            c.path,
+            c.name or "-",
+            c.stable_path or "-",
+            "pictures" if c.main else "metadata",
+            "yes" if c.permitted else "no",
+        )
+        for c in found
+    ]
+    print_table(("device", "name", "name that stays", "gives", "may open"), rows)
+    if not all(camera.permitted for camera in found):
+        print_next("sudo usermod -aG video $USER   (then log in again)")
+    else:
+        print_next(f"rtda-deploy run --camera {found[0].path}")

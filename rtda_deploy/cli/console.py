@@ -21,7 +21,18 @@ from rich.table import Table
 
 from rtda_deploy.errors import RtdaError
 
-__all__ = ["LiveLine", "ProgressLines", "live_line", "note", "print_error", "print_json", "print_next", "print_table", "size_text", "warn"]
+__all__ = [
+    "LiveLine",
+    "ProgressLines",
+    "live_line",
+    "note",
+    "print_error",
+    "print_json",
+    "print_next",
+    "print_table",
+    "size_text",
+    "warn",
+]
 
 _PIPE_WIDTH = 200  # a pipe has no width of its own; tables must not be cut
 _PLAIN_EVERY_S = 5.0

@@ -42,7 +42,8 @@ def demo(
     plan = load_plan_here(_RECIPE, set_ or [])
     earlier = None if fresh else _earlier(plan)
     folder = writable_folder(out or (earlier[0] if earlier and not earlier[1] else run_folder("demo")))
-    note(f"demo    {folder}/   ToyTown, {sum(stage.steps for stage in plan.stages)} steps of training, then export and run")
+    steps = sum(stage.steps for stage in plan.stages)
+    note(f"demo    {folder}/   ToyTown: {steps} steps of training, then export, evaluation and a run on a clip")
     with ProgressLines() as lines:
         with clock.part("train"):
             training = _train(plan, folder, earlier, lines)
@@ -109,7 +110,9 @@ def _train(
 
     steps = {stage.name: stage.steps for stage in plan.stages}
     if earlier is not None and earlier[1]:
-        lines.say(f"reuse   the network of {earlier[0]}/, trained with the same recipe and versions (--fresh trains anew)")
+        lines.say(
+            f"reuse   the network of {earlier[0]}/, trained with the same recipe and versions (--fresh trains anew)"
+        )
         if earlier[0] != folder:
             for path in [*(earlier[0] / name for name in _REUSED), *earlier[0].glob("stage-*.pth")]:
                 if path.is_file():
@@ -163,7 +166,8 @@ def _render_clip(path: Path, lines: ProgressLines) -> None:
 
     if path.exists():
         return
-    with VideoSink(path, _CLIP_FPS) as sink:
+    sink = VideoSink(path, _CLIP_FPS)
+    with sink:
         for done, (frame, _) in enumerate(render_clip("target", 0, _CLIP_FRAMES, _CLIP_SIZE_HW)):
             sink.write(frame)
             lines.update("render  clip.mp4", done + 1, _CLIP_FRAMES)

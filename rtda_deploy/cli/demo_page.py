@@ -29,8 +29,8 @@ def save_summary(
     """Write ``summary.json`` and ``report.html``; gives the summary.
 
     ``source_only``, ``adapted``: scores in percent of the first stage's checkpoint and of the exported file. ``gain``:
-    mIoU points between them. ``training``: steps per stage, seconds, what was reused. ``runtime``: figures of the run on
-    the clip, as ``run --json``. ``seconds``: per part of the demo. ``machine``, ``versions``, ``files``.
+    mIoU points between them. ``training``: steps per stage, seconds, what was reused. ``runtime``: figures of the run
+    on the clip, as ``run --json``. ``seconds``: per part of the demo. ``machine``, ``versions``, ``files``.
     """
     from rtda_deploy import __version__
     from rtda_deploy.files import write_text
@@ -75,7 +75,7 @@ def _save_page(
     steps = ", ".join(f"{name} {count}" for name, count in summary["training"]["steps"].items())
     page = ReportPage("rtda-deploy demo", f"ToyTown · BiSeNet-{plan['backbone']} at {plan['size']} · steps: {steps}")
     page.text(
-        "A network learned from the labelled source domain, then adapted to the target domain without any of its labels."
+        "A network learned the labelled source domain and was adapted to the target domain without any of its labels."
         " Scores are those of the target's test split; the adapted ones are of the exported model.onnx."
     )
     page.table(("target's test split", "source-only", "adapted", "gain"), summary_rows(summary)[:2])
@@ -96,11 +96,13 @@ def _save_page(
     parts = [s for s in stages if s not in ("age", "capture")]
     page.stacked(parts, [stages[s]["p50"] for s in parts], unit="ms", caption="median of each stage")
     page.text(
-        f"{summary['runtime']['fps']:.1f} frames/s on {summary['runtime']['provider']}. The clip is a recording: it is read"
+        f"{summary['runtime']['fps']:.1f} frames/s on {summary['runtime']['provider']}. The clip is a recording, read"
         " as fast as it is used, so age counts from reading a frame to its mask."
     )
     page.heading("Confusion, adapted")
-    page.matrix(names, after.confusion.tolist(), caption="Rows: true class. Columns: predicted class. Percent of the row.")
+    page.matrix(
+        names, after.confusion.tolist(), caption="Rows: true class. Columns: predicted class. Percent of the row."
+    )
     page.data(summary)
     page.save(folder / "report.html")
 

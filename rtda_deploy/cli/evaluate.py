@@ -81,7 +81,9 @@ def save_evaluation(found: Evaluation, folder: Path) -> Path:
     page.heading("IoU per class")
     page.bars(ordered, [summary["iou"][name] for name in ordered], unit="%")
     page.heading("Confusion matrix")
-    page.matrix(names, found.confusion.tolist(), caption="Rows: true class. Columns: predicted class. Percent of the row.")
+    page.matrix(
+        names, found.confusion.tolist(), caption="Rows: true class. Columns: predicted class. Percent of the row."
+    )
     page.data(found.to_dict())
     page.save(folder / "report.html")
     if available("matplotlib"):

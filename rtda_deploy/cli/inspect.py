@@ -93,7 +93,9 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
         ("classes", f"{len(spec['class_names'])}: {', '.join(spec['class_names'])}"),
     ]
     if "parameters" in found:
-        rows.append(("weight", f"{found['parameters']:,} parameters, {found['macs'] / 1e9:.2f} G multiply-adds a picture"))
+        rows.append(
+            ("weight", f"{found['parameters']:,} parameters, {found['macs'] / 1e9:.2f} G multiply-adds a picture")
+        )
     for key, value in provenance.items():
         rows.append((key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)))
     rows.append(("sha256", found["sha256"]))

@@ -18,7 +18,9 @@ _LIVE_EVERY_S, _PLAIN_EVERY_S = 0.25, 5.0
 
 def run(
     model: Optional[Path] = typer.Argument(None, help="An .onnx (default: the newest under ./runs and . that loads)."),
-    camera: str = typer.Option("", "--camera", "--source", help="Index, /dev/videoN, rtsp://, http://, file, folder, test://"),
+    camera: str = typer.Option(
+        "", "--camera", "--source", help="Index, /dev/videoN, rtsp://, http://, file, folder, test://"
+    ),
     provider: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt or openvino."),
     save: Optional[Path] = typer.Option(None, help="Write the overlay to this .mp4 or .webm."),
     masks: Optional[Path] = typer.Option(None, help="Write each mask as a PNG of class ids into this folder."),
@@ -37,7 +39,9 @@ def run(
     from rtda_runtime import Pipeline, Segmenter, open_source
 
     if not camera:
-        raise ConfigError("no source was named", hint="--camera 0, or a file, or test://bars   (rtda-deploy cameras lists)")
+        raise ConfigError(
+            "no source was named", hint="--camera 0, or a file, or test://bars   (rtda-deploy cameras lists)"
+        )
     found = model or _newest_model()
     stopped = False
     with open_source(camera) as source, Segmenter.open(found, provider, threads=threads) as segmenter:
@@ -148,7 +152,12 @@ class _Screen:
         stages = stats["stages"]
         parts = " ".join(
             f"{short} {stages[stage]['p50']:.1f}"
-            for stage, short in (("capture", "capture"), ("preprocess", "pre"), ("infer", "infer"), ("postprocess", "post"))
+            for stage, short in (
+                ("capture", "capture"),
+                ("preprocess", "pre"),
+                ("infer", "infer"),
+                ("postprocess", "post"),
+            )
             if stage in stages
         )
         age = f"age {stages['age']['p50']:.1f} ms p95 {stages['age']['p95']:.1f} │ " if "age" in stages else ""

@@ -67,7 +67,9 @@ def run_plan(
         _save_config(plan, folder)
         adapts = " (no labels used)" if plan.target and all(s.labelled == "source" for s in plan.stages) else ""
         domains = plan.source + (f" -> {plan.target}{adapts}" if plan.target else "")
-        screen.say(f"model   BiSeNet-{plan.backbone} {plan.variant} · {domains} · {trainer.hardware} · seed {plan.seed}")
+        screen.say(
+            f"model   BiSeNet-{plan.backbone} {plan.variant} · {domains} · {trainer.hardware} · seed {plan.seed}"
+        )
         screen.say(f"run     {folder}/" + (f"   resumed at step {state.training.get('step')}" if state else ""))
         result = trainer.run(state)
     finally:
@@ -182,4 +184,3 @@ def _series(rows: List[Dict[str, Any]], key: str, factor: float) -> Dict[str, Li
         if isinstance(value, (int, float)) and math.isfinite(value):
             series.setdefault(str(row["stage"]), []).append((float(row["step"]), factor * float(value)))
     return series
-

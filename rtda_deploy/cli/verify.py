@@ -34,12 +34,19 @@ def verify(
     else:
         print_table(
             ("frame", "max |Δlogit|", "of the range", "masks agree"),
-            [(f.name, f"{f.max_abs:.2e}", f"{f.max_abs / report.logit_range:.1e}", percent(f.agreement)) for f in report.frames],
+            [
+                (f.name, f"{f.max_abs:.2e}", f"{f.max_abs / report.logit_range:.1e}", percent(f.agreement))
+                for f in report.frames
+            ],
         )
-        print(f"largest difference {report.relative:.1e} of the logit range, {percent(report.agreement)} of pixels agree")
+        print(
+            f"largest difference {report.relative:.1e} of the logit range, {percent(report.agreement)} of pixels agree"
+        )
     if report.page is not None:
         note(f"wrote   {report.page}")
     if report.missed and not force:
         from rtda_deploy.errors import ParityError
 
-        raise ParityError(f"{b} is not {a} within the limit: {'; '.join(report.missed)}", hint="see verify.html, or --force")
+        raise ParityError(
+            f"{b} is not {a} within the limit: {'; '.join(report.missed)}", hint="see verify.html, or --force"
+        )

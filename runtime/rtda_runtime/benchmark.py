@@ -78,6 +78,8 @@ def benchmark(
         SourceError: If the source ends before anything was measured.
     """
     _check_settings(warmup_s, window_s, max_windows, duration_s, tolerance, rate_hz)
+    if not isinstance(frames, Source) and not len(frames):
+        raise ConfigError("no pictures to measure with", hint="a source, such as test://bars, or a list of frames")
     run = _Run(segmenter, frames, rate_hz, clock, sleep)
     run.warm_up(warmup_s)
     began = clock()

@@ -28,7 +28,7 @@ class Workshop:
         return spec.replace(**changes)
 
     def model(self, variant: str) -> Any:
-        """A network whose batch norms have statistics, slopes and shifts of their own, as after training."""
+        """A network whose batch norms and biases have values of their own, as after training."""
         torch = pytest.importorskip("torch", reason="training and .pth -> .onnx need torch (Python >= 3.10)")
         from rtda_training.models import BiSeNet
 
@@ -40,6 +40,8 @@ class Workshop:
                 torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
                 torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
                 torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+                torch.nn.init.uniform_(module.bias, -0.3, 0.3)
+            elif isinstance(module, torch.nn.Conv2d) and module.bias is not None:
                 torch.nn.init.uniform_(module.bias, -0.3, 0.3)
         return model.eval()
 

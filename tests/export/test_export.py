@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ from rtda_export.graph import read_onnx, stamped  # noqa: E402
 
 @pytest.fixture
 def run_folder(one_checkpoint: Path, tmp_path: Path) -> Path:
-    """A run folder of its own: best.pth and verify/."""
-    shutil.copytree(one_checkpoint.parent, tmp_path / "run")
+    """A run folder of its own: best.pth (the shared file itself, not to be written to) and verify/."""
+    shutil.copytree(one_checkpoint.parent / "verify", tmp_path / "run" / "verify")
+    os.link(one_checkpoint, tmp_path / "run" / "best.pth")
     return tmp_path / "run"
 
 

@@ -87,6 +87,19 @@ def test_the_graph_has_only_operators_that_tensorrt_8_5_parses(exported: Path) -
     assert names <= {name for node in model.graph.node for name in node.input}
 
 
+def test_equal_weights_are_shared_without_detours(tmp_path: Path, workshop: Any) -> None:
+    def equal_biases(model: Any) -> None:  # torch's exporter merges them and leads them through Identity nodes
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.zero_()
+                module.bias.zero_()
+
+    checkpoint = workshop.checkpoint(tmp_path, change=equal_biases)
+    path = onnx_from_checkpoint(checkpoint, tmp_path / "shared.onnx")
+    assert {node.op_type for node in onnx.load(str(path)).graph.node} <= TENSORRT_8_5
+    assert verify(checkpoint, path, workshop.frames(1)).relative < 1e-5
+
+
 def test_shape_opset_and_ir_version_are_what_every_target_reads(exported: Path) -> None:
     model = onnx.load(str(exported))
     assert model.ir_version == IR_VERSION == 8

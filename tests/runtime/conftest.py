@@ -7,8 +7,9 @@ import pytest
 
 pytest.register_assert_rewrite("runtime.engine_contract", "runtime.source_contract")
 
-from rtda_deploy.spec import ModelSpec  # noqa: E402
 from runtime.models import tiny_spec, write_model  # noqa: E402
+
+from rtda_deploy.spec import ModelSpec  # noqa: E402
 
 
 @pytest.fixture()

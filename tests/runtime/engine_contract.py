@@ -7,11 +7,11 @@ from typing import Any, Callable, List
 
 import numpy as np
 import pytest
+from runtime.models import tiny_logits
 
 from rtda_deploy.errors import EngineError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines import Engine
-from runtime.models import tiny_logits
 
 OpenEngine = Callable[..., Engine]
 

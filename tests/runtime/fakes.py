@@ -6,11 +6,11 @@ import threading
 from typing import Any, Callable, List, Optional
 
 import numpy as np
+from runtime.models import tiny_logits, tiny_spec
 
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines import Engine
 from rtda_runtime.sources import Frame, Source
-from runtime.models import tiny_logits, tiny_spec
 
 
 class NumpyEngine(Engine):

@@ -44,7 +44,7 @@ def write_model(
     classes: int = 5,
     second_output: bool = False,
 ) -> Path:
-    """Write the network; ``spec.output == "mask"`` puts the argmax (of logits upsampled by repeating) into the graph."""
+    """Write the network; ``spec.output == "mask"`` puts upsampling by repetition and argmax into the graph."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

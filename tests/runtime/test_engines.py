@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from runtime.engine_contract import EngineContract, OpenEngine
+from runtime.fakes import NumpyEngine
+from runtime.models import tiny_spec, write_model
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, FileAccessError, SpecError
 from rtda_runtime.engines import open_engine
 from rtda_runtime.engines.onnxruntime import provider_plan
-from runtime.engine_contract import EngineContract, OpenEngine
-from runtime.fakes import NumpyEngine
-from runtime.models import tiny_spec, write_model
 
 
 class TestOrtEngine(EngineContract):

@@ -4,11 +4,11 @@ from typing import Any, Tuple
 
 import numpy as np
 import pytest
+from runtime.models import tiny_spec
 
 from rtda_deploy.errors import FrameError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.preprocess import Preprocessor, content_box, preprocess
-from runtime.models import tiny_spec
 
 RTDA = {
     "channel_order": "bgr",
@@ -159,7 +159,12 @@ def test_the_message_says_what_came() -> None:
 
 
 @pytest.mark.parametrize(
-    "out", [np.empty((1, 3, 64, 96)), np.empty((1, 3, 64, 64), np.float32), np.empty((1, 3, 96, 64), np.float32).swapaxes(2, 3)]
+    "out",
+    [
+        np.empty((1, 3, 64, 96)),
+        np.empty((1, 3, 64, 64), np.float32),
+        np.empty((1, 3, 96, 64), np.float32).swapaxes(2, 3),
+    ],
 )
 def test_a_wrong_out_is_refused(out: np.ndarray) -> None:
     with pytest.raises(FrameError, match="out is"):

@@ -7,13 +7,13 @@ from typing import Any, List
 
 import numpy as np
 import pytest
+from runtime.fakes import FakeClock, NumpyEngine
+from runtime.models import tiny_logits, tiny_spec, write_model
 
 from rtda_deploy.errors import DeviceError, EngineError, FrameError
 from rtda_runtime import Segmenter
 from rtda_runtime.preprocess import preprocess
 from rtda_runtime.upsample import upsample_argmax
-from runtime.fakes import FakeClock, NumpyEngine
-from runtime.models import tiny_logits, tiny_spec, write_model
 
 
 def _frame(height: int = 90, width: int = 130, seed: int = 0) -> np.ndarray:

@@ -167,7 +167,9 @@ def test_masks_are_resized_to_the_nearest_class() -> None:
     mask = np.array([[1, 2], [3, 4]], np.uint8)
     np.testing.assert_array_equal(resize_mask(mask, (4, 6)), np.kron(mask, np.ones((2, 3), np.uint8)))
     np.testing.assert_array_equal(resize_mask(mask, (2, 2)), mask)
-    np.testing.assert_array_equal(resize_mask(mask, (4, 2), region=(0.0, 1.0, 2.0, 1.0)), [[2, 2], [2, 2], [4, 4], [4, 4]])
+    np.testing.assert_array_equal(
+        resize_mask(mask, (4, 2), region=(0.0, 1.0, 2.0, 1.0)), [[2, 2], [2, 2], [4, 4], [4, 4]]
+    )
 
 
 @given(size_hw=st.tuples(st.integers(1, 40), st.integers(1, 40)), grid=st.tuples(st.integers(1, 9), st.integers(1, 9)))

@@ -45,13 +45,12 @@ def build_fabric(device: str, precision: str) -> Fabric:
 def describe(fabric: Fabric) -> str:
     """The device and precision for people, such as ``cpu, bf16``."""
     where = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "cpu"
-    mixed = "bf16" in type(fabric._precision).__name__.lower() or "mixed" in str(getattr(fabric._precision, "precision", ""))
-    return f"{where}, {'bf16' if mixed else 'fp32'}"
+    return f"{where}, {'bf16' if 'bf16' in str(fabric._precision.precision) else 'fp32'}"
 
 
 def _computes_bf16(accelerator: str) -> bool:
     if accelerator == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         return "amx_bf16" in Path("/proc/cpuinfo").read_text()  # with AVX-512 alone it is slower than fp32 in training
     except OSError:

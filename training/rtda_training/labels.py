@@ -86,9 +86,7 @@ CITYSCAPES = ClassList(
 PROTOCOLS: Dict[int, Tuple[str, ...]] = {
     19: CITYSCAPES.names,
     16: tuple(name for name in CITYSCAPES.names if name not in ("terrain", "truck", "train")),
-    13: tuple(
-        name for name in CITYSCAPES.names if name not in ("terrain", "truck", "train", "wall", "fence", "pole")
-    ),
+    13: tuple(name for name in CITYSCAPES.names if name not in ("terrain", "truck", "train", "wall", "fence", "pole")),
 }
 
 

@@ -1,7 +1,7 @@
 """Recipes and plans: what a training run does, as data.
 
-A recipe is a TOML file. Its tables and keys are the fields of the classes below; a key of ``StageConfig`` written at the
-top holds for every stage, and ``[[stages]]`` entries change it for one. A recipe without ``[[stages]]`` is a plan of one.
+A recipe is a TOML file. Its tables and keys are the fields of the classes below; a key of ``StageConfig`` written at
+the top holds for every stage, and ``[[stages]]`` entries change it for one. A recipe without them is a plan of one.
 """
 
 from __future__ import annotations
@@ -278,7 +278,9 @@ def _find(recipe: str) -> Path:
     if recipe not in known:
         near = difflib.get_close_matches(recipe, known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"recipe {recipe!r} is unknown", hint=f"{hint}known: {', '.join(known)}; or a path to a .toml")
+        raise ConfigError(
+            f"recipe {recipe!r} is unknown", hint=f"{hint}known: {', '.join(known)}; or a path to a .toml"
+        )
     return _recipe_folder() / f"{recipe}.toml"
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a run: ``results.csv`` for people, ``metrics.jsonl`` for programs, TensorBoard where it is installed."""
+"""The numbers of a run: ``results.csv`` for people, ``metrics.jsonl`` for programs, TensorBoard where installed."""
 
 from __future__ import annotations
 
@@ -96,4 +96,4 @@ def _tensorboard(folder: Path, position: tuple[int, int]) -> Any:
         warnings.simplefilter("ignore")  # deprecations inside its protobuf are not the user's matter
         from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(str(folder), purge_step=position[1] or None)  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(folder), purge_step=position[1] or None)

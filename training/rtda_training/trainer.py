@@ -31,7 +31,7 @@ from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, ope
 from rtda_training.runlog import RunLog
 from rtda_training.validate import validate
 
-__all__ = ["TrainEvent", "TrainResult", "Trainer", "VERIFY_PICTURES"]
+__all__ = ["VERIFY_PICTURES", "TrainEvent", "TrainResult", "Trainer"]
 
 VERIFY_PICTURES = 8  # target pictures kept beside the checkpoint; the export is verified on them
 _BN_PICTURES = 400  # target pictures that batch-norm statistics are averaged over
@@ -147,9 +147,11 @@ class Trainer:
         clock = _Rate(self.plan.batch_size)
         miou = math.nan
         for step in range(start, stage.steps):
-            row = self._step(step, stage, network, optimizer, objectives, next(source), next(target) if target else None)
+            batches = next(source), next(target) if target else None
             done = step + 1
-            row = {"stage": stage.name, "stage_index": index, "step": done, **row, "pictures_per_s": clock.tick()}
+            row: dict[str, Any] = {"stage": stage.name, "stage_index": index, "step": done}
+            row.update(self._step(step, stage, network, optimizer, objectives, *batches))
+            row["pictures_per_s"] = clock.tick()
             last_step = done == stage.steps
             if last_step and stage.bn_statistics == "target":
                 self._average_target_statistics()
@@ -242,8 +244,8 @@ class Trainer:
         target = self._need_target()
         steps = max(1, min(len(target), _BN_PICTURES) // max(2, self.plan.batch_size))
         plain = self._batches(target, steps, _BN_STREAM, AugmentConfig(flip=False))
-        pictures = (normalise(frames.to(self._fabric.device), self.plan.input) for frames, _ in (plain[i] for i in range(steps)))
-        reestimate(self._model, pictures)
+        batches = (plain[step][0].to(self._fabric.device) for step in range(steps))
+        reestimate(self._model, (normalise(frames, self.plan.input) for frames in batches))
 
     def _validate(self, row: dict[str, Any]) -> Scores:
         scores = validate(
@@ -304,7 +306,9 @@ class Trainer:
         self._parent = ""
         if plan.backbone_weights:
             report = load_backbone_weights(model, plan.backbone_weights)
-            self._tell(TrainEvent("note", f"backbone: {report.matched} of {report.total} tensors from {plan.backbone_weights}"))
+            self._tell(
+                TrainEvent("note", f"backbone: {report.matched} of {report.total} tensors from {plan.backbone_weights}")
+            )
         if plan.init:
             self._load_init(model, plan.init)
         return model.to(self._fabric.device)
@@ -397,11 +401,11 @@ def _optimizer(model: BiSeNet, stage: StageConfig) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             model.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
         )
-    return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
 
 
 def _decay(stage: StageConfig, step: int) -> float:
-    return (1.0 - step / stage.steps) ** stage.optimizer.power
+    return float((1.0 - step / stage.steps) ** stage.optimizer.power)
 
 
 def _learning_rate_factor(stage: StageConfig, step: int) -> float:
@@ -420,7 +424,8 @@ def _fda(frames: Tensor, target_frames: Tensor, beta: float) -> Tensor:
 
 
 def _check_finite(row: Mapping[str, Any], step: int) -> None:
-    bad = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value) and "val" not in name]
+    floats = {name: value for name, value in row.items() if isinstance(value, float) and not name.startswith("val_")}
+    bad = [name for name, value in floats.items() if not math.isfinite(value)]
     if bad:
         raise TrainingError(
             f"{', '.join(bad)} is not a finite number at step {step}; last.pth holds the last good checkpoint",
@@ -433,5 +438,6 @@ def _check_size(plan: PlanConfig) -> None:
     if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
         near = [max(1, round(side / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in (width, height)]
         raise ModelError(
-            f"size {plan.size} is no multiple of {SIZE_MULTIPLE} each way", hint=f"nearest that works: {near[0]}x{near[1]}"
+            f"size {plan.size} is no multiple of {SIZE_MULTIPLE} each way",
+            hint=f"nearest that works: {near[0]}x{near[1]}",
         )

@@ -1,4 +1,4 @@
-"""Scoring a network on a labelled set while it trains; ``rtda-deploy eval`` scores files with the runtime's own code."""
+"""Scoring a network while it trains. ``rtda-deploy eval`` scores files with the runtime's own code."""
 
 from __future__ import annotations
 

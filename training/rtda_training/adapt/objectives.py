@@ -148,4 +148,3 @@ class _frozen:
     def __exit__(self, *_: object) -> None:
         for parameter in self._parameters:
             parameter.requires_grad_(True)
-

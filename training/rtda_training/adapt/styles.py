@@ -13,8 +13,8 @@ __all__ = ["fourier_transfer"]
 def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
     """Give each source picture the low-frequency amplitudes of a target picture and keep its phases (FDA).
 
-    Amplitudes are swapped for all frequencies ``|ky|, |kx| <= floor(min(H, W) * beta)``, the mean included. The window is
-    symmetric, so the result is real; equal pictures come back unchanged; ``beta`` 0.5 swaps everything.
+    Amplitudes are swapped for all frequencies ``|ky|, |kx| <= floor(min(H, W) * beta)``, the mean included. The window
+    is symmetric, so the result is real; equal pictures come back unchanged; ``beta`` 0.5 swaps everything.
 
     Args:
         source: float32 (N, 3, H, W), raw pixels 0..255 (never normalised ones: their mean is in the spectrum).
@@ -42,4 +42,5 @@ def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
     swapped = vertical[:, None] & horizontal[None, :]
     amplitude = torch.where(swapped, target_spectrum.abs(), source_spectrum.abs())
     styled = torch.polar(amplitude, source_spectrum.angle())
-    return torch.fft.irfft2(styled, s=(height, width)).clamp(0.0, 255.0)
+    pixels: Tensor = torch.fft.irfft2(styled, s=(height, width))
+    return pixels.clamp(0.0, 255.0)

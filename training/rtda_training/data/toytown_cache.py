@@ -107,9 +107,7 @@ def cached_set(
 def _render_into(
     work: Path, domain: str, split: str, count: int, size_hw: Tuple[int, int], progress: Optional[Progress]
 ) -> None:
-    frames = np.lib.format.open_memmap(
-        str(work / "frames.npy"), mode="w+", dtype=np.uint8, shape=(count, *size_hw, 3)
-    )
+    frames = np.lib.format.open_memmap(str(work / "frames.npy"), mode="w+", dtype=np.uint8, shape=(count, *size_hw, 3))
     labels = np.lib.format.open_memmap(str(work / "labels.npy"), mode="w+", dtype=np.uint8, shape=(count, *size_hw))
     for start, stop in _rendered(work, domain, split, count, size_hw):
         del start
@@ -119,9 +117,7 @@ def _render_into(
     labels.flush()
 
 
-def _rendered(
-    work: Path, domain: str, split: str, count: int, size_hw: Tuple[int, int]
-) -> Iterator[Tuple[int, int]]:
+def _rendered(work: Path, domain: str, split: str, count: int, size_hw: Tuple[int, int]) -> Iterator[Tuple[int, int]]:
     tasks = [
         (str(work), domain, split, start, min(start + _CHUNK, count), size_hw) for start in range(0, count, _CHUNK)
     ]

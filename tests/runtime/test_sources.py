@@ -1,0 +1,443 @@
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Iterator, List
+
+import cv2
+import numpy as np
+import pytest
+from runtime.fakes import FakeClock
+from runtime.source_contract import SECRET, OpenSource, SourceContract
+from runtime.streams import mjpeg_server
+
+from rtda_deploy.errors import CameraError, ConfigError, DeviceError, FileAccessError, SourceError
+from rtda_runtime.sources import Source, cameras, mask_password, open_source
+from rtda_runtime.sources import capture as capture_module
+from rtda_runtime.sources.capture import open_camera, open_stream
+from rtda_runtime.sources.synthetic import BarsSource, bars
+
+
+def _pictures(count: int = 5, size_wh: Any = (64, 48)) -> List[np.ndarray]:
+    return [bars(number, size_wh) for number in range(count)]
+
+
+def _video(path: Path, pictures: List[np.ndarray], codec: str = "mp4v", fps: float = 25.0) -> Path:
+    height, width = pictures[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, (width, height))
+    assert writer.isOpened()
+    for picture in pictures:
+        writer.write(picture)
+    writer.release()
+    return path
+
+
+def _read_all(source: Source) -> List[np.ndarray]:
+    images = []
+    while True:
+        frame = source.read(5.0)
+        if frame is None:
+            return images
+        images.append(frame.image)
+
+
+class TestVideoFile(SourceContract):
+    @pytest.fixture()
+    def open_short(self, tmp_path: Path) -> OpenSource:
+        path = _video(tmp_path / "clip.mp4", _pictures())
+        return lambda: open_source(path)
+
+    def test_rate_and_length_are_the_files(self, open_short: OpenSource) -> None:
+        with open_short() as source:
+            assert (source.fps, source.num_frames) == (25.0, 5)
+
+
+class TestMotionJpegFile(SourceContract):
+    @pytest.fixture()
+    def open_short(self, tmp_path: Path) -> OpenSource:
+        path = _video(tmp_path / "clip.avi", _pictures(), codec="MJPG")
+        return lambda: open_source(str(path))
+
+
+class TestPictureFolder(SourceContract):
+    @pytest.fixture()
+    def open_short(self, tmp_path: Path) -> OpenSource:
+        for number, picture in enumerate(_pictures()):
+            cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+        return lambda: open_source(f"{tmp_path}/")
+
+
+class TestPicturePattern(SourceContract):
+    @pytest.fixture()
+    def open_short(self, tmp_path: Path) -> OpenSource:
+        for number, picture in enumerate(_pictures()):
+            cv2.imwrite(str(tmp_path / f"{number:06d}.png"), picture)
+        return lambda: open_source(tmp_path / "%06d.png")
+
+
+class TestSinglePicture(SourceContract):
+    frames = 1
+
+    @pytest.fixture()
+    def open_short(self, tmp_path: Path) -> OpenSource:
+        cv2.imwrite(str(tmp_path / "one.jpg"), _pictures(1)[0])
+        return lambda: open_source(tmp_path / "one.jpg")
+
+
+class TestFileUri(SourceContract):
+    @pytest.fixture()
+    def open_short(self, tmp_path: Path) -> OpenSource:
+        path = _video(tmp_path / "my clip.mp4", _pictures())
+        return lambda: open_source(path.as_uri())
+
+
+class TestBars(SourceContract):
+    live = True
+
+    @pytest.fixture()
+    def open_short(self) -> OpenSource:
+        return lambda: open_source("test://bars?fps=500&size=64x48&frames=5")
+
+
+class TestBarsWithoutPace(SourceContract):
+    @pytest.fixture()
+    def open_short(self) -> OpenSource:
+        return lambda: open_source("test://bars?fps=0&size=64x48&frames=5")
+
+
+class TestHttpStream(SourceContract):
+    live = True
+    ends = False
+
+    @pytest.fixture()
+    def open_short(self) -> Iterator[OpenSource]:
+        with mjpeg_server(_pictures()) as address:
+            yield lambda: open_source(f"http://viewer:{SECRET}@{address}/cam.mjpg?password={SECRET}")
+
+    def test_a_stream_that_stops_is_a_lost_camera(self, open_short: OpenSource) -> None:
+        with open_short() as source:
+            frames = 0
+            with pytest.raises(CameraError, match="disconnected, after 5 frames") as caught:
+                while source.read(5.0) is not None:
+                    frames += 1
+        assert frames == 5
+        assert SECRET not in str(caught.value) + caught.value.hint
+
+
+# Pictures
+
+
+def test_pictures_come_in_natural_order(tmp_path: Path) -> None:
+    for number in (10, 9, 1, 2, 100):
+        cv2.imwrite(str(tmp_path / f"frame{number}.png"), np.full((4, 4, 3), number, np.uint8))
+    assert [int(image[0, 0, 0]) for image in _read_all(open_source(tmp_path))] == [1, 2, 9, 10, 100]
+
+
+def test_patterns_take_the_files_they_would_have_written(tmp_path: Path) -> None:
+    for name, value in (("000002", 2), ("000010", 10), ("1000000", 100), ("7", 7), ("x000003", 3), ("0000004", 4)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((4, 4, 3), value, np.uint8))
+    assert [int(image[0, 0, 0]) for image in _read_all(open_source(tmp_path / "%06d.png"))] == [2, 10, 100]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (np.full((5, 7), 90, np.uint8), (90, 90, 90)),
+        (np.full((5, 7, 4), (10, 20, 30, 40), np.uint8), (10, 20, 30)),
+        (np.full((5, 7, 3), (10 * 257, 20 * 257, 30 * 257), np.uint16), (10, 20, 30)),
+        (np.full((5, 7), 90 * 257, np.uint16), (90, 90, 90)),
+    ],
+    ids=["grey", "alpha", "16 bit", "grey 16 bit"],
+)
+def test_every_kind_of_picture_becomes_bgr(tmp_path: Path, written: np.ndarray, expected: Any) -> None:
+    cv2.imwrite(str(tmp_path / "one.png"), written)
+    image = _read_all(open_source(tmp_path / "one.png"))[0]
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, np.full((5, 7, 3), expected))
+
+
+@pytest.mark.parametrize("size_wh", [(1, 1), (8000, 4000)])
+def test_pictures_of_any_size_work(tmp_path: Path, size_wh: Any) -> None:
+    cv2.imwrite(str(tmp_path / "one.bmp"), np.zeros((size_wh[1], size_wh[0], 3), np.uint8))
+    with open_source(tmp_path / "one.bmp") as source:
+        assert source.size_wh == size_wh
+        assert _read_all(source)[0].shape == (size_wh[1], size_wh[0], 3)
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    with open_source(tmp_path) as source:
+        source.read()
+        with pytest.raises(SourceError, match=r"2\.png cannot be decoded"):
+            source.read()
+
+
+def test_an_empty_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+    with pytest.raises(SourceError, match=r"1\.png is empty"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("others", [[], ["notes.txt"], [".hidden.png"]])
+def test_folder_without_pictures_is_an_error(tmp_path: Path, others: List[str]) -> None:
+    for name in others:
+        (tmp_path / name).touch()
+    with pytest.raises(SourceError, match="no pictures in"):
+        open_source(tmp_path)
+
+
+def test_pattern_without_files_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no file fits"):
+        open_source(tmp_path / "%04d.png")
+    with pytest.raises(FileAccessError):
+        open_source(tmp_path / "gone" / "%04d.png")
+
+
+# Videos
+
+
+def test_missing_video_is_a_file_error(tmp_path: Path) -> None:
+    with pytest.raises(FileAccessError, match=r"gone\.mp4"):
+        open_source(tmp_path / "gone.mp4")
+
+
+def test_a_word_that_is_no_file_lists_the_known_kinds() -> None:
+    with pytest.raises(FileAccessError) as caught:
+        open_source("webcam")
+    assert "test://bars" in caught.value.hint
+
+
+def test_empty_video_is_a_file_error(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(FileAccessError, match="0 bytes"):
+        open_source(tmp_path / "empty.mp4")
+
+
+@pytest.mark.parametrize("content", [b"this is no video", bytes(range(256)) * 100])
+def test_what_is_no_video_is_a_source_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "odd.mp4").write_bytes(content)
+    with pytest.raises(SourceError, match=r"odd\.mp4"):
+        open_source(tmp_path / "odd.mp4")
+
+
+def test_video_cut_off_gives_what_can_be_read_and_warns(tmp_path: Path, caplog: Any) -> None:
+    noise = np.random.default_rng(0)
+    pictures = [noise.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(40)]
+    whole = _video(tmp_path / "whole.avi", pictures, codec="MJPG").read_bytes()
+    index = whole.rindex(b"idx1")
+    damaged = bytearray(whole)
+    damaged[index // 2 : index] = bytes(index - index // 2)  # the second half of the pictures is zeros
+    (tmp_path / "cut.avi").write_bytes(damaged)
+    with caplog.at_level(logging.WARNING), open_source(tmp_path / "cut.avi") as source:
+        assert source.num_frames == 40
+        read = len(_read_all(source))
+    assert 10 <= read < 40
+    assert f"ended after {read} of 40 frames" in caplog.text
+
+
+def test_opencv_and_ffmpeg_print_nothing(tmp_path: Path) -> None:
+    (tmp_path / "odd.mp4").write_bytes(bytes(range(256)) * 100)
+    (tmp_path / "odd.png").write_bytes(b"no picture")
+    program = """
+import sys
+from rtda_deploy.errors import RtdaError
+from rtda_runtime import open_source
+for uri in sys.argv[1:]:
+    try:
+        open_source(uri)
+    except RtdaError:
+        print("refused")
+"""
+    uris = [str(tmp_path / "odd.mp4"), str(tmp_path / "odd.png"), "http://127.0.0.1:9/", "rtsp://127.0.0.1:9/"]
+    # In a process of its own: FFmpeg takes its log level from the first file that a process opens.
+    done = subprocess.run(
+        [sys.executable, "-c", program, *uris], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("refused\n" * 4, "")
+
+
+# The test picture
+
+
+def test_bars_are_the_same_everywhere() -> None:
+    picture = bars(0, (640, 480))
+    assert picture[0, 0].tolist() == [255, 255, 255] and picture[0, 639].tolist() == [0, 0, 0]
+    assert picture[0, 100].tolist() == [0, 255, 255]  # yellow, BGR
+    np.testing.assert_array_equal(bars(3, (640, 480))[0, :-12], picture[0, 12:])  # moved by 4 pixels a frame
+    assert bars(7, (1, 1)).shape == (1, 1, 3)
+
+
+def test_bars_keep_the_pace_of_a_camera() -> None:
+    clock = FakeClock()
+    source = BarsSource(fps=10, num_frames=5, size_wh=(8, 8), clock=clock, sleep=clock.sleep)
+    stamps = [source.read().captured_ns for _ in range(4)]  # type: ignore[union-attr]
+    assert np.diff(stamps).tolist() == [100_000_000] * 3
+    clock.sleep(0.35)  # a reader that comes late gets the frame at once, and no burst afterwards
+    late = [source.read().captured_ns for _ in range(1)]  # type: ignore[union-attr]
+    assert late[0] - stamps[-1] == 350_000_000
+
+
+def test_bars_slower_than_the_timeout_are_an_error() -> None:
+    clock = FakeClock()
+    source = BarsSource(fps=0.1, clock=clock, sleep=clock.sleep)
+    source.read(2.0)
+    with pytest.raises(CameraError, match="no frame for 2 s"):
+        source.read(2.0)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["test://stripes", "test://", "test://bars?fps=fast", "test://bars?size=64", "test://bars?size=0x4",
+     "test://bars?frames=0", "test://bars?speed=3", "test://bars?fps=-1", "test://bars?fps="],
+)  # fmt: skip
+def test_odd_test_addresses_are_refused(uri: str) -> None:
+    with pytest.raises(ConfigError):
+        open_source(uri)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize("uri", ["foo://x", "", "  "])
+def test_unknown_addresses_list_the_known_kinds(uri: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_source(uri)
+    assert "rtsp://" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("rtsp://host/1", "rtsp://host/1"),
+        ("rtsp://user:secret@host:554/1", "rtsp://user:***@host:554/1"),
+        ("rtsp://user:se:c@r/e?t@host/1", "rtsp://user:***@host/1"),
+        ("rtsp://user:123456@host/1", "rtsp://user:***@host/1"),
+        ("rtsp://:secret@host/1", "rtsp://:***@host/1"),
+        ("rtsp://host:554/1", "rtsp://host:554/1"),
+        ("http://host/v?user=a&password=secret&x=1", "http://host/v?user=a&password=***&x=1"),
+        ("http://host/v?Token=secret", "http://host/v?Token=***"),
+        ("gst:rtspsrc location=rtsp://u:secret@h ! appsink", "gst:rtspsrc location=rtsp://u:***@h ! appsink"),
+        ("gst:rtspsrc user-pw=secret ! appsink", "gst:rtspsrc user-pw=*** ! appsink"),
+        ("clip.mp4", "clip.mp4"),
+        ("test://bars?fps=30&size=640x480", "test://bars?fps=30&size=640x480"),
+    ],
+)  # fmt: skip
+def test_passwords_are_masked(uri: str, shown: str) -> None:
+    assert mask_password(uri) == shown
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http", "foo"])
+def test_no_error_holds_a_password(scheme: str, caplog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture_module, "_OPEN_TIMEOUT_S", 0.5)
+    with caplog.at_level(logging.DEBUG), pytest.raises((CameraError, ConfigError)) as caught:
+        open_source(f"{scheme}://user:{SECRET}@127.0.0.1:9/x?password={SECRET}")
+    assert SECRET not in f"{caught.value} {caught.value.hint} {caught.value.why} {caplog.text}"
+
+
+def test_a_server_that_says_nothing_is_given_up() -> None:
+    with mjpeg_server([], hang=True) as address, pytest.raises(CameraError, match=r"no video within 0\.5 s"):
+        open_stream(f"http://{address}/", timeout_s=0.5)
+
+
+def test_camera_settings_are_for_cameras(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cameras only"):
+        open_source("test://bars", size_wh=(640, 480))
+
+
+# Cameras
+
+
+def test_missing_camera_says_which_there_are() -> None:
+    with pytest.raises(CameraError, match="there is no camera /dev/video63") as caught:
+        open_source(63)
+    assert caught.value.exit_code == 3
+    assert "rtda-deploy cameras" in caught.value.hint
+    with pytest.raises(CameraError):
+        open_source("/dev/video63")
+
+
+def test_camera_without_permission_says_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "video0").touch()
+    monkeypatch.setattr(os, "access", lambda *args: False)
+    with pytest.raises(CameraError, match="no permission") as caught:
+        open_camera(tmp_path / "video0")
+    assert "usermod -aG video" in caught.value.hint
+
+
+def test_device_that_is_no_camera_says_who_may_hold_it(tmp_path: Path) -> None:
+    (tmp_path / "video63").touch()
+    with pytest.raises(CameraError, match="cannot be opened"):
+        open_camera(tmp_path / "video63")
+
+
+class _Driver:
+    """A cv2.VideoCapture that takes every setting but one."""
+
+    def __init__(self, refuses: int, instead: float) -> None:
+        self.values = {refuses: instead}
+        self.released = False
+
+    def set(self, key: int, value: float) -> bool:
+        self.values.setdefault(key, value)
+        return True
+
+    def get(self, key: int) -> float:
+        return self.values.get(key, 0.0)
+
+    def release(self) -> None:
+        self.released = True
+
+
+@pytest.mark.parametrize(
+    ("key", "instead", "message"),
+    [
+        (cv2.CAP_PROP_FRAME_WIDTH, 640, "width 1280, it offered 640"),
+        (cv2.CAP_PROP_FPS, 15, "rate 60, it offered 15"),
+        (cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*"YUYV"), "format MJPG, it offered YUYV"),
+    ],
+)
+def test_a_setting_the_camera_refuses_is_an_error(key: int, instead: float, message: str) -> None:
+    driver = _Driver(key, float(instead))
+    with pytest.raises(CameraError, match=message):
+        capture_module._configure(cv2, driver, Path("/dev/video0"), (1280, 720), 60, "MJPG")
+    assert driver.released
+
+
+@pytest.mark.parametrize("uri", ["csi://0", "gst:videotestsrc ! appsink"])
+def test_gstreamer_sources_say_that_this_opencv_has_none(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture_module, "has_gstreamer", lambda: False)
+    with pytest.raises(DeviceError, match="built without") as caught:
+        open_source(uri)
+    assert "opencv" in caught.value.hint
+
+
+def test_csi_pipeline_keeps_only_the_newest_frame() -> None:
+    pipeline = capture_module._csi_pipeline("csi://1", (1280, 720), 60)
+    assert "sensor-id=1" in pipeline and "width=1280, height=720, framerate=60/1" in pipeline
+    assert "drop=true max-buffers=1" in pipeline
+
+
+def test_cameras_are_listed_with_names_and_permission(tmp_path: Path) -> None:
+    dev, sys_class = tmp_path / "dev", tmp_path / "sys"
+    for number, name, index in ((10, "Metadata", "1"), (2, "USB Camera", "0")):
+        folder = sys_class / f"video{number}"
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(f"{name}\n")
+        (folder / "index").write_text(index)
+        dev.mkdir(exist_ok=True)
+        (dev / f"video{number}").touch()
+    (dev / "v4l" / "by-id").mkdir(parents=True)
+    (dev / "v4l" / "by-id" / "usb-cam").symlink_to("../../video2")
+    (dev / "video-other").touch()
+    first, second = cameras(dev, sys_class)
+    assert (first.path, first.name, first.main, first.permitted) == (str(dev / "video2"), "USB Camera", True, True)
+    assert first.stable_path == str(dev / "v4l" / "by-id" / "usb-cam")
+    assert (second.name, second.main, second.stable_path) == ("Metadata", False, None)
+
+
+def test_a_machine_without_cameras_has_an_empty_list(tmp_path: Path) -> None:
+    assert cameras(tmp_path / "dev", tmp_path / "sys") == []

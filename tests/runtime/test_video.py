@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, List
+
+import cv2
+import numpy as np
+import pytest
+from runtime.models import tiny_spec
+
+from rtda_deploy.errors import ConfigError, FileAccessError, FrameError, MissingPackageError
+from rtda_runtime import Overlay, Result, VideoSink, open_source
+from rtda_runtime.sinks import MaskFolder, video
+from rtda_runtime.sources.synthetic import bars
+
+needs_av = pytest.mark.skipif(not video.available("av"), reason="PyAV is not installed: pip install av")
+
+
+def _write(path: Path, pictures: List[np.ndarray], fps: float = 25.0) -> None:
+    with VideoSink(path, fps) as sink:
+        for picture in pictures:
+            sink.write(picture)
+
+
+def _read(path: Path) -> List[np.ndarray]:
+    images = []
+    with open_source(path) as source:
+        while True:
+            frame = source.read()
+            if frame is None:
+                return images
+            images.append(frame.image)
+
+
+def _result(picture: np.ndarray) -> Result:
+    return Result(picture, np.zeros(picture.shape[:2], np.uint8), 0, 3, 0, {}, tiny_spec())
+
+
+@needs_av
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+@pytest.mark.parametrize("count", [1, 2, 37])
+def test_every_frame_is_in_the_file(tmp_path: Path, suffix: str, count: int) -> None:
+    path = tmp_path / f"clip{suffix}"
+    _write(path, [bars(number, (96, 64)) for number in range(count)], fps=12.5)
+    assert len(_read(path)) == count
+    with open_source(path) as source:
+        assert (source.size_wh, source.fps) == ((96, 64), pytest.approx(12.5))
+
+
+@needs_av
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_pictures_look_the_same_again(tmp_path: Path, suffix: str) -> None:
+    ramp = np.tile(np.linspace(0, 255, 160).astype(np.uint8)[None, :, None], (96, 1, 3))
+    _write(tmp_path / f"clip{suffix}", [ramp] * 10)
+    # quantisation of a lossy codec: a few grey levels
+    assert np.abs(_read(tmp_path / f"clip{suffix}")[9].astype(int) - ramp).mean() < 4
+
+
+@needs_av
+@pytest.mark.parametrize(("suffix", "fourcc"), [(".mp4", "avc1"), (".webm", "VP80")])
+def test_the_codec_is_one_that_browsers_play(tmp_path: Path, suffix: str, fourcc: str) -> None:
+    path = tmp_path / f"clip{suffix}"
+    _write(path, [bars(0, (64, 48))] * 3)
+    found = int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode()
+    assert found in (fourcc, "h264")  # OpenCV 5 names the codec, older ones the tag in the file
+    import av
+
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"  # browsers play no other
+
+
+@needs_av
+def test_mp4_begins_with_its_index_so_that_it_plays_while_it_loads(tmp_path: Path) -> None:
+    _write(tmp_path / "clip.mp4", [bars(0, (64, 48))] * 3)
+    content = (tmp_path / "clip.mp4").read_bytes()
+    assert 0 < content.index(b"moov") < content.index(b"mdat")
+
+
+@needs_av
+def test_odd_sizes_get_their_last_row_and_column_twice(tmp_path: Path) -> None:
+    _write(tmp_path / "clip.mp4", [bars(0, (63, 47))] * 2)
+    assert _read(tmp_path / "clip.mp4")[0].shape == (48, 64, 3)
+
+
+@needs_av
+@pytest.mark.parametrize("fps", [30000 / 1001, 0.5, 7, 240])
+def test_any_rate_is_kept(tmp_path: Path, fps: float) -> None:
+    _write(tmp_path / "clip.mp4", [bars(number, (64, 48)) for number in range(5)], fps=fps)
+    with open_source(tmp_path / "clip.mp4") as source:
+        assert source.fps == pytest.approx(fps, rel=1e-4)
+
+
+@needs_av
+def test_the_name_appears_only_when_the_file_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"the video before")
+    sink = VideoSink(path, 25, (64, 48))
+    sink.write(bars(0, (64, 48)))
+    assert path.read_bytes() == b"the video before"
+    sink.close()
+    sink.close()
+    assert len(_read(path)) == 1 and os.listdir(tmp_path) == ["clip.mp4"]
+
+
+@needs_av
+def test_a_recording_survives_an_error_in_the_loop(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), VideoSink(tmp_path / "clip.mp4", 25) as sink:
+        sink.write(bars(0, (64, 48)))
+        raise KeyboardInterrupt
+    assert len(_read(tmp_path / "clip.mp4")) == 1
+
+
+@needs_av
+def test_no_frames_is_no_file(tmp_path: Path, caplog: Any) -> None:
+    VideoSink(tmp_path / "clip.mp4", 25, (64, 48)).close()
+    assert os.listdir(tmp_path) == [] and "no frame" in caplog.text
+
+
+@needs_av
+def test_results_are_written_with_their_overlay(tmp_path: Path) -> None:
+    picture = np.full((64, 96, 3), 200, np.uint8)
+    with VideoSink(tmp_path / "a.mp4", 25, overlay=Overlay(tiny_spec(), alpha=1.0, legend=False)) as sink:
+        assert set(sink.write(_result(picture))) == {"overlay", "encode"}
+    with VideoSink(tmp_path / "b.mp4", 25) as sink:
+        assert set(sink.write(_result(picture))) == {"encode"}
+    road = tiny_spec().palette[0][::-1]
+    assert np.abs(_read(tmp_path / "a.mp4")[0].astype(int) - road).max() < 8
+    assert np.abs(_read(tmp_path / "b.mp4")[0].astype(int) - 200).max() < 8
+
+
+@needs_av
+@pytest.mark.parametrize("frames", [3, 60])
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, frames: int) -> None:
+    program = """
+import resource, sys
+import numpy as np
+from rtda_deploy.errors import FileAccessError
+from rtda_runtime import VideoSink
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the file may not grow any further, as on a full disk
+sink = VideoSink(sys.argv[1], 25)
+try:
+    for seed in range(int(sys.argv[2])):
+        sink.write(np.random.default_rng(seed).integers(0, 256, (120, 160, 3), dtype=np.uint8))
+    sink.close()
+except FileAccessError as err:
+    print(err)
+sink.close()
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "clip.mp4"), str(frames)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "clip.mp4: File too large" in done.stdout and done.stderr == ""
+    assert os.listdir(tmp_path) == []
+
+
+@needs_av
+def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
+    with VideoSink(tmp_path / "clip.mp4", 25, (64, 48)) as sink:
+        with pytest.raises(FrameError, match="frame is 32x48, the video is 64x48"):
+            sink.write(bars(0, (32, 48)))
+        with pytest.raises(FrameError, match="grey"):
+            sink.write(np.zeros((48, 64), np.uint8))
+        sink.write(bars(0, (64, 48)))
+
+
+@needs_av
+def test_writing_after_close_is_an_error(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "clip.mp4", 25)
+    sink.write(bars(0, (64, 48)))
+    sink.close()
+    with pytest.raises(FileAccessError, match="closed"):
+        sink.write(bars(0, (64, 48)))
+
+
+@pytest.mark.parametrize(
+    ("name", "fps", "size_wh"),
+    [
+        ("clip.avi", 25, None),
+        ("clip", 25, None),
+        ("clip.mp4", 0, None),
+        ("clip.mp4", -1, None),
+        ("clip.mp4", 25, (0, 4)),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path: Path, name: str, fps: float, size_wh: Any) -> None:
+    with pytest.raises(ConfigError):
+        VideoSink(tmp_path / name, fps, size_wh)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_the_first_frame(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileAccessError, match=r"file/clip\.webm"):
+        VideoSink(tmp_path / "file" / "clip.webm", 25)
+
+
+# Without PyAV
+
+
+def test_without_pyav_opencv_writes_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "available", lambda module: False)
+    if not video._opencv_encodes(".webm"):
+        pytest.skip("this OpenCV encodes no VP8")
+    _write(tmp_path / "clip.webm", [bars(number, (64, 48)) for number in range(9)])
+    assert len(_read(tmp_path / "clip.webm")) == 9
+
+
+def test_without_any_encoder_the_package_to_install_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "available", lambda module: False)
+    monkeypatch.setattr(video, "_opencv_encodes", lambda suffix: False)
+    with pytest.raises(MissingPackageError, match="package av") as caught:
+        VideoSink(tmp_path / "clip.mp4", 25)
+    assert "pip install" in caught.value.hint and os.listdir(tmp_path) == []
+
+
+def test_opencv_does_not_hide_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "available", lambda module: False)
+    if not video._opencv_encodes(".webm"):
+        pytest.skip("this OpenCV encodes no VP8")
+    sink = VideoSink(tmp_path / "clip.webm", 25)
+    for number in range(9):
+        sink.write(bars(number, (64, 48)))
+    assert sink._encoder is not None
+    sink._encoder._count += 1  # as if one more had been handed over than the disk took
+    with pytest.raises(FileAccessError, match="9 of 10 frames"):
+        sink.close()
+    assert os.listdir(tmp_path) == []
+
+
+# Masks
+
+
+def test_masks_are_written_as_class_indices(tmp_path: Path) -> None:
+    mask = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    result = Result(np.zeros((6, 8, 3), np.uint8), mask, 0, 42, 0, {}, tiny_spec())
+    with MaskFolder(tmp_path / "masks") as sink:
+        assert set(sink.write(result)) == {"encode"}
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "masks" / "000042.png"), cv2.IMREAD_UNCHANGED), mask)
