@@ -21,7 +21,7 @@
     │   └── MissingPackageError exit 3  a package that is not installed
     └── LimitMissedError       exit 4   a limit typed by the user was missed
 
-The command line prints ``error``, ``why`` (the chained cause, where there is one) and ``fix``.
+The command line prints ``error`` (what happened), ``why`` (the reason, where the first line does not say it), ``fix``.
 """
 
 from __future__ import annotations

@@ -100,6 +100,7 @@ def export_model(
     spec_path: Optional[Union[str, Path]] = None,
     force: bool = False,
     out_dir: Optional[Union[str, Path]] = None,
+    name: str = "",
     on_step: Optional[Tell] = None,
 ) -> ExportResult:
     """Export a checkpoint to ``<stem>.onnx`` and verify it, or check an ``.onnx`` and give it a spec.
@@ -114,6 +115,7 @@ def export_model(
         spec_path: ``spec.json`` used instead of the file's own.
         force: Keep a file that is past its limit.
         out_dir: Where files go; None: beside the model.
+        name: Stem of the files; empty: the model's own.
         on_step: Called before and after each step.
 
     Raises:
@@ -128,7 +130,7 @@ def export_model(
     _check_request(parent, to, precision)
     spec = None if spec_path is None else ModelSpec.load(spec_path)
     folder = writable_folder(parent.parent if out_dir is None else out_dir)
-    target = folder / f"{parent.stem}.onnx"
+    target = folder / f"{name or parent.stem}.onnx"
     notes = [] if to is not None else [_engine_note(target)]
     if parent.suffix.lower() == ".onnx":
         _check_fixed(parent, size_hw, opset)

@@ -6,7 +6,6 @@ Results go to stdout, everything else to stderr. Exit codes are those of ``rtda_
 
 from __future__ import annotations
 
-import os
 import sys
 
 __all__ = ["main"]
@@ -24,9 +23,5 @@ def main() -> None:
 
         print_error(err)
         sys.exit(err.exit_code)
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
+    except KeyboardInterrupt:  # while the command line itself was loading
         sys.exit(130)
-    except BrokenPipeError:  # `rtda-deploy … | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)

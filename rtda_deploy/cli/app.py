@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+import sys
 from typing import Any, Callable
 
 import typer
@@ -38,8 +42,36 @@ def build_app() -> Callable[..., Any]:
     )
     app.callback()(_options)
     for name, function, panel in _VERBS:
-        app.command(name, rich_help_panel=panel)(function)
+        app.command(name, rich_help_panel=panel)(_in_order(function))
     return app
+
+
+def _in_order(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb, ended in order where a person or a pipe stops it: old typers would exit 1 with ``Aborted``."""
+
+    @functools.wraps(verb)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            verb(*args, **kwargs)
+            sys.stdout.flush()  # here, where what goes wrong can still be told
+        except KeyboardInterrupt:
+            print("\nstopped", file=sys.stderr)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:  # `rtda-deploy … | head`: the reader has what it wanted
+            _forget_stdout()
+            raise typer.Exit(0) from None
+        except OSError as err:
+            from rtda_deploy.files import file_error
+
+            _forget_stdout()  # or its buffer is tried again at exit
+            raise file_error(err, err.filename or "the output", "read or write") from err
+
+    return run
+
+
+def _forget_stdout() -> None:
+    with contextlib.suppress(OSError, ValueError):  # a stdout without a descriptor, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(wanted: bool) -> None:

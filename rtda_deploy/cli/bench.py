@@ -22,6 +22,7 @@ def bench(
     window: float = typer.Option(2.0, min=0.05, help="Length of a window, s."),
     frame_size: Optional[str] = typer.Option(None, help="Frame WIDTHxHEIGHT without --source (default: 1280x720)."),
     threads: Optional[int] = typer.Option(None, min=1, help="CPU threads (default: one per core)."),
+    spec: Optional[Path] = typer.Option(None, help="spec.json for a model without one."),
     max_p95_ms: Optional[float] = typer.Option(None, help="Exit 4 if the total's p95 is above this."),
     save: Optional[Path] = typer.Option(None, help="Also write the JSON to this file."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -35,12 +36,13 @@ def bench(
     from rtda_deploy.cli.console import note, print_json, print_next, print_table, warn
     from rtda_deploy.errors import LimitMissedError
     from rtda_deploy.files import write_text
+    from rtda_deploy.spec import ModelSpec
     from rtda_runtime import Segmenter, open_source
     from rtda_runtime.benchmark import benchmark
 
     frames: Any = open_source(source) if source else _frames(frame_size)
     try:
-        with Segmenter.open(model, provider, threads=threads) as segmenter:
+        with Segmenter.open(model, provider, spec=ModelSpec.load(spec) if spec else None, threads=threads) as segmenter:
             note(f"engine  {segmenter.description}")
             note(f"frames  {frames.name if source else _frames_text(frames)}")
             note(

@@ -27,7 +27,7 @@ def export(
 ) -> None:
     """Export a checkpoint to ONNX, verified against it on real frames.
 
-    Example: rtda-deploy export runs/demo/latest/last.pth --size 1024x512
+    Example: rtda-deploy export last.pth --size 1024x512
     """
     from rtda_deploy.cli.console import print_json, print_next
     from rtda_export import export_model

@@ -16,7 +16,7 @@ def inspect(
 ) -> None:
     """Say what a model file is: its network, size, classes, normalisation and where it comes from.
 
-    Example: rtda-deploy inspect runs/demo/latest/model.onnx
+    Example: rtda-deploy inspect model.onnx
     """
     from rtda_deploy.cli.console import print_json, print_table
 

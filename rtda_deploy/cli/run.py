@@ -28,6 +28,7 @@ def run(
     policy: Optional[str] = typer.Option(None, help="newest or every (default: newest for cameras, every for files)."),
     max_frames: Optional[int] = typer.Option(None, min=1, help="Stop after so many frames."),
     threads: Optional[int] = typer.Option(None, min=1, help="CPU threads (default: one per core)."),
+    spec: Optional[Path] = typer.Option(None, help="spec.json for a model without one."),
     json_: bool = typer.Option(False, "--json", help="Print JSON Lines; the last has event 'summary'."),
 ) -> None:
     """Run a model on a camera or a recording: masks at the camera's size, FPS and latency per stage.
@@ -36,6 +37,7 @@ def run(
     """
     from rtda_deploy.cli.console import note, print_json
     from rtda_deploy.errors import ConfigError
+    from rtda_deploy.spec import ModelSpec
     from rtda_runtime import Pipeline, Segmenter, open_source
 
     if not camera:
@@ -44,7 +46,9 @@ def run(
         )
     found = model or _newest_model()
     stopped = False
-    with open_source(camera) as source, Segmenter.open(found, provider, threads=threads) as segmenter:
+    with open_source(camera) as source, Segmenter.open(
+        found, provider, spec=ModelSpec.load(spec) if spec else None, threads=threads
+    ) as segmenter:
         size = f"{source.size_wh[0]}x{source.size_wh[1]}" + (f" @ {source.fps:g}" if source.fps else "")
         note(f"camera  {source.name}  {size}")
         note(f"engine  {segmenter.description}")

@@ -52,6 +52,8 @@ def train(
                 "seconds": round(result.seconds, 1),
             }
         )
+    else:
+        print(folder / "last.pth")
     note(f"done    in {result.seconds:.0f} s · best val mIoU {100 * result.best_miou:.1f} ({result.best_at})")
     note(f"wrote   {folder}/{{last.pth,best.pth,config.toml,results.csv,report.html}}")
     print_next(f"rtda-deploy export {folder}/last.pth")

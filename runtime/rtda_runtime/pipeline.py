@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Callable, Deque, Dict, Iterator, Optional, Sequence, Tuple, Type, Union
 
 from rtda_deploy.errors import CameraError, ConfigError, SourceError
+from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
 from rtda_runtime.segmenter import Segmenter
 from rtda_runtime.sinks.base import Sink
@@ -96,6 +97,7 @@ class Pipeline:
         source: Union[int, str, Path, Source],
         provider: str = "auto",
         *,
+        spec: Optional[ModelSpec] = None,
         policy: Optional[str] = None,
         max_frames: Optional[int] = None,
         sinks: Sequence[Sink] = (),
@@ -111,7 +113,7 @@ class Pipeline:
         opened = source if isinstance(source, Source) else open_source(source)
         try:
             own = not isinstance(model, Segmenter)
-            segmenter = model if isinstance(model, Segmenter) else Segmenter.open(model, provider, threads=threads)
+            segmenter = model if isinstance(model, Segmenter) else Segmenter.open(model, provider, spec, threads)
         except BaseException:
             opened.close()
             raise
@@ -131,7 +133,8 @@ class Pipeline:
 
         ``frames`` given, ``captured``, ``dropped``, ``seconds`` from the first read to the newest result (the
         network's warm-up is over by then), ``fps`` of results, ``policy``, ``provider``, ``source``, and ``stages``:
-        milliseconds per stage as :meth:`StageTimes.summary`; ``age`` is from capture to finished mask.
+        milliseconds per stage as :meth:`StageTimes.summary`; ``capture`` is reading a frame, which for a camera is
+        mostly waiting for it, and ``age`` is from capture to finished mask.
         """
         seconds = (self._newest_ns - self._started_ns) / 1e9 if self._started_ns is not None and self._frames else 0.0
         return {

@@ -59,18 +59,15 @@ class Preprocessor:
                 hint="pass engine.input_buffer",
             )
         box = content_box(frame.shape[:2], self.spec)
-        if box == (0, 0, height, width):
-            self._fill(frame, out[0])
-            return box
-        out.fill(0.0)  # the mean, after normalising
         top, left, rows, columns = box
-        content = np.empty((3, rows, columns), np.float32)
-        self._fill(frame, content)
-        out[0, :, top : top + rows, left : left + columns] = content
+        bottom, right = top + rows, left + columns
+        for border in (out[..., :top, :], out[..., bottom:, :], out[..., :left], out[..., right:]):
+            border.fill(0.0)  # the mean, after normalising
+        self._fill(frame, out[0, :, top:bottom, left:right])
         return box
 
     def _fill(self, frame: np.ndarray, planes: np.ndarray) -> None:
-        """Resize ``frame`` to the size of ``planes`` float32 (3, h, w) and normalise into it."""
+        """Resize ``frame`` to the size of ``planes`` float32 (3, h, w), a view, and normalise into it."""
         cv2 = self._cv2
         height, width = planes.shape[1:]
         small = frame

@@ -87,6 +87,15 @@ def test_reading_a_source_is_measured_too_and_said() -> None:
     assert record["frame_hw"] == [4, 6]
 
 
+def test_waiting_for_a_camera_is_reported_but_is_no_part_of_the_total() -> None:
+    clock = FakeClock()
+    camera = ListSource(200, live=True, before=lambda number: clock.sleep(0.033))
+    record = benchmark(_segmenter(clock, lambda: 0.010), camera, warmup_s=0.1, window_s=1.0, clock=clock)
+    assert record["stages"]["capture"]["p50"] == pytest.approx(33.0)
+    assert record["stages"]["total"]["p50"] == pytest.approx(10.0)
+    assert "capture" not in record["settings"]["includes"]
+
+
 def test_a_source_that_ends_is_measured_as_far_as_it_goes() -> None:
     record = _measure(lambda: 0.05, frames=ListSource(30), window_s=100.0)
     assert record["stages"]["total"]["count"] == 28 and record["settled"] is False

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping
 import numpy as np
 import pytest
 from runtime.fakes import ListSource, NumpyEngine
+from runtime.models import tiny_spec, write_model
 
 from rtda_deploy.errors import CameraError, ConfigError, EngineError, FrameError, SourceError
 from rtda_runtime import Pipeline, Segmenter, open_source
@@ -260,6 +261,12 @@ def test_open_takes_a_path_and_an_address(model_path: Path) -> None:
     assert [result.mask.shape for result in results] == [(64, 96)] * 3
     with pytest.raises(EngineError, match="closed"):  # what it opened, it closed
         pipeline.segmenter.segment(results[0].frame)
+
+
+def test_open_takes_a_spec_for_a_model_that_has_none(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "foreign.onnx", with_spec=False)
+    with Pipeline.open(path, "test://bars?fps=0&size=96x64&frames=1", spec=tiny_spec()) as pipeline:
+        assert next(pipeline).spec == tiny_spec()
 
 
 def test_open_leaves_a_segmenter_of_the_caller_open(model_path: Path) -> None:

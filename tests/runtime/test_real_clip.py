@@ -24,6 +24,7 @@ def clip() -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_every_frame_of_a_drive_arrives_in_the_overlay_video(clip: Path, tmp_path: Path) -> None:
     pytest.importorskip("av", reason="PyAV is not installed: pip install av")
     saved = tmp_path / "overlay.mp4"

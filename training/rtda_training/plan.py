@@ -340,9 +340,10 @@ def _build(kind: type, values: Mapping[str, Any], where: str) -> Any:
     prefix = f"{where}." if where else ""
     for key in values:
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
+            known = hints if where else {**hints, **typing.get_type_hints(StageConfig)}
+            near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"setting {prefix}{key} is unknown", hint=f"{hint}known: {', '.join(hints)}")
+            raise ConfigError(f"setting {prefix}{key} is unknown", hint=f"{hint}known: {', '.join(known)}")
     return kind(**{key: _typed(prefix + key, value, hints[key]) for key, value in values.items()})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from types import TracebackType
-from typing import Optional, Tuple, Type
+from typing import Optional, Tuple, Type, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from rtda_deploy.errors import EngineError
 from rtda_deploy.spec import ModelSpec
 
 __all__ = ["Engine"]
+
+_Self = TypeVar("_Self", bound="Engine")
 
 
 class Engine(abc.ABC):
@@ -92,7 +94,7 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def _release(self) -> None: ...
 
-    def __enter__(self) -> Engine:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(

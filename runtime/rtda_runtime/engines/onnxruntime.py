@@ -121,9 +121,11 @@ def _session(ort: Any, path: Path, provider: str, threads: Optional[int]) -> Any
 
 
 def _load_error(path: Path, err: Exception) -> EngineError:
-    reason = _first_sentence(err)
+    reason = re.sub(r"^Load model from \S+ (failed:)?", "", _first_sentence(err))
     if "IR version" in reason or "opset" in reason.lower():
         hint = "export it again: rtda-deploy export writes opset 17 and ir_version 8, which old versions read too"
+    elif "No Op registered" in str(err):
+        hint = "it has an operator that this ONNX Runtime does not know: pip install --upgrade onnxruntime"
     elif "external data" in reason.lower() or ".data" in reason:
         hint = f"copy the weights file that belongs to {path.name} beside it"
     else:

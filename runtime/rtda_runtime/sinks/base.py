@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import abc
 from types import TracebackType
-from typing import Mapping, Optional, Type
+from typing import Mapping, Optional, Type, TypeVar
 
 from rtda_runtime.result import Result
 
 __all__ = ["Sink"]
+
+_Self = TypeVar("_Self", bound="Sink")
 
 
 class Sink(abc.ABC):
@@ -22,7 +24,7 @@ class Sink(abc.ABC):
     def close(self) -> None:
         """Finish what is being written. Calling it again does nothing."""
 
-    def __enter__(self) -> Sink:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(

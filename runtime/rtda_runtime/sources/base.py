@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from types import TracebackType
-from typing import TYPE_CHECKING, Optional, Tuple, Type
+from typing import TYPE_CHECKING, Optional, Tuple, Type, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["CLOCK", "Frame", "Source"]
 
 CLOCK = "monotonic"  # CLOCK_MONOTONIC, what time.perf_counter_ns and time.monotonic_ns read on Linux
+
+_Self = TypeVar("_Self", bound="Source")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class Source(abc.ABC):
     def close(self) -> None:
         """Let go of the device or file. Calling it again does nothing."""
 
-    def __enter__(self) -> Source:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(

@@ -20,6 +20,7 @@ __all__ = ["CaptureSource", "open_camera", "open_gstreamer", "open_stream", "ope
 _log = logging.getLogger(__name__)
 
 _OPEN_TIMEOUT_S = 10.0  # an RTSP camera that wakes up answers within a few seconds
+_READ_TIMEOUT_S = 5.0  # of FFmpeg; the pipeline has its own, which can be shorter
 _CSI_PIPELINE = (  # the last stages drop old frames in the driver, so that the newest one is what is read
     "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM){caps} ! nvvidconv ! video/x-raw, format=BGRx"
     " ! videoconvert ! video/x-raw, format=BGR ! appsink drop=true max-buffers=1 sync=false"
@@ -169,12 +170,14 @@ def open_stream(uri: str, *, timeout_s: float = _OPEN_TIMEOUT_S) -> CaptureSourc
         return CameraError(f"{name} {happened}", hint=f"is it on, and is the address right? Try: ffplay {name}")
 
     limits: List[int] = []
-    for option in ("CAP_PROP_OPEN_TIMEOUT_MSEC", "CAP_PROP_READ_TIMEOUT_MSEC"):  # since OpenCV 4.5.3
-        if hasattr(cv2, option):
-            limits += [getattr(cv2, option), round(timeout_s * 1000)]
+    for option, limit_s in (("OPEN", timeout_s), ("READ", min(timeout_s, _READ_TIMEOUT_S))):
+        if hasattr(cv2, f"CAP_PROP_{option}_TIMEOUT_MSEC"):  # since OpenCV 4.5.3
+            limits += [getattr(cv2, f"CAP_PROP_{option}_TIMEOUT_MSEC"), round(limit_s * 1000)]
+    start = time.monotonic()
     capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, limits)
     if not capture.isOpened():
-        raise lost(f"gave no video within {timeout_s:g} s")
+        waited = time.monotonic() - start >= 0.9 * timeout_s
+        raise lost(f"gave no video within {timeout_s:g} s" if waited else "cannot be reached, or is no video stream")
     return CaptureSource(capture, name, live=True, lost=lost)
 
 

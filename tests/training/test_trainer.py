@@ -1,0 +1,172 @@
+"""The loop: it learns, it resumes bit by bit, it stops loudly, and it never opens a target label."""
+
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from rtda_deploy.errors import CheckpointError, ConfigError, DeviceError, ModelError, TrainingError
+from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
+from rtda_training.hardware import build_fabric
+from rtda_training.plan import load_plan
+from rtda_training.runlog import COLUMNS, RunLog
+from rtda_training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A source with labels and a target without any: four classes told apart by brightness."""
+    base = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for domain, tint in (("source", 0), ("target", 25)):
+        for split in ("train", "val"):
+            for index in range(6):
+                label = np.kron(rng.integers(0, 4, (2, 2)), np.ones((32, 32))).astype(np.uint8)
+                frame = np.repeat((label * 60 + 20 + tint)[..., None], 3, axis=2).astype(np.uint8)
+                images = base / domain / split / "images"
+                images.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(images / f"{index}.png"), frame)
+                if domain == "source":
+                    labels = base / domain / split / "labels"
+                    labels.mkdir(parents=True, exist_ok=True)
+                    cv2.imwrite(str(labels / f"{index}.png"), label)
+        classes = {"names": ["a", "b", "c", "d"], "palette": [[i, i, i] for i in range(4)]}
+        (base / domain / "classes.json").write_text(json.dumps(classes))
+    return base
+
+
+def plan(folders, *overrides, recipe="rtda-light-thin"):
+    settings = ["size=64x64", "batch_size=2", "device=cpu", "val_every=0", "save_every=2", "optimizer.warmup_steps=0"]
+    return load_plan(
+        recipe, [*settings, *overrides], source=f"folder:{folders / 'source'}", target=f"folder:{folders / 'target'}"
+    )
+
+
+def weights(path):
+    return read_checkpoint(path).weights
+
+
+def test_source_only_learns(folders, tmp_path):
+    result = Trainer(plan(folders, "steps=40", "augment.scale_max=1.0", recipe="source-only"), tmp_path).run()
+    assert result.best_miou > 0.5  # four equally frequent classes: chance is below 0.15
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_resumed_run_ends_with_identical_weights_discriminator_and_log(folders, tmp_path, precision, monkeypatch):
+    recipe = plan(folders, "steps=5", "style=fda", "bn_statistics=target", f"precision={precision}")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    Trainer(recipe, whole).run()
+    stopped = Trainer(recipe, parts)
+    original = stopped._step
+
+    def step(number, *rest):
+        if number == 3:
+            raise KeyboardInterrupt
+        return original(number, *rest)
+
+    monkeypatch.setattr(stopped, "_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    state = read_checkpoint(parts / "last.pth")
+    assert state.training["step"] == 2 and not state.training["done"]
+    Trainer(recipe, parts).run(state)
+    expected, found = read_checkpoint(whole / "last.pth"), read_checkpoint(parts / "last.pth")
+    assert all(torch.equal(expected.weights[key], found.weights[key]) for key in expected.weights)
+    theirs = expected.training["objectives"]["adv"]["discriminator"]
+    ours = found.training["objectives"]["adv"]["discriminator"]
+    assert all(torch.equal(theirs[key], ours[key]) for key in theirs)
+    rows = [json.loads(line) for line in (parts / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [5]
+
+
+def test_a_plan_goes_from_stage_to_stage_and_leaves_its_files(folders, tmp_path):
+    events = []
+    demo = load_plan(
+        "toytown-demo",
+        ["size=64x64", "batch_size=2", "steps=2", "device=cpu"],
+        source=f"folder:{folders / 'source'}",
+        target=f"folder:{folders / 'target'}",
+    )
+    Trainer(demo, tmp_path, events.append).run()
+    assert [event.stage for event in events if event.kind == "stage"] == ["source-only", "adapted"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"last.pth", "best.pth", "stage-source-only.pth", "stage-adapted.pth", "results.csv"} <= names
+    assert sorted(path.name for path in (tmp_path / "verify").iterdir()) == [f"{k}.png" for k in range(6)]
+    first, last = weights(tmp_path / "stage-source-only.pth"), weights(tmp_path / "last.pth")
+    assert any(not torch.equal(first[key], last[key]) for key in first)
+    assert read_checkpoint(tmp_path / "stage-adapted.pth").training == {}
+    spec = read_checkpoint(tmp_path / "last.pth").spec
+    assert spec.class_names == ("a", "b", "c", "d") and spec.size_hw == (64, 64)
+    assert spec.provenance["domains"]["target"].startswith("folder:")
+    model_from_checkpoint(read_checkpoint(tmp_path / "best.pth"))
+
+
+def test_batch_norm_statistics_of_the_target_change_nothing_but_the_statistics(folders, tmp_path):
+    Trainer(plan(folders, "steps=2"), tmp_path / "a").run()
+    Trainer(plan(folders, "steps=2", "bn_statistics=target"), tmp_path / "b").run()
+    a, b = weights(tmp_path / "a" / "last.pth"), weights(tmp_path / "b" / "last.pth")
+    changed = {key.rpartition(".")[2] for key in a if not torch.equal(a[key], b[key])}
+    assert changed == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def test_nan_stops_loudly_and_leaves_the_last_good_checkpoint(folders, tmp_path, monkeypatch):
+    trainer = Trainer(plan(folders, "steps=6"), tmp_path)
+    original = trainer._step
+
+    def step(number, stage, network, *rest):
+        if number == 3:
+            with torch.no_grad():
+                trainer._model.head.weight.fill_(math.nan)
+        return original(number, stage, network, *rest)
+
+    monkeypatch.setattr(trainer, "_step", step)
+    with pytest.raises(TrainingError, match="step 4") as caught:
+        trainer.run()
+    assert "learning_rate" in caught.value.hint
+    assert all(torch.isfinite(t).all() for t in weights(tmp_path / "last.pth").values())
+
+
+def test_another_plan_is_not_resumed_by_mistake(folders, tmp_path):
+    Trainer(plan(folders, "steps=2"), tmp_path).run()
+    state = read_checkpoint(tmp_path / "last.pth")
+    with pytest.raises(CheckpointError, match="these differ: seed"):
+        Trainer(plan(folders, "steps=2", "seed=1"), tmp_path).run(state)
+
+
+def test_starting_from_a_checkpoint_names_its_parent(folders, tmp_path):
+    Trainer(plan(folders, "steps=1"), tmp_path / "a").run()
+    start = tmp_path / "a" / "last.pth"
+    child = Trainer(plan(folders, "steps=1", f"init='{start}'"), tmp_path / "b")
+    assert torch.equal(child._model.state_dict()["head.weight"], weights(start)["head.weight"])
+    child.run()
+    assert len(read_checkpoint(tmp_path / "b" / "last.pth").spec.provenance["parent_sha256"]) == 64
+    with pytest.raises(CheckpointError, match="another network"):
+        Trainer(plan(folders, f"init='{start}'", "variant=paper"), tmp_path / "c")
+
+
+def test_bad_requests_are_refused_before_training(folders, tmp_path):
+    with pytest.raises(ModelError, match="100x64") as caught:
+        Trainer(plan(folders, "size=100x64"), tmp_path)
+    assert "96x64" in caught.value.hint
+    with pytest.raises(ConfigError, match="device"):
+        Trainer(plan(folders, "device=tpu"), tmp_path)
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="cuda"):
+            build_fabric("cuda", "auto")
+    with pytest.raises(ModelError, match="at least 2"):
+        Trainer(plan(folders, "batch_size=1", "steps=1"), tmp_path).run()
+
+
+def test_the_log_drops_rows_past_the_resumed_step(tmp_path):
+    log = RunLog(tmp_path)
+    for step in (1, 2, 3):
+        log.add({"stage": "s", "stage_index": 0, "step": step, "seg": 0.5})
+    log.close()
+    with open(tmp_path / "metrics.jsonl", "a") as stream:
+        stream.write('{"stage": "s", "st')  # killed while writing
+    RunLog(tmp_path, (0, 2)).close()
+    lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert lines[0] == ",".join(COLUMNS) and [line.split(",")[1] for line in lines[1:]] == ["1", "2"]
