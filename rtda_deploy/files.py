@@ -50,7 +50,7 @@ def atomic_path(path: PathLike, *, verb: str = "write") -> Iterator[Path]:
     the temporary file is removed and ``path`` stays what it was.
 
     Raises:
-        FileAccessError: For every ``OSError`` of the block or of the rename.
+        FileAccessError: For every ``OSError`` of the block or of the rename; it names ``path``.
     """
     final = Path(path)
     temporary = None
@@ -68,6 +68,12 @@ def atomic_path(path: PathLike, *, verb: str = "write") -> Iterator[Path]:
         temporary = None
     except OSError as err:
         raise file_error(err, final, verb) from err
+    except FileAccessError as err:
+        if temporary is None or str(temporary) not in err.message:
+            raise
+        # The block wrote through this function too; people know the file by its final name only.
+        message = err.message.replace(str(temporary), str(final))
+        raise FileAccessError(message, why=err.why, hint=err.hint) from err
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):

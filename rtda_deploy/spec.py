@@ -21,6 +21,7 @@ from rtda_deploy.files import readable_file, write_text
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "SPEC_VERSION", "ModelSpec"]
 
 SPEC_VERSION = 1
+_EXAMPLE = 'rtda-deploy inspect model.onnx --json shows one under "spec"'
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, pixels scaled to 0..1; the usual ResNet weights were trained with it
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -90,11 +91,17 @@ class ModelSpec:
                 "spec fields pixel_scale and std must be positive", hint="RTDA's own: pixel_scale 1, std 1 1 1"
             )
         if self.output_stride < 1 or any(side % self.output_stride for side in self.size_hw):
-            raise SpecError(f"size {list(self.size_hw)} is no multiple of output_stride {self.output_stride}")
+            raise SpecError(
+                f"size {list(self.size_hw)} is no multiple of output_stride {self.output_stride}",
+                hint="output_stride is the network's: 8 for a BiSeNet",
+            )
         if not 0 <= self.ignore_index <= 255 or self.ignore_index < self.num_classes:
-            raise SpecError(f"ignore_index {self.ignore_index} must lie between {self.num_classes} and 255")
+            raise SpecError(
+                f"ignore_index is {self.ignore_index}, which is a class or does not fit a byte",
+                hint=f"between {self.num_classes} and 255; 255 is usual",
+            )
         if not isinstance(self.provenance, Mapping):
-            raise SpecError("spec field provenance must be a table")
+            raise SpecError("spec field provenance is no table", hint="leave it out, or write {}")
 
     @property
     def num_classes(self) -> int:
@@ -129,7 +136,7 @@ class ModelSpec:
             SpecError: If it is of a newer version, has unknown or missing fields, or values that make no sense.
         """
         if not isinstance(values, Mapping):
-            raise SpecError(f"{where} is no table of fields but a {type(values).__name__}")
+            raise SpecError(f"{where} is no table of fields but a {type(values).__name__}", hint=_EXAMPLE)
         fields = dict(values)
         _check_version(fields.pop("version", None), where)
         known = {field.name: field for field in dataclasses.fields(cls)}
@@ -143,9 +150,7 @@ class ModelSpec:
         ]
         missing = [name for name in required if name not in fields]
         if missing:
-            raise SpecError(
-                f"{where} lacks the fields: {', '.join(missing)}", hint="write it with: rtda-deploy inspect"
-            )
+            raise SpecError(f"{where} lacks the fields: {', '.join(missing)}", hint=_EXAMPLE)
         try:
             return cls(**fields)
         except SpecError as err:
@@ -157,7 +162,7 @@ class ModelSpec:
         try:
             values = json.loads(text)
         except (ValueError, UnicodeDecodeError) as err:
-            raise SpecError(f"{where} is not JSON: {err}") from err
+            raise SpecError(f"{where} is not JSON: {err}", hint=_EXAMPLE) from err
         return cls.from_dict(values, where=where)
 
     @classmethod
@@ -174,7 +179,7 @@ def _check_version(version: Any, where: str) -> None:
     if version is None:
         raise SpecError(f"{where} has no version field", hint='is it a ModelSpec? The first field is "version": 1')
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise SpecError(f"{where} has version {version!r}, expected a whole number from 1")
+        raise SpecError(f"{where} has version {version!r}", hint=f"a whole number; this one is {SPEC_VERSION}")
     if version > SPEC_VERSION:
         raise SpecError(
             f"{where} is version {version}, this rtda-deploy reads up to {SPEC_VERSION}",
@@ -190,7 +195,7 @@ def _numbers(field: str, values: Any, count: int, kind: type) -> Tuple[Any, ...]
         good = all(float(v).is_integer() for v in values)
     if not good:
         noun = "whole numbers" if kind is int else "numbers"
-        raise SpecError(f"spec field {field} is {values!r}, expected {count} finite {noun}")
+        raise SpecError(f"spec field {field} is {_short(values)}", hint=f"expected {count} finite {noun}")
     return tuple(kind(v) for v in values)
 
 
@@ -198,10 +203,10 @@ def _names(values: Optional[Sequence[str]]) -> Tuple[str, ...]:
     good = isinstance(values, Sequence) and not isinstance(values, (str, bytes))
     names = tuple(values) if good and values is not None else ()
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise SpecError(f"spec field class_names is {values!r}, expected a list of names")
+        raise SpecError(f"spec field class_names is {_short(values)}", hint='a list of names: ["road", "sky"]')
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise SpecError(f"spec field class_names names a class twice: {', '.join(twice)}")
+        raise SpecError(f"spec field class_names names a class twice: {', '.join(twice)}", hint="one name, one class")
     if len(names) > 255:
         raise SpecError(f"{len(names)} classes do not fit a uint8 mask", hint="at most 255")
     return names
@@ -210,8 +215,13 @@ def _names(values: Optional[Sequence[str]]) -> Tuple[str, ...]:
 def _palette(values: Any, count: int) -> Tuple[Tuple[int, int, int], ...]:
     if not isinstance(values, Sequence) or len(values) != count:
         found = len(values) if isinstance(values, Sequence) else "no"
-        raise SpecError(f"spec field palette has {found} colours for {count} classes")
+        raise SpecError(f"spec field palette has {found} colours for {count} classes", hint="one [r, g, b] a class")
     colours = tuple(_numbers("palette", colour, 3, int) for colour in values)
     if any(not 0 <= part <= 255 for colour in colours for part in colour):
-        raise SpecError("spec field palette has a colour outside 0..255")
+        raise SpecError("spec field palette has a colour outside 0..255", hint="[r, g, b], such as [128, 64, 128]")
     return colours
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

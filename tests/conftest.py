@@ -12,7 +12,7 @@ TINY_HW = (64, 64)
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``last.pth`` of a BiSeNet-R18 (rtda, 19 classes, 64x64, random weights) with ``verify/``; not to be written to."""
+    """``last.pth`` of a BiSeNet-R18 (rtda, 19 classes, 64x64, random weights), ``verify/`` beside it; read only."""
     torch = pytest.importorskip("torch", reason="checkpoints need torch (Python >= 3.10)")
     from rtda_deploy.spec import ModelSpec
     from rtda_training.checkpoint import Checkpoint, write_checkpoint
@@ -48,7 +48,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_data_set(tmp_path_factory.mktemp("data") / "set", 6)
 
 
-def write_pictures(folder: Path, count: int, size_hw: "tuple[int, int]" = TINY_HW) -> Path:
+def write_pictures(folder: Path, count: int, size_hw: tuple[int, int] = TINY_HW) -> Path:
     """Smooth random pictures ``0.png`` ..."""
     cv2 = pytest.importorskip("cv2", reason="pictures need OpenCV")
     folder.mkdir(parents=True, exist_ok=True)

@@ -247,6 +247,15 @@ def test_public_names_are_sorted_and_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_no_public_name_is_also_a_module(package: str) -> None:
+    """``from package import name`` would give the one or the other, depending on what was imported before."""
+    for name, path in MODULES.items():
+        if name.partition(".")[0] == package and path.name == "__init__.py":
+            public = getattr(importlib.import_module(name), "__all__", ())
+            assert not [entry for entry in public if f"{name}.{entry}" in MODULES], name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_each_module_says_what_is_public(package: str) -> None:
     for name, path in MODULES.items():
         if name.partition(".")[0] != package or path.name == "__init__.py":

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
-    from rtda_export.evaluate import evaluate as evaluate
+    from rtda_export.scoring import evaluate as evaluate
     from rtda_export.export import export_model as export_model
     from rtda_export.graph import onnx_from_checkpoint as onnx_from_checkpoint
     from rtda_export.parity import verify as verify
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "export_model", "onnx_from_checkpoint", "verify"]
 
 _HOMES = {
-    "evaluate": "rtda_export.evaluate",
+    "evaluate": "rtda_export.scoring",
     "export_model": "rtda_export.export",
     "onnx_from_checkpoint": "rtda_export.graph",
     "verify": "rtda_export.parity",

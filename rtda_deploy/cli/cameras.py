@@ -14,7 +14,7 @@ def cameras(json_: bool = typer.Option(False, "--json", help="Print one JSON obj
     """
     import dataclasses
 
-    from rtda_deploy.cli.console import note, print_json, print_next, print_table
+    from rtda_deploy.cli.console import print_json, print_next, print_table
     from rtda_runtime import cameras as list_cameras
 
     found = list_cameras()
@@ -22,7 +22,7 @@ def cameras(json_: bool = typer.Option(False, "--json", help="Print one JSON obj
         print_json({"cameras": [dataclasses.asdict(camera) for camera in found]})
         return
     if not found:
-        note("no /dev/video* here: is a camera plugged in, and passed into the container?")
+        print("no /dev/video* here: is a camera plugged in, and passed into the container?")
         print_next("rtda-deploy run --camera test://bars   (a synthetic one)")
         return
     rows = [

@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from rtda_deploy.cli.console import ProgressLines
-    from rtda_export.evaluate import Evaluation
+    from rtda_export.scoring import Evaluation
     from rtda_training.plan import PlanConfig
 
 __all__ = ["demo"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 if TYPE_CHECKING:
     import numpy as np
 
-    from rtda_export.evaluate import Evaluation
+    from rtda_export.scoring import Evaluation
 
 __all__ = ["save_summary", "summary_rows"]
 

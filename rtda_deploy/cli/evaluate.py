@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
-    from rtda_export.evaluate import Evaluation
+    from rtda_export.scoring import Evaluation
 
 __all__ = ["evaluate", "save_evaluation"]
 
@@ -31,7 +31,7 @@ def evaluate(
     from rtda_deploy.cli.console import ProgressLines, note, print_json, print_table
     from rtda_deploy.cli.training import run_folder
     from rtda_deploy.spec import ModelSpec
-    from rtda_export.evaluate import evaluate as score
+    from rtda_export.scoring import evaluate as score
     from rtda_training.labels import protocol_indices
     from rtda_training.readers import open_labelled
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import typer
 
@@ -36,7 +36,7 @@ def run(
     Example: rtda-deploy run model.onnx --camera test://bars?frames=30
     """
     from rtda_deploy.cli.console import note, print_json
-    from rtda_deploy.errors import ConfigError
+    from rtda_deploy.errors import ConfigError, RtdaError
     from rtda_deploy.spec import ModelSpec
     from rtda_runtime import Pipeline, Segmenter, open_source
 
@@ -45,7 +45,8 @@ def run(
             "no source was named", hint="--camera 0, or a file, or test://bars   (rtda-deploy cameras lists)"
         )
     found = model or _newest_model()
-    stopped = False
+    stopped, failed = False, None
+    before = {path: _stamp(path) for path in (save, masks) if path is not None}
     with open_source(camera) as source, Segmenter.open(
         found, provider, spec=ModelSpec.load(spec) if spec else None, threads=threads
     ) as segmenter:
@@ -65,15 +66,26 @@ def run(
                     screen.tick()
             except KeyboardInterrupt:
                 stopped = True
+            except RtdaError as err:  # told after the summary of what was done until then
+                failed = err
             screen.end()
         stats = pipeline.stats
-    wrote = [str(path) for path in (save, masks) if path is not None and path.exists()]
+    if failed is not None and not stats["frames"]:
+        raise failed
+    wrote = [str(path) for path, stamp in before.items() if _stamp(path) not in (None, stamp)]
     if json_:
         print_json({"event": "summary", "model": str(found), **stats, "wrote": wrote, "stopped": stopped})
     else:
         _print_summary(stats, wrote)
+    if failed is not None:
+        raise failed
     if stopped:
         raise typer.Exit(130)
+
+
+def _stamp(path: Path) -> Optional[Tuple[int, int]]:
+    """Tells whether a file or folder is there, and was written since the last look."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
 
 
 def summary_lines(stats: Dict[str, Any], wrote: List[str]) -> List[str]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-
 from cli.commandline import Outcome, invoke
 
 
@@ -31,9 +30,9 @@ class Journey:
         self.folder = folder
         self.data = f"folder:{data}"
         self.run = folder / "run"
-        self.outcomes: "dict[str, Outcome]" = {}
+        self.outcomes: dict[str, Outcome] = {}
 
-    def words(self, recipe: str = "rtda-light-thin", *more: str) -> "list[str]":
+    def words(self, recipe: str = "rtda-light-thin", *more: str) -> list[str]:
         """``train`` with what makes it tiny."""
         domains = ["--source", self.data, "--target", self.data, "--val", self.data]
         small = ["steps=4", "size=64x64", "batch_size=2", "save_every=2", "device=cpu", "seed=3"]

@@ -11,12 +11,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import pytest
-
 from cli.commandline import ANSI, VERBS, arguments, assert_refused, environment, files_below, invoke, run_command
-from cli.conftest import Journey
 
 FAST = "test://bars?fps=0&frames=4&size=96x64"
 
@@ -55,14 +53,13 @@ def example_of(verb: str, monkeypatch: pytest.MonkeyPatch) -> List[str]:
 
 
 # What makes an example cheap; each is also an option a user may add to the command.
-SMALLER: Dict[str, Tuple[str, ...]] = {
-    "demo": ("steps=2", "size=64x64", "batch_size=2", "val_pictures=2"),
-    "train": ("steps=2", "size=64x64", "batch_size=2", "val_pictures=2"),
+SMALLER = ("steps=2", "size=64x64", "batch_size=2", "val_pictures=2")
+MORE: Dict[str, Tuple[str, ...]] = {
+    "train": tuple(word for text in SMALLER for word in ("--set", text)),
     "bench": ("--duration", "0.2", "--warmup", "0", "--max-p95-ms", "60000"),
     "export": ("--size", "64x64"),
 }
 LEAVES = {
-    "demo": "runs/demo/first/overlay.mp4",
     "train": "runs/train/*/report.html",
     "eval": "runs/eval/*/report.html",
     "export": "last.onnx",
@@ -82,7 +79,7 @@ def tiny_toytown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_CLIP_SIZE_HW", (64, 128))
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "demo"])
 def test_the_example_in_the_help_works(
     verb: str,
     here: Path,
@@ -98,10 +95,7 @@ def test_the_example_in_the_help_works(
             shutil.copy(tiny_onnx, name)
     for name in ("verify", "frames"):
         shutil.copytree(tiny_checkpoint.parent / "verify", name)
-    more = SMALLER.get(verb, ())
-    if verb in ("demo", "train"):
-        more = tuple(word for text in more for word in ("--set", text))
-    outcome = invoke(*words, *more)
+    outcome = invoke(*words, *MORE.get(verb, ()))
     assert outcome.code == 0, outcome.err
     assert "Traceback" not in outcome.err
     assert outcome.out.strip(), "the result goes to stdout"
@@ -112,17 +106,17 @@ def test_the_example_in_the_help_works(
             assert " rtda-deploy " in line
 
 
-def test_the_demo_leaves_the_files_of_the_design_and_a_second_one_reuses_its_network(
-    here: Path, tiny_toytown: None
+def test_the_demos_example_leaves_the_files_of_the_design_and_a_second_demo_reuses_its_network(
+    here: Path, tiny_toytown: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = [word for text in SMALLER["demo"] for word in ("--set", text)]
-    first = invoke("demo", *small, "--json")
+    words = [*example_of("demo", monkeypatch), *(word for text in SMALLER for word in ("--set", text))]
+    first = invoke(*words, "--json")
     assert first.code == 0, first.err
-    folder = next((here / "runs/demo").iterdir())
+    folder = here / "runs/demo/first"
     wanted = {"model.onnx", "best.pth", "last.pth", "overlay.mp4", "report.html", "summary.json"}
     assert wanted <= set(files_below(folder))
     assert json.loads((folder / "summary.json").read_text()) == first.json
-    second = invoke("demo", *small, "--json")
+    second = invoke("demo", *words[words.index("--set") :], "--json")
     assert second.code == 0, second.err
     assert re.search(r"^reuse ", second.err, re.MULTILINE)
     assert second.json["adapted"] == first.json["adapted"]
@@ -162,10 +156,9 @@ def test_wrong_usage_exits_2_without_a_traceback(words: List[str]) -> None:
         (["train", "source-only", "--set", "stpes=4"], "setting stpes is unknown", r"did you mean steps\?.*known: "),
         (["train", "source-only", "--set", "optimizer.lr=1"], "setting .*optimizer.lr is unknown", "learning_rate"),
         (["train", "source-only", "--set", "steps"], "'steps' is not key=value", "--set steps=500"),
-        (["train", "source-only", "--set", "steps=many"], "steps must be of type int", "whole number|int|such as"),
-        (["train", "source-only", "--set", "batch_size=0"], "batch_size must be positive", ""),
+        (["train", "source-only", "--set", "steps=many"], "steps must be of type int", None),
+        (["train", "source-only", "--set", "batch_size=0"], "batch_size must be positive", None),
         (["train", "source-only", "--set", "size=64by64"], "size '64by64'", "1024x512"),
-        (["train", "source-only", "--set", "size=65x64"], "65x64", ""),
         (["train", "source-only", "--set", "backbone=resnet50"], "resnet50", "resnet18"),
         (["train", "source-only", "--set", "device=tpu"], "device 'tpu' is unknown", "cpu"),
         (["train", "source-only", "--source", "toytown"], "names no data set", "kind:path"),
@@ -192,7 +185,13 @@ def test_wrong_usage_exits_2_without_a_traceback(words: List[str]) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_makes_no_sense_exits_2_and_says_what_does(
-    here: Path, tiny_checkpoint: Path, tiny_onnx: Path, tiny_data: Path, words: List[str], error: str, fix: str
+    here: Path,
+    tiny_checkpoint: Path,
+    tiny_onnx: Path,
+    tiny_data: Path,
+    words: List[str],
+    error: str,
+    fix: Optional[str],
 ) -> None:
     if words != ["run", "--camera", "test://bars"]:
         (here / "model.onnx").symlink_to(tiny_onnx)
@@ -316,9 +315,7 @@ def test_a_pipe_gets_no_colours_no_bars_and_no_carriage_returns(here: Path, tiny
     for words in (
         ["run", tiny_onnx, "--camera", FAST],
         ["eval", tiny_onnx, "--data", f"folder:{tiny_data}"],
-        ["inspect", tiny_onnx],
         ["run", "missing.onnx", "--camera", FAST],
-        ["doctor"],
     ):
         outcome = run_command(*words, cwd=here)
         for text in (outcome.out, outcome.err):
@@ -333,7 +330,7 @@ def test_numbers_go_to_stdout_and_talk_to_stderr(tiny_onnx: Path) -> None:
     assert "engine" not in outcome.out
 
 
-def on_a_terminal(words: "list[str | Path]", **env: str) -> str:
+def on_a_terminal(words: list[str | Path], **env: str) -> str:
     """What a person would see, both streams, in a terminal of 100 columns."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
@@ -359,7 +356,7 @@ def on_a_terminal(words: "list[str | Path]", **env: str) -> str:
 
 
 def test_a_terminal_gets_colour_unless_no_color_is_set() -> None:
-    words: "list[str | Path]" = ["inspect", "missing.onnx"]
+    words: list[str | Path] = ["inspect", "missing.onnx"]
     colour = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
     assert colour.search(on_a_terminal(words))
     plain = on_a_terminal(words, NO_COLOR="1")
@@ -369,8 +366,8 @@ def test_a_terminal_gets_colour_unless_no_color_is_set() -> None:
 
 def test_a_terminal_gets_one_live_line_and_then_the_table(tiny_onnx: Path) -> None:
     seen = on_a_terminal(["run", tiny_onnx, "--camera", "test://bars?fps=60&frames=40&size=96x64"])
-    assert "\r\x1b[2K" in seen and "Ctrl-C stops" in seen
-    assert "40 frames" in re.sub(r"\s+", " ", seen) or "frames in" in seen
+    assert re.search("\r\x1b\\[2K.*fps │ age .* │ dropped", seen), "written over, not below each other"
+    assert "frames in" in seen
     assert "Traceback" not in seen
 
 
@@ -390,7 +387,11 @@ def test_a_reader_that_goes_away_is_no_error(tiny_onnx: Path) -> None:
 def test_a_full_stdout_is_one_error(tiny_onnx: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [*arguments(), "inspect", str(tiny_onnx)], stdout=full, stderr=subprocess.PIPE, env=environment(), timeout=60
+            [*arguments(), "inspect", str(tiny_onnx)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            timeout=60,
         )
     assert done.returncode == 1
     assert b"No space left" in done.stderr and b"Traceback" not in done.stderr
@@ -444,8 +445,3 @@ def test_doctor_names_what_is_missing_with_its_install_line() -> None:
         if finding["name"] in ("tensorrt", "openvino") and finding["state"] == "missing":
             assert "rtda-deploy[" in finding["fix"] or "apt-get" in finding["fix"]
     assert invoke("doctor", "--markdown").out.startswith("| what |")
-
-
-def test_a_journey_names_the_next_command_each_time(journey: Journey) -> None:
-    assert "next    rtda-deploy export run/last.pth" in journey.outcomes["train"].err
-    assert "next    rtda-deploy bench run/last.onnx" in journey.outcomes["export"].err

@@ -9,7 +9,6 @@ from typing import Any, Dict
 
 import numpy as np
 import pytest
-
 from cli.commandline import files_below, invoke
 from cli.conftest import Journey
 
@@ -170,3 +169,8 @@ def test_a_checkpoint_can_start_another_training(journey: Journey, here: Path) -
     assert invoke(*words).code == 0
     spec = invoke("inspect", "next/last.pth", "--json").json["spec"]
     assert spec["provenance"]["parent_sha256"] == invoke("inspect", journey.run / "last.pth", "--json").json["sha256"]
+
+
+def test_each_step_names_the_next_command(journey: Journey) -> None:
+    assert "next    rtda-deploy export run/last.pth" in journey.outcomes["train"].err
+    assert "next    rtda-deploy bench run/last.onnx" in journey.outcomes["export"].err

@@ -19,7 +19,7 @@ from rtda_deploy.errors import FileAccessError
 from rtda_deploy.files import atomic_path, readable_file, sha256_file, writable_folder, write_bytes, write_text
 
 
-def names(folder: Path) -> "list[str]":
+def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
@@ -51,14 +51,22 @@ def test_an_error_in_the_middle_leaves_the_old_file(tmp_path: Path, error: BaseE
 
 def test_a_full_disk_in_the_middle_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
     write_text(tmp_path / "last.pth", "old")
-    with pytest.raises(FileAccessError, match=r"cannot write .*last\.pth: No space left on device") as caught, atomic_path(
-        tmp_path / "last.pth"
-    ) as temporary:
+    with pytest.raises(
+        FileAccessError, match=r"cannot write .*last\.pth: No space left on device"
+    ) as caught, atomic_path(tmp_path / "last.pth") as temporary:
         temporary.write_text("half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert "df -h" in caught.value.hint
     assert isinstance(caught.value.__cause__, OSError)
     assert names(tmp_path) == ["last.pth"] and (tmp_path / "last.pth").read_text() == "old"
+
+
+def test_a_file_written_through_two_hands_is_called_by_its_final_name(tmp_path: Path) -> None:
+    with pytest.raises(FileAccessError) as caught, atomic_path(tmp_path / "a.onnx") as outer, atomic_path(outer):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.message == f"cannot write {tmp_path / 'a.onnx'}: No space left on device"
+    assert "df -h" in caught.value.hint
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("seam", ["fsync", "replace", "chmod"])
@@ -139,7 +147,7 @@ def test_a_file_where_a_folder_should_be_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_a_place_that_takes_no_files_is_refused() -> None:
     """Even root cannot write there, so this also holds where tests run as root."""
-    with pytest.raises(FileAccessError, match="/proc/model.onnx") as caught:
+    with pytest.raises(FileAccessError, match=r"/proc/model\.onnx") as caught:
         write_bytes("/proc/model.onnx", b"")
     assert caught.value.hint
     with pytest.raises(FileAccessError, match="/proc/run"):

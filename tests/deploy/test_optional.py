@@ -43,7 +43,9 @@ def test_asking_whether_it_is_there_does_not_import_it(tmp_path: Path, monkeypat
     assert not available("not_a_package_of_anyone.part")
 
 
-@pytest.mark.parametrize(("module", "words"), [("cv2", "apt-get install python3-opencv"), ("tensorrt", "python3-libnvinfer")])
+@pytest.mark.parametrize(
+    ("module", "words"), [("cv2", "apt-get install python3-opencv"), ("tensorrt", "python3-libnvinfer")]
+)
 def test_a_jetson_is_told_to_use_jetpacks_own(monkeypatch: pytest.MonkeyPatch, module: str, words: str) -> None:
     monkeypatch.setattr(optional, "is_jetson", lambda: True)
     assert words in install_line(module, "runtime")
@@ -75,5 +77,6 @@ def test_every_extra_that_is_named_exists() -> None:
 def test_this_machine_is_a_jetson_only_if_it_says_so() -> None:
     assert is_jetson() == (
         Path("/etc/nv_tegra_release").exists()
-        or b"nvidia,tegra" in (Path("/proc/device-tree/compatible").read_bytes() if Path("/proc/device-tree/compatible").exists() else b"")
+        or b"nvidia,tegra"
+        in (Path("/proc/device-tree/compatible").read_bytes() if Path("/proc/device-tree/compatible").exists() else b"")
     )

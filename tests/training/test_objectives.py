@@ -1,5 +1,7 @@
 """The step's order: who learns from what, who is frozen, and that forwards are shared."""
 
+import copy
+
 import pytest
 import torch
 
@@ -67,7 +69,7 @@ def test_the_discriminators_step_leaves_the_network_alone_and_learns_the_domains
     assert first["disc"] == pytest.approx(0.693, abs=0.05)
     for _ in range(60):
         last = adversary.play(context, 100.0)
-    assert last["disc"] < 0.2 and last["disc_right"] > 0.95
+    assert last["disc"] < 0.5 * first["disc"] and last["disc_right"] > 0.95
 
 
 def test_forwards_are_computed_once_per_domain_and_shared(context, adversary):
@@ -80,16 +82,14 @@ def test_forwards_are_computed_once_per_domain_and_shared(context, adversary):
 
 def test_supervised_is_the_sum_of_three_heads(context, network):
     output = context.source_output()
-    expected = sum(
-        torch.nn.functional.cross_entropy(logits, context.label) for logits in (output.logits, *output.aux)
-    )
+    expected = sum(torch.nn.functional.cross_entropy(logits, context.label) for logits in (output.logits, *output.aux))
     torch.testing.assert_close(Supervised().network_loss(context), expected)
 
 
 def test_an_adversary_goes_on_from_its_state(context, adversary):
     adversary.play(context, 1.0)
     twin = Adversarial(AdversarialConfig(weight=0.5), 5, build_fabric("cpu", "fp32"))
-    twin.load_state_dict(adversary.state_dict())
+    twin.load_state_dict(copy.deepcopy(adversary.state_dict()))
     assert twin.play(context, 1.0) == adversary.play(context, 1.0)
     for one, other in zip(adversary._discriminator.parameters(), twin._discriminator.parameters()):
         assert torch.equal(one, other)

@@ -7,6 +7,7 @@ only, so that ``torch.load(weights_only=True)`` reads it and no code in a strang
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -112,7 +113,9 @@ def model_from_checkpoint(checkpoint: Checkpoint) -> BiSeNet:
 
 def _load(file: Path) -> Any:
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on the pickle's protocol; whether it can be read is what counts
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
         if "weights_only" not in str(err).lower() and "Unsupported" not in str(err):
             raise _no_checkpoint(file, err) from err

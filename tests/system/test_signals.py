@@ -1,0 +1,99 @@
+"""Ctrl-C ends in order, and kill -9 leaves nothing broken behind."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+from typing import Callable
+
+import pytest
+from cli.commandline import files_below
+from system.conftest import Process, tiny_training
+
+pytestmark = pytest.mark.system
+
+Start = Callable[..., Process]
+
+
+def saved_step(path: Path) -> int:
+    from rtda_training.checkpoint import read_checkpoint
+
+    return int(read_checkpoint(path).training["step"])
+
+
+def test_ctrl_c_ends_a_training_in_order_and_a_second_run_goes_on(
+    start: Start, tmp_path: Path, tiny_data: Path
+) -> None:
+    words = tiny_training(tiny_data, "run", "steps=1000")
+    first = start(*words)
+    first.wait_until((tmp_path / "run/last.pth").exists, "checkpoint")
+    first.send(signal.SIGINT)
+    stopped = first.end()
+    assert stopped.code == 130, stopped.err
+    assert "Traceback" not in stopped.err and "stopped" in stopped.err
+    assert not [name for name in files_below(tmp_path) if ".part" in name]
+    reached = saved_step(tmp_path / "run/last.pth")
+    assert reached >= 1
+
+    second = start(*words, "--resume", "auto")
+    second.wait_until(lambda: f"resumed at step {reached}" in second.err, "word that it resumed")
+    before = (tmp_path / "run/last.pth").stat().st_mtime_ns
+    second.wait_until(lambda: (tmp_path / "run/last.pth").stat().st_mtime_ns != before, "new checkpoint")
+    second.send(signal.SIGINT)
+    assert second.end().code == 130
+    assert saved_step(tmp_path / "run/last.pth") > reached
+
+
+def test_a_training_killed_while_it_writes_leaves_a_checkpoint_that_resumes(
+    start: Start, tmp_path: Path, tiny_data: Path
+) -> None:
+    words = tiny_training(tiny_data, "run", "steps=1000")
+    first = start(*words)
+    first.wait_until((tmp_path / "run/last.pth").exists, "checkpoint")
+    first.wait_until(lambda: bool(list((tmp_path / "run").glob(".last.*"))), "second checkpoint being written")
+    first.send(signal.SIGKILL)
+    assert first.end().code == -signal.SIGKILL
+    reached = saved_step(tmp_path / "run/last.pth")
+    second = start(*words, "--resume", "auto")
+    second.wait_until(lambda: f"resumed at step {reached}" in second.err, "word that it resumed")
+
+
+def test_ctrl_c_ends_a_run_with_its_summary_and_a_whole_video(start: Start, tmp_path: Path, tiny_onnx: Path) -> None:
+    import cv2
+
+    camera = "test://bars?fps=60&size=96x64"
+    process = start("run", tiny_onnx, "--camera", camera, "--save", "o.mp4", "--masks", "masks")
+    process.wait_until(lambda: len(list((tmp_path / "masks").glob("*.png"))) > 20, "20 masks")
+    process.send(signal.SIGINT)
+    ended = process.end()
+    assert ended.code == 130, ended.err
+    assert "Traceback" not in ended.err
+    found = re.search(r"(\d+) frames in .* wrote o\.mp4, masks", ended.out)
+    assert found, ended.out
+    video = cv2.VideoCapture(str(tmp_path / "o.mp4"))
+    count = 0
+    while video.grab():
+        count += 1
+    assert count == int(found.group(1)), "every frame so far is in it"
+    assert not [name for name in files_below(tmp_path) if ".part" in name]
+
+
+def test_ctrl_c_before_anything_runs_is_in_order_too(start: Start, tmp_path: Path, tiny_onnx: Path) -> None:
+    process = start("bench", tiny_onnx, "--duration", "60")
+    process.wait_until(lambda: "measure" in process.err, "first line")
+    process.send(signal.SIGINT)
+    ended = process.end()
+    assert ended.code == 130, ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_killed_run_leaves_no_video_under_its_name(start: Start, tmp_path: Path, tiny_onnx: Path) -> None:
+    (tmp_path / "o.mp4").write_bytes(b"old")
+    process = start(
+        "run", tiny_onnx, "--camera", "test://bars?fps=60&size=96x64", "--save", "o.mp4", "--masks", "masks"
+    )
+    process.wait_until(lambda: bool(list((tmp_path / "masks").glob("*.png"))), "first mask")
+    process.send(signal.SIGKILL)
+    assert process.end().code == -signal.SIGKILL
+    assert (tmp_path / "o.mp4").read_bytes() == b"old"
