@@ -10,10 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
-    from rtda_export.scoring import evaluate as evaluate
     from rtda_export.export import export_model as export_model
     from rtda_export.graph import onnx_from_checkpoint as onnx_from_checkpoint
     from rtda_export.parity import verify as verify
+    from rtda_export.scoring import evaluate as evaluate
 
 __all__ = ["evaluate", "export_model", "onnx_from_checkpoint", "verify"]
 

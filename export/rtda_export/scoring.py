@@ -1,7 +1,7 @@
 """Scores of a model file on a labelled set: a ``.pth``, an ``.onnx`` and an engine go through the same code.
 
-Frames are prepared and logits enlarged by the runtime's own functions, so the figure is the robot's. Needs neither torch
-nor onnx for a file that the runtime runs.
+Frames are prepared and logits enlarged by the runtime's own functions, so the figure is the robot's. Needs neither
+torch nor onnx for a file that the runtime runs.
 """
 
 from __future__ import annotations
