@@ -68,8 +68,8 @@ def onnx_from_checkpoint(
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
-        ExportError: If the size is no multiple of the network's stride, or torch cannot export.
-        ConfigError: If the opset is none that every target reads.
+        ExportError: If torch cannot export.
+        ConfigError: If the size is no multiple of the network's stride, or the opset none that every target reads.
         FileAccessError: If a file cannot be read or written.
         MissingPackageError: If torch or onnx is not installed.
     """
@@ -89,14 +89,14 @@ def check_size(size_hw: tuple[int, int]) -> tuple[int, int]:
     """The size, if the network takes it.
 
     Raises:
-        ExportError: Otherwise, naming the nearest that works, width first as typed.
+        ConfigError: Otherwise, naming the nearest that works, width first as typed.
     """
     from rtda_training.models import SIZE_MULTIPLE
 
     height, width = size_hw
     near_h, near_w = (max(1, (side + SIZE_MULTIPLE // 2) // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in size_hw)
     if (near_h, near_w) != (height, width):
-        raise ExportError(
+        raise ConfigError(
             f"size {width}x{height} (width x height) is no multiple of {SIZE_MULTIPLE}",
             why=f"the network halves its input five times, and a side of {SIZE_MULTIPLE} is the least that survives it",
             hint=f"nearest that works: --size {near_w}x{near_h}",

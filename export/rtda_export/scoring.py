@@ -82,9 +82,8 @@ def evaluate(
         count = min(len(data), max_pictures or len(data))
         worst = (0, 2.0)
         for done, index in enumerate(np.linspace(0, len(data) - 1, count).round().astype(int)):
-            frame, label = data.frame(int(index)), table[data.label(int(index))]
-            if frame.shape[:2] != label.shape:
-                raise DataError(f"{data.name(int(index))}: the label is not of the picture's size")
+            frame, stored = data.pair(int(index))
+            label = table[stored]
             prepare(frame, image)
             mask = upsample_argmax(network.logits(image), (label.shape[0], label.shape[1]))
             confusion.add(label, mask)

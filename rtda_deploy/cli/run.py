@@ -178,4 +178,4 @@ class _Screen:
         )
         age = f"age {stages['age']['p50']:.1f} ms p95 {stages['age']['p95']:.1f} │ " if "age" in stages else ""
         frames = f"frame {stats['frames']}{self._total}"
-        return f"{stats['fps']:5.1f} fps │ {age}{parts} │ dropped {stats['dropped']} │ {frames}   Ctrl-C stops"
+        return f"{stats['fps']:5.1f} fps │ {age}{parts} │ dropped {stats['dropped']} │ {frames}"

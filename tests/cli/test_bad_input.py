@@ -449,8 +449,8 @@ def test_recipes_that_are_none_are_refused() -> None:
 
 def test_a_size_the_network_cannot_take_names_the_nearest() -> None:
     words = ["train", "source-only", "--source", "folder:data", "--target", "folder:data", "--out", "new"]
-    assert_refused(invoke(*words, "--set", "size=65x64"), 1, "65x64", "64x64")
-    refused(["export", "good.pth", "--size", "65x64"], 1, "65x64", "64x64")
+    assert_refused(invoke(*words, "--set", "size=65x64"), 2, "65x64", "64x64")
+    refused(["export", "good.pth", "--size", "65x64"], 2, "65x64", "64x64")
 
 
 def test_a_spec_file_that_is_none_is_refused() -> None:

@@ -148,7 +148,7 @@ def test_starting_from_a_checkpoint_names_its_parent(folders, tmp_path):
 
 
 def test_bad_requests_are_refused_before_training(folders, tmp_path):
-    with pytest.raises(ModelError, match="100x64") as caught:
+    with pytest.raises(ConfigError, match="100x64") as caught:
         Trainer(plan(folders, "size=100x64"), tmp_path)
     assert "96x64" in caught.value.hint
     with pytest.raises(ConfigError, match="device"):

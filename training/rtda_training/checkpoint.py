@@ -7,8 +7,8 @@ only, so that ``torch.load(weights_only=True)`` reads it and no code in a strang
 from __future__ import annotations
 
 import pickle
+import pickletools
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,9 +85,13 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
         "weights": dict(checkpoint.weights),
         "training": dict(checkpoint.training),
     }
-    # A stream of our own: torch's file writer turns a full disk into a RuntimeError without its errno.
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        torch.save(content, stream)
+        try:
+            torch.save(content, stream)
+        except RuntimeError as err:  # what torch's zip writer makes of an OSError of the stream
+            if isinstance(err.__context__, OSError):
+                raise err.__context__ from err
+            raise
     return Path(path)
 
 
@@ -116,16 +120,15 @@ def _load(file: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the pickle's protocol; whether it can be read is what counts
             return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as err:
-        if "weights_only" not in str(err).lower() and "Unsupported" not in str(err):
+    except Exception as err:  # on garbage, torch's unpickler raises whatever its garbage leads to
+        blocked = _blocked(err, file) if isinstance(err, pickle.UnpicklingError) else ""
+        if not blocked:
             raise _no_checkpoint(file, err) from err
         raise CheckpointError(
             f"{file} holds more than tensors and plain values; code in it was not run",
-            why=_blocked(err),
+            why=blocked,
             hint="save it again with torch.save(model.state_dict(), path)",
         ) from err
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as err:
-        raise _no_checkpoint(file, err) from err
 
 
 def _no_checkpoint(file: Path, err: Exception) -> CheckpointError:
@@ -137,11 +140,21 @@ def _no_checkpoint(file: Path, err: Exception) -> CheckpointError:
     )
 
 
-def _blocked(err: Exception) -> str:
+def _blocked(err: Exception, file: Path) -> str:
+    """The object that torch refused to make; empty where that was not what went wrong."""
     for line in str(err).splitlines():
-        if "GLOBAL" in line or "Unsupported" in line:
+        if "GLOBAL" in line or "Unsupported global" in line or "Unsupported class" in line:
             return line.strip()[:200]
-    return "it is a pickle of Python objects"
+    return "it is a Python pickle of objects" if _pickles_objects(file) else ""
+
+
+def _pickles_objects(file: Path) -> bool:
+    """Whether the file is a whole pickle that names a class or function; its opcodes are listed, none is run."""
+    try:
+        names = {opcode.name for opcode, _, _ in pickletools.genops(file.read_bytes())}
+    except Exception:  # no pickle: whatever listing garbage leads to
+        return False
+    return bool(names & {"GLOBAL", "STACK_GLOBAL", "INST"})
 
 
 def _own(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> Checkpoint:

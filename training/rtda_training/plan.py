@@ -157,7 +157,8 @@ class PlanConfig:
         description: One sentence for people.
         source: Address of the labelled domain.
         target: Address of the unlabelled domain; may be empty where no stage needs it.
-        val: Address of the labelled set that ``best.pth`` is chosen on; empty: the source's val split.
+        val: Address of the labelled set that ``best.pth`` is chosen on; empty: the val split of the domain whose labels
+            the last stage learns from.
         backbone: ``resnet18`` or ``resnet101``.
         variant: ``rtda`` or ``paper``.
         backbone_weights: ImageNet file for the backbone; empty: random.
@@ -213,6 +214,11 @@ class PlanConfig:
         """Height and width of the network's input."""
         return parse_size(self.size)
 
+    @property
+    def validation(self) -> str:
+        """Address of the set that ``best.pth`` is chosen on."""
+        return self.val or (self.target if self.stages[-1].labelled == "target" else self.source)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; ``plan_from_table(plan.to_dict()) == plan``."""
         values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
@@ -240,8 +246,12 @@ def load_plan(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Plan
     table.setdefault("name", path.stem)
     for text in overrides:
         _override(table, text)
-    table.update({key: value for key, value in fields.items() if value})
-    return plan_from_table(table)
+    typed = {key: value for key, value in fields.items() if value}
+    table.update(typed)
+    plan = plan_from_table(table)
+    if any(stage.uses_target or stage.labelled == "target" for stage in plan.stages):
+        _refuse_half_typed(plan, typed)
+    return plan
 
 
 def plan_from_table(table: Mapping[str, Any]) -> PlanConfig:
@@ -269,6 +279,16 @@ def _recipe_folder() -> Path:
     package = Path(__file__).parent
     installed = package / "recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def _refuse_half_typed(plan: PlanConfig, typed: Mapping[str, str]) -> None:
+    """A user who names one domain of his own does not mean the recipe's other one."""
+    for given, other in (("source", "target"), ("target", "source")):
+        if given in typed and other not in typed:
+            raise ConfigError(
+                f"--{given} was typed, --{other} was not: the recipe's own is {getattr(plan, other)}",
+                hint=f"add --{other} DATA   (or, if you do mean it, --{other} {getattr(plan, other)})",
+            )
 
 
 def _find(recipe: str) -> Path:

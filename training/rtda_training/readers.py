@@ -7,7 +7,7 @@ Only NumPy is imported here; OpenCV is asked for when a picture is read.
 from __future__ import annotations
 
 import abc
-from typing import Callable, Dict, Iterator, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -72,21 +72,24 @@ class LabelledSet(UnlabelledSet):
         """uint8 (H, W), class ids of ``classes``, 255 where not labelled.
 
         Raises:
-            DataError: If the label is not of this form or not of its picture's size.
+            DataError: If the label is not of this form.
         """
         return check_label(self.__pictures.label(index), self.classes.num_classes, self.name(index))
 
-    def pairs(self) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-        """Every (frame, label), in order."""
-        for index in range(len(self)):
-            frame, label = self.frame(index), self.label(index)
-            if frame.shape[:2] != label.shape:
-                raise DataError(
-                    f"{self.name(index)}: picture is {frame.shape[1]}x{frame.shape[0]},"
-                    f" its label {label.shape[1]}x{label.shape[0]}",
-                    hint="labels must have their picture's size",
-                )
-            yield frame, label
+    def pair(self, index: int) -> Tuple[np.ndarray, np.ndarray]:
+        """Frame and label of one picture.
+
+        Raises:
+            DataError: If the label is not one, or not of its picture's size.
+        """
+        frame, label = self.frame(index), self.label(index)
+        if frame.shape[:2] != label.shape:
+            raise DataError(
+                f"{self.name(index)}: picture is {frame.shape[1]}x{frame.shape[0]},"
+                f" its label {label.shape[1]}x{label.shape[0]}",
+                hint="labels must have their picture's size",
+            )
+        return frame, label
 
 
 def open_labelled(text: str, *, split: str = "train", progress: Optional[Progress] = None) -> LabelledSet:
@@ -121,7 +124,9 @@ def _open(address: DataAddress, split: str, *, labels: bool, progress: Optional[
         raise ConfigError(f"data kind {address.kind!r} is unknown", hint=f"known: {', '.join(_READERS)}")
     pictures = _READERS[address.kind](address, address.split or split, labels, progress)
     if len(pictures) == 0:
-        raise DataError(f"{address} has no pictures in its {address.split or split} split")
+        raise DataError(
+            f"{address} has no pictures in its {address.split or split} split", hint="name another with ?split="
+        )
     return pictures
 
 

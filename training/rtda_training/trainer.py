@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rtda_deploy import __version__
-from rtda_deploy.errors import CheckpointError, ConfigError, DataError, ModelError, TrainingError
+from rtda_deploy.errors import CheckpointError, ConfigError, DataError, TrainingError
 from rtda_deploy.files import sha256_file, writable_folder, write_bytes
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
@@ -26,6 +26,7 @@ from rtda_training.data.batches import StepBatches, batches_from, normalise
 from rtda_training.hardware import build_fabric, describe
 from rtda_training.metrics import Scores
 from rtda_training.models import OUTPUT_STRIDE, SIZE_MULTIPLE, BiSeNet, load_backbone_weights
+from rtda_training.models.state_dicts import difference
 from rtda_training.plan import AugmentConfig, PlanConfig, StageConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
 from rtda_training.runlog import RunLog
@@ -92,7 +93,7 @@ class Trainer:
         self._workers = plan.workers if plan.workers >= 0 else (4 if self._fabric.device.type == "cuda" else 0)
         self._source = open_labelled(plan.source, progress=self._prepare(plan.source))
         self._target = open_unlabelled(plan.target, progress=self._prepare(plan.target)) if plan.target else None
-        self._val = open_labelled(plan.val or plan.source, split="val", progress=self._prepare(plan.val or plan.source))
+        self._val = open_labelled(plan.validation, split="val", progress=self._prepare(plan.validation))
         self._same_classes(self._val)
         self._model = self._new_model()
         self._spec = self._new_spec()
@@ -279,8 +280,8 @@ class Trainer:
         self._save(self.folder / "last.pth", state, {"miou": miou})
 
     def _save(self, path: Path, state: dict[str, Any], metrics: dict[str, Any]) -> None:
-        on = self.plan.val or self.plan.source
-        provenance = {**self._spec.provenance, "metrics": {"data": f"{on} (val)", **metrics}}
+        scored = {"data": f"{self.plan.validation} (val)", **metrics}
+        provenance = {**self._spec.provenance, "metrics": scored}
         weights = {key: value.detach().cpu() for key, value in self._model.state_dict().items()}
         write_checkpoint(path, Checkpoint(self._spec.replace(provenance=provenance), weights, state))
 
@@ -316,14 +317,17 @@ class Trainer:
     def _load_init(self, model: BiSeNet, path: str) -> None:
         start = read_checkpoint(path)
         if start.spec.class_names != self._source.classes.names:
-            raise CheckpointError(f"{path} was trained on other classes than {self.plan.source} has")
-        try:
-            model.load_state_dict(dict(start.weights))
-        except RuntimeError as err:
             raise CheckpointError(
-                f"{path} is of another network than {self.plan.backbone}, {self.plan.variant}",
+                f"{path} was trained on other classes than {self.plan.source} has",
+                hint="start from a checkpoint of the same classes, or leave init away",
+            )
+        problem = difference(model.state_dict(), start.weights)
+        if problem:
+            raise CheckpointError(
+                f"{path} is of another network than {self.plan.backbone}, {self.plan.variant}: {problem}",
                 hint="set backbone and variant to what rtda-deploy inspect shows",
-            ) from err
+            )
+        model.load_state_dict(dict(start.weights))
         self._parent = sha256_file(path)
 
     def _new_spec(self) -> ModelSpec:
@@ -437,7 +441,7 @@ def _check_size(plan: PlanConfig) -> None:
     height, width = plan.size_hw
     if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
         near = [max(1, round(side / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in (width, height)]
-        raise ModelError(
+        raise ConfigError(
             f"size {plan.size} is no multiple of {SIZE_MULTIPLE} each way",
             hint=f"nearest that works: {near[0]}x{near[1]}",
         )

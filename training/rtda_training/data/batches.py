@@ -71,13 +71,12 @@ class StepBatches(Dataset[tuple[Tensor, Tensor]]):
 
     def _picture(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
         cv2 = require("cv2", extra="training", purpose="to prepare pictures")
+        frame, label = self._read(index)
         height, width = self._size_hw
         scale = rng.uniform(self._augment.scale_min, self._augment.scale_max)
         scaled_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
-        frame = cv2.resize(self._pictures.frame(index), scaled_wh, interpolation=self._interpolation)
-        label = None
-        if isinstance(self._pictures, LabelledSet):
-            label = cv2.resize(self._pictures.label(index), scaled_wh, interpolation=cv2.INTER_NEAREST)
+        frame = cv2.resize(frame, scaled_wh, interpolation=self._interpolation)
+        label = None if label is None else cv2.resize(label, scaled_wh, interpolation=cv2.INTER_NEAREST)
         top, left = rng.random(), rng.random()
         frame = _window(frame, self._size_hw, top, left, fill=0)
         label = None if label is None else _window(label, self._size_hw, top, left, fill=IGNORE_INDEX)
@@ -87,6 +86,11 @@ class StepBatches(Dataset[tuple[Tensor, Tensor]]):
         frame = _photometric(frame, self._augment, rng)
         return np.ascontiguousarray(frame), None if label is None else np.ascontiguousarray(label)
 
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        if isinstance(self._pictures, LabelledSet):
+            return self._pictures.pair(index)
+        return self._pictures.frame(index), None
+
 
 def batches_from(data: StepBatches, start: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches ``start``, ``start + 1``, …, prepared by ``workers`` processes (0: here)."""
@@ -95,6 +99,7 @@ def batches_from(data: StepBatches, start: int, workers: int) -> Iterator[tuple[
         batch_size=None,
         sampler=range(start, len(data)),
         num_workers=workers,
+        generator=torch.Generator(),  # its own: making an iterator must not move the global one
         multiprocessing_context="spawn" if workers else None,
     )
     return iter(loader)

@@ -109,12 +109,20 @@ def _render_into(
 ) -> None:
     frames = np.lib.format.open_memmap(str(work / "frames.npy"), mode="w+", dtype=np.uint8, shape=(count, *size_hw, 3))
     labels = np.lib.format.open_memmap(str(work / "labels.npy"), mode="w+", dtype=np.uint8, shape=(count, *size_hw))
+    for name in ("frames.npy", "labels.npy"):
+        _reserve(work / name)
     for start, stop in _rendered(work, domain, split, count, size_hw):
         del start
         if progress is not None:
             progress(stop, count)
     frames.flush()
     labels.flush()
+
+
+def _reserve(path: Path) -> None:
+    """Take a file's blocks now: writing to a mapped hole on a full disk kills the process without a word."""
+    with open(path, "r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
 def _rendered(work: Path, domain: str, split: str, count: int, size_hw: Tuple[int, int]) -> Iterator[Tuple[int, int]]:
