@@ -41,7 +41,7 @@ bench: $(STAMP) ## the measured claims of the README
 	$(BIN)/python benchmarks/toytown.py
 
 wheel: $(STAMP) ## build the wheel into dist/
-	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 
 clean: ## remove .venv and what was built
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -148,7 +148,7 @@ class ProgressLines:
             return
         self._told[name] = math.inf if done >= total else now
         left = (now - self._started[name]) * (total - done) / done if done else 0.0
-        rest = f"  {left:.0f} s left" if 0 < done < total else ""
+        rest = f"  {left:.0f} s left" if left >= 1 and done < total else ""
         note(f"{name}  {done:.0f}/{total:.0f}  {detail}{rest}")
 
 

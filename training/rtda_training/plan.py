@@ -37,6 +37,7 @@ __all__ = [
     "recipe_names",
 ]
 
+_KINDS = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
 _CHOICES = {
     "labelled": ("source", "target"),
     "style": ("none", "fda"),
@@ -70,10 +71,15 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         if not 0.25 <= self.scale_min <= self.scale_max <= 4.0:
-            raise ConfigError(f"augment.scale_min {self.scale_min} and scale_max {self.scale_max} must lie in 0.25..4")
+            raise ConfigError(
+                f"augment.scale_min {self.scale_min} and scale_max {self.scale_max} must lie in 0.25..4",
+                hint="1 and 1 leave pictures as they are",
+            )
         for name in ("brightness", "contrast", "saturation", "blur"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"augment.{name} must lie between 0 and 1, got {getattr(self, name)}")
+                raise ConfigError(
+                    f"augment.{name} must lie between 0 and 1, got {getattr(self, name)}", hint="0 switches it off"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +136,7 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise ConfigError(f"steps must be positive, got {self.steps}")
+            raise ConfigError(f"steps must be positive, got {self.steps}", hint="such as --set steps=3000")
         if "supervised" not in self.objectives:
             raise ConfigError(f"stage {self.name!r} has no objective that learns from labels", hint='add "supervised"')
         unknown = set(self.objectives) - {"supervised", "adversarial"}
@@ -199,12 +205,12 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ConfigError(f"batch_size must be positive, got {self.batch_size}")
+            raise ConfigError(f"batch_size must be positive, got {self.batch_size}", hint="at least 2 for BiSeNet")
         if not self.stages:
-            raise ConfigError("a plan needs at least one stage")
+            raise ConfigError("a plan needs at least one stage", hint="leave stages away for a plan of one")
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
-            raise ConfigError(f"two stages have the same name: {', '.join(names)}")
+            raise ConfigError(f"two stages have the same name: {', '.join(names)}", hint="give each its own name")
         for stage in self.stages:
             if (stage.uses_target or stage.labelled == "target") and not self.target:
                 raise ConfigError(f"stage {stage.name!r} needs a target domain", hint="add --target DATA")
@@ -242,7 +248,7 @@ def load_plan(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Plan
     try:
         table = tomllib.loads(readable_file(path, what="recipe").read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-        raise ConfigError(f"{path} is no TOML: {err}") from err
+        raise ConfigError(f"{path} is no TOML: {err}", hint="compare it with one in training/recipes") from err
     table.setdefault("name", path.stem)
     for text in overrides:
         _override(table, text)
@@ -334,7 +340,7 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
     if rest:
         inner = table.setdefault(head, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"{head} is a value, not a table: cannot set {key}")
+            raise ConfigError(f"{head} is a value, not a table: cannot set {key}", hint=f"--set {head}=VALUE")
         _put(inner, rest, value)
     else:
         table[head] = value
@@ -372,19 +378,19 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         if isinstance(value, hint):
             return value
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{name} must be a table, got {value!r}")
+            raise ConfigError(f"{name} must be a table, got {value!r}", hint=f"write [{name}] and its keys below")
         return _build(hint, value, name)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{name} must be a list, got {value!r}")
+            raise ConfigError(f"{name} must be a list, got {value!r}", hint="such as [1, 2, 3]")
         kinds = typing.get_args(hint)
         if kinds[-1] is not Ellipsis and len(kinds) != len(value):
-            raise ConfigError(f"{name} must have {len(kinds)} values, got {value!r}")
+            raise ConfigError(f"{name} must have {len(kinds)} values, got {value!r}", hint="separate them by commas")
         return tuple(_typed(name, item, kinds[0]) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"{name} must be of type {hint.__name__}, got {value!r}")
+        raise ConfigError(f"{name} must be of type {hint.__name__}, got {value!r}", hint=_KINDS[hint])
     choices = _CHOICES.get(name.rpartition(".")[2])
     if choices and isinstance(value, str) and value not in choices:
         raise ConfigError(f"{name} {value!r} is unknown", hint=f"known: {', '.join(choices)}")

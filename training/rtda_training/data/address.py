@@ -62,7 +62,7 @@ class DataAddress:
         """The option ``key`` as a positive whole number."""
         text = self.options.get(key, str(default))
         if not text.isdigit() or int(text) < 1:
-            raise ConfigError(f"{self}: {key}={text} is no positive whole number")
+            raise ConfigError(f"{self}: {key}={text} is no positive whole number", hint=f"such as {key}={default}")
         return int(text)
 
     def size_hw(self, key: str, default: Tuple[int, int]) -> Tuple[int, int]:

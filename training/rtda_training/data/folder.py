@@ -126,5 +126,7 @@ def _classes(root: Path) -> ClassList:
             f"{path} is no classes file: {err!r}", hint='expected {"names": [...], "palette": [[r, g, b], ...]}'
         ) from err
     if not names or len(names) != len(red_green_blue):
-        raise DataError(f"{path} has {len(names)} names and {len(red_green_blue)} colours")
+        raise DataError(
+            f"{path} has {len(names)} names and {len(red_green_blue)} colours", hint="give each class one of both"
+        )
     return ClassList(names, red_green_blue)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rtda_deploy.errors import CheckpointError, FileAccessError
+from rtda_deploy.files import file_error
 from rtda_deploy.optional import require
 
 __all__ = ["difference", "read_weights", "unwrapped"]
@@ -38,7 +39,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as err:
-        raise FileAccessError(f"cannot read {path}: {err}") from err
+        raise file_error(err, path, "read") from err
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as err:
         raise CheckpointError(
             f"{path.name} is no file of plain weights",
@@ -54,14 +55,19 @@ def unwrapped(checkpoint: object) -> dict[str, Tensor]:
         CheckpointError: If there are no tensors in it.
     """
     if not isinstance(checkpoint, Mapping):
-        raise CheckpointError(f"expected a dict of tensors, got {type(checkpoint).__name__}")
+        raise CheckpointError(
+            f"expected a dict of tensors, got {type(checkpoint).__name__}",
+            hint="save model.state_dict(), not the model",
+        )
     inner = _inner(checkpoint)
     if inner is not None:
         return unwrapped(inner)
     tensors = {str(key): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
     if not tensors:
         keys = ", ".join(str(key) for key in list(checkpoint)[:_SHOWN])
-        raise CheckpointError(f"found no tensors in the checkpoint, only: {keys or 'nothing'}")
+        raise CheckpointError(
+            f"found no tensors in the checkpoint, only: {keys or 'nothing'}", hint="save model.state_dict() into it"
+        )
     while all(key.startswith(_DATA_PARALLEL) for key in tensors):
         tensors = {key[len(_DATA_PARALLEL) :]: value for key, value in tensors.items()}
     return tensors
