@@ -195,7 +195,7 @@ def test_what_this_version_does_not_do_is_a_usage_error(
 
 
 def test_a_size_or_place_that_does_not_work_is_refused_first(run_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="100x64") as caught:
+    with pytest.raises(ConfigError, match="100x64") as caught:
         export_model(run_folder / "best.pth", size_hw=(64, 100))
     assert "--size 96x64" in caught.value.hint
     (tmp_path / "file").write_text("x")

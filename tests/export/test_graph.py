@@ -157,7 +157,7 @@ def test_another_size_that_is_a_multiple_of_32_works(one_checkpoint: Path, tmp_p
 
 
 def test_another_size_is_refused_with_the_nearest_that_works(one_checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="1000x500") as caught:
+    with pytest.raises(ConfigError, match="1000x500") as caught:
         onnx_from_checkpoint(one_checkpoint, tmp_path / "m.onnx", size_hw=(500, 1000))
     assert "--size 992x512" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
