@@ -58,6 +58,9 @@ def demo(
         print_json(summary)
     else:
         print_table(("ToyTown, target's test split", "source-only", "adapted", "gain"), summary_rows(summary))
+        first, *rest = plan.stages
+        more = sum(stage.steps for stage in rest)
+        print(f"source-only: after {first.steps} steps; adapted: {more} steps later, as exported, no target label used")
     note(f"wrote   {folder}/{{model.onnx,best.pth,last.pth,overlay.mp4,report.html,summary.json}}")
     print_next(
         f"rtda-deploy run {folder}/model.onnx --camera 0 --save out.mp4",
