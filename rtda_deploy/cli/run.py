@@ -103,7 +103,7 @@ def _print_summary(stats: Dict[str, Any], wrote: List[str]) -> None:
     from rtda_deploy.cli.console import print_table
 
     if stats["stages"]:
-        print_table(("ms", "p50", "p95", "p99", "max"), stage_rows(stats["stages"]))
+        print_table(("ms", "p50", "p95", "p99", "max"), stage_rows(stats["stages"], str(stats["policy"])))
     print("\n".join(summary_lines(stats, wrote)))
 
 
