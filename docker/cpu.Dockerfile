@@ -10,8 +10,8 @@ COPY runtime runtime
 ARG PIP_EXTRA_INDEX_URL=
 RUN pip install --no-cache-dir "$(grep '^torch==' constraints.txt)" -c constraints.txt ".[all]"
 
-RUN useradd --create-home robot && mkdir /work && chown robot /work
+RUN useradd --create-home robot && mkdir /data && chown robot /data
 USER robot
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["rtda-deploy"]
 CMD ["--help"]

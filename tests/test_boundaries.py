@@ -209,20 +209,20 @@ def test_the_robots_side_imports_with_numpy_alone() -> None:
 def _needed_at_import(names: List[str]) -> Set[str]:
     """The modules of ours that importing these loads, by following imports at the top of each file."""
     seen: Set[str] = set()
-    todo = list(names)
-    while todo:
-        name = todo.pop()
+    pending = list(names)
+    while pending:
+        name = pending.pop()
         if name in seen or name not in MODULES:
             continue
         seen.add(name)
-        todo += [name.rpartition(".")[0]]
+        pending += [name.rpartition(".")[0]]
         tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
         for node in tree.body:
             if isinstance(node, ast.Import):
-                todo += [alias.name for alias in node.names]
+                pending += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 module = _absolute(MODULES[name], node)
-                todo += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+                pending += [module, *(f"{module}.{alias.name}" for alias in node.names)]
     return seen
 
 

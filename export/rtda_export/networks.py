@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional, Tuple, Type, Union
@@ -16,7 +17,7 @@ from rtda_deploy.spec import ModelSpec
 __all__ = ["Network", "open_network"]
 
 
-class Network:
+class Network(abc.ABC):
     """A model file, opened for comparing.
 
     Attributes:
@@ -28,11 +29,11 @@ class Network:
         self.name = name
         self.spec = spec
 
+    @abc.abstractmethod
     def logits(self, image: np.ndarray) -> np.ndarray:
         """Coarse logits float32 (C, h, w), a new array, of one preprocessed picture float32 (1, 3, H, W)."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most networks hold nothing
         """Give back what it holds."""
 
     def __enter__(self) -> Network:
