@@ -1,7 +1,8 @@
 """Objectives: terms of the network's loss. Each reads the step's shared outputs and gives one scalar.
 
 An objective may own a player of its own, such as a discriminator; the trainer then calls ``play`` after the network's
-step. Adding one means a class here or in a file beside this one, and its entry in ``OBJECTIVES`` and its name in ``plan.StageConfig``.
+step. Adding one means a class here or in a file beside this one, its entry in ``OBJECTIVES``, and its
+name in ``plan.StageConfig``.
 """
 
 from __future__ import annotations
