@@ -10,15 +10,27 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Iterator, Union
 
 from rtda_deploy.errors import FileAccessError
 
-__all__ = ["atomic_path", "file_error", "readable_file", "sha256_file", "writable_folder", "write_bytes", "write_text"]
+__all__ = [
+    "atomic_path",
+    "file_error",
+    "readable_file",
+    "remove_leftovers",
+    "sha256_file",
+    "writable_folder",
+    "write_bytes",
+    "write_text",
+]
 
 PathLike = Union[str, "os.PathLike[str]"]
+
+_TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}\.part(\.[^.]*)?$")  # what atomic_path calls its files
 
 _HINTS = {
     errno.ENOENT: "check the spelling; relative paths start at the current folder",
@@ -78,6 +90,20 @@ def atomic_path(path: PathLike, *, verb: str = "write") -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def remove_leftovers(folder: PathLike) -> None:
+    """Remove the temporary files that killed processes left below ``folder``; nobody may be writing there now.
+
+    Raises:
+        FileAccessError: If one cannot be removed.
+    """
+    for path in Path(folder).rglob(".*.part*"):
+        if _TEMPORARY.match(path.name):
+            try:
+                path.unlink()
+            except OSError as err:
+                raise file_error(err, path, "remove") from err
 
 
 def write_bytes(path: PathLike, content: bytes) -> Path:

@@ -136,7 +136,7 @@ def export_model(
         _check_fixed(parent, size_hw, opset)
         return _export_onnx(parent, target, spec, verify_path, notes, tell)
     opset = _DEFAULT_OPSET if opset is None else opset
-    _check_checkpoint_request(size_hw, opset)
+    _check_checkpoint_request(parent, spec, size_hw, opset)
     frames = read_frames(stored_frames(parent, verify_path))
     return _export_checkpoint(parent, target, spec, frames, size_hw, opset, force, notes, tell)
 
@@ -264,13 +264,17 @@ def _check_request(model: Path, to: Optional[Sequence[str]], precision: str) -> 
         )
 
 
-def _check_checkpoint_request(size_hw: Optional[Tuple[int, int]], opset: int) -> None:
+def _check_checkpoint_request(
+    parent: Path, spec: Optional[ModelSpec], size_hw: Optional[Tuple[int, int]], opset: int
+) -> None:
     require("torch", extra="export", purpose="to export a checkpoint")
     from rtda_export.graph import check_opset, check_size
 
     check_opset(opset)
     if size_hw is not None:
-        check_size(size_hw)
+        from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
+
+        check_size(size_hw, model_from_checkpoint(read_checkpoint(parent, spec=spec)).size_multiple)
 
 
 def _no_engine(model: Path) -> DeviceError:

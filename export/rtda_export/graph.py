@@ -79,26 +79,30 @@ def onnx_from_checkpoint(
     from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 
     checkpoint = read_checkpoint(checkpoint_path, spec=spec)
-    sized = checkpoint.spec.replace(size_hw=check_size(size_hw or checkpoint.spec.size_hw))
-    graph = _traced(model_from_checkpoint(checkpoint).deploy_view(), sized, opset)
+    model = model_from_checkpoint(checkpoint)
+    sized = checkpoint.spec.replace(size_hw=check_size(size_hw or checkpoint.spec.size_hw, model.size_multiple))
+    graph = _traced(model.deploy_view(), sized, opset)
     _simplify(graph)
     return write_bytes(out_path, stamped(graph, _with_provenance(sized, checkpoint, opset)))
 
 
-def check_size(size_hw: tuple[int, int]) -> tuple[int, int]:
+def check_size(size_hw: tuple[int, int], multiple: int) -> tuple[int, int]:
     """The size, if the network takes it.
+
+    Args:
+        size_hw: Height and width of its input.
+        multiple: The network's ``size_multiple``.
 
     Raises:
         ConfigError: Otherwise, naming the nearest that works, width first as typed.
     """
-    from rtda_training.models import SIZE_MULTIPLE
-
     height, width = size_hw
-    near_h, near_w = (max(1, (side + SIZE_MULTIPLE // 2) // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in size_hw)
+    near_h, near_w = (max(1, (side + multiple // 2) // multiple) * multiple for side in size_hw)
     if (near_h, near_w) != (height, width):
         raise ConfigError(
-            f"size {width}x{height} (width x height) is no multiple of {SIZE_MULTIPLE}",
-            why=f"the network halves its input five times, and a side of {SIZE_MULTIPLE} is the least that survives it",
+            f"size {width}x{height} (width x height) is no multiple of {multiple}",
+            why=f"the network's coarsest map is 1/{multiple} of its input, and a side of {multiple} is the least that "
+            "leaves one of it",
             hint=f"nearest that works: --size {near_w}x{near_h}",
         )
     return height, width

@@ -17,7 +17,7 @@ from rtda_deploy.spec import ModelSpec
 from rtda_export.networks import open_network
 from rtda_runtime.preprocess import Preprocessor
 from rtda_runtime.upsample import upsample_argmax
-from rtda_training.labels import join_by_name
+from rtda_training.labels import ClassList, describe_join, join_by_name, join_classes, needs_declared_join
 from rtda_training.metrics import ConfusionMatrix, Scores
 from rtda_training.readers import LabelledSet
 
@@ -32,10 +32,12 @@ class Evaluation:
         model: The file.
         data: Address of the set.
         pictures: Number of pictures scored.
-        scores: IoU per class and pixel accuracy.
+        scores: IoU per class and pixel accuracy; the model's classes, or the data's where masks were joined into them.
         confusion: int64 (C, C), rows are true classes, columns predicted ones.
         spec: The model's contract.
         worst: Index of the picture with the smallest share of right pixels, and that share.
+        joined: What was joined into the other side's classes, ``masks`` or ``labels``, and how; None where model and
+            data have the same classes, or classes of the same names.
     """
 
     model: str
@@ -45,10 +47,18 @@ class Evaluation:
     confusion: np.ndarray
     spec: ModelSpec
     worst: Tuple[int, float]
+    joined: Optional[Tuple[str, str]] = None
 
     def to_dict(self) -> Dict[str, Any]:
-        """JSON-ready; what ``eval --json`` prints: model, data, pictures, and the scores in percent."""
-        return {"model": self.model, "data": self.data, "pictures": self.pictures, **self.scores.to_dict()}
+        """JSON-ready; what ``eval --json`` prints: model, data, pictures, the join, and the scores in percent."""
+        joined = {"what": self.joined[0], "how": self.joined[1]} if self.joined else None
+        return {
+            "model": self.model,
+            "data": self.data,
+            "pictures": self.pictures,
+            "joined": joined,
+            **self.scores.to_dict(),
+        }
 
 
 def evaluate(
@@ -63,7 +73,9 @@ def evaluate(
 
     Args:
         model: ``.pth``, ``.onnx`` or an engine; in float32 for the first two.
-        data: Pictures and labels; classes are joined to the model's by name, those it does not know are ignored.
+        data: Pictures and labels. Labels are joined to the model's classes by name, those it does not know are
+            ignored. Where classes meet under other names (Cityscapes and CamVid), the finer side is joined into the
+            coarser: masks into the data's classes, or labels into the model's.
         spec: Used instead of the file's own.
         max_pictures: Spread evenly over the set; 0: all.
         progress: Called with (done, total).
@@ -72,20 +84,18 @@ def evaluate(
         DataError: If the model knows none of the set's classes, or a pair does not fit.
     """
     with open_network(model, spec=spec) as network:
-        names = network.spec.class_names
-        table = join_by_name(data.classes.names, names)
-        if int((table != 255).sum()) == 0:
-            raise DataError(f"{data.address} shares no class name with {model}", hint="see rtda-deploy inspect MODEL")
-        confusion = ConfusionMatrix(len(names))
+        classes = _Classes(network.spec, data, model)
+        confusion = ConfusionMatrix(len(classes.scored.names))
         prepare = Preprocessor(network.spec)
         image = np.empty((1, 3, *network.spec.size_hw), np.float32)
         count = min(len(data), max_pictures or len(data))
         worst = (0, 2.0)
         for done, index in enumerate(np.linspace(0, len(data) - 1, count).round().astype(int)):
             frame, stored = data.pair(int(index))
-            label = table[stored]
+            label = classes.of_label[stored]
             prepare(frame, image)
-            mask = upsample_argmax(network.logits(image), (label.shape[0], label.shape[1]))
+            predicted = upsample_argmax(network.logits(image), (label.shape[0], label.shape[1]))
+            mask = predicted if classes.of_mask is None else classes.of_mask[predicted]
             confusion.add(label, mask)
             right = float((mask == label)[label != 255].mean()) if (label != 255).any() else 1.0
             worst = min(worst, (int(index), right), key=lambda entry: entry[1])
@@ -95,8 +105,31 @@ def evaluate(
             model=str(model),
             data=str(data.address),
             pictures=count,
-            scores=confusion.scores(names),
+            scores=confusion.scores(classes.scored.names),
             confusion=confusion.counts,
             spec=network.spec,
             worst=worst,
+            joined=classes.joined,
         )
+
+
+class _Classes:
+    """The classes that are scored, and the tables that bring labels and masks there (None: as they are)."""
+
+    def __init__(self, spec: ModelSpec, data: LabelledSet, model: Union[str, Path]) -> None:
+        own = ClassList(spec.class_names, spec.palette)
+        self.scored = own
+        self.of_mask: Optional[np.ndarray] = None
+        self.joined: Optional[Tuple[str, str]] = None
+        if not needs_declared_join(own, data.classes):
+            self.of_label = join_by_name(data.classes.names, own.names)
+        elif own.num_classes >= data.classes.num_classes:
+            self.scored = data.classes
+            self.of_label = join_by_name(data.classes.names, data.classes.names)
+            self.of_mask = join_classes(own, data.classes)
+            self.joined = ("masks", describe_join(own, data.classes))
+        else:
+            self.of_label = join_classes(data.classes, own)
+            self.joined = ("labels", describe_join(data.classes, own))
+        if int((self.of_label != 255).sum()) == 0:
+            raise DataError(f"{data.address} shares no class name with {model}", hint="see rtda-deploy inspect MODEL")

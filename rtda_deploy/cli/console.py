@@ -16,14 +16,16 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Type
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column, Table
+from rich.text import Text
 
 from rtda_deploy.errors import RtdaError
 
 __all__ = [
     "LiveLine",
     "ProgressLines",
+    "clock_text",
     "live_line",
     "note",
     "print_error",
@@ -36,6 +38,7 @@ __all__ = [
 
 _PIPE_WIDTH = 200  # a pipe has no width of its own; tables must not be cut
 _PLAIN_EVERY_S = 5.0
+_LEFT_WIDTH, _LEAST_BAR = len("00:00 left"), 4  # characters of a bar's line
 
 
 def _console(stderr: bool) -> Console:
@@ -93,6 +96,13 @@ def size_text(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
 
 
+def clock_text(seconds: float) -> str:
+    """Seconds for people: ``0:41``, ``12:05``, ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 class ProgressLines:
     """Several bars on a terminal; on a pipe, a line when something starts and one every five seconds."""
 
@@ -109,8 +119,8 @@ class ProgressLines:
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=28),
                 TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-                TextColumn("{task.fields[detail]}"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[detail]}", table_column=Column(no_wrap=True)),
+                _Left(table_column=Column(no_wrap=True, min_width=_LEFT_WIDTH)),
             )
             self._bars = Progress(*columns, console=console, transient=False)
             self._bars.start()
@@ -123,14 +133,17 @@ class ProgressLines:
             self._bars.stop()
             self._bars = None
 
-    def update(self, name: str, done: float, total: float, detail: str = "") -> None:
-        """Say how far ``name`` is."""
+    def update(self, name: str, done: float, total: float, detail: str = "", left_s: Optional[float] = None) -> None:
+        """Say how far ``name`` is; ``left_s``: seconds left, where somebody knows better than the pace so far."""
         if self._bars is None:
-            self._plain(name, done, total, detail)
+            self._plain(name, done, total, detail, left_s)
             return
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(escape(name), total=total, detail="")
-        self._bars.update(self._tasks[name], completed=done, total=total, detail=escape(detail))
+            self._tasks[name] = self._bars.add_task(escape(name), total=total, detail="", left_s=None)
+        taken = len(name) + 2 * len(f"{total:.0f}") + 1 + _LEFT_WIDTH + _LEAST_BAR + 4  # and four spaces
+        room = max(0, self._bars.console.width - taken)
+        shown = detail if len(detail) <= room else detail[: max(0, room - 1)] + "…"  # two lines a bar would flicker
+        self._bars.update(self._tasks[name], completed=done, total=total, detail=escape(shown), left_s=left_s)
 
     def say(self, text: str) -> None:
         """A line among the bars."""
@@ -139,7 +152,7 @@ class ProgressLines:
         else:
             self._bars.console.print(escape(text))
 
-    def _plain(self, name: str, done: float, total: float, detail: str) -> None:
+    def _plain(self, name: str, done: float, total: float, detail: str, left_s: Optional[float]) -> None:
         now = time.monotonic()
         self._started.setdefault(name, now)
         if done < total and now - self._told.get(name, -math.inf) < _PLAIN_EVERY_S:
@@ -148,8 +161,18 @@ class ProgressLines:
             return
         self._told[name] = math.inf if done >= total else now
         left = (now - self._started[name]) * (total - done) / done if done else 0.0
-        rest = f"  {left:.0f} s left" if left >= 1 and done < total else ""
+        left = left if left_s is None else left_s
+        rest = f"  {clock_text(left)} left" if left >= 1 and done < total else ""
         note(f"{name}  {done:.0f}/{total:.0f}  {detail}{rest}")
+
+
+class _Left(ProgressColumn):
+    """Time left: as told, else by the pace so far."""
+
+    def render(self, task: Task) -> Text:
+        told = task.fields.get("left_s")
+        left = task.time_remaining if told is None else told
+        return Text(f"{clock_text(left)} left" if left and not task.finished else "")
 
 
 class LiveLine:

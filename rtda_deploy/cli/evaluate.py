@@ -58,6 +58,8 @@ def evaluate(
         left_out = f" ({', '.join(absent)} not in the labels)" if absent else ""
         print(f"mIoU {values['protocol_miou']:.2f} % over {len(chosen) - len(absent)} classes{left_out}")
         print(f"pixel accuracy {100 * found.scores.pixel_accuracy:.2f} %, {found.pictures} pictures of {found.data}")
+        if found.joined:
+            print(f"{found.joined[0]} joined: {found.joined[1]}")
     note(f"wrote   {folder}/{{report.html,confusion_matrix.png,results.json}}")
 
 
@@ -78,6 +80,8 @@ def save_evaluation(found: Evaluation, folder: Path) -> Path:
     ordered = sorted(
         (name for name in names if summary["iou"][name] is not None), key=lambda name: -float(summary["iou"][name])
     )
+    if found.joined:
+        page.text(f"Classes differ; {found.joined[0]} were joined: {found.joined[1]}.")
     page.heading("IoU per class")
     page.bars(ordered, [summary["iou"][name] for name in ordered], unit="%")
     page.heading("Confusion matrix")

@@ -11,7 +11,9 @@ __all__ = ["train"]
 
 
 def train(
-    recipe: str = typer.Argument(..., help="A recipe's name (see training/recipes) or a TOML file."),
+    recipe: str = typer.Argument(
+        ..., help="A recipe (training/recipes) or a grid of recipes (ablations/toytown): a name or a TOML file."
+    ),
     source: str = typer.Option("", help="Labelled domain, kind:path?key=value."),
     target: str = typer.Option("", help="Unlabelled domain, kind:path?key=value."),
     val: str = typer.Option("", help="Labelled set that best.pth is chosen on (default: the source's val split)."),
@@ -32,16 +34,21 @@ def train(
 
     if resume not in ("", "auto"):
         raise ConfigError(f"--resume {resume} is unknown", hint="--resume auto, with --out DIR for a certain run")
-    from rtda_deploy.cli.training import load_plan_here, resumable_folder, run_folder
+    from rtda_deploy.cli.ablation import is_grid, train_grid
+    from rtda_deploy.cli.training import is_first_process, load_plan_here, resumable_folder, run_folder
 
-    plan = load_plan_here(
-        recipe, set_ or [], source=source, target=target, val=val, init=init, backbone_weights=backbone_weights
-    )
+    typed = {"source": source, "target": target, "val": val, "init": init, "backbone_weights": backbone_weights}
+    if is_grid(recipe):
+        train_grid(recipe, set_ or [], out, resume, json_, **typed)
+        return
+    plan = load_plan_here(recipe, set_ or [], **typed)
     found = resumable_folder(plan.name, out) if resume else None
     folder = found or out or run_folder("train", plan.name)
-    if resume and not found:
+    if resume and not found and is_first_process():
         note(f"nothing to resume, starting anew in {folder}")
     result = run_plan(plan, folder, resume=found is not None)
+    if not is_first_process():
+        return
     if json_:
         print_json(
             {

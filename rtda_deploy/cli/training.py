@@ -1,16 +1,17 @@
-"""What ``train`` and ``demo`` share: run folders, resuming, progress on screen, the saved plan and the report."""
+"""What ``train`` and ``demo`` share: run folders, resuming, progress on screen and the saved plan."""
 
 from __future__ import annotations
 
 import datetime
 import logging
-import math
+import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from rtda_deploy.cli.console import ProgressLines
+from rtda_deploy.errors import ConfigError
 from rtda_deploy.files import write_text
 from rtda_deploy.optional import require
 
@@ -18,19 +19,48 @@ if TYPE_CHECKING:
     from rtda_training.plan import PlanConfig
     from rtda_training.trainer import TrainEvent, TrainResult
 
-__all__ = ["load_plan_here", "resumable_folder", "run_folder", "run_plan"]
+__all__ = [
+    "is_first_process",
+    "load_plan_here",
+    "loss_keys",
+    "network_text",
+    "require_training",
+    "resumable_folder",
+    "run_folder",
+    "run_plan",
+]
+
+_EVERY_ROW = ("stage", "stage_index", "step", "learning_rate", "pictures_per_s", "eta_s")
 
 
 def load_plan_here(recipe: str, overrides: Sequence[str], **fields: str) -> PlanConfig:
     """Load a recipe; where torch is missing, say so before anything else."""
-    _require_training()
+    require_training()
     from rtda_training.plan import load_plan
 
     return load_plan(recipe, overrides, **fields)
 
 
+def is_first_process() -> bool:
+    """Whether this process is alone, or the first of those that ``torchrun`` started: the one that speaks."""
+    return _processes() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's
+
+
 def run_folder(verb: str, name: str = "") -> Path:
-    """A new ``runs/<verb>/<time>[-<name>]``; never one that exists."""
+    """A new ``runs/<verb>/<time>[-<name>]``; never one that exists.
+
+    Raises:
+        ConfigError: In one of several processes, because each would choose its own.
+    """
+    if _processes() > 1:
+        raise ConfigError(
+            f"torchrun started {_processes()} processes, and each would choose a run folder of its own",
+            hint="name one for all of them: --out DIR",
+        )
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     base = Path("runs") / verb / (f"{stamp}-{name}" if name else stamp)
     folder, number = base, 1
@@ -51,8 +81,11 @@ def resumable_folder(recipe: str, out: Optional[Path]) -> Optional[Path]:
 def run_plan(
     plan: PlanConfig, folder: Path, *, resume: bool = False, lines: Optional[ProgressLines] = None, report: bool = True
 ) -> TrainResult:
-    """Train with progress on stderr; writes ``config.toml`` before and ``report.html`` after."""
-    _require_training()
+    """Train with progress on stderr; writes ``config.toml`` before and ``report.html`` after.
+
+    Of several processes, the first one speaks and writes.
+    """
+    require_training()
     from rtda_training.checkpoint import read_checkpoint
     from rtda_training.trainer import Trainer
 
@@ -64,23 +97,36 @@ def run_plan(
         own.__enter__()
     try:
         trainer = Trainer(plan, folder, on_event=lambda event: _show(screen, event))
-        _save_config(plan, folder)
-        adapts = " (no labels used)" if plan.target and all(s.labelled == "source" for s in plan.stages) else ""
-        domains = plan.source + (f" -> {plan.target}{adapts}" if plan.target else "")
-        screen.say(
-            f"model   BiSeNet-{plan.backbone} {plan.variant} · {domains} · {trainer.hardware} · seed {plan.seed}"
-        )
-        screen.say(f"run     {folder}/" + (f"   resumed at step {state.training.get('step')}" if state else ""))
+        if is_first_process():
+            _save_config(plan, folder)
+            screen.say(_what(plan, trainer.hardware))
+            screen.say(f"run     {folder}/" + (f"   resumed at step {state.training.get('step')}" if state else ""))
         result = trainer.run(state)
     finally:
         if own is not None:
             own.__exit__(None, None, None)
-    if report:
-        _write_report(plan, folder, result)
+    if report and is_first_process():
+        from rtda_deploy.cli.training_page import write_run_page
+
+        write_run_page(plan, folder, result)
     return result
 
 
-def _require_training() -> None:
+def _what(plan: PlanConfig, hardware: str) -> str:
+    adapts = " (no labels used)" if plan.target and all(s.labelled == "source" for s in plan.stages) else ""
+    domains = plan.source + (f" -> {plan.target}{adapts}" if plan.target else "")
+    return f"model   {network_text(plan)} · {domains} · {hardware} · seed {plan.seed}"
+
+
+def network_text(plan: PlanConfig) -> str:
+    """The network for people: ``BiSeNet-resnet18 rtda``."""
+    names = {"bisenet": "BiSeNet", "deeplab-v2": "DeepLab-v2", "fcn8s": "FCN-8s"}
+    name = "-".join(part for part in (names.get(plan.network, plan.network), plan.backbone) if part)
+    return f"{name} {plan.variant}" if plan.network == "bisenet" else name
+
+
+def require_training() -> None:
+    """Say what is missing before anything else."""
     require("torch", extra="training", purpose="to train")
     require("lightning_fabric", extra="training", purpose="to train")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -90,17 +136,30 @@ def _require_training() -> None:
 def _show(screen: ProgressLines, event: TrainEvent) -> None:
     values = event.values or {}
     if event.kind == "prepare":
-        screen.update(f"render  {event.stage}", event.step, event.total)
+        screen.update(f"prepare {event.stage}", event.step, event.total)
     elif event.kind == "note":
         screen.say(event.stage)
+    elif event.kind == "warning":
+        screen.say(f"! {event.stage}")
     elif event.kind == "step":
-        losses = "  ".join(f"{key} {values[key]:.3f}" for key in ("seg", "adv", "disc") if key in values)
-        screen.update(f"train   {event.stage}", event.step, event.total, f"{losses}  {values['pictures_per_s']} img/s")
+        losses = " ".join(f"{key} {_loss_text(values[key])}" for key in loss_keys([values]))
+        detail = f"{losses}  {values['pictures_per_s']:.1f} img/s"
+        screen.update(f"train   {event.stage}", event.step, event.total, detail, left_s=values.get("eta_s"))
     elif event.kind == "validation":
         screen.say(
             f"  val @{event.step}  mIoU {100 * values['val_miou']:.1f}"
             f"   pixel accuracy {100 * values['val_pixel_accuracy']:.1f}   worst: {_worst(values['val_iou'])}"
         )
+
+
+def loss_keys(rows: Iterable[Mapping[str, Any]]) -> List[str]:
+    """What a method logs of its own, in the order it does: whatever is in the rows and not in every training's."""
+    found = dict.fromkeys(key for row in rows for key in row if key not in _EVERY_ROW and not key.startswith("val_"))
+    return list(found)
+
+
+def _loss_text(value: float) -> str:
+    return f"{value:.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.1e}"
 
 
 def _worst(iou: Dict[str, Optional[float]]) -> str:
@@ -144,43 +203,3 @@ def _toml(table: Dict[str, Any], prefix: str = "") -> str:
         else:
             values.append(f"{key} = {json.dumps(value)}\n")
     return "".join(values + tables)
-
-
-def _write_report(plan: PlanConfig, folder: Path, result: TrainResult) -> None:
-    import json
-
-    from rtda_deploy.report import ReportPage
-
-    rows: List[Dict[str, Any]] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    page = ReportPage(f"Training: {plan.name}", f"{plan.source} -> {plan.target or 'no target'} · seed {plan.seed}")
-    page.table(
-        ["", "value"],
-        [
-            ["best val mIoU, %", round(100 * result.best_miou, 2)],
-            ["best at", result.best_at],
-            ["last val mIoU, %", round(100 * result.last_miou, 2)],
-            ["time, s", round(result.seconds, 1)],
-        ],
-    )
-    for key, title in (("seg", "Segmentation loss"), ("disc", "Discriminator loss"), ("val_miou", "Validation mIoU")):
-        series = _series(rows, key, 100.0 if key == "val_miou" else 1.0)
-        if series:
-            page.heading(title)
-            page.lines(series, "step", "%" if key == "val_miou" else "loss")
-    last = [row for row in rows if "val_iou" in row]
-    if last:
-        known = {name: value for name, value in last[-1]["val_iou"].items() if value is not None}
-        ordered = sorted(known, key=lambda name: -known[name])
-        page.heading("IoU per class, last validation")
-        page.bars(ordered, [known[name] for name in ordered], unit="%")
-    page.data({"plan": plan.to_dict(), "rows": rows})
-    page.save(folder / "report.html")
-
-
-def _series(rows: List[Dict[str, Any]], key: str, factor: float) -> Dict[str, List[Tuple[float, float]]]:
-    series: Dict[str, List[Tuple[float, float]]] = {}
-    for row in rows:
-        value = row.get(key)
-        if isinstance(value, (int, float)) and math.isfinite(value):
-            series.setdefault(str(row["stage"]), []).append((float(row["step"]), factor * float(value)))
-    return series

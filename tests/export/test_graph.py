@@ -46,7 +46,8 @@ def test_folding_the_batch_norms_changes_nothing_but_rounding(variant: str, work
     view, folded = model.deploy_view(), model.deploy_view()
     image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in view.modules())
-    assert fold_batchnorms(folded, torch.zeros(1, 3, 64, 64)) == norms > 20
+    assert fold_batchnorms(folded, torch.zeros(1, 3, 64, 64)) == norms
+    assert norms > 15 or variant == "fcn8s", "only VGG-16 has none"
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     assert all(parameter.dtype == torch.float32 for parameter in folded.parameters())
     with torch.no_grad():
@@ -83,7 +84,7 @@ def test_the_graph_has_only_operators_that_tensorrt_8_5_parses(exported: Path) -
         ):  # a constant scale: sizes computed by shape arithmetic are what TensorRT 8 chokes on
             assert len(node.input) == 3 and node.input[2]
     names = {weight.name for weight in model.graph.initializer}
-    assert "backbone.conv1.weight" in names  # names a person can find in the network
+    assert names & {"backbone.conv1.weight", "backbone.features.0.weight"}  # names a person can find in the network
     assert names <= {name for node in model.graph.node for name in node.input}
 
 
@@ -118,12 +119,12 @@ def test_an_older_opset_gives_the_same_answers(one_checkpoint: Path, tmp_path: P
     assert verify(one_checkpoint, path, workshop.frames(1)).relative < 1e-5
 
 
-def test_the_spec_travels_with_its_provenance(exported: Path, checkpoint: Path, variant: str) -> None:
+def test_the_spec_travels_with_its_provenance(exported: Path, checkpoint: Path, variant: str, workshop: Any) -> None:
     entries = {entry.key: entry.value for entry in onnx.load(str(exported)).metadata_props}
     spec = ModelSpec.from_json(entries[SPEC_KEY])
     assert spec.class_names == ("road", "car", "tree", "sky", "person")
     assert spec.size_hw == (64, 64)
-    assert spec.provenance["architecture"]["variant"] == variant
+    assert spec.provenance["architecture"] == workshop.architectures[variant]
     assert spec.provenance["parent_sha256"] == sha256_file(checkpoint)
     assert spec.provenance["export"]["opset"] == 17
     assert set(spec.provenance["export"]["versions"]) == {"rtda-deploy", "torch", "onnx"}

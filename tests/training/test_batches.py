@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from rtda_deploy.errors import DataError
 from rtda_training.data.address import DataAddress
 from rtda_training.data.batches import StepBatches, batches_from, normalise
 from rtda_training.labels import CITYSCAPES
@@ -54,8 +55,7 @@ def test_the_same_step_gives_the_same_batch_whatever_came_before():
     a, b = batches(augment), batches(augment)
     for step in range(9):
         a[step]
-    for one, other in zip(a[30], b[30]):
-        assert torch.equal(one, other)
+    assert torch.equal(a[30].frames, b[30].frames) and torch.equal(a[30].labels, b[30].labels)
 
 
 def test_seeds_and_streams_differ():
@@ -66,7 +66,7 @@ def test_seeds_and_streams_differ():
 
 def test_every_picture_is_seen_once_per_epoch():
     data = batches()
-    seen = [data._index(position) for position in range(14)]
+    seen = [data._order.draw(position).index for position in range(14)]
     assert sorted(seen[:7]) == list(range(7)) == sorted(seen[7:])
     assert seen[:7] != seen[7:]
 
@@ -76,7 +76,7 @@ def test_labels_follow_their_pictures(augment):
     data = batches(augment)
     agreeing = total = 0
     for step in range(10):
-        frames, labels = data[step]
+        frames, labels, _ = data[step]
         known = labels != 255
         agreeing += int(((frames[..., 0].float() / 10).round()[known] == labels[known]).sum())
         total += int(known.sum())
@@ -114,3 +114,52 @@ def test_normalising_follows_the_contract():
         normalise(frames, caffe)[0, :, 1, 2], frames[0, 1, 2].float() - torch.tensor([104.007, 116.669, 122.679])
     )
     assert rgb.is_contiguous(memory_format=torch.channels_last)
+
+
+class Broken(Memory):
+    """Memory with one picture that cannot be read and one whose label has another size."""
+
+    def frame(self, index):
+        if index == 2:
+            raise DataError("picture 2 is torn")
+        return super().frame(index)
+
+    def label(self, index):
+        return super().label(index)[:-1] if index == 4 else super().label(index)
+
+
+def test_a_picture_that_cannot_be_used_is_named_and_replaced_by_another():
+    data = StepBatches(
+        LabelledSet(Broken(), ADDRESS),
+        size_hw=(32, 64),
+        batch_size=7,
+        seed=0,
+        stream=0,
+        augment=AugmentConfig(),
+        steps=3,
+    )
+    for step in range(3):
+        batch = data[step]
+        assert batch.frames.shape[0] == batch.labels.shape[0] == 7
+        assert {fault.split(":")[0] for _, fault, _ in batch.skipped} >= {"picture 2 is torn"}
+        assert any("its label" in fault for _, fault, _ in batch.skipped)
+    assert torch.equal(data[1].frames, data[1].frames)
+
+
+def test_processes_share_a_batch_without_a_seam():
+    whole = batches()
+    parts = [
+        StepBatches(
+            LabelledSet(Memory(), ADDRESS),
+            size_hw=(32, 64),
+            batch_size=whole._batch_size,
+            seed=0,
+            stream=0,
+            augment=AugmentConfig(flip=False),
+            steps=50,
+            part=(rank, 2),
+        )
+        for rank in range(2)
+    ]
+    together = torch.cat([part[5].frames for part in parts])
+    assert torch.equal(together, whole[5].frames)

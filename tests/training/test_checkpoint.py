@@ -10,7 +10,7 @@ from rtda_deploy.errors import CheckpointError, FileAccessError, SpecError
 from rtda_deploy.spec import ModelSpec
 from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.labels import CITYSCAPES
-from rtda_training.models import BiSeNet
+from rtda_training.models import BiSeNet, build_network
 
 
 def spec(**changes):
@@ -31,6 +31,40 @@ def test_round_trip_gives_the_same_network_and_spec(model, tmp_path):
     picture = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(model_from_checkpoint(found)(picture).coarse, model(picture).coarse)
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [{"name": "DeepLab-v2", "backbone": "resnet18"}, {"name": "FCN8s", "backbone": "vgg16", "hidden": 16}],
+    ids=lambda entry: entry["name"],
+)
+def test_every_network_makes_the_round_trip(architecture, tmp_path):
+    network = build_network(architecture).eval()
+    named = spec(provenance={"architecture": network.architecture})
+    path = write_checkpoint(tmp_path / "a.pth", Checkpoint(named, network.state_dict()))
+    found = model_from_checkpoint(read_checkpoint(path))
+    assert type(found) is type(network) and found.architecture == architecture and not found.training
+    picture = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(found(picture).coarse, network(picture).coarse)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "said"),
+    [
+        (None, "upgrade rtda-deploy"),
+        ("BiSeNet", "upgrade rtda-deploy"),
+        ({"name": "SegFormer"}, "this version builds BiSeNet, DeepLab-v2, FCN8s; upgrade rtda-deploy"),
+        ({"name": "bisenet", "backbone": "resnet18", "variant": "rtda"}, "upgrade rtda-deploy"),
+        ({"name": "BiSeNet", "backbone": "resnet19", "variant": "rtda"}, "resnet18, resnet101"),
+        ({"name": "BiSeNet", "backbone": "resnet18"}, "Upgrade"),
+        ({"name": "FCN8s", "backbone": "vgg16", "hidden": "many"}, "4096"),
+    ],
+)
+def test_an_unknown_architecture_is_refused_with_the_known_ones(architecture, said):
+    with pytest.raises(CheckpointError, match="is of architecture") as caught:
+        model_from_checkpoint(Checkpoint(spec(provenance={"architecture": architecture}), {}))
+    assert said in caught.value.hint
 
 
 def test_plain_torch_reads_the_file_without_running_code(model, tmp_path):

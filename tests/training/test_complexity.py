@@ -6,6 +6,8 @@ reports print other figures of the same networks; each test says what that conve
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -13,6 +15,8 @@ from torch import nn
 from rtda_deploy.errors import ModelError
 from rtda_training.models import (
     BiSeNet,
+    DeepLabV2,
+    FCN8s,
     ResNet,
     build_discriminator,
     count_macs,
@@ -139,6 +143,81 @@ def test_a_course_report_counts_eight_pictures_with_biases(name: str, printed: f
     """8 x (MACs + biases): torchinfo's "mult-adds" on a batch of eight."""
     count = count_operations(build_discriminator(name), SIZE_HW)
     assert giga(8 * (count.macs + count.biases), 2) == printed
+
+
+class Layer(NamedTuple):
+    """A convolution: its kernel's side, channels in and out, and the stride of the map it gives."""
+
+    kernel: int
+    inputs: int
+    outputs: int
+    stride: int
+    more: int  # further parameters per output channel: 1 for a bias, 2 for a batch norm
+
+    @property
+    def parameters(self) -> int:
+        return self.kernel**2 * self.inputs * self.outputs + self.more * self.outputs
+
+    @property
+    def macs(self) -> int:
+        return self.kernel**2 * self.inputs * self.outputs * (SIZE_HW[0] // self.stride) * (SIZE_HW[1] // self.stride)
+
+
+def aspp(inputs: int) -> list[Layer]:
+    return [Layer(3, inputs, 19, 8, 1)] * 4
+
+
+def dilated_resnet101() -> list[Layer]:
+    """Bottlenecks 1x1, 3x3, 1x1, the stride on the 3x3; the last two stages stay at 1/8."""
+    layers = [Layer(7, 3, 64, 2, 2)]
+    inputs, before = 64, 4
+    for depth, width, stride in ((3, 64, 4), (4, 128, 8), (23, 256, 8), (3, 512, 8)):
+        layers.append(Layer(1, inputs, 4 * width, stride, 2))  # the projecting shortcut
+        for _ in range(depth):
+            layers += [
+                Layer(1, inputs, width, before, 2),
+                Layer(3, width, width, stride, 2),
+                Layer(1, width, 4 * width, stride, 2),
+            ]
+            inputs, before = 4 * width, stride
+    return layers
+
+
+def test_deeplab_v2_counts_are_the_sums_over_its_layers() -> None:
+    layers = [*dilated_resnet101(), *aspp(2048)]
+    with torch.device("meta"):
+        model = DeepLabV2()
+    parameters = sum(layer.parameters for layer in layers)
+    assert parameters == 44_549_160 - 2_049_000 + 4 * (9 * 2048 * 19 + 19)  # torchvision's ResNet-101 without fc
+    assert count_parameters(model) == parameters == 43_901_068
+    assert count_parameters(model, training=True) - parameters == sum(layer.parameters for layer in aspp(1024))
+    macs = sum(layer.macs for layer in layers)
+    assert count_macs(model, SIZE_HW) == count_macs(model.deploy_view(), SIZE_HW) == macs
+    assert giga(macs, 2) == 365.97
+
+
+def fcn8s() -> list[Layer]:
+    layers, inputs, stride = [], 3, 1
+    for outputs, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(depth):
+            layers.append(Layer(3, inputs, outputs, stride, 1))
+            inputs = outputs
+        stride *= 2
+    hidden = [Layer(7, 512, 4096, 32, 1), Layer(1, 4096, 4096, 32, 1)]
+    scores = [Layer(1, inputs, 19, stride, 1) for inputs, stride in ((256, 8), (512, 16), (4096, 32))]
+    return [*layers, *hidden, *scores]
+
+
+def test_fcn8s_counts_are_the_sums_over_its_layers() -> None:
+    with torch.device("meta"):
+        model = FCN8s()
+    parameters = sum(layer.parameters for layer in fcn8s())
+    # torchvision's VGG-16 has 138,357,544, of which ImageNet's last layer 4096 x 1000 + 1000.
+    assert parameters == 138_357_544 - 4_097_000 + (256 + 512 + 4096 + 3) * 19
+    assert count_parameters(model) == count_parameters(model, training=True) == parameters == 134_353_017
+    macs = sum(layer.macs for layer in fcn8s())
+    assert count_macs(model, SIZE_HW) == count_macs(model.deploy_view(), SIZE_HW) == macs
+    assert giga(macs, 2) == 221.66
 
 
 def test_counting_changes_nothing_in_the_module() -> None:

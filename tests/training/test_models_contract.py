@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -11,22 +12,45 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtda_deploy.errors import ConfigError, ModelError
-from rtda_training.models import BiSeNet, ResNet, SegOutput
+from rtda_training.models import (
+    NETWORKS,
+    BiSeNet,
+    ResNet,
+    SegmentationNetwork,
+    SegOutput,
+    build_network,
+    count_macs,
+    count_parameters,
+    network_kind,
+)
 
 torch.set_num_threads(1)
 
 SIZE = 64
-CHANNELS = {"resnet18": (64, 128, 256, 512), "resnet101": (256, 512, 1024, 2048)}
+CHANNELS = {
+    "resnet18": (64, 128, 256, 512),
+    "resnet101": (256, 512, 1024, 2048),
+    "vgg16": (128, 256, 512, 512),
+}
+STRIDES = {"BiSeNet": (4, 8, 16, 32), "DeepLab-v2": (4, 8, 8, 8), "FCN8s": (4, 8, 16, 32)}
+AUX_WEIGHTS = {"BiSeNet": (1.0, 1.0), "DeepLab-v2": (0.1,), "FCN8s": ()}
+MULTIPLES = {"BiSeNet": 32, "DeepLab-v2": 8, "FCN8s": 32}
+ARCHITECTURES: list[dict[str, str | int]] = [
+    *(
+        {"name": "BiSeNet", "backbone": backbone, "variant": variant}
+        for backbone in ("resnet18", "resnet101")
+        for variant in ("rtda", "paper")
+    ),
+    {"name": "DeepLab-v2", "backbone": "resnet18"},
+    {"name": "DeepLab-v2", "backbone": "resnet101"},
+    {"name": "FCN8s", "backbone": "vgg16", "hidden": 32},  # narrow: 4096 would be half a gigabyte
+]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[("resnet18", "rtda"), ("resnet18", "paper"), ("resnet101", "rtda"), ("resnet101", "paper")],
-    ids="-".join,
-)
-def network(request: pytest.FixtureRequest) -> BiSeNet:
+@pytest.fixture(scope="module", params=ARCHITECTURES, ids=lambda entry: "-".join(map(str, entry.values())))
+def network(request: pytest.FixtureRequest) -> SegmentationNetwork:
     torch.manual_seed(7)
-    return BiSeNet(*request.param)
+    return build_network(request.param)
 
 
 def pictures(count: int = 2, height: int = SIZE, width: int = SIZE) -> Tensor:
@@ -38,38 +62,47 @@ def scale(x: Tensor) -> float:
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_both_modes_give_the_same_type_and_shapes(network: BiSeNet, training: bool) -> None:
+def test_both_modes_give_the_same_type_and_shapes(network: SegmentationNetwork, training: bool) -> None:
     with torch.no_grad():
         output = network.train(training)(pictures(2, 32, 64))
     assert isinstance(output, SegOutput)
     assert output.logits.shape == (2, 19, 32, 64)
     assert output.coarse.shape == (2, 19, 4, 8)
-    assert [tuple(a.shape) for a in output.aux] == ([(2, 19, 32, 64)] * 2 if training else [])
-    strides = (4, 8, 16, 32)
+    heads = len(AUX_WEIGHTS[network.NAME])
+    assert [tuple(a.shape) for a in output.aux] == ([(2, 19, 32, 64)] * heads if training else [])
+    strides = STRIDES[network.NAME]
+    assert strides == network.FEATURE_STRIDES and network.backbone.channels == CHANNELS[network.backbone.name]
     expected = [(2, c, 32 // s, 64 // s) for c, s in zip(CHANNELS[network.backbone.name], strides)]
     assert [tuple(f.shape) for f in output.features] == expected
 
 
-def test_logits_are_the_coarse_logits_upsampled(network: BiSeNet) -> None:
+def test_logits_are_the_coarse_logits_upsampled(network: SegmentationNetwork) -> None:
     with torch.no_grad():
         output = network.eval()(pictures())
     expected = F.interpolate(output.coarse, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
     assert torch.allclose(output.logits, expected, atol=1e-5 * scale(expected))  # same formula: rounding only
 
 
-def test_the_published_order_of_operations_gives_the_same_logits(network: BiSeNet) -> None:
+def test_in_mixed_precision_full_size_logits_are_float32_as_losses_want_them(network: SegmentationNetwork) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = network.train()(torch.randn(2, 3, 64, 64))
+    assert output.coarse.dtype == torch.bfloat16
+    assert {logits.dtype for logits in (output.logits, *output.aux)} == {torch.float32}
+
+
+def test_the_published_order_of_operations_gives_the_same_logits(network: SegmentationNetwork) -> None:
     with torch.no_grad():
         ours, published = network.eval()(pictures()).logits, network.published_logits(pictures())
     assert torch.allclose(ours, published, atol=1e-5 * scale(ours))  # a 1x1 convolution commutes with bilinear
 
 
-def test_auxiliary_heads_run_when_asked_and_only_then(network: BiSeNet) -> None:
+def test_auxiliary_heads_run_when_asked_and_only_then(network: SegmentationNetwork) -> None:
     with torch.no_grad():
-        assert len(network.eval()(pictures(), aux=True).aux) == 2
+        assert len(network.eval()(pictures(), aux=True).aux) == len(AUX_WEIGHTS[network.NAME])
         assert network.train()(pictures(), aux=False).aux == ()
 
 
-def test_a_gradient_reaches_every_parameter(network: BiSeNet) -> None:
+def test_a_gradient_reaches_every_parameter(network: SegmentationNetwork) -> None:
     network.train().zero_grad()
     output = network(pictures(4))
     labels = torch.randint(0, 19, (4, SIZE, SIZE), generator=torch.Generator().manual_seed(2))
@@ -80,7 +113,7 @@ def test_a_gradient_reaches_every_parameter(network: BiSeNet) -> None:
     assert [name for name in unreached if ".arm" not in name or not name.endswith("conv.bias")] == []
 
 
-def test_the_deploy_view_is_the_coarse_logits_and_nothing_else(network: BiSeNet) -> None:
+def test_the_deploy_view_is_the_coarse_logits_and_nothing_else(network: SegmentationNetwork) -> None:
     view = network.train().deploy_view()
     assert network.training, "taking a view must not change the network's mode"
     assert not view.training
@@ -89,7 +122,7 @@ def test_the_deploy_view_is_the_coarse_logits_and_nothing_else(network: BiSeNet)
         assert torch.equal(view(pictures(1)), network.eval()(pictures(1)).coarse)
 
 
-def test_the_deploy_view_owns_its_weights(network: BiSeNet) -> None:
+def test_the_deploy_view_owns_its_weights(network: SegmentationNetwork) -> None:
     before = copy.deepcopy(network.head.state_dict())
     view = network.deploy_view()
     for parameter in view.parameters():
@@ -97,28 +130,26 @@ def test_the_deploy_view_owns_its_weights(network: BiSeNet) -> None:
     assert all(torch.equal(before[key], value) for key, value in network.head.state_dict().items())
 
 
-def test_a_state_dict_round_trip_gives_the_same_logits(network: BiSeNet) -> None:
-    other = BiSeNet(network.backbone.name, network.variant)
+def test_a_state_dict_round_trip_gives_the_same_logits(network: SegmentationNetwork) -> None:
+    other = build_network(network.architecture)
     other.load_state_dict(network.state_dict())
     with torch.no_grad():
         assert torch.equal(other.eval()(pictures()).logits, network.eval()(pictures()).logits)
 
 
-def test_one_seed_gives_one_start(network: BiSeNet) -> None:
+def test_one_seed_gives_one_start(network: SegmentationNetwork) -> None:
     def fresh(seed: int) -> dict[str, Tensor]:
         torch.manual_seed(seed)
-        return BiSeNet(network.backbone.name, network.variant).state_dict()
+        return build_network(network.architecture).state_dict()
 
     first, same, other = fresh(3), fresh(3), network.state_dict()  # the network's own seed is 7
     assert all(torch.equal(first[key], same[key]) for key in first)
-    assert not torch.equal(first["backbone.conv1.weight"], other["backbone.conv1.weight"])
-    assert not torch.equal(
-        next(v for k, v in first.items() if k.startswith("head.") and v.ndim == 4),
-        next(v for k, v in other.items() if k.startswith("head.") and v.ndim == 4),
-    )
+    for part in ("backbone.", "head."):
+        weight = next(k for k, v in first.items() if k.startswith(part) and v.ndim == 4)
+        assert not torch.equal(first[weight], other[weight])
 
 
-def test_channels_last_gives_the_same_logits(network: BiSeNet) -> None:
+def test_channels_last_gives_the_same_logits(network: SegmentationNetwork) -> None:
     last = copy.deepcopy(network).to(memory_format=torch.channels_last).eval()
     with torch.no_grad():
         expected = network.eval()(pictures()).logits
@@ -127,14 +158,26 @@ def test_channels_last_gives_the_same_logits(network: BiSeNet) -> None:
     assert torch.allclose(found, expected, atol=1e-4 * scale(expected))
 
 
-def test_a_picture_that_does_not_divide_by_32_is_refused_with_the_nearest_size(network: BiSeNet) -> None:
+def test_a_picture_of_a_size_that_does_not_divide_is_refused_with_the_nearest(network: SegmentationNetwork) -> None:
+    multiple = MULTIPLES[network.NAME]
+    assert network.size_multiple == multiple
     for net in (network.eval(), network.deploy_view()):
-        with pytest.raises(ModelError, match=r"multiples of 32, got 50x130") as caught:
+        with pytest.raises(ModelError, match=rf"multiples of {multiple}, got 50x130") as caught:
             net(pictures(1, 50, 130))
-        assert "64x128" in caught.value.hint
+        assert {32: "64x128", 8: "48x128"}[multiple] in caught.value.hint
 
 
-def test_one_picture_in_training_is_refused_with_the_batch_size_to_use(network: BiSeNet) -> None:
+def test_the_least_size_works(network: SegmentationNetwork) -> None:
+    side = network.size_multiple
+    with torch.no_grad():
+        assert network.eval()(pictures(1, side, 3 * side)).logits.shape == (1, 19, side, 3 * side)
+        assert network.deploy_view()(pictures(1, side, 3 * side)).shape == (1, 19, side // 8, 3 * side // 8)
+
+
+def test_one_picture_in_training_works_or_is_refused_with_the_batch_size_to_use(network: SegmentationNetwork) -> None:
+    if not isinstance(network, BiSeNet):
+        assert len(network.train()(pictures(1)).aux) == len(AUX_WEIGHTS[network.NAME])
+        return
     with pytest.raises(ModelError, match="at least 2 pictures") as caught:
         network.train()(pictures(1))
     assert "batch_size >= 2" in caught.value.hint
@@ -151,9 +194,10 @@ def test_one_picture_in_training_is_fine_with_frozen_or_synchronised_batch_norms
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 4, 64, 64), (1, 3, 0, 64)])
-def test_what_is_no_batch_of_pictures_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match="expected"):
-        BiSeNet().eval()(torch.zeros(shape))
+def test_what_is_no_batch_of_pictures_is_refused(network: SegmentationNetwork, shape: tuple[int, ...]) -> None:
+    for net in (network.eval(), network.deploy_view()):
+        with pytest.raises(ModelError, match="expected"):
+            net(torch.zeros(shape))
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
@@ -167,17 +211,88 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         BiSeNet(num_classes=0)
 
 
-def test_the_number_of_classes_is_the_number_of_logit_channels() -> None:
-    output = BiSeNet(num_classes=11).eval()(pictures(1), aux=True)
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda entry: "-".join(map(str, entry.values())))
+def test_a_network_is_built_again_from_what_its_provenance_says(architecture: dict[str, str | int]) -> None:
+    with torch.device("meta"):
+        network = build_network(architecture, num_classes=11)
+        assert network.architecture == architecture
+        assert list(network.architecture) == list(architecture), "the order is what people read"
+        assert type(network) is network_kind(str(architecture["name"])).network
+        output = network.eval()(torch.empty(1, 3, 64, 64), aux=True)
+    assert network.num_classes == network.deploy_view().num_classes == 11
     assert {x.shape[1] for x in (output.logits, output.coarse, *output.aux)} == {11}
 
 
-def test_the_deploy_view_traces_without_a_warning_and_keeps_its_size_free() -> None:
-    view = BiSeNet(num_classes=3).deploy_view()
+def test_counts_are_those_at_inference(network: SegmentationNetwork) -> None:
+    heads = sum(parameter.numel() for parameter in network.aux_heads.parameters())
+    view = network.deploy_view()
+    assert count_parameters(network, training=True) - heads == count_parameters(network) == count_parameters(view)
+    head_early = 64 * 64 * 19 * 19 * 63 // 64 if network.architecture.get("variant") == "rtda" else 0
+    assert count_macs(network.train(), (64, 64)) == count_macs(view, (64, 64)) + head_early
+
+
+def test_each_auxiliary_head_has_its_weight(network: SegmentationNetwork) -> None:
+    assert AUX_WEIGHTS[network.NAME] == network.AUX_WEIGHTS
+    assert len(network.aux_heads) == len(network.AUX_WEIGHTS)
+    assert network.aux_weight == (network.AUX_WEIGHTS or (0.0,))[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "variant", "built"),
+    [
+        ("bisenet", "", "", {"name": "BiSeNet", "backbone": "resnet18", "variant": "rtda"}),
+        ("bisenet", "resnet101", "paper", {"name": "BiSeNet", "backbone": "resnet101", "variant": "paper"}),
+        ("deeplab-v2", "", "", {"name": "DeepLab-v2", "backbone": "resnet101"}),
+        ("deeplab-v2", "resnet18", "rtda", {"name": "DeepLab-v2", "backbone": "resnet18"}),
+        ("fcn8s", "", "", {"name": "FCN8s", "backbone": "vgg16"}),
+        ("fcn8s", "vgg16", "", {"name": "FCN8s", "backbone": "vgg16"}),
+    ],
+)
+def test_users_words_build_the_network(name: str, backbone: str, variant: str, built: dict[str, str]) -> None:
+    with torch.device("meta"):
+        assert build_network(name, backbone, variant, 5).architecture == built
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "known"),
+    [
+        (("unet",), "unknown network 'unet'", "bisenet, deeplab-v2, fcn8s"),
+        (("fcn8s", "resnet18"), "FCN8s has no backbone 'resnet18'", "vgg16"),
+        (("bisenet", "vgg16"), "BiSeNet has no backbone 'vgg16'", "resnet18, resnet101"),
+        (("deeplab-v2", "vgg16"), "DeepLab-v2 has no backbone 'vgg16'", "resnet101, resnet18"),
+        (("bisenet", "resnet18", "mine"), "BiSeNet has no variant 'mine'", "rtda, paper"),
+        (("deeplab-v2", "resnet18", "paper"), "deeplab-v2 has no variant 'paper'", "leave variant away"),
+        (("fcn8s", "vgg16", "", 0), "num_classes must be positive, got 0", "19"),
+        (({"name": "BiSeNet", "backbone": "resnet18"},), "described by backbone, name, variant, got", "Upgrade"),
+        (({"name": "FCN8s", "backbone": "vgg16", "norm": "x"},), "got backbone, name, norm", "Upgrade"),
+        (({"name": "FCN8s", "backbone": "vgg19", "hidden": 8},), "no backbone 'vgg19'", "vgg16"),
+        (({"name": "FCN8s", "backbone": "vgg16", "hidden": 0},), "hidden must be positive, got 0", "4096"),
+        (({"backbone": "vgg16"},), "unknown network 'None'", "fcn8s"),
+        (({"name": "FCN8s", "backbone": "vgg16"}, "vgg16"), "brings its own backbone", "alone"),
+    ],
+)
+def test_what_there_is_not_is_refused_with_what_there_is(words: tuple[Any, ...], message: str, known: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_network(*words)
+    assert known in caught.value.hint
+
+
+def test_a_choice_can_be_checked_without_building() -> None:
+    assert {name: (kind.size_multiple, kind.backbones) for name, kind in NETWORKS.items()} == {
+        "bisenet": (32, ("resnet18", "resnet101")),
+        "deeplab-v2": (8, ("resnet101", "resnet18")),
+        "fcn8s": (32, ("vgg16",)),
+    }
+    assert all(network_kind(kind.network.NAME) is network_kind(name) is kind for name, kind in NETWORKS.items())
+
+
+def test_the_deploy_view_traces_without_a_warning_and_keeps_its_size_free(network: SegmentationNetwork) -> None:
+    view = network.deploy_view()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch.jit.trace itself
         traced = torch.jit.trace(view, pictures(1))
-    assert torch.allclose(traced(pictures(2, 64, 96)), view(pictures(2, 64, 96)), atol=1e-4)
+    expected = view(pictures(2, 64, 96))
+    assert torch.allclose(traced(pictures(2, 64, 96)), expected, atol=1e-4 * scale(expected))
 
 
 def test_the_resnets_have_torchvisions_names_and_sizes() -> None:

@@ -61,3 +61,12 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="patchgan") as caught:
         build_discriminator("patchgan")
     assert "fcd, fcd-light, light-thin" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["fcd-light", "light-thin"])
+def test_separable_layers_compute_in_float32_on_a_cpu_where_bf16_is_slower(name):
+    network = build_discriminator(name)
+    maps = torch.rand(1, 19, 64, 64).softmax(dim=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = network(maps)
+    assert mixed.dtype == torch.float32 and torch.equal(mixed, network(maps))

@@ -21,7 +21,7 @@ def test_every_recipe_loads_round_trips_and_takes_the_common_keys(name):
 def test_the_recipes_of_the_design_are_there():
     wanted = {"source-only", "target-only", "rtda-fcd", "rtda-fcd-light", "rtda-light-thin", "toytown-demo"}
     assert wanted <= set(recipe_names())
-    assert load_plan("rtda-fcd").stages[0].adversarial.discriminator == "fcd"
+    assert load_plan("rtda-fcd").stages[0].settings["adversarial"].discriminator == "fcd"
     assert load_plan("target-only").stages[0].labelled == "target"
 
 
@@ -41,7 +41,7 @@ def test_a_stage_inherits_what_stands_at_the_top_and_a_typed_key_wins_everywhere
 def test_a_dotted_key_reaches_one_stage(tmp_path):
     demo = load_plan("toytown-demo", ["adapted.steps=9", "adapted.adversarial.weight=0.5"])
     assert demo.stages[0].steps != 9 and demo.stages[1].steps == 9
-    assert demo.stages[1].adversarial.weight == 0.5
+    assert demo.stages[1].settings["adversarial"].weight == 0.5
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,14 @@ def test_a_dotted_key_reaches_one_stage(tmp_path):
         ("objectives=['adversarial']", "supervised"),
         ("nonsense", "key=value"),
         ("size=12by6", "WIDTHxHEIGHT"),
+        ("adversarial.weight=0.1", "no stage uses it"),
+        ("objectives=['supervised', 'adversarail']", "did you mean adversarial?"),
+        ("objectives=['supervised', 'pseudo']", "needs a labeler"),
+        ("labeler=ema", "nothing uses it"),
+        ("mixer=classmix", "needs a labeler"),
+        ("start=warm-up", "no earlier one"),
+        ("style=fda", "needs a target"),
+        ("fda.beta=0.05", "no stage uses it"),
     ],
 )
 def test_a_bad_setting_names_what_would_work(text, words):
@@ -63,6 +71,35 @@ def test_a_bad_setting_names_what_would_work(text, words):
         plan = load_plan("source-only", [text])
         assert plan.size_hw
     assert words in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_components_settings_are_checked_and_inherited():
+    with pytest.raises(ConfigError, match=r"between 0 and 0.5, got 0.7"):
+        load_plan("toytown-demo", ["adapted.fda.beta=0.7"])
+    with pytest.raises(ConfigError, match="bett") as caught:
+        load_plan("toytown-demo", ["adapted.fda.bett=0.1"])
+    assert "did you mean beta?" in caught.value.hint
+    with pytest.raises(ConfigError, match="does not use it"):
+        load_plan("toytown-demo", ["source-only.fda.beta=0.1"])
+    table = {
+        "target": "toytown:target",
+        "fda": {"beta": 0.05},
+        "stages": [{"name": "a"}, {"name": "b", "style": "fda"}],
+    }
+    plan = plan_from_table(table)
+    assert "fda" not in plan.stages[0].settings and plan.stages[1].settings["fda"].beta == 0.05
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("m-1-0.translator.stage=m-0", "needs a translation stage, and 'm-0' is a segmentation"),
+        ("m-1-0.start=f-1", "needs a segmentation stage, and 'f-1' is a translation"),
+    ],
+)
+def test_a_stage_cannot_use_one_of_another_kind(override, words):
+    with pytest.raises(ConfigError, match=words):
+        load_plan("bdl-1x1", [override])
 
 
 def test_unknown_recipes_and_files_are_refused(tmp_path):

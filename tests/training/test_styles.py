@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.styles import fourier_transfer
+from rtda_training.adapt.styles.fda import fourier_transfer
 
 
 def pictures(seed, height=32, width=48):

@@ -12,7 +12,8 @@ from rtda_deploy.errors import CheckpointError, ConfigError, DeviceError, ModelE
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 from rtda_training.hardware import build_fabric
 from rtda_training.plan import load_plan
-from rtda_training.runlog import COLUMNS, RunLog
+from rtda_training.runlog import RunLog
+from rtda_training.stages.segmentation import SegmentationStage
 from rtda_training.trainer import Trainer
 
 
@@ -59,24 +60,23 @@ def test_a_resumed_run_ends_with_identical_weights_discriminator_and_log(folders
     recipe = plan(folders, "steps=5", "style=fda", "bn_statistics=target", f"precision={precision}")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     Trainer(recipe, whole).run()
-    stopped = Trainer(recipe, parts)
-    original = stopped._step
+    original = SegmentationStage.step
 
-    def step(number, *rest):
+    def step(self, number):
         if number == 3:
             raise KeyboardInterrupt
-        return original(number, *rest)
+        return original(self, number)
 
-    monkeypatch.setattr(stopped, "_step", step)
-    with pytest.raises(KeyboardInterrupt):
-        stopped.run()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(SegmentationStage, "step", step)
+        Trainer(recipe, parts).run()
     state = read_checkpoint(parts / "last.pth")
     assert state.training["step"] == 2 and not state.training["done"]
     Trainer(recipe, parts).run(state)
     expected, found = read_checkpoint(whole / "last.pth"), read_checkpoint(parts / "last.pth")
     assert all(torch.equal(expected.weights[key], found.weights[key]) for key in expected.weights)
-    theirs = expected.training["objectives"]["adv"]["discriminator"]
-    ours = found.training["objectives"]["adv"]["discriminator"]
+    theirs = expected.training["run"]["parts"]["adversarial"]["discriminator"]
+    ours = found.training["run"]["parts"]["adversarial"]["discriminator"]
     assert all(torch.equal(theirs[key], ours[key]) for key in theirs)
     rows = [json.loads(line) for line in (parts / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [5]
@@ -114,15 +114,15 @@ def test_batch_norm_statistics_of_the_target_change_nothing_but_the_statistics(f
 
 def test_nan_stops_loudly_and_leaves_the_last_good_checkpoint(folders, tmp_path, monkeypatch):
     trainer = Trainer(plan(folders, "steps=6"), tmp_path)
-    original = trainer._step
+    original = SegmentationStage.step
 
-    def step(number, stage, network, *rest):
+    def step(self, number):
         if number == 3:
             with torch.no_grad():
                 trainer._model.head.weight.fill_(math.nan)
-        return original(number, stage, network, *rest)
+        return original(self, number)
 
-    monkeypatch.setattr(trainer, "_step", step)
+    monkeypatch.setattr(SegmentationStage, "step", step)
     with pytest.raises(TrainingError, match="step 4") as caught:
         trainer.run()
     assert "learning_rate" in caught.value.hint
@@ -169,4 +169,5 @@ def test_the_log_drops_rows_past_the_resumed_step(tmp_path):
         stream.write('{"stage": "s", "st')  # killed while writing
     RunLog(tmp_path, (0, 2)).close()
     lines = (tmp_path / "results.csv").read_text().splitlines()
-    assert lines[0] == ",".join(COLUMNS) and [line.split(",")[1] for line in lines[1:]] == ["1", "2"]
+    assert lines[0] == "stage,step,seg,learning_rate,pictures_per_s,val_miou,val_pixel_accuracy"
+    assert [line.split(",")[1] for line in lines[1:]] == ["1", "2"]

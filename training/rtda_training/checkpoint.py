@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from rtda_deploy import __version__
-from rtda_deploy.errors import CheckpointError
+from rtda_deploy.errors import CheckpointError, ConfigError
 from rtda_deploy.files import atomic_path, readable_file, sha256_file
 from rtda_deploy.spec import ModelSpec
 from rtda_training.labels import CITYSCAPES
-from rtda_training.models import BiSeNet, load_foreign
+from rtda_training.models import NETWORKS, SegmentationNetwork, build_network, load_foreign
 from rtda_training.models.state_dicts import difference, unwrapped
 
 __all__ = ["FORMAT", "Checkpoint", "model_from_checkpoint", "read_checkpoint", "write_checkpoint"]
@@ -37,7 +37,7 @@ class Checkpoint:
 
     Attributes:
         spec: The contract of the network; ``provenance["architecture"]`` says which network.
-        weights: State dict of ``BiSeNet`` under our own names.
+        weights: State dict of the network under our own names.
         training: State to resume from; empty in a file meant for export only.
         path: Where it was read from; empty for a new one.
     """
@@ -95,7 +95,7 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
     return Path(path)
 
 
-def model_from_checkpoint(checkpoint: Checkpoint) -> BiSeNet:
+def model_from_checkpoint(checkpoint: Checkpoint) -> SegmentationNetwork:
     """The network of a checkpoint with its weights, in evaluation mode.
 
     Raises:
@@ -103,11 +103,18 @@ def model_from_checkpoint(checkpoint: Checkpoint) -> BiSeNet:
     """
     architecture = checkpoint.spec.provenance.get("architecture")
     where = checkpoint.path or "the checkpoint"
-    if not isinstance(architecture, Mapping) or architecture.get("name") != "BiSeNet":
+    known = [kind.network.NAME for kind in NETWORKS.values()]
+    if not isinstance(architecture, Mapping) or architecture.get("name") not in known:
         raise CheckpointError(
-            f"{where} is of architecture {architecture!r}", hint="this version builds BiSeNet only; upgrade rtda-deploy"
+            f"{where} is of architecture {architecture!r}",
+            hint=f"this version builds {', '.join(known)}; upgrade rtda-deploy",
         )
-    model = BiSeNet(str(architecture["backbone"]), str(architecture["variant"]), checkpoint.spec.num_classes)
+    try:
+        model = build_network(architecture, num_classes=checkpoint.spec.num_classes)
+    except ConfigError as err:
+        raise CheckpointError(
+            f"{where} is of architecture {dict(architecture)!r}", why=err.message, hint=err.hint
+        ) from err
     problem = difference(model.state_dict(), checkpoint.weights)
     if problem:
         raise CheckpointError(f"{where} does not fit its own architecture: {problem}", hint="was the file edited?")
@@ -175,7 +182,7 @@ def _foreign(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> 
             hint="write their names, palette and size into a spec file: --spec spec.json",
         )
     provenance = {
-        "architecture": {"name": "BiSeNet", "backbone": model.backbone.name, "variant": model.variant},
+        "architecture": model.architecture,
         "lineage": foreign.lineage,
         "parent_sha256": sha256_file(file),
     }

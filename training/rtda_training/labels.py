@@ -5,19 +5,24 @@ NumPy only: a robot evaluates with this too.
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, DataError
 
 __all__ = [
+    "CAMVID",
     "CITYSCAPES",
     "IGNORE_INDEX",
     "PROTOCOLS",
     "ClassList",
     "check_label",
+    "class_list",
+    "describe_join",
     "join_by_name",
+    "join_classes",
+    "needs_declared_join",
     "protocol_indices",
 ]
 
@@ -82,6 +87,75 @@ CITYSCAPES = ClassList(
     ),
 )
 
+# CamVid's 11 classes in the order of the SegNet papers, with the data set's own colours.
+CAMVID = ClassList(
+    names=(
+        "Sky",
+        "Building",
+        "Pole",
+        "Road",
+        "Pavement",
+        "Tree",
+        "SignSymbol",
+        "Fence",
+        "Car",
+        "Pedestrian",
+        "Bicyclist",
+    ),
+    palette=(
+        (128, 128, 128),
+        (128, 0, 0),
+        (192, 192, 128),
+        (128, 64, 128),
+        (0, 0, 192),
+        (128, 128, 0),
+        (192, 128, 128),
+        (64, 64, 128),
+        (64, 0, 128),
+        (64, 64, 0),
+        (0, 128, 192),
+    ),
+)
+
+_CLASS_LISTS: Dict[str, ClassList] = {"cityscapes": CITYSCAPES, "camvid": CAMVID}
+
+# What a class of one list is called in another. CamVid has one class for rider and bicycle, one for motor vehicles, one
+# for lights and signs; terrain and motorcycle have no partner there and are ignored.
+_TO_CAMVID = {
+    "road": "Road",
+    "sidewalk": "Pavement",
+    "building": "Building",
+    "wall": "Fence",
+    "fence": "Fence",
+    "pole": "Pole",
+    "traffic light": "SignSymbol",
+    "traffic sign": "SignSymbol",
+    "vegetation": "Tree",
+    "sky": "Sky",
+    "person": "Pedestrian",
+    "rider": "Bicyclist",
+    "car": "Car",
+    "truck": "Car",
+    "bus": "Car",
+    "train": "Car",
+    "bicycle": "Bicyclist",
+}
+# The other way a class that Cityscapes splits goes to its commoner half; scores on it are approximate.
+_FROM_CAMVID = {
+    "Sky": "sky",
+    "Building": "building",
+    "Pole": "pole",
+    "Road": "road",
+    "Pavement": "sidewalk",
+    "Tree": "vegetation",
+    "SignSymbol": "traffic sign",
+    "Fence": "fence",
+    "Car": "car",
+    "Pedestrian": "person",
+    "Bicyclist": "bicycle",
+}
+_PARTNERS: Dict[str, str] = {**_TO_CAMVID, **_FROM_CAMVID}
+
 # SYNTHIA has no terrain, truck and train; mIoU13 leaves out wall, fence and pole as well (RTDA, Table II).
 PROTOCOLS: Dict[int, Tuple[str, ...]] = {
     19: CITYSCAPES.names,
@@ -128,6 +202,70 @@ def join_by_name(names: Sequence[str], into: Sequence[str], aliases: Optional[Ma
     return table
 
 
+def class_list(name: str) -> ClassList:
+    """The class list of that name: ``cityscapes`` (19) or ``camvid`` (11).
+
+    Raises:
+        ConfigError: If no list has this name.
+    """
+    if name not in _CLASS_LISTS:
+        raise ConfigError(f"class list {name!r} is unknown", hint=f"known: {', '.join(_CLASS_LISTS)}")
+    return _CLASS_LISTS[name]
+
+
+def join_classes(have: ClassList, want: ClassList) -> np.ndarray:
+    """A table that turns class ids of ``have`` into those of ``want``: by name, else by the declared partners.
+
+    Returns:
+        uint8 (256,): ``table[id]``; 255 for a class without a partner and for every id outside ``have``.
+
+    Raises:
+        DataError: If the two lists have nothing in common.
+    """
+    table = join_by_name(have.names, want.names, _aliases(have, want))
+    if (table == IGNORE_INDEX).all():
+        raise DataError(
+            f"these class lists have nothing in common: {', '.join(have.names)} | {', '.join(want.names)}",
+            hint="classes are joined by name; give them the same names (folder: in its classes.json)",
+        )
+    return table
+
+
+def needs_declared_join(have: ClassList, want: ClassList) -> bool:
+    """Whether a class of either list meets its partner only under another name."""
+    return bool(_aliases(have, want) or _aliases(want, have))
+
+
+def describe_join(have: ClassList, want: ClassList) -> str:
+    """One line for people: ``19 -> 11 classes: sidewalk -> Pavement, wall + fence -> Fence, …; ignored: terrain``.
+
+    Classes that only change between upper and lower case are left out.
+    """
+    if have.names == want.names:
+        return f"{have.num_classes} classes, unchanged"
+    table = join_classes(have, want)
+    groups: Dict[str, List[str]] = {}
+    for index, name in enumerate(have.names):
+        if table[index] != IGNORE_INDEX:
+            groups.setdefault(want.names[int(table[index])], []).append(name)
+    told = [
+        f"{' + '.join(names)} -> {into}"
+        for into, names in groups.items()
+        if len(names) > 1 or names[0].lower() != into.lower()
+    ]
+    text = f"{have.num_classes} -> {want.num_classes} classes" + (f": {', '.join(told)}" if told else " by name")
+    ignored = [name for index, name in enumerate(have.names) if table[index] == IGNORE_INDEX]
+    never = [name for name in want.names if name not in groups]
+    text += f"; ignored: {', '.join(ignored)}" if ignored else ""
+    return text + (f"; without a partner: {', '.join(never)}" if never else "")
+
+
+def _aliases(have: ClassList, want: ClassList) -> Dict[str, str]:
+    return {
+        name: _PARTNERS[name] for name in have.names if name not in want.names and _PARTNERS.get(name) in want.names
+    }
+
+
 def check_label(label: np.ndarray, num_classes: int, name: str) -> np.ndarray:
     """Give ``label`` back if it is uint8 (H, W) with values below ``num_classes`` or 255.
 
@@ -137,11 +275,11 @@ def check_label(label: np.ndarray, num_classes: int, name: str) -> np.ndarray:
     if label.dtype != np.uint8 or label.ndim != 2:
         raise DataError(
             f"label {name} is {label.dtype} {label.shape}, expected one uint8 channel (H, W)",
-            hint="save class ids as an 8-bit grey PNG, not colours",
+            hint="save class ids as an 8-bit grey PNG, or say in classes.json what the values mean (docs/data.md)",
         )
-    present = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
-    outside = [int(value) for value in present if num_classes <= value != IGNORE_INDEX]
-    if outside:
+    wrong = (label >= num_classes) & (label != IGNORE_INDEX)  # many times faster than counting every value
+    if wrong.any():
+        outside = np.unique(label[wrong])
         shown = ", ".join(str(value) for value in outside[:6])
         raise DataError(
             f"label {name} has values outside its {num_classes} classes: {shown}",

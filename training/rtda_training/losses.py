@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
@@ -13,27 +15,44 @@ __all__ = ["SOURCE", "TARGET", "domain_loss", "pixel_cross_entropy"]
 SOURCE, TARGET = 0.0, 1.0  # the adversary's labels, as in RTDA's code (its text has them the other way round)
 
 
-def pixel_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+def pixel_cross_entropy(
+    logits: Tensor, label: Tensor, weight: Tensor | None = None, share: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Mean cross-entropy over the labelled pixels; 0, with a gradient of 0, where there is none.
 
     Args:
         logits: float (N, C, H, W); computed in float32 whatever it comes in.
         label: int64 (N, H, W), 255 where not labelled.
+        weight: float (N, H, W), factor of each pixel; the mean is still over the number of labelled pixels.
+        share: Mean of a tensor over all processes (``StepContext.share``). With it, the average of the processes'
+            losses is the loss of one process that has all pictures, however unevenly labelled pixels are spread.
     """
     # One row of C logits per pixel: in channels_last this is a view, and softmax is 3x faster on CPUs.
     rows = logits.float().permute(0, 2, 3, 1).reshape(-1, logits.shape[1])
-    total = functional.cross_entropy(rows, label.reshape(-1), ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / (label != IGNORE_INDEX).sum().clamp(min=1)
+    flat = label.reshape(-1)
+    if weight is None:
+        total = functional.cross_entropy(rows, flat, ignore_index=IGNORE_INDEX, reduction="sum")
+    else:
+        each = functional.cross_entropy(rows, flat, ignore_index=IGNORE_INDEX, reduction="none")
+        total = (each * weight.reshape(-1)).sum()
+    count = (label != IGNORE_INDEX).sum().float()
+    if share is not None:
+        count = share(count)
+    return total / torch.where(count > 0, count, torch.ones_like(count))
 
 
-def domain_loss(logits: Tensor, domain: float) -> Tensor:
-    """Binary cross-entropy of the adversary's logits against one domain everywhere, mean over the map.
+def domain_loss(logits: Tensor, domain: float, gan: str = "bce") -> Tensor:
+    """The adversary's logits against one domain everywhere, mean over the map.
 
     The slides write two channels and a softmax; one logit with a sigmoid is the same model.
 
     Args:
         logits: float (N, 1, h, w).
         domain: ``SOURCE`` or ``TARGET``.
+        gan: ``bce``, binary cross-entropy as in every paper here, or ``ls``, least squares (Mao et al., ICCV 2017).
     """
     logits = logits.float()
-    return functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, domain))
+    wanted = torch.full_like(logits, domain)
+    if gan == "ls":
+        return functional.mse_loss(logits, wanted)
+    return functional.binary_cross_entropy_with_logits(logits, wanted)

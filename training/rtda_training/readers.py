@@ -1,29 +1,52 @@
 """Data sets by their address: labelled ones for training and measuring, unlabelled ones for adaptation.
 
-``open_unlabelled`` gives a type that has no way to read a label, so that an adaptation run cannot use one by mistake.
-Only NumPy is imported here; OpenCV is asked for when a picture is read.
+``open_unlabelled`` gives a type that has no way to read a label, so that an adaptation run cannot use one by mistake;
+the files of labels are neither read nor listed nor needed. Only NumPy is imported here; OpenCV is asked for when a
+picture is read. Every kind takes ``?split=``, ``?classes=NAME`` (labels in that class list) and ``?pictures=DIR`` (the
+same pictures from another folder).
 """
 
 from __future__ import annotations
 
 import abc
-from typing import Callable, Dict, Optional, Tuple
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, DataError
 from rtda_training.data.address import DataAddress
-from rtda_training.labels import ClassList, check_label
+from rtda_training.labels import ClassList, check_label, class_list, join_classes
 
-__all__ = ["LabelledSet", "Pictures", "UnlabelledSet", "kinds", "open_labelled", "open_unlabelled"]
+__all__ = [
+    "LabelledSet",
+    "Pictures",
+    "UnlabelledSet",
+    "kinds",
+    "open_for_survey",
+    "open_labelled",
+    "open_unlabelled",
+]
 
 Progress = Callable[[int, int], None]  # (done, total) while a set is being prepared
 
 
 class Pictures(abc.ABC):
-    """What a reader gives: pictures and labels by position. Readers subclass it; users get one of the sets below."""
+    """What a reader gives: pictures and labels by position. Readers subclass it; users get one of the sets below.
+
+    Attributes:
+        classes: The class list of the labels.
+        split: The split that was taken where it is not the one asked for.
+        where: The folder that was looked at, for messages.
+        revision: What the pictures depend on besides their names and files.
+    """
 
     classes: ClassList
+    split: Optional[str] = None
+    where: str = ""
+    revision: str = ""
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
@@ -40,13 +63,46 @@ class Pictures(abc.ABC):
     def label(self, index: int) -> np.ndarray:
         """uint8 (H, W), class ids of ``classes``, 255 where not labelled."""
 
+    def key(self, index: int) -> str:
+        """The picture's relative name without a suffix."""
+        return self.name(index).partition(":")[2] or self.name(index)
+
+    def label_size(self, index: int) -> Tuple[int, int]:
+        """(height, width) of a label."""
+        height, width = self.label(index).shape[:2]
+        return int(height), int(width)
+
+    def label_name(self, index: int) -> str:
+        """What to call a label in messages."""
+        return self.name(index)
+
+    def stamp(self, index: int) -> str:
+        """Changes when the label changes."""
+        return self.name(index)
+
+    def missing_label(self, index: int) -> bool:
+        """Whether the picture has no label."""
+        return False
+
+    def missing_hint(self) -> str:
+        """What to do where labels are missing."""
+        return "every picture needs a label of the same name; see docs/data.md"
+
+    def without_picture(self) -> List[str]:
+        """Labels that have no picture."""
+        return []
+
+    def require_labels(self) -> None:  # noqa: B027 - a set that renders its labels has them all
+        """Raise a DataError if a picture has no label."""
+
 
 class UnlabelledSet:
     """Pictures without labels; the target domain of an adaptation run."""
 
     def __init__(self, pictures: Pictures, address: DataAddress) -> None:
         self.__pictures = pictures
-        self.address = address
+        taken = pictures.split if address.split is None else None
+        self.address = dataclasses.replace(address, split=taken) if taken else address
         self.classes = pictures.classes
 
     def __len__(self) -> int:
@@ -55,6 +111,10 @@ class UnlabelledSet:
     def name(self, index: int) -> str:
         """What to call a picture in messages."""
         return self.__pictures.name(index)
+
+    def key(self, index: int) -> str:
+        """The picture's relative name without a suffix; ``DIR/<key>.png`` is what ``?pictures=DIR`` looks for."""
+        return self.__pictures.key(index)
 
     def frame(self, index: int) -> np.ndarray:
         """uint8 (H, W, 3) BGR."""
@@ -74,7 +134,15 @@ class LabelledSet(UnlabelledSet):
         Raises:
             DataError: If the label is not of this form.
         """
-        return check_label(self.__pictures.label(index), self.classes.num_classes, self.name(index))
+        name = self.__pictures.label_name(index)
+        return check_label(self.__pictures.label(index), self.classes.num_classes, name)
+
+    def fingerprint(self) -> str:
+        """Changes when a label of the set, its order or its classes change; no label is read."""
+        digest = hashlib.sha256(f"{self.address}|{self.classes.names}|{self.__pictures.revision}".encode())
+        for index in range(len(self)):
+            digest.update(f"\n{self.name(index)}|{self.__pictures.stamp(index)}".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
     def pair(self, index: int) -> Tuple[np.ndarray, np.ndarray]:
         """Frame and label of one picture.
@@ -92,26 +160,50 @@ class LabelledSet(UnlabelledSet):
         return frame, label
 
 
-def open_labelled(text: str, *, split: str = "train", progress: Optional[Progress] = None) -> LabelledSet:
+def open_labelled(
+    text: str,
+    *,
+    split: str = "train",
+    classes: Optional[ClassList] = None,
+    progress: Optional[Progress] = None,
+) -> LabelledSet:
     """Open a data set with its labels.
 
     Args:
         text: ``kind:path?key=value``.
         split: What is taken where the address names no split.
+        classes: Give labels in this class list, joined by name; it goes before ``?classes=`` of the address.
         progress: Called with (done, total) where the set must be prepared first, such as ToyTown's rendering.
 
     Raises:
         ConfigError: If the address makes no sense.
-        DataError: If the set cannot be read.
+        DataError: If the set cannot be read, or shares no class with ``classes``.
     """
     address = DataAddress.parse(text)
-    return LabelledSet(_open(address, split, labels=True, progress=progress), address)
+    pictures = _open(address, split, labels=True, classes=classes, progress=progress)
+    pictures.require_labels()
+    return LabelledSet(pictures, address)
 
 
-def open_unlabelled(text: str, *, split: str = "train", progress: Optional[Progress] = None) -> UnlabelledSet:
+def open_unlabelled(
+    text: str,
+    *,
+    split: str = "train",
+    classes: Optional[ClassList] = None,
+    progress: Optional[Progress] = None,
+) -> UnlabelledSet:
     """Open a data set without any way to its labels; arguments and errors as :func:`open_labelled`."""
     address = DataAddress.parse(text)
-    return UnlabelledSet(_open(address, split, labels=False, progress=progress), address)
+    return UnlabelledSet(_open(address, split, labels=False, classes=classes, progress=progress), address)
+
+
+def open_for_survey(
+    text: str, *, split: str = "train", labels: bool = True, progress: Optional[Progress] = None
+) -> Tuple[Pictures, DataAddress]:
+    """Open a data set that may have faults: pictures without labels are kept, and nothing is checked."""
+    address = DataAddress.parse(text)
+    pictures = _open(address, split, labels=labels, classes=None, progress=progress)
+    return pictures, address
 
 
 def kinds() -> Tuple[str, ...]:
@@ -119,21 +211,48 @@ def kinds() -> Tuple[str, ...]:
     return tuple(_READERS)
 
 
-def _open(address: DataAddress, split: str, *, labels: bool, progress: Optional[Progress]) -> Pictures:
+def _open(
+    address: DataAddress,
+    split: str,
+    *,
+    labels: bool,
+    classes: Optional[ClassList],
+    progress: Optional[Progress],
+) -> Pictures:
     if address.kind not in _READERS:
         raise ConfigError(f"data kind {address.kind!r} is unknown", hint=f"known: {', '.join(_READERS)}")
-    pictures = _READERS[address.kind](address, address.split or split, labels, progress)
+    if address.split == "all" and address.kind not in _SPLIT_BY_NUMBER:
+        known = ", ".join(_SPLIT_BY_NUMBER)
+        raise ConfigError(f"{address}: split 'all' is unknown", hint=f"train, val or test; 'all' is for {known}")
+    named = address.options.get("classes")
+    wanted = classes or (class_list(named) if named is not None else None)
+    own = address.without("classes", "pictures")
+    pictures = _READERS[address.kind](own, address.split or split, labels, progress)
     if len(pictures) == 0:
+        where = f" ({pictures.where} was looked at)" if pictures.where else ""
         raise DataError(
-            f"{address} has no pictures in its {address.split or split} split", hint="name another with ?split="
+            f"{address} has no pictures in its {address.split or split} split{where}",
+            hint="name another with ?split=, or the pictures with ?list=FILE",
         )
+    if "pictures" in address.options:
+        from rtda_training.data.derived import OtherPictures
+
+        pictures = OtherPictures(pictures, Path(address.options["pictures"]).expanduser(), labels=labels)
+    if wanted is not None and wanted != pictures.classes:
+        from rtda_training.data.derived import JoinedPictures
+
+        table = join_classes(pictures.classes, wanted) if labels else None
+        pictures = JoinedPictures(pictures, wanted, table)
     return pictures
 
 
 def _toytown(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
+    from rtda_training.data.toytown import TOYTOWN_VERSION
     from rtda_training.data.toytown_cache import ToyTownPictures
 
-    return ToyTownPictures.open(address, split, labels=labels, progress=progress)
+    pictures = ToyTownPictures.open(address, split, labels=labels, progress=progress)
+    pictures.revision = f"toytown-v{TOYTOWN_VERSION}"
+    return pictures
 
 
 def _folder(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
@@ -142,7 +261,50 @@ def _folder(address: DataAddress, split: str, labels: bool, progress: Optional[P
     return FolderPictures.open(address, split, labels=labels)
 
 
+def _gta5(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
+    from rtda_training.data.gta5 import Gta5Pictures
+
+    return Gta5Pictures.open(address, split, labels=labels)
+
+
+def _synthia(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
+    from rtda_training.data.synthia import SynthiaPictures
+
+    return SynthiaPictures.open(address, split, labels=labels)
+
+
+def _cityscapes(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
+    from rtda_training.data.cityscapes import CityscapesPictures
+
+    return CityscapesPictures.open(address, split, labels=labels)
+
+
+def _camvid(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
+    from rtda_training.data.camvid import CamvidPictures
+
+    return CamvidPictures.open(address, split, labels=labels)
+
+
+def _idda(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
+    from rtda_training.data.idda import IddaPictures
+
+    return IddaPictures.open(address, split, labels=labels)
+
+
+def _carla(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
+    from rtda_training.data.carla import CarlaPictures
+
+    return CarlaPictures.open(address, split, labels=labels)
+
+
 _READERS: Dict[str, Callable[[DataAddress, str, bool, Optional[Progress]], Pictures]] = {
     "toytown": _toytown,
     "folder": _folder,
+    "gta5": _gta5,
+    "synthia": _synthia,
+    "cityscapes": _cityscapes,
+    "camvid": _camvid,
+    "idda": _idda,
+    "carla": _carla,
 }
+_SPLIT_BY_NUMBER = ("gta5", "synthia", "idda")  # no split of their own: ?split=all takes every picture

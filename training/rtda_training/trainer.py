@@ -4,40 +4,41 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from rtda_deploy import __version__
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError, TrainingError
-from rtda_deploy.files import sha256_file, writable_folder, write_bytes
+from rtda_deploy.files import remove_leftovers, sha256_file, writable_folder, write_bytes
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
-from rtda_training.adapt.batchnorm import reestimate
-from rtda_training.adapt.context import StepContext
-from rtda_training.adapt.objectives import Objective, build_objectives
-from rtda_training.adapt.styles import fourier_transfer
-from rtda_training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from rtda_training.data.batches import StepBatches, batches_from, normalise
-from rtda_training.hardware import build_fabric, describe
-from rtda_training.metrics import Scores
-from rtda_training.models import OUTPUT_STRIDE, SIZE_MULTIPLE, BiSeNet, load_backbone_weights
+from rtda_training.adapt.slots import Setting, components
+from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint, write_checkpoint
+from rtda_training.data.batches import normalise
+from rtda_training.data.pixel_cache import cached, cached_size
+from rtda_training.hardware import build_fabric, describe, memory_kept
+from rtda_training.labels import class_list
+from rtda_training.metrics import ConfusionMatrix, Scores
+from rtda_training.models import OUTPUT_STRIDE, SegmentationNetwork, build_network, load_backbone_weights, network_kind
 from rtda_training.models.state_dicts import difference
-from rtda_training.plan import AugmentConfig, PlanConfig, StageConfig
+from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
 from rtda_training.runlog import RunLog
+from rtda_training.stages import StageRun
 from rtda_training.validate import validate
+from rtda_training.watch import Finding, Watch
 
 __all__ = ["VERIFY_PICTURES", "TrainEvent", "TrainResult", "Trainer"]
 
 VERIFY_PICTURES = 8  # target pictures kept beside the checkpoint; the export is verified on them
-_BN_PICTURES = 400  # target pictures that batch-norm statistics are averaged over
 _LOG_EVERY = 20  # steps
-_SOURCE_STREAM, _TARGET_STREAM, _BN_STREAM = 0, 1, 2  # independent random streams of one seed
+
+
+_Set = TypeVar("_Set", bound=UnlabelledSet)
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class TrainEvent:
     """What the loop tells whoever watches.
 
     Attributes:
-        kind: ``prepare`` (rendering a set), ``note``, ``stage``, ``step``, ``validation``.
-        stage: Name of the stage, or of the set being prepared, or the text of the note.
+        kind: ``prepare`` (rendering a set), ``note``, ``warning``, ``stage``, ``step``, ``validation``.
+        stage: Name of the stage, or of the set being prepared, or the text of the note or warning.
         step: Steps done.
         total: Steps in all.
         values: Losses, rates and scores of the row logged.
@@ -84,16 +85,19 @@ class Trainer:
 
     def __init__(self, plan: PlanConfig, folder: Path, on_event: Callable[[TrainEvent], None] | None = None) -> None:
         self.plan = plan
-        self.folder = writable_folder(folder)
-        self._tell = on_event or (lambda event: None)
+        self.folder = Path(folder)
         _check_size(plan)
         torch.manual_seed(plan.seed)
         self._fabric = build_fabric(plan.device, plan.precision)
+        _check_processes(plan, self._fabric.world_size)
+        self._tell = on_event if on_event and self._fabric.is_global_zero else (lambda event: None)
         self.hardware = describe(self._fabric)
-        self._workers = plan.workers if plan.workers >= 0 else (4 if self._fabric.device.type == "cuda" else 0)
-        self._source = open_labelled(plan.source, progress=self._prepare(plan.source))
-        self._target = open_unlabelled(plan.target, progress=self._prepare(plan.target)) if plan.target else None
-        self._val = open_labelled(plan.validation, split="val", progress=self._prepare(plan.validation))
+        with self._fabric.rank_zero_first(local=True):  # what is to be rendered or cached is made once
+            if self._fabric.is_global_zero:
+                writable_folder(self.folder)
+            self._source = self._open(plan.source)
+            self._target = self._open_target(plan.target) if plan.target else None
+            self._val = self._open(plan.validation, split="val")
         self._same_classes(self._val)
         self._model = self._new_model()
         self._spec = self._new_spec()
@@ -104,168 +108,196 @@ class Trainer:
         Raises:
             TrainingError: If a loss is not finite.
             CheckpointError: If ``resume`` is of another plan.
+            DataError: If too many pictures cannot be used.
         """
         started = time.monotonic()
         state = dict(resume.training) if resume is not None else {}
         if state:
             self._check_resume(state)
-            self._model.load_state_dict(dict(resume.weights) if resume is not None else {})
         self._best = dict(state.get("best", {"miou": -1.0, "at": ""}))
         first = int(state.get("stage_index", 0))
-        log = RunLog(self.folder, (first, int(state.get("step", 0))))
+        if self._fabric.is_global_zero:
+            remove_leftovers(self.folder)
+        log = RunLog(self.folder, (first, int(state.get("step", 0)))) if self._fabric.is_global_zero else None
         self._save_verify_pictures()
         last = float(state.get("last_miou", math.nan))
         try:
-            for index in range(first, len(self.plan.stages)):
-                if state.get("done") and index == first:
-                    state = {}
-                    continue
-                last = self._run_stage(index, log, state)
-                state = {}
+            with memory_kept(self._fabric.device):
+                for index in range(first, len(self.plan.stages)):
+                    if resume is not None and index == first:
+                        self._model.load_state_dict(dict(resume.weights))
+                        if state.get("done"):
+                            continue
+                        last = self._run_stage(index, log, state, last)
+                    else:
+                        self._load_start(self.plan.stages[index])
+                        last = self._run_stage(index, log, {}, last)
         finally:
-            log.close()
+            if log is not None:
+                log.close()
         return TrainResult(
             self.folder, float(self._best["miou"]), str(self._best["at"]), last, time.monotonic() - started
         )
 
     # one stage
 
-    def _run_stage(self, index: int, log: RunLog, state: dict[str, Any]) -> float:
+    def _run_stage(self, index: int, log: RunLog | None, state: dict[str, Any], miou: float) -> float:
         stage = self.plan.stages[index]
         self._tell(TrainEvent("stage", stage.name, total=stage.steps))
         torch.manual_seed(self.plan.seed + index)
-        objectives = build_objectives(stage, self._model.num_classes, self._fabric)
-        module = self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        network, optimizer = self._fabric.setup(module, _optimizer(self._model, stage))
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        kind = components("kind")[stage.kind]
+        run: StageRun = kind(stage.settings[stage.kind], self._setting(index), self.plan, stage)  # type: ignore[call-arg, assignment]
         start = int(state.get("step", 0))
         if state:
-            optimizer.load_state_dict(state["optimizer"])
-            for objective in objectives:
-                objective.load_state_dict(state["objectives"][objective.name])
+            run.load_state_dict(state["run"])
+        watch = Watch(stage, log.rows if log is not None else ())
+        run.begin(start)
+        if state:  # after everything that builds a network: each draws its random start
             torch.set_rng_state(state["torch_rng"])
-        source, target = self._streams(stage, start)
-        self._model.train()
-        clock = _Rate(self.plan.batch_size)
-        miou = math.nan
-        for step in range(start, stage.steps):
-            batches = next(source), next(target) if target else None
-            done = step + 1
-            row: dict[str, Any] = {"stage": stage.name, "stage_index": index, "step": done}
-            row.update(self._step(step, stage, network, optimizer, objectives, *batches))
-            row["pictures_per_s"] = clock.tick()
-            last_step = done == stage.steps
-            if last_step and stage.bn_statistics == "target":
-                self._average_target_statistics()
-            if last_step or (self.plan.val_every and done % self.plan.val_every == 0):
-                scores = self._validate(row)
-                miou = scores.miou()
-                clock.restart()
-            if done % _LOG_EVERY == 0 or last_step or "val_miou" in row:
-                _check_finite(row, done)
-                log.add(row)
-                self._tell(TrainEvent("step", stage.name, done, stage.steps, row))
-            if "val_miou" in row:
-                self._keep_best(miou, f"{stage.name} @{done}")
-                self._tell(TrainEvent("validation", stage.name, done, stage.steps, row))
-            if last_step or (self.plan.save_every and done % self.plan.save_every == 0):
-                self._save_state(index, done, last_step, miou, optimizer, objectives)
-        if len(self.plan.stages) > 1:
-            self._save(self.folder / f"stage-{stage.name}.pth", {}, {"miou": miou})
+        self._warn(watch.labels(self.folder / "stages" / stage.name))
+        self._fabric.barrier()
+        clock = _Clock(self.plan.batch_size, stage.steps - start)
+        try:
+            for step in range(start, stage.steps):
+                done = step + 1
+                last_step = done == stage.steps
+                saves = last_step or (self.plan.save_every and done % self.plan.save_every == 0)
+                validates = last_step or (self.plan.val_every and done % self.plan.val_every == 0)
+                values = run.step(step)
+                logs = last_step or validates or done % _LOG_EVERY == 0
+                row: dict[str, Any] = {"stage": stage.name, "stage_index": index, "step": done}
+                row.update(self._numbers(values, done, wanted=logs or saves or self._fabric.device.type == "cpu"))
+                row.update(clock.tick())
+                if last_step:
+                    run.finish()
+                if validates and run.trains_network:
+                    miou = self._validate(row, log).miou()
+                    clock.restart()
+                if logs and log is not None:
+                    log.add(row)
+                    self._tell(TrainEvent("step", stage.name, done, stage.steps, row))
+                    self._warn(watch.see(row))
+                if "val_miou" in row:
+                    self._keep_best(miou, f"{stage.name} @{done}")
+                    self._tell(TrainEvent("validation", stage.name, done, stage.steps, row))
+                if last_step and run.trains_network and len(self.plan.stages) > 1:
+                    self._save(self._stage_file(stage.name), {}, {"miou": miou})
+                    self._fabric.barrier()  # the next stage may read it
+                if saves:
+                    self._save_state(index, done, last_step, miou, run)
+        finally:
+            run.close()
         return miou
 
-    def _step(
-        self,
-        step: int,
-        stage: StageConfig,
-        network: Any,
-        optimizer: Any,
-        objectives: list[Objective],
-        source_batch: tuple[Tensor, Tensor],
-        target_batch: tuple[Tensor, Tensor] | None,
-    ) -> dict[str, float]:
-        device = self._fabric.device
-        factor = _learning_rate_factor(stage, step)
-        for group in optimizer.param_groups:
-            group["lr"] = stage.optimizer.learning_rate * factor
-        frames = source_batch[0].to(device, non_blocking=True)
-        target_frames = None if target_batch is None else target_batch[0].to(device, non_blocking=True)
-        if stage.style == "fda" and target_frames is not None and _style_this(self.plan.seed, step, stage):
-            frames = _fda(frames, target_frames, stage.fda_beta)
-        wants_target = any(objective.needs_target for objective in objectives)
-        context = StepContext(
-            step=step,
-            source=normalise(frames, self.plan.input),
-            label=source_batch[1].to(device, non_blocking=True),
-            target=normalise(target_frames, self.plan.input) if wants_target and target_frames is not None else None,
-            forward=network,
+    def _numbers(self, values: Mapping[str, Any], step: int, *, wanted: bool) -> dict[str, float]:
+        """Losses as floats, averaged over processes; nothing where nobody asks, so that a GPU need not wait.
+
+        Raises:
+            TrainingError: If one is not finite.
+        """
+        if not wanted:
+            return {}
+        names = sorted(values)
+        found = torch.tensor([float(values[name]) for name in names], dtype=torch.float64)
+        if self._fabric.world_size > 1:
+            found = self._fabric.all_reduce(found.to(self._fabric.device), reduce_op="mean").cpu()  # type: ignore[union-attr]
+        row = dict(zip(names, found.tolist(), strict=True))
+        _check_finite(row, step)
+        return {name: row[name] for name in values}
+
+    def _setting(self, index: int) -> Setting:
+        plan, stage, fabric = self.plan, self.plan.stages[index], self._fabric
+        size = plan.batch_size // fabric.world_size
+        source = self._source
+        if stage.labelled == "target":
+            with fabric.rank_zero_first(local=True):
+                source = self._open(plan.target)
+        return Setting(
+            num_classes=self._model.num_classes,
+            fabric=fabric,
+            network=self._model,
+            size_hw=plan.size_hw,
+            batch_size=size,
+            first_place=size * fabric.global_rank,
+            seed=(plan.seed, index),
+            steps=stage.steps,
+            folder=self.folder / "stages" / stage.name,
+            run_folder=self.folder,
+            normalise=lambda frames: normalise(frames, plan.input),
+            finished=self._finished,
+            source=self._same_classes(source),
+            target=self._target,
+            tell=lambda text: self._tell(TrainEvent("note", text)),
         )
-        optimizer.zero_grad()
-        losses = {objective.name: objective.network_loss(context) for objective in objectives}
-        self._fabric.backward(torch.stack(list(losses.values())).sum())
-        optimizer.step()
-        row: dict[str, float] = {}
-        for objective in objectives:
-            row.update(objective.play(context, _decay(stage, step)))
-        row.update({name: float(loss.detach()) for name, loss in losses.items()})
-        row["learning_rate"] = stage.optimizer.learning_rate * factor
-        if not all(math.isfinite(value) for value in row.values()):
-            _check_finite(row, step + 1)
-        return row
 
-    def _streams(
-        self, stage: StageConfig, start: int
-    ) -> tuple[Iterator[tuple[Tensor, Tensor]], Iterator[tuple[Tensor, Tensor]] | None]:
-        labelled = self._labelled(stage)
-        source = batches_from(self._batches(labelled, stage.steps, _SOURCE_STREAM), start, self._workers)
-        if not stage.trains_on_target:
-            return source, None
-        target = self._batches(self._need_target(), stage.steps, _TARGET_STREAM)
-        return source, batches_from(target, start, self._workers)
+    def _load_start(self, stage: StageConfig) -> None:
+        """Put the weights into the network that a stage starts from."""
+        if stage.start == "scratch":
+            torch.manual_seed(self.plan.seed)
+            self._model.load_state_dict(self._new_model(quiet=True).state_dict())
+        elif stage.start != "previous":
+            self._model.load_state_dict(dict(read_checkpoint(self._stage_file(stage.start)).weights))
 
-    def _batches(
-        self, pictures: UnlabelledSet, steps: int, stream: int, augment: AugmentConfig | None = None
-    ) -> StepBatches:
-        return StepBatches(
+    def _stage_file(self, name: str) -> Path:
+        return self.folder / f"stage-{name}.pth"
+
+    def _finished(self, name: str) -> SegmentationNetwork:
+        model = model_from_checkpoint(read_checkpoint(self._stage_file(name)))
+        return model.requires_grad_(False).to(self._fabric.device)
+
+    def _open(self, text: str, split: str = "train") -> LabelledSet:
+        asked: dict[str, Any] = {"classes": class_list(self.plan.classes)} if self.plan.classes else {}
+        found = open_labelled(text, split=split, progress=self._prepare(text), **asked)
+        return self._cached(found) if split == "train" else found
+
+    def _open_target(self, text: str) -> UnlabelledSet:
+        return self._cached(open_unlabelled(text, progress=self._prepare(text)))
+
+    def _cached(self, pictures: _Set) -> _Set:
+        """The set with its pixels from the cache, if the plan says so."""
+        plan = self.plan
+        if not plan.cache:
+            return pictures
+        return cached(
             pictures,
-            size_hw=self.plan.size_hw,
-            batch_size=self.plan.batch_size,
-            seed=self.plan.seed,
-            stream=stream,
-            augment=augment or self.plan.augment,
-            interpolation=self.plan.input.interpolation,
-            steps=steps,
+            cached_size(plan.size_hw, plan.augment.scale_max),
+            plan.input.interpolation,
+            progress=self._prepare(f"{pictures.address} (cache)"),
+            tell=lambda text: self._tell(TrainEvent("note", text)),
         )
 
-    def _labelled(self, stage: StageConfig) -> LabelledSet:
-        if stage.labelled == "source":
-            return self._source
-        return self._same_classes(open_labelled(self.plan.target, progress=self._prepare(self.plan.target)))
+    def _warn(self, warnings: Iterable[Finding]) -> None:
+        for warning in warnings:
+            self._tell(TrainEvent("warning", f"{warning.stage}: {warning.text}", warning.step))
 
-    def _average_target_statistics(self) -> None:
-        target = self._need_target()
-        steps = max(1, min(len(target), _BN_PICTURES) // max(2, self.plan.batch_size))
-        plain = self._batches(target, steps, _BN_STREAM, AugmentConfig(flip=False))
-        batches = (plain[step][0].to(self._fabric.device) for step in range(steps))
-        reestimate(self._model, (normalise(frames, self.plan.input) for frames in batches))
-
-    def _validate(self, row: dict[str, Any]) -> Scores:
+    def _validate(self, row: dict[str, Any], log: RunLog | None) -> Scores:
+        confusion = ConfusionMatrix(self._model.num_classes)
         scores = validate(
-            self._model, self._val, self.plan.size_hw, self.plan.input, max_pictures=self.plan.val_pictures
+            self._model,
+            self._val,
+            self.plan.size_hw,
+            self.plan.input,
+            max_pictures=self.plan.val_pictures,
+            confusion=confusion,
         )
         row["val_miou"], row["val_pixel_accuracy"] = scores.miou(), scores.pixel_accuracy
         row["val_iou"] = scores.to_dict()["iou"]
+        if log is not None:
+            log.keep_confusion(row, self._val, confusion.counts)
+            log.show(row, self._model, self._target or self._source, self.plan, self._spec.palette)
         return scores
 
     # files
 
     def _keep_best(self, miou: float, at: str) -> None:
-        if miou > float(self._best["miou"]):
+        if miou > float(self._best["miou"]) and self._fabric.is_global_zero:
             self._best = {"miou": miou, "at": at}
             self._save(self.folder / "best.pth", {}, {"miou": miou, "at": at})
 
-    def _save_state(
-        self, index: int, step: int, done: bool, miou: float, optimizer: Any, objectives: list[Objective]
-    ) -> None:
+    def _save_state(self, index: int, step: int, done: bool, miou: float, run: StageRun) -> None:
+        if not self._fabric.is_global_zero:
+            return
         state = {
             "plan": self.plan.to_dict(),
             "stage_index": index,
@@ -273,21 +305,26 @@ class Trainer:
             "done": done,
             "best": self._best,
             "last_miou": miou,
-            "optimizer": optimizer.state_dict(),
-            "objectives": {objective.name: objective.state_dict() for objective in objectives},
+            "run": run.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
         self._save(self.folder / "last.pth", state, {"miou": miou})
 
     def _save(self, path: Path, state: dict[str, Any], metrics: dict[str, Any]) -> None:
+        if not self._fabric.is_global_zero:
+            return
         scored = {"data": f"{self.plan.validation} (val)", **metrics}
         provenance = {**self._spec.provenance, "metrics": scored}
         weights = {key: value.detach().cpu() for key, value in self._model.state_dict().items()}
         write_checkpoint(path, Checkpoint(self._spec.replace(provenance=provenance), weights, state))
 
     def _save_verify_pictures(self) -> None:
+        if not self._fabric.is_global_zero:
+            return
         cv2 = require("cv2", extra="training", purpose="to store pictures")
-        pictures = self._target or self._source
+        pictures: UnlabelledSet = self._target or self._source
+        if self.plan.cache:  # the export is verified on what a camera gives, not on what is kept for training
+            pictures = open_unlabelled(str(pictures.address))
         folder = writable_folder(self.folder / "verify")
         for place in range(min(VERIFY_PICTURES, len(pictures))):
             path = folder / f"{place}.png"
@@ -300,21 +337,20 @@ class Trainer:
 
     # set-up
 
-    def _new_model(self) -> BiSeNet:
+    def _new_model(self, *, quiet: bool = False) -> SegmentationNetwork:
         plan = self.plan
-        classes = self._source.classes
-        model = BiSeNet(plan.backbone, plan.variant, classes.num_classes)
+        model = build_network(plan.network, plan.backbone, plan.variant, self._source.classes.num_classes)
         self._parent = ""
         if plan.backbone_weights:
             report = load_backbone_weights(model, plan.backbone_weights)
-            self._tell(
-                TrainEvent("note", f"backbone: {report.matched} of {report.total} tensors from {plan.backbone_weights}")
-            )
+            if not quiet:
+                found = f"{report.matched} of {report.total} tensors from {plan.backbone_weights}"
+                self._tell(TrainEvent("note", f"backbone: {found}"))
         if plan.init:
             self._load_init(model, plan.init)
         return model.to(self._fabric.device)
 
-    def _load_init(self, model: BiSeNet, path: str) -> None:
+    def _load_init(self, model: SegmentationNetwork, path: str) -> None:
         start = read_checkpoint(path)
         if start.spec.class_names != self._source.classes.names:
             raise CheckpointError(
@@ -324,8 +360,8 @@ class Trainer:
         problem = difference(model.state_dict(), start.weights)
         if problem:
             raise CheckpointError(
-                f"{path} is of another network than {self.plan.backbone}, {self.plan.variant}: {problem}",
-                hint="set backbone and variant to what rtda-deploy inspect shows",
+                f"{path} is of another network than {' '.join(map(str, model.architecture.values()))}: {problem}",
+                hint="set network, backbone and variant to what rtda-deploy inspect shows",
             )
         model.load_state_dict(dict(start.weights))
         self._parent = sha256_file(path)
@@ -333,7 +369,7 @@ class Trainer:
     def _new_spec(self) -> ModelSpec:
         plan, classes = self.plan, self._source.classes
         provenance: dict[str, Any] = {
-            "architecture": {"name": "BiSeNet", "backbone": plan.backbone, "variant": plan.variant},
+            "architecture": self._model.architecture,
             "recipe": plan.name,
             "domains": {"source": plan.source, "target": plan.target},
             "versions": {"rtda-deploy": __version__, "torch": torch.__version__},
@@ -354,16 +390,11 @@ class Trainer:
             provenance=provenance,
         )
 
-    def _need_target(self) -> UnlabelledSet:
-        if self._target is None:
-            raise ConfigError("this plan needs a target domain", hint="add --target DATA")
-        return self._target
-
     def _same_classes(self, other: LabelledSet) -> LabelledSet:
         if other.classes.names != self._source.classes.names:
             raise DataError(
                 f"{other.address} has other classes than {self._source.address}",
-                hint="use sets with the same class names in the same order",
+                hint="join both to one list: --set classes=camvid (or cityscapes)",
             )
         return other
 
@@ -380,51 +411,25 @@ class Trainer:
         return lambda done, total: self._tell(TrainEvent("prepare", text, done, total))
 
 
-class _Rate:
-    """Pictures per second since the last tick."""
+class _Clock:
+    """Pictures per second, smoothed, and the seconds that are left."""
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, steps: int) -> None:
         self._batch_size = batch_size
+        self._left = steps
         self._smooth = 0.0
         self.restart()
 
     def restart(self) -> None:
         self._last = time.monotonic()
 
-    def tick(self) -> float:
+    def tick(self) -> dict[str, float]:
         now = time.monotonic()
-        rate = self._batch_size / max(1e-9, now - self._last)
+        seconds = max(1e-9, now - self._last)
         self._last = now
-        self._smooth = rate if not self._smooth else 0.9 * self._smooth + 0.1 * rate
-        return round(self._smooth, 2)
-
-
-def _optimizer(model: BiSeNet, stage: StageConfig) -> torch.optim.Optimizer:
-    config = stage.optimizer
-    if config.kind == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-    return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-
-
-def _decay(stage: StageConfig, step: int) -> float:
-    return float((1.0 - step / stage.steps) ** stage.optimizer.power)
-
-
-def _learning_rate_factor(stage: StageConfig, step: int) -> float:
-    warmup = stage.optimizer.warmup_steps
-    return _decay(stage, step) * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
-
-
-def _style_this(seed: int, step: int, stage: StageConfig) -> bool:
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    return float(torch.rand((), generator=generator)) < stage.fda_probability
-
-
-def _fda(frames: Tensor, target_frames: Tensor, beta: float) -> Tensor:
-    styled = fourier_transfer(frames.float().permute(0, 3, 1, 2), target_frames.float().permute(0, 3, 1, 2), beta)
-    return styled.permute(0, 2, 3, 1)
+        self._left -= 1
+        self._smooth = seconds if not self._smooth else 0.9 * self._smooth + 0.1 * seconds
+        return {"pictures_per_s": round(self._batch_size / self._smooth, 2), "eta_s": round(self._left * self._smooth)}
 
 
 def _check_finite(row: Mapping[str, Any], step: int) -> None:
@@ -439,9 +444,18 @@ def _check_finite(row: Mapping[str, Any], step: int) -> None:
 
 def _check_size(plan: PlanConfig) -> None:
     height, width = plan.size_hw
-    if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
-        near = [max(1, round(side / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in (width, height)]
+    multiple = network_kind(plan.network).size_multiple
+    if height % multiple or width % multiple:
+        near = [max(1, round(side / multiple)) * multiple for side in (width, height)]
         raise ConfigError(
-            f"size {plan.size} is no multiple of {SIZE_MULTIPLE} each way",
+            f"size {plan.size} is no multiple of {multiple} each way",
             hint=f"nearest that works: {near[0]}x{near[1]}",
+        )
+
+
+def _check_processes(plan: PlanConfig, processes: int) -> None:
+    if plan.batch_size % processes:
+        raise ConfigError(
+            f"batch_size {plan.batch_size} cannot be shared evenly by {processes} processes",
+            hint=f"batch_size counts all pictures of a step: take a multiple of {processes}",
         )

@@ -8,7 +8,7 @@ import torch.nn.functional as functional
 
 from rtda_training.data.batches import normalise
 from rtda_training.metrics import ConfusionMatrix, Scores
-from rtda_training.models import BiSeNet
+from rtda_training.models import SegmentationNetwork
 from rtda_training.plan import InputConfig
 from rtda_training.readers import LabelledSet
 
@@ -17,12 +17,13 @@ __all__ = ["validate"]
 
 @torch.no_grad()
 def validate(
-    model: BiSeNet,
+    model: SegmentationNetwork,
     data: LabelledSet,
     size_hw: tuple[int, int],
     contract: InputConfig,
     *,
     max_pictures: int = 0,
+    confusion: ConfusionMatrix | None = None,
 ) -> Scores:
     """IoU and pixel accuracy at each label's own size, logits upsampled bilinearly (``align_corners=False``).
 
@@ -32,11 +33,12 @@ def validate(
         size_hw: Input size of the network; pictures are stretched to it.
         contract: How pixels become its input.
         max_pictures: Spread evenly over the set; 0: all.
+        confusion: Counted into where given, for those who want more than scores.
     """
     device = next(model.parameters()).device
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]  # fixed batch norms are not as the rest
     model.eval()
-    confusion = ConfusionMatrix(model.num_classes)
+    confusion = ConfusionMatrix(model.num_classes) if confusion is None else confusion
     count = min(len(data), max_pictures or len(data))
     for index in np.linspace(0, len(data) - 1, count).round().astype(int):
         frame = torch.from_numpy(data.frame(int(index))).to(device)
@@ -47,5 +49,6 @@ def validate(
         logits = model(pictures).coarse
         full = functional.interpolate(logits, size=label.shape, mode="bilinear", align_corners=False)
         confusion.add(label, full.argmax(dim=1)[0].to(torch.uint8).cpu().numpy())
-    model.train(training)
+    for module, mode in modes:
+        module.training = mode
     return confusion.scores(data.classes.names)

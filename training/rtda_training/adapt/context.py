@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from rtda_training.models import SegOutput
 
-__all__ = ["StepContext"]
+if TYPE_CHECKING:
+    from rtda_training.adapt.labelers import Labeler
+    from rtda_training.adapt.mixers import Mixer
+
+__all__ = ["MixedBatch", "PseudoLabels", "StepContext"]
+
+
+class PseudoLabels(NamedTuple):
+    """What a labeler says of the target batch.
+
+    Attributes:
+        label: int64 (N, H, W), 255 where it does not say.
+        weight: float32 (N, H, W) in 0..1, how much each pixel counts; None: 1 everywhere.
+    """
+
+    label: Tensor
+    weight: Tensor | None
+
+
+class MixedBatch(NamedTuple):
+    """Pictures made of both domains.
+
+    Attributes:
+        pictures: float32 (N, 3, H, W), normalised.
+        label: int64 (N, H, W), 255 where not labelled.
+        weight: float32 (N, H, W) in 0..1; None: 1 everywhere.
+    """
+
+    pictures: Tensor
+    label: Tensor
+    weight: Tensor | None
+
+
+def _alone(value: Tensor) -> Tensor:
+    """The mean over one process."""
+    return value
 
 
 @dataclass
@@ -18,33 +56,94 @@ class StepContext:
 
     Attributes:
         step: Number of the step, from 0.
-        source: float32 (N, 3, H, W), the labelled domain, normalised (after its style).
+        source_frames: float32 (N, H, W, 3) BGR 0..255, the labelled domain, after its style.
         label: int64 (N, H, W), 255 where not labelled.
-        target: float32 (N, 3, H, W), the unlabelled domain, normalised; None where no objective asks for it.
+        target_frames: float32 (N, H, W, 3) BGR 0..255, the unlabelled domain; None where nothing asks for it.
         forward: The network in training mode.
+        normalise: Raw pixels (N, H, W, 3) -> the network's input (N, 3, H, W).
+        target_label: int64 (N, H, W) pseudo labels made before the stage; None where there are none.
+        labeler: Who labels the target.
+        mixer: Who mixes both domains.
+        seed: The plan's seed and the stage's number.
+        first_place: Position of this process's first picture in the global batch.
+        share: A tensor -> its mean over all processes.
     """
 
     step: int
-    source: Tensor
+    source_frames: Tensor
     label: Tensor
-    target: Tensor | None
+    target_frames: Tensor | None
     forward: Callable[[Tensor], SegOutput]
+    normalise: Callable[[Tensor], Tensor]
+    target_label: Tensor | None = None
+    labeler: Labeler | None = None
+    mixer: Mixer | None = None
+    seed: tuple[int, int] = (0, 0)
+    first_place: int = 0
+    share: Callable[[Tensor], Tensor] = field(default=_alone)
+    _pictures: dict[str, Tensor] = field(default_factory=dict)
     _outputs: dict[str, SegOutput] = field(default_factory=dict)
+    _pseudo: PseudoLabels | None = None
+    _mixed: MixedBatch | None = None
+
+    @property
+    def source(self) -> Tensor:
+        """float32 (N, 3, H, W), the labelled domain, normalised."""
+        if "source" not in self._pictures:
+            self._pictures["source"] = self.normalise(self.source_frames)
+        return self._pictures["source"]
+
+    @property
+    def target(self) -> Tensor:
+        """float32 (N, 3, H, W), the unlabelled domain, normalised."""
+        if self.target_frames is None:
+            raise RuntimeError("this step has no target batch: no component declared that it needs one")
+        if "target" not in self._pictures:
+            self._pictures["target"] = self.normalise(self.target_frames)
+        return self._pictures["target"]
 
     def source_output(self) -> SegOutput:
         """The network on the source batch."""
-        return self._output("source", self.source)
+        return self.output_of("source", self.source)
 
     def target_output(self) -> SegOutput:
         """The network on the target batch.
 
         Batch norms see the domains in batches of their own, as in RTDA's code.
         """
-        if self.target is None:
-            raise RuntimeError("this step has no target batch: no objective declared that it needs one")
-        return self._output("target", self.target)
+        return self.output_of("target", self.target)
 
-    def _output(self, name: str, pictures: Tensor) -> SegOutput:
+    def pseudo_labels(self) -> PseudoLabels:
+        """What the stage's labeler says of the target batch."""
+        if self.labeler is None:
+            raise RuntimeError("this stage has no labeler: an objective must declare requires = ('labeler',)")
+        if self._pseudo is None:
+            self._pseudo = self.labeler.label(self)
+        return self._pseudo
+
+    def mixed(self) -> MixedBatch:
+        """The batch that the stage's mixer makes of both domains."""
+        if self.mixer is None:
+            raise RuntimeError("this stage has no mixer: an objective must declare requires = ('mixer',)")
+        if self._mixed is None:
+            self._mixed = self.mixer.mix(self)
+        return self._mixed
+
+    def mixed_output(self) -> SegOutput:
+        """The network on the mixed batch."""
+        return self.output_of("mixed", self.mixed().pictures)
+
+    def output_of(self, name: str, pictures: Tensor) -> SegOutput:
+        """The network on any pictures, computed once a step under this name."""
         if name not in self._outputs:
             self._outputs[name] = self.forward(pictures)
         return self._outputs[name]
+
+    def rng(self, purpose: str, place: int | None = None) -> np.random.Generator:
+        """Random numbers of this step for one purpose, and for one picture of this process's batch.
+
+        A pure function of seed, stage, step and the picture's place in the global batch: a resumed run, or one on
+        another number of processes, draws the same. Without ``place``, all processes draw the same.
+        """
+        entropy = [*self.seed, zlib.crc32(purpose.encode()), self.step]
+        return np.random.default_rng(entropy if place is None else [*entropy, 1 + self.first_place + place])

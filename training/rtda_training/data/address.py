@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 from urllib.parse import parse_qsl
 
 from rtda_deploy.errors import ConfigError
 
 __all__ = ["DataAddress", "parse_size"]
 
-_SPLITS = ("train", "val", "test")
+_SPLITS = ("train", "val", "test", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class DataAddress:
         kind: Which reader, such as ``toytown`` or ``folder``.
         path: What stands between the colon and the question mark.
         options: The keys after the question mark, ``split`` left out.
-        split: ``train``, ``val`` or ``test``; None where none was typed.
+        split: ``train``, ``val``, ``test`` or ``all``; None where none was typed.
     """
 
     kind: str
@@ -55,8 +55,24 @@ class DataAddress:
         """Refuse options that the reader of this kind does not know."""
         unknown = sorted(set(self.options) - set(known))
         if unknown:
-            allowed = ", ".join(sorted({"split", *known}))
+            allowed = ", ".join(sorted({"split", "classes", "pictures", *known}))  # these are the same for all kinds
             raise ConfigError(f"{self}: option {unknown[0]!r} is unknown", hint=f"known for {self.kind}: {allowed}")
+
+    def choice(self, key: str, known: Sequence[str]) -> Optional[str]:
+        """The option ``key`` as one of ``known``; None where it was not typed."""
+        text = self.options.get(key)
+        if text is not None and text not in known:
+            raise ConfigError(f"{self}: {key}={text} is unknown", hint=f"known: {', '.join(known)}")
+        return text
+
+    def with_option(self, key: str, value: str) -> DataAddress:
+        """The same address with one option more."""
+        return dataclasses.replace(self, options={**self.options, key: value})
+
+    def without(self, *keys: str) -> DataAddress:
+        """The same address without some of its options."""
+        kept = {key: value for key, value in self.options.items() if key not in keys}
+        return dataclasses.replace(self, options=kept)
 
     def whole_number(self, key: str, default: int) -> int:
         """The option ``key`` as a positive whole number."""

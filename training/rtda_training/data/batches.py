@@ -3,27 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from rtda_deploy.errors import DataError, FileAccessError
 from rtda_deploy.optional import require
+from rtda_training.adapt.samplers.base import Draw, PictureOrder
 from rtda_training.labels import IGNORE_INDEX
 from rtda_training.plan import AugmentConfig, InputConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet
 
-__all__ = ["StepBatches", "batches_from", "normalise"]
+__all__ = ["INTERPOLATION", "Batch", "StepBatches", "batches_from", "normalise"]
 
-_INTERPOLATION = {"linear": 1, "cubic": 2, "area": 3, "nearest": 0}  # OpenCV's codes
+_REPLACEMENTS = 10  # pictures tried in the place of one that cannot be used
+_CROPS = 10  # windows tried for one that holds enough of a wanted class (DAFormer's number)
+INTERPOLATION = {"linear": 1, "cubic": 2, "area": 3, "nearest": 0}  # OpenCV's codes
 
 
-class StepBatches(Dataset[tuple[Tensor, Tensor]]):
-    """Item ``step`` is the batch of that step: uint8 (N, H, W, 3) BGR and int64 (N, H, W), 255 where not labelled.
+class Batch(NamedTuple):
+    """One step's pictures of one domain.
 
-    An unlabelled set gives an empty label tensor. Every picture is seen once per epoch, in an order drawn per epoch;
-    augmentation is drawn per picture and step. Both depend on nothing but ``seed``, ``stream`` and the step.
+    Attributes:
+        frames: uint8 (N, H, W, 3) BGR.
+        labels: uint8 (N, H, W), 255 where not labelled; empty for an unlabelled set.
+        skipped: Name of each picture that could not be used and was replaced by another, its fault, and the fix.
+    """
+
+    frames: Tensor
+    labels: Tensor
+    skipped: tuple[tuple[str, str, str], ...]
+
+
+class StepBatches(Dataset[Batch]):
+    """Item ``step`` is the batch of that step.
+
+    Order and augmentation depend on nothing but ``seed``, ``stream`` and the position in the stream of pictures, so a
+    resumed run sees what an uninterrupted one would, and several processes see together what one would see alone.
+
+    Args:
+        pictures: A set; with labels, if they are to be learned from.
+        size_hw: Of the network's input.
+        batch_size: Pictures per step of all processes together.
+        seed: The plan's.
+        stream: Tells streams of one seed apart.
+        augment: What is drawn anew for each picture.
+        interpolation: How pictures are resized.
+        steps: Length.
+        order: Which picture stands where; None: each once an epoch, in an order drawn per epoch.
+        part: This process and the number of processes; it gets its share of each batch.
     """
 
     def __init__(
@@ -37,49 +68,63 @@ class StepBatches(Dataset[tuple[Tensor, Tensor]]):
         augment: AugmentConfig,
         interpolation: str = "linear",
         steps: int,
+        order: PictureOrder | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self._pictures = pictures
         self._size_hw = size_hw
         self._batch_size = batch_size
         self._seed = (seed, stream)
         self._augment = augment
-        self._interpolation = _INTERPOLATION[interpolation]
+        self._interpolation = INTERPOLATION[interpolation]
         self._steps = steps
-        self._order: tuple[int, np.ndarray] | None = None
+        self._order = order or PictureOrder(len(pictures), self._seed)
+        rank, processes = part
+        self._places = range(batch_size * rank // processes, batch_size * (rank + 1) // processes)
 
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, step: int) -> Batch:
         frames, labels = [], []
-        for place in range(self._batch_size):
-            position = step * self._batch_size + place
-            rng = np.random.default_rng((*self._seed, 1, position))
-            frame, label = self._picture(self._index(position), rng)
+        skipped: list[tuple[str, str, str]] = []
+        for place in self._places:
+            frame, label = self._usable(step * self._batch_size + place, skipped)
             frames.append(frame)
             if label is not None:
                 labels.append(label)
-        label_batch = torch.from_numpy(np.stack(labels)).long() if labels else torch.empty(0, dtype=torch.long)
-        return torch.from_numpy(np.stack(frames)), label_batch
+        label_batch = torch.from_numpy(np.stack(labels)) if labels else torch.empty(0, dtype=torch.uint8)
+        return Batch(torch.from_numpy(np.stack(frames)), label_batch, tuple(skipped))
 
-    def _index(self, position: int) -> int:
-        epoch, place = divmod(position, len(self._pictures))
-        if self._order is None or self._order[0] != epoch:
-            rng = np.random.default_rng((*self._seed, 0, epoch))
-            self._order = (epoch, rng.permutation(len(self._pictures)))
-        return int(self._order[1][place])
+    def _usable(self, position: int, skipped: list[tuple[str, str, str]]) -> tuple[np.ndarray, np.ndarray | None]:
+        """The picture at ``position``, or, where it cannot be used, one drawn in its place."""
+        draw = self._order.draw(position)
+        for attempt in range(_REPLACEMENTS):
+            try:
+                return self._picture(draw, np.random.default_rng((*self._seed, 1, position)))
+            except (DataError, FileAccessError) as err:
+                skipped.append((self._pictures.name(draw.index), err.message, err.hint))
+                again = np.random.default_rng((*self._seed, 2, position, attempt))
+                draw = Draw(int(again.integers(len(self._pictures))))
+        raise DataError(
+            f"{skipped[0][1]}; {_REPLACEMENTS - 1} pictures drawn in its place cannot be used either",
+            hint=f"{skipped[0][2]}; all faults: rtda-deploy data check '{self._pictures.address}'",
+        )
 
-    def _picture(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+    def _picture(self, draw: Draw, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
         cv2 = require("cv2", extra="training", purpose="to prepare pictures")
-        frame, label = self._read(index)
+        frame, label = self._read(draw.index)
         height, width = self._size_hw
         scale = rng.uniform(self._augment.scale_min, self._augment.scale_max)
         scaled_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
-        frame = cv2.resize(frame, scaled_wh, interpolation=self._interpolation)
-        label = None if label is None else cv2.resize(label, scaled_wh, interpolation=cv2.INTER_NEAREST)
-        top, left = rng.random(), rng.random()
-        frame = _window(frame, self._size_hw, top, left, fill=0)
-        label = None if label is None else _window(label, self._size_hw, top, left, fill=IGNORE_INDEX)
+        frame = _resized(frame, scaled_wh, self._interpolation)
+        label = None if label is None else _resized(label, scaled_wh, cv2.INTER_NEAREST)
+        for _ in range(_CROPS if draw.wanted >= 0 else 1):
+            top, left = rng.random(), rng.random()
+            crop = None if label is None else _window(label, self._size_hw, top, left, fill=IGNORE_INDEX)
+            if crop is None or draw.wanted < 0 or int((crop == draw.wanted).sum()) >= draw.least_pixels:
+                break
+        frame, label = _window(frame, self._size_hw, top, left, fill=0), crop
         if self._augment.flip and rng.random() < 0.5:
             frame = frame[:, ::-1]
             label = None if label is None else label[:, ::-1]
@@ -92,9 +137,9 @@ class StepBatches(Dataset[tuple[Tensor, Tensor]]):
         return self._pictures.frame(index), None
 
 
-def batches_from(data: StepBatches, start: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches_from(data: StepBatches, start: int, workers: int) -> Iterator[Batch]:
     """Batches ``start``, ``start + 1``, …, prepared by ``workers`` processes (0: here)."""
-    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+    loader: DataLoader[Batch] = DataLoader(
         data,
         batch_size=None,
         sampler=range(start, len(data)),
@@ -121,6 +166,13 @@ def normalise(frames: Tensor, contract: InputConfig) -> Tensor:
     mean = torch.tensor(contract.mean, device=frames.device).view(1, 3, 1, 1)
     std = torch.tensor(contract.std, device=frames.device).view(1, 3, 1, 1)
     return ((pictures * contract.pixel_scale - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def _resized(picture: np.ndarray, size_wh: tuple[int, int], interpolation: int) -> np.ndarray:
+    if (picture.shape[1], picture.shape[0]) == size_wh:
+        return picture
+    cv2 = require("cv2", extra="training", purpose="to prepare pictures")
+    return np.asarray(cv2.resize(picture, size_wh, interpolation=interpolation))
 
 
 def _window(picture: np.ndarray, size_hw: tuple[int, int], top: float, left: float, fill: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
@@ -36,9 +36,10 @@ class ToyTownPictures(Pictures):
     classes = CITYSCAPES
 
     def __init__(self, folder: Path, domain: str, split: str, *, labels: bool) -> None:
-        self._frames = _mapped(folder / "frames.npy")
-        self._labels = _mapped(folder / "labels.npy") if labels else None
+        self._folder = folder
+        self._labelled = labels
         self._prefix = f"toytown:{domain}/{split}"
+        self._map()
 
     @classmethod
     def open(cls, address: DataAddress, split: str, *, labels: bool, progress: Optional[Progress]) -> ToyTownPictures:
@@ -65,6 +66,18 @@ class ToyTownPictures(Pictures):
         if self._labels is None:
             raise DataError(f"{self._prefix} was opened without labels")
         return np.array(self._labels[index])
+
+    def __getstate__(self) -> Dict[str, Any]:
+        # A loader's process maps the files itself: pickled, a mapped array would be copied whole.
+        return {**self.__dict__, "_frames": None, "_labels": None}
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._map()
+
+    def _map(self) -> None:
+        self._frames = _mapped(self._folder / "frames.npy")
+        self._labels = _mapped(self._folder / "labels.npy") if self._labelled else None
 
 
 def cache_folder() -> Path:
@@ -155,7 +168,7 @@ def _render_chunk(
 def _mapped(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(str(path), mmap_mode="r"))
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, EOFError) as err:
         raise DataError(
             f"rendered set {path.parent} is broken: {err}", hint=f"delete it, it is rendered again: rm -r {path.parent}"
         ) from err

@@ -8,15 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from rtda_deploy.errors import CheckpointError
 
-from .bisenet import BiSeNet
+from .network import SegmentationNetwork
 from .resnet import ResNet
 from .state_dicts import difference, read_weights
+from .vgg import VGG16
 
 __all__ = ["BackboneReport", "load_backbone_weights"]
 
-_CLASSIFIER = "fc."  # ImageNet's, which a segmentation network has no use for
 _COUNTER = "num_batches_tracked"
 
 
@@ -26,8 +28,8 @@ class BackboneReport:
 
     Attributes:
         matched: Tensors that were loaded, ``num_batches_tracked`` counters not counted.
-        total: Tensors the backbone has: 100 for ResNet-18, 520 for ResNet-101.
-        ignored: Names in the file that were left out: the ImageNet classifier.
+        total: Tensors the backbone has: 100 for ResNet-18, 520 for ResNet-101, 30 for VGG-16.
+        ignored: Names in the file that were left out: ImageNet's last layer.
     """
 
     matched: int
@@ -35,8 +37,10 @@ class BackboneReport:
     ignored: tuple[str, ...]
 
 
-def load_backbone_weights(model: BiSeNet | ResNet, path: str | Path) -> BackboneReport:
+def load_backbone_weights(model: SegmentationNetwork | ResNet | VGG16, path: str | Path) -> BackboneReport:
     """Load a standard ImageNet file (torchvision's names) into the backbone.
+
+    VGG-16's two hidden layers, matrices in the file, become the convolutions that give the same.
 
     Args:
         model: The network, or its backbone; changed in place, and only if everything fits.
@@ -46,11 +50,11 @@ def load_backbone_weights(model: BiSeNet | ResNet, path: str | Path) -> Backbone
         FileAccessError: If the file cannot be read.
         CheckpointError: If the backbone would not load whole; the message lists the keys.
     """
-    backbone = model.backbone if isinstance(model, BiSeNet) else model
+    backbone = model.backbone if isinstance(model, SegmentationNetwork) else model
     weights = read_weights(path)
-    ignored = tuple(key for key in weights if key.startswith(_CLASSIFIER))
-    found = {key: tensor for key, tensor in weights.items() if key not in ignored}
     expected = backbone.state_dict()
+    ignored = tuple(key for key in weights if key.startswith(backbone.discarded))
+    found = {key: _as_convolution(tensor, expected.get(key)) for key, tensor in weights.items() if key not in ignored}
     problem = difference(expected, found)
     if problem:
         raise CheckpointError(
@@ -61,3 +65,10 @@ def load_backbone_weights(model: BiSeNet | ResNet, path: str | Path) -> Backbone
     matched = sum(not key.endswith(_COUNTER) for key in found)
     total = sum(not key.endswith(_COUNTER) for key in expected)
     return BackboneReport(matched, total, ignored)
+
+
+def _as_convolution(matrix: Tensor, kernel: Tensor | None) -> Tensor:
+    """A fully connected layer's (out, in * h * w) as the kernel of a convolution over that map; others as they are."""
+    if kernel is None or matrix.ndim != 2 or kernel.ndim != 4 or matrix.numel() != kernel.numel():
+        return matrix
+    return matrix.reshape(kernel.shape) if matrix.shape[0] == kernel.shape[0] else matrix

@@ -8,27 +8,24 @@ the cost. ``published_logits`` keeps the published order, for comparison and for
 
 from __future__ import annotations
 
-import copy
-
-import torch
 from torch import Tensor, nn
 
 from rtda_deploy.errors import ConfigError, ModelError
 
 from .bisenet_paper import PaperContextPath, PaperFusion, paper_aux_heads, paper_head, paper_spatial_path
 from .bisenet_rtda import RtdaContextPath, RtdaFusion, rtda_aux_heads, rtda_head, rtda_spatial_path
-from .blocks import initialise, upsampled
+from .blocks import full_size, initialise, upsampled
+from .network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, check_shape
 from .output import SegOutput
 from .resnet import ResNet
 
-__all__ = ["OUTPUT_STRIDE", "SIZE_MULTIPLE", "VARIANTS", "BiSeNet", "DeployView"]
+__all__ = ["SIZE_MULTIPLE", "VARIANTS", "BiSeNet"]
 
-OUTPUT_STRIDE = 8  # input pixels per coarse logit
 SIZE_MULTIPLE = 32  # the backbone's last stride; other sizes would shift the maps that are joined
 VARIANTS = ("rtda", "paper")
 
 
-class BiSeNet(nn.Module):
+class BiSeNet(SegmentationNetwork):
     """Real-time segmentation network of Yu et al. (ECCV 2018), in the papers' or the original's shape.
 
     Parameters at inference for 19 classes: ``rtda`` 12,054,042 (ResNet-18) and 48,693,786 (ResNet-101), ``paper``
@@ -44,17 +41,19 @@ class BiSeNet(nn.Module):
         ConfigError: If a name is unknown or ``num_classes`` is not positive.
     """
 
+    NAME = "BiSeNet"
+    AUX_WEIGHTS = (1.0, 1.0)
+    SIZE_MULTIPLE = SIZE_MULTIPLE
+
+    backbone: ResNet
     context_path: RtdaContextPath | PaperContextPath
     fusion: RtdaFusion | PaperFusion
 
     def __init__(self, backbone: str = "resnet18", variant: str = "rtda", num_classes: int = 19) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         if variant not in VARIANTS:
             raise ConfigError(f"unknown BiSeNet variant {variant!r}", hint=f"known: {', '.join(VARIANTS)}")
-        if num_classes < 1:
-            raise ConfigError(f"num_classes must be positive, got {num_classes}", hint="Cityscapes has 19")
         self.variant = variant
-        self.num_classes = num_classes
         self.backbone = ResNet(backbone)
         if variant == "rtda":
             self.spatial_path = rtda_spatial_path()
@@ -72,6 +71,11 @@ class BiSeNet(nn.Module):
             # Slopes of the two lineages' own initialisation.
             initialise(part, negative_slope=0.0 if variant == "rtda" else 1.0)
 
+    @property
+    def architecture(self) -> dict[str, str | int]:
+        """What a spec's provenance says of the network."""
+        return {**super().architecture, "variant": self.variant}
+
     def forward(self, image: Tensor, aux: bool | None = None) -> SegOutput:
         """Logits at the input's size and at 1/8 of it.
 
@@ -87,11 +91,11 @@ class BiSeNet(nn.Module):
         context, aux_maps = self.context_path(features)
         coarse = self.head(self.fusion(self.spatial_path(image), context))  # (N, C, H/8, W/8)
         aux_logits: tuple[Tensor, ...] = ()
-        if self.training if aux is None else aux:
+        if self._wants_aux(aux):
             aux_logits = tuple(
                 _to_width(head(x), image.shape[3]) for head, x in zip(self.aux_heads, aux_maps, strict=True)
             )
-        return SegOutput(upsampled(coarse, OUTPUT_STRIDE), coarse, aux_logits, features)
+        return SegOutput(full_size(coarse, OUTPUT_STRIDE), coarse, aux_logits, features)
 
     def published_logits(self, image: Tensor) -> Tensor:
         """``forward(image).logits`` in the order of operations the lineage published; equal up to rounding.
@@ -108,10 +112,10 @@ class BiSeNet(nn.Module):
 
     def deploy_view(self) -> DeployView:
         """What goes to the robot: a copy of the weights in evaluation mode, without auxiliary heads."""
-        return DeployView(self)
+        return _BiSeNetView(self)
 
     def _check(self, image: Tensor) -> None:
-        _check_shape(image)
+        check_shape(image, SIZE_MULTIPLE)
         self._check_batch(image)
 
     def _check_batch(self, image: Tensor) -> None:
@@ -130,51 +134,19 @@ class BiSeNet(nn.Module):
             )
 
 
-class DeployView(nn.Module):
-    """The network as deployed: float32 (N, 3, H, W) -> coarse logits (N, C, H/8, W/8), nothing else.
+class _BiSeNetView(DeployView):
+    backbone: ResNet
+    spatial_path: nn.Sequential
+    context_path: RtdaContextPath | PaperContextPath
+    fusion: RtdaFusion | PaperFusion
+    head: nn.Module
 
-    Owns a copy of the weights, so that folding or converting it leaves the trained network as it is.
-    """
-
-    def __init__(self, model: BiSeNet) -> None:
-        super().__init__()
-        self.num_classes = model.num_classes
-        self.backbone = copy.deepcopy(model.backbone)
-        self.spatial_path = copy.deepcopy(model.spatial_path)
-        self.context_path = copy.deepcopy(model.context_path)
-        self.fusion = copy.deepcopy(model.fusion)
-        self.head = copy.deepcopy(model.head)
-        self.eval().requires_grad_(False)
-
-    def forward(self, image: Tensor) -> Tensor:
-        if not _being_exported():
-            _check_shape(image)
+    def _coarse(self, image: Tensor) -> Tensor:
         context, _ = self.context_path(self.backbone(image))
         coarse: Tensor = self.head(self.fusion(self.spatial_path(image), context))
         return coarse
 
 
-def _being_exported() -> bool:
-    """A tracer would warn about our comparisons and pin dynamic sizes; the exporter checks its size itself."""
-    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return tracing or torch.compiler.is_compiling()
-
-
 def _to_width(logits: Tensor, width: int) -> Tensor:
     """Upsample auxiliary logits, whose stride is 8 or 16, to the input's size."""
-    return upsampled(logits, width // logits.shape[3])
-
-
-def _check_shape(image: Tensor) -> None:
-    if image.ndim != 4 or image.shape[1] != 3:
-        raise ModelError(f"expected pictures (N, 3, H, W), got {tuple(image.shape)}")
-    height, width = int(image.shape[2]), int(image.shape[3])
-    if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE or not height or not width:
-        raise ModelError(
-            f"expected height and width in multiples of {SIZE_MULTIPLE}, got {height}x{width} (HxW)",
-            hint=f"nearest that works: {_nearest(height)}x{_nearest(width)}",
-        )
-
-
-def _nearest(length: int) -> int:
-    return max(1, (length + SIZE_MULTIPLE // 2) // SIZE_MULTIPLE) * SIZE_MULTIPLE
+    return full_size(logits, width // logits.shape[3])

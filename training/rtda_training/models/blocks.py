@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ConvBnRelu", "global_average", "initialise", "upsampled"]
+__all__ = ["ConvBnRelu", "full_size", "global_average", "initialise", "upsampled"]
 
 
 class ConvBnRelu(nn.Module):
@@ -32,6 +33,11 @@ def global_average(x: Tensor) -> Tensor:
 def upsampled(x: Tensor, factor: int) -> Tensor:
     """Bilinear, ``align_corners=False`` (the convention of both papers' networks). A factor, so ONNX gets constants."""
     return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
+
+
+def full_size(logits: Tensor, factor: int) -> Tensor:
+    """Upsampled logits, float32 where mixed precision gives less: losses want it, and here it costs least."""
+    return upsampled(logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits, factor)
 
 
 def initialise(module: nn.Module, *, negative_slope: float) -> None:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from rtda_deploy.errors import ModelError
 
-from .bisenet import BiSeNet
 from .bisenet_paper import PaperContextPath, PaperFusion
 from .bisenet_rtda import RtdaContextPath, RtdaFusion
+from .network import SegmentationNetwork
 
 __all__ = ["OperationCount", "count_macs", "count_operations", "count_parameters"]
 
@@ -50,11 +50,11 @@ def count_parameters(module: nn.Module, *, training: bool = False) -> int:
 
     Args:
         module: Any network.
-        training: Whether to include a ``BiSeNet``'s auxiliary heads. They exist for training alone, so the count
-            at inference, which papers print, is without. Other modules are counted whole either way.
+        training: Whether to include a segmentation network's auxiliary heads. They exist for training alone, so the
+            count at inference, which papers print, is without. Other modules are counted whole either way.
     """
     total = sum(parameter.numel() for parameter in module.parameters())
-    if isinstance(module, BiSeNet) and not training:
+    if isinstance(module, SegmentationNetwork) and not training:
         total -= sum(parameter.numel() for parameter in module.aux_heads.parameters())
     return total
 
@@ -89,7 +89,7 @@ def count_operations(module: nn.Module, size_hw: tuple[int, int]) -> OperationCo
             child.register_forward_hook(partial(_count_values, count, "upsampled"))
     picture = torch.empty((1, _in_channels(ghost), *size_hw), device="meta")
     with torch.no_grad():
-        if isinstance(ghost, BiSeNet):
+        if isinstance(ghost, SegmentationNetwork):
             ghost.published_logits(picture)
         else:
             ghost(picture)

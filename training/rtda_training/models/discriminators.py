@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from rtda_deploy.errors import ConfigError, ModelError
@@ -47,6 +48,7 @@ class Discriminator(nn.Module):
         for in_channels, out_channels in zip((num_classes, *layout.channels), layout.channels, strict=False):
             layers += [*_halving(in_channels, out_channels, layout.separable, bias), _activation()]
         self.layers = nn.Sequential(*layers[:-1])  # no activation after the last
+        self._separable = layout.separable
         self.stride = _STRIDE ** len(layout.channels)
         self.upsample = (
             nn.Upsample(scale_factor=self.stride, mode="bilinear", align_corners=False)
@@ -61,6 +63,13 @@ class Discriminator(nn.Module):
                 f"this discriminator takes maps in multiples of {self.stride}, got {height}x{width} (HxW)",
                 hint="give it the probabilities at the network's input size",
             )
+        if self._separable and probabilities.device.type == "cpu":
+            # There, the backward of oneDNN's depthwise convolutions takes three times as long in bf16 as in float32.
+            with torch.autocast("cpu", enabled=False):
+                return self._logits(probabilities.float())
+        return self._logits(probabilities)
+
+    def _logits(self, probabilities: Tensor) -> Tensor:
         logits: Tensor = self.upsample(self.layers(probabilities))
         return logits
 

@@ -19,8 +19,10 @@ class SegOutput(NamedTuple):
         logits: float (N, C, H, W), at the size of the input.
         coarse: float (N, C, H/8, W/8), what the deployed network gives; bilinear x8 of it (``align_corners=False``)
             *is* ``logits``.
-        aux: float (N, C, H, W) logits of the two auxiliary heads (stride 16 first); ``()`` where they did not run.
-        features: Outputs of the backbone's layer1 .. layer4, at strides 4, 8, 16, 32.
+        aux: float (N, C, H, W) logits of the auxiliary heads: two of a BiSeNet (stride 16 first), one of a DeepLab-v2
+            (layer3's), none of an FCN-8s; ``()`` where they did not run.
+        features: Outputs of the backbone's four stages, layer1 .. layer4 or pool2 .. pool5, at the network's
+            ``FEATURE_STRIDES``.
     """
 
     logits: Tensor

@@ -2,7 +2,8 @@
 
 The names are a contract: a standard ImageNet file loads as it is (``backbone_weights``).
 
-Source: He et al., Deep Residual Learning for Image Recognition (CVPR 2016); stride on the 3x3 convolution of a
+Source: He et al., Deep Residual Learning for Image Recognition (CVPR 2016); dilation instead of stride: Chen et al.,
+DeepLab (TPAMI 2018); stride on the 3x3 convolution of a
 bottleneck ("v1.5"), as in torchvision, whose ImageNet files everybody uses.
 """
 
@@ -22,12 +23,12 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, dilation: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
+        self.conv1 = _conv3x3(in_channels, width, stride, dilation)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.conv2 = _conv3x3(width, width, 1, dilation)
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample = _projection(in_channels, width * self.expansion, stride)
 
@@ -44,11 +45,11 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, dilation: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.conv2 = _conv3x3(width, width, stride, dilation)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(width * self.expansion)
@@ -74,27 +75,42 @@ _LAYOUTS = {
     "resnet101": _Layout(Bottleneck, (3, 4, 23, 3)),
 }
 _WIDTHS = (64, 128, 256, 512)  # of layer1 .. layer4, before the block's expansion
+# Stride and dilation of layer1 .. layer4 by output stride. A stage that keeps the map's size spreads its kernels
+# instead, all of its blocks alike as in DeepLab (torchvision's dilated ResNets leave each first block behind).
+_STAGES = {
+    32: ((1, 1), (2, 1), (2, 1), (2, 1)),
+    8: ((1, 1), (2, 1), (1, 2), (1, 4)),
+}
 
 BACKBONES = tuple(_LAYOUTS)
 
 
 class ResNet(nn.Module):
-    """The four stages of a ResNet, at strides 4, 8, 16 and 32.
+    """The four stages of a ResNet, at strides 4, 8, 16 and 32, or 4, 8, 8 and 8.
 
     Args:
         name: ``"resnet18"`` or ``"resnet101"``.
+        output_stride: Of layer4. 8 keeps layer3 and layer4 at layer2's size, with dilations 2 and 4; the weights, and
+            so the files that fit, are the same.
 
     Attributes:
         channels: Of the four outputs: 64/128/256/512 (18) or 256/512/1024/2048 (101).
+        discarded: Prefix of names in an ImageNet file that have no use here: its classifier.
 
     Raises:
-        ConfigError: If ``name`` is no known backbone.
+        ConfigError: If ``name`` is no known backbone, or there is no such output stride.
     """
 
-    def __init__(self, name: str = "resnet18") -> None:
+    discarded = "fc."
+
+    def __init__(self, name: str = "resnet18", output_stride: int = 32) -> None:
         super().__init__()
         if name not in _LAYOUTS:
             raise ConfigError(f"unknown backbone {name!r}", hint=f"known: {', '.join(BACKBONES)}")
+        if output_stride not in _STAGES:
+            raise ConfigError(
+                f"no ResNet of output stride {output_stride}", hint=f"known: {', '.join(map(str, _STAGES))}"
+            )
         block, depths = _LAYOUTS[name]
         self.name = name
         self.channels = tuple(width * block.expansion for width in _WIDTHS)
@@ -104,18 +120,18 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         inputs = (64, *self.channels[:3])
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            _stage(block, depth, in_channels, width, stride)
-            for depth, in_channels, width, stride in zip(depths, inputs, _WIDTHS, (1, 2, 2, 2), strict=True)
+            _stage(block, depth, in_channels, width, *step)
+            for depth, in_channels, width, step in zip(depths, inputs, _WIDTHS, _STAGES[output_stride], strict=True)
         )
         self._initialise()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))  # (N, 64, H/4, W/4)
-        x4 = self.layer1(x)
-        x8 = self.layer2(x4)
-        x16 = self.layer3(x8)
-        x32 = self.layer4(x16)
-        return x4, x8, x16, x32
+        stage1 = self.layer1(x)
+        stage2 = self.layer2(stage1)
+        stage3 = self.layer3(stage2)
+        stage4 = self.layer4(stage3)
+        return stage1, stage2, stage3, stage4
 
     def _initialise(self) -> None:
         """Kaiming, fan out, as torchvision; batch norms already start as the identity."""
@@ -125,11 +141,15 @@ class ResNet(nn.Module):
 
 
 def _stage(
-    block: type[BasicBlock] | type[Bottleneck], depth: int, in_channels: int, width: int, stride: int
+    block: type[BasicBlock] | type[Bottleneck], depth: int, in_channels: int, width: int, stride: int, dilation: int
 ) -> nn.Sequential:
-    first = block(in_channels, width, stride)
-    rest = (block(width * block.expansion, width, 1) for _ in range(depth - 1))
+    first = block(in_channels, width, stride, dilation)
+    rest = (block(width * block.expansion, width, 1, dilation) for _ in range(depth - 1))
     return nn.Sequential(first, *rest)
+
+
+def _conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=dilation, dilation=dilation, bias=False)
 
 
 def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:

@@ -1,13 +1,44 @@
-"""How source pictures are made to look like the target's before the network sees them."""
+"""FDA: the target's low frequencies on the source's pictures."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import torch
 from torch import Tensor
 
 from rtda_deploy.errors import ConfigError
+from rtda_training.adapt.context import StepContext
+from rtda_training.adapt.slots import Setting, component, number
+from rtda_training.adapt.styles.base import Style
 
-__all__ = ["fourier_transfer"]
+__all__ = ["FourierStyle", "FourierStyleConfig", "fourier_transfer"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FourierStyleConfig:
+    """Half the window as a share of the shorter side, and the share of the steps that get the style."""
+
+    beta: float = number(0.01, 0.0, 0.5)
+    probability: float = number(1.0, 0.0, 1.0)
+
+
+@component("style", "fda", FourierStyleConfig)
+class FourierStyle(Style):
+    """Each source picture with the low-frequency amplitudes of the target picture at its place in the batch."""
+
+    needs_target = True
+
+    def __init__(self, config: FourierStyleConfig, setting: Setting) -> None:
+        self._config = config
+
+    def apply(self, context: StepContext) -> Tensor:
+        frames, target = context.source_frames, context.target_frames
+        assert target is not None
+        if context.rng("fda").random() >= self._config.probability:
+            return frames
+        styled = fourier_transfer(frames.permute(0, 3, 1, 2), target.permute(0, 3, 1, 2), self._config.beta)
+        return styled.permute(0, 2, 3, 1)
 
 
 def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:

@@ -1,0 +1,369 @@
+"""``report.html`` of a training: curves, scores, what the network sees, what its method did on the way."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from rtda_deploy.cli.training import loss_keys, network_text
+from rtda_deploy.errors import RtdaError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rtda_deploy.report import ReportPage
+    from rtda_training.plan import PlanConfig, StageConfig
+    from rtda_training.trainer import TrainResult
+
+__all__ = ["write_run_page"]
+
+_VAL_PICTURES, _TARGET_PICTURES = 3, 3
+_BETAS = (0.01, 0.05, 0.10)
+_WIDTH, _GAP = 1286, 6  # pixels
+_TITLES = {
+    "val_miou": "Validation mIoU",
+    "seg": "Segmentation loss, source",
+    "adv": "Adversarial loss, weighted",
+    "advent": "Adversarial loss on self-information, weighted",
+    "disc": "Discriminator loss (0.693: cannot tell the domains apart)",
+    "disc_right": "Share of the map that the discriminator gets right",
+    "pseudo": "Loss on pseudo labels",
+    "pseudo_share": "Share of the target's pixels labelled with confidence",
+    "mixed": "Loss on mixed pictures",
+    "entropy": "Entropy loss, target",
+    "learning_rate": "Learning rate",
+}
+
+
+def write_run_page(plan: PlanConfig, folder: Path, result: TrainResult) -> Path:
+    """Write ``report.html`` into the run's folder.
+
+    Raises:
+        FileAccessError: If it cannot be written.
+    """
+    from rtda_deploy.report import ReportPage
+    from rtda_training.runlog import read_rows
+    from rtda_training.watch import warnings_of
+
+    rows = read_rows(folder)
+    warnings = warnings_of(plan, rows, folder)
+    domains = f"{plan.source} -> {plan.target}" if plan.target else plan.source
+    page = ReportPage(f"Training: {plan.name}", f"{domains} · {network_text(plan)} at {plan.size} · seed {plan.seed}")
+    if plan.description:
+        page.text(plan.description)
+    _summary(page, plan, result)
+    if warnings:
+        page.heading("Warnings")
+        page.table(
+            ("stage", "step", "what and what to change"), [(w.stage, w.step or "start", w.text) for w in warnings]
+        )
+    _part(page, lambda: _sights(page, plan, folder))
+    _scores(page, rows, folder)
+    _curves(page, rows)
+    for stage in plan.stages:
+        _part(page, lambda stage=stage: _labels(page, stage, folder / "stages" / stage.name))  # type: ignore[misc]
+        _translations(page, stage, folder / "stages" / stage.name)
+    styled = next((stage for stage in plan.stages if stage.style == "fda"), None)
+    if styled is not None:
+        _part(page, lambda: _fda_strip(page, plan, styled, folder))
+    found = [{"stage": w.stage, "step": w.step, "kind": w.kind, "text": w.text} for w in warnings]
+    page.data({"plan": plan.to_dict(), "warnings": found, "rows": rows})
+    return page.save(folder / "report.html")
+
+
+def _part(page: ReportPage, build: Callable[[], None]) -> None:
+    """A part that reads data sets: where one cannot be read any more, the page says so and goes on."""
+    try:
+        build()
+    except RtdaError as err:
+        page.text(f"Not shown: {err.message}")
+
+
+def _summary(page: ReportPage, plan: PlanConfig, result: TrainResult) -> None:
+    steps = ", ".join(f"{stage.name} {stage.steps}" for stage in plan.stages)
+    page.table(
+        ["", "value"],
+        [
+            ["best val mIoU, %", f"{100 * result.best_miou:.2f}  ({result.best_at})"],
+            ["last val mIoU, %", f"{100 * result.last_miou:.2f}"],
+            ["validated on", f"{plan.validation} (val)"],
+            ["steps", steps],
+            ["seconds of this session", f"{result.seconds:.1f}"],
+        ],
+    )
+
+
+def _curves(page: ReportPage, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One chart a figure, one line a stage; a stage keeps its colour where several share a chart."""
+    page.heading("Curves")
+    stages = list(dict.fromkeys(str(row["stage"]) for row in rows))
+    for key in ["val_miou", *loss_keys(rows), "learning_rate"]:
+        series = _series(rows, key, 100.0 if key == "val_miou" else 1.0)
+        if key == "val_miou" and max(map(len, series.values()), default=0) < 2:
+            continue  # one validation a stage: the bars say more
+        caption, label = _TITLES.get(key, ""), "%" if key == "val_miou" else key.replace("_", " ")
+        if len(series) > 1:
+            page.lines({stage: series.get(stage, []) for stage in stages}, "step", label, caption=caption)
+        elif series:
+            where = f"stage {next(iter(series))}" if len(stages) > 1 else ""
+            page.lines(series, "step", label, caption=" · ".join(text for text in (caption, where) if text))
+
+
+def _scores(page: ReportPage, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    last = next((row for row in reversed(rows) if "val_iou" in row), None)
+    if last is None:
+        return
+    known = {name: value for name, value in last["val_iou"].items() if value is not None}
+    ordered = sorted(known, key=lambda name: -known[name])
+    page.heading(f"IoU per class, last validation ({last['stage']} @{last['step']})")
+    page.bars(ordered, [known[name] for name in ordered], unit="%")
+    confusion = _json(folder / "confusion.json")
+    if confusion:
+        page.heading("Confusion, last validation")
+        caption = "Rows: true class. Columns: predicted class. Percent of the row."
+        page.matrix(confusion["classes"], confusion["counts"], caption=f"{caption} {confusion['data']} (val)")
+
+
+# what the network sees
+
+
+def _sights(page: ReportPage, plan: PlanConfig, folder: Path) -> None:
+    """Target pictures, whose labels are not read, and val pictures with their truth."""
+    import cv2
+
+    from rtda_training.labels import class_list
+    from rtda_training.readers import open_labelled
+    from rtda_training.samples import spread_places
+
+    networks = _networks(plan, folder)
+    asked: Dict[str, Any] = {"classes": class_list(plan.classes)} if plan.classes else {}
+    data = open_labelled(plan.validation, split="val", **asked)
+    palette = data.classes.palette
+    stored = sorted((folder / "verify").glob("*.png"), key=lambda path: (len(path.name), path.name))
+    read = [cv2.imread(str(stored[place])) for place in spread_places(_TARGET_PICTURES, len(stored))]
+    frames = [frame for frame in read if frame is not None]
+    if plan.target and frames:
+        page.heading("What it sees on the target")
+        masks = {title: _masks(path, frames, plan) for title, path in networks.items()}
+        for number, frame in enumerate(frames):
+            tiles = [("picture", frame)]
+            tiles += [(title, _coloured(found[number], palette)) for title, found in masks.items()]
+            last = number + 1 == len(frames)
+            page.picture(_sheet(tiles, len(tiles)), caption="training pictures; no label of them was read" * last)
+        page.picture(_legend_svg(data.classes.names, palette))
+    page.heading("What it sees on the validation set")
+    if plan.target and plan.validation == plan.source:
+        page.text(
+            "Pictures of the source, on which best.pth is chosen (--val names another set). What is adapted to the"
+            " target may score lower here and still be better there."
+        )
+    places = spread_places(_VAL_PICTURES, len(data))
+    frames, truths = [data.frame(place) for place in places], [data.label(place) for place in places]
+    masks = {title: _masks(path, frames, plan) for title, path in networks.items()}
+    for number, place in enumerate(places):
+        tiles = [("picture", frames[number])]
+        tiles += [(title, _coloured(found[number], palette)) for title, found in masks.items()]
+        tiles.append(("truth", _coloured(truths[number], palette)))
+        if len(tiles) % 2:
+            tiles.append(("wrong", _mistakes(frames[number], list(masks.values())[-1][number], truths[number])))
+        page.picture(_sheet(tiles, 2), caption=f"{data.name(place)}: {', '.join(title for title, _ in tiles)}")
+    if not plan.target:
+        page.picture(_legend_svg(data.classes.names, palette))
+
+
+def _networks(plan: PlanConfig, folder: Path) -> Dict[str, Path]:
+    """Titles and checkpoints: what the last stage started from or was taught by, where there is one, and the last."""
+    last = plan.stages[-1]
+    found: Dict[str, Path] = {}
+    earlier = [stage.name for stage in plan.stages[:-1]]
+    if last.start not in ("previous", "scratch"):
+        earlier = [last.start]
+    for name in reversed(earlier):
+        path = folder / f"stage-{name}.pth"
+        if path.is_file():
+            found[name] = path
+            break
+    if not found and plan.init and last.start == "previous":
+        found["start"] = Path(plan.init)
+    found[last.name if found else ("adapted" if last.uses_target else "trained")] = folder / "last.pth"
+    return found
+
+
+def _masks(checkpoint: Path, frames: Sequence[np.ndarray], plan: PlanConfig) -> List[np.ndarray]:
+    import torch
+
+    from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
+    from rtda_training.samples import masks_of
+
+    cuda = torch.cuda.is_available() and plan.device != "cpu"
+    model = model_from_checkpoint(read_checkpoint(checkpoint)).to("cuda" if cuda else "cpu")
+    return masks_of(model, frames, plan.size_hw, plan.input)
+
+
+def _coloured(mask: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
+    from rtda_training.samples import colours
+
+    return colours(mask, palette)
+
+
+def _mistakes(frame: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The picture in grey, wrong pixels in red; where there is no label, dark."""
+    import cv2
+    import numpy as np
+
+    grey = cv2.cvtColor(cv2.resize(frame, truth.shape[::-1]), cv2.COLOR_BGR2GRAY)
+    shown = cv2.cvtColor((96 + grey // 3).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    shown[truth == 255] //= 3
+    shown[(mask != truth) & (truth != 255)] = (60, 50, 214)
+    return np.asarray(shown)
+
+
+# what the method did
+
+
+def _labels(page: ReportPage, stage: StageConfig, folder: Path) -> None:
+    record = _json(folder / "labels.json")
+    if "classes" not in record:
+        return
+    settings = ", ".join(f"{key} {_plain(value)}" for key, value in record.get("settings", {}).items())
+    page.heading(f"Pseudo labels of stage {stage.name}")
+    page.text(f"{100 * record['share']:.1f} % of the target's pixels got a label ({settings}).")
+    total = sum(entry["predicted_pixels"] for entry in record["classes"].values()) or 1
+    rows = [
+        (
+            name,
+            f"{100 * entry['predicted_pixels'] / total:.2f} %",
+            f"{entry['threshold']:.3f}",
+            None if entry["kept_share"] is None else f"{100 * entry['kept_share']:.1f} %",
+        )
+        for name, entry in record["classes"].items()
+    ]
+    page.table(("class", "predicted", "threshold", "of these kept"), rows)
+
+
+def _plain(value: Any) -> str:
+    return " + ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _translations(page: ReportPage, stage: StageConfig, folder: Path) -> None:
+    if (folder / "grid.png").is_file():
+        page.heading(f"Translations of stage {stage.name}")
+        caption = "source picture, made into the target, made back again; and a target picture"
+        page.picture(folder / "grid.png", caption=caption)
+
+
+def _fda_strip(page: ReportPage, plan: PlanConfig, stage: StageConfig, folder: Path) -> None:
+    """One source picture with a target picture's low frequencies, at the papers' betas."""
+    import cv2
+    import numpy as np
+    import torch
+
+    from rtda_training.adapt.styles.fda import fourier_transfer
+    from rtda_training.readers import open_unlabelled
+
+    target = cv2.imread(str(folder / "verify" / "0.png"))
+    if target is None:
+        return
+    height, width = plan.size_hw
+    source = open_unlabelled(plan.source).frame(0)
+    pair = [cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) for picture in (source, target)]
+    inputs = [torch.from_numpy(picture).float().permute(2, 0, 1)[None] for picture in pair]
+    styled = []
+    for beta in _BETAS:
+        pixels = fourier_transfer(inputs[0], inputs[1], beta)[0].permute(1, 2, 0)
+        styled.append((f"beta {beta:.2f}", np.asarray(pixels.round().byte().numpy())))
+    page.heading("FDA: the target's low frequencies on the source")
+    top = _tiles([("source", pair[0]), ("target", pair[1])], 2, (_WIDTH - _GAP) // 2)
+    below = _tiles(styled, 3, (_WIDTH - 2 * _GAP) // 3)
+    below = cv2.copyMakeBorder(below, _GAP, 0, 0, top.shape[1] - below.shape[1], cv2.BORDER_REPLICATE)
+    page.picture(_jpeg(np.vstack([top, below])), caption=f"stage {stage.name} has beta {stage.settings['fda'].beta:g}")
+
+
+# drawing
+
+
+def _series(rows: Sequence[Mapping[str, Any]], key: str, factor: float) -> Dict[str, List[Tuple[float, float]]]:
+    series: Dict[str, List[Tuple[float, float]]] = {}
+    for row in rows:
+        value = row.get(key)
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            series.setdefault(str(row["stage"]), []).append((float(row["step"]), factor * float(value)))
+    return series
+
+
+def _sheet(tiles: Sequence[Tuple[str, np.ndarray]], columns: int) -> bytes:
+    return _jpeg(_tiles(tiles, columns, (_WIDTH - (columns - 1) * _GAP) // columns))
+
+
+def _tiles(tiles: Sequence[Tuple[str, np.ndarray]], columns: int, width: int) -> np.ndarray:
+    """Titled pictures in rows, all as wide as asked and as high as the first makes them."""
+    import cv2
+    import numpy as np
+
+    first = tiles[0][1]
+    height = max(1, round(width * first.shape[0] / first.shape[1]))
+    drawn = []
+    for title, picture in tiles:
+        way = cv2.INTER_NEAREST if picture.shape[1] < width else cv2.INTER_AREA
+        drawn.append(_titled(cv2.resize(picture, (width, height), interpolation=way), title))
+    rows = []
+    for start in range(0, len(drawn), columns):
+        row = drawn[start : start + columns]
+        row += [np.full_like(row[0], 127)] * (columns - len(row))
+        rows.append(np.hstack([part for tile in row for part in (tile, _bar(height, _GAP))][:-1]))
+    wide = rows[0].shape[1]
+    return np.vstack([part for row in rows for part in (row, _bar(_GAP, wide))][:-1])
+
+
+def _bar(height: int, width: int) -> np.ndarray:
+    import numpy as np
+
+    return np.full((height, width, 3), 127, np.uint8)  # grey, between both of the page's backgrounds
+
+
+def _titled(picture: np.ndarray, title: str) -> np.ndarray:
+    """The picture with its title on a dark band in the corner."""
+    import cv2
+
+    (wide, high), _ = cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 1)
+    shown = picture.copy()
+    shown[: high + 16, : wide + 20] = shown[: high + 16, : wide + 20] // 4
+    cv2.putText(shown, title, (10, high + 7), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
+    return shown
+
+
+def _jpeg(picture: np.ndarray) -> bytes:
+    import cv2
+
+    encoded, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    assert encoded
+    return bytes(content.tobytes())
+
+
+def _legend_svg(names: Sequence[str], palette: Sequence[Sequence[int]]) -> bytes:
+    """Classes and their colours; follows the reader's dark or light setting."""
+    columns, wide, high = 4, 165, 26
+    rows = math.ceil(len(names) / columns)
+    parts = []
+    for index, (name, colour) in enumerate(zip(names, palette)):
+        x, y = index % columns * wide, index // columns * high
+        fill = f"rgb({colour[0]},{colour[1]},{colour[2]})"
+        parts.append(f'<rect x="{x}" y="{y + 5}" width="16" height="16" rx="3" fill="{fill}" stroke="#8886"/>')
+        parts.append(f'<text x="{x + 23}" y="{y + 18}">{html.escape(name)}</text>')
+    style = (
+        'text{font:14px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:#1b1f24}'
+        "@media (prefers-color-scheme:dark){text{fill:#e6edf3}}"
+    )
+    size = f'width="{columns * wide}" height="{rows * high}" viewBox="0 0 {columns * wide} {rows * high}"'
+    drawn = f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>{"".join(parts)}</svg>'
+    return drawn.encode("utf-8")
+
+
+def _json(path: Path) -> Dict[str, Any]:
+    if not path.is_file():
+        return {}
+    found: Optional[Dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return found or {}

@@ -1,0 +1,59 @@
+"""Every recipe trains: two steps of each stage on tiny pictures, and what it leaves is a network."""
+
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
+from rtda_training.plan import load_plan, recipe_names
+from rtda_training.trainer import Trainer
+
+# bdl-1x1 has every kind of stage that these have, paper-pfr trains their DeepLab, the contract suite runs the FCN8s.
+TOO_LONG = {"bdl", "bdl-deeplab", "bdl-fcn8s"}
+SMALL = ["size=64x64", "batch_size=2", "steps=2", "device=cpu", "precision=fp32", "val_every=0", "save_every=0"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Cityscapes' classes by brightness; the target is tinted and has no labels."""
+    base = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for domain, tint in (("source", 0), ("target", 25)):
+        for split in ("train", "val"):
+            for index in range(4):
+                label = np.kron(rng.integers(0, 19, (4, 4)), np.ones((16, 16))).astype(np.uint8)
+                frame = np.repeat((label * 11 + 20 + tint)[..., None], 3, axis=2).astype(np.uint8)
+                images, labels = base / domain / split / "images", base / domain / split / "labels"
+                images.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(images / f"{index}.png"), frame)
+                if domain == "source" or split == "val":
+                    labels.mkdir(parents=True, exist_ok=True)
+                    cv2.imwrite(str(labels / f"{index}.png"), label)
+    return base
+
+
+@pytest.mark.parametrize("name", sorted(set(recipe_names()) - TOO_LONG - {"target-only"}))
+def test_a_recipe_trains(name, folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("RTDA_CACHE", str(tmp_path / "cache"))
+    overrides = list(SMALL)
+    if name.startswith(("paper-", "bdl-deeplab")):
+        overrides.append("backbone=resnet18")
+    if "translation" in {stage.kind for stage in load_plan(name).stages}:
+        overrides += ["translation.width=4", "translation.blocks=1", "translation.crop="]
+    source = f"folder:{folders / 'source'}"
+    if name == "bdl-folder":
+        source += f"?pictures={folders / 'source' / 'train' / 'images'}"
+    plan = load_plan(
+        name, overrides, source=source, target=f"folder:{folders / 'target'}", val=f"folder:{folders / 'source'}"
+    )
+    result = Trainer(plan, tmp_path / "run").run()
+    assert 0.0 <= result.best_miou <= 1.0
+    last = read_checkpoint(tmp_path / "run" / "last.pth")
+    assert last.training["done"] and last.training["stage_index"] == len(plan.stages) - 1
+    model_from_checkpoint(last)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {row["stage"] for row in rows} == {stage.name for stage in plan.stages}
+    assert all(math.isfinite(value) for row in rows for value in row.values() if isinstance(value, float))

@@ -1,0 +1,70 @@
+"""ClassMix: half of a source picture's classes, cut out and put onto a target picture."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rtda_training.adapt.context import MixedBatch, StepContext
+from rtda_training.adapt.mixers.appearance import AppearanceConfig, changed
+from rtda_training.adapt.mixers.base import Mixer
+from rtda_training.adapt.slots import Setting, component
+from rtda_training.labels import IGNORE_INDEX
+
+__all__ = ["ClassMix", "ClassMixConfig", "pasted"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassMixConfig(AppearanceConfig):
+    """How mixed pictures are changed."""
+
+
+@component("mixer", "classmix", ClassMixConfig)
+class ClassMix(Mixer):
+    """Source pixels of ``ceil(n / 2)`` of the ``n`` classes in each source picture, on the target picture beside it.
+
+    The classes are drawn from the picture's own label, 255 left out.
+
+    Source: Olsson et al., ClassMix (WACV 2021); Tranheden et al., DACS (WACV 2021), section 3.
+    """
+
+    def __init__(self, config: ClassMixConfig, setting: Setting) -> None:
+        del setting
+        self._config = config
+
+    @torch.no_grad()
+    def mix(self, context: StepContext) -> MixedBatch:
+        generators = [context.rng("classmix", place) for place in range(context.label.shape[0])]
+        chosen = torch.as_tensor(_chosen(context.label, generators), device=context.label.device)
+        picture = torch.arange(len(generators), device=context.label.device)[:, None, None]
+        return pasted(context, chosen[picture, context.label], self._config, generators)
+
+
+def pasted(
+    context: StepContext, mask: Tensor, config: AppearanceConfig, generators: list[np.random.Generator]
+) -> MixedBatch:
+    """Source pixels and labels where ``mask`` (bool (N, H, W)) says so, the target's and its labeler's elsewhere.
+
+    Pasted pixels weigh 1. Colours and sharpness of the result change as ``config`` says.
+    """
+    pseudo = context.pseudo_labels()
+    assert context.target_frames is not None
+    frames = torch.where(mask[..., None], context.source_frames, context.target_frames)
+    label = torch.where(mask, context.label, pseudo.label)
+    weight = None if pseudo.weight is None else torch.where(mask, torch.ones_like(pseudo.weight), pseudo.weight)
+    return MixedBatch(context.normalise(changed(frames, config, generators)), label, weight)
+
+
+def _chosen(label: Tensor, generators: list[np.random.Generator]) -> np.ndarray:
+    """bool (N, 256): whether pixels of a class are pasted."""
+    count = label.shape[0]
+    number = 256 * torch.arange(count, device=label.device)[:, None] + label.reshape(count, -1)
+    pixels = torch.bincount(number.reshape(-1), minlength=256 * count).reshape(count, 256).cpu().numpy()
+    table = np.zeros((count, 256), dtype=bool)
+    for place, rng in enumerate(generators):
+        present = np.flatnonzero(pixels[place, :IGNORE_INDEX])
+        table[place, rng.permutation(present)[: (len(present) + 1) // 2]] = True
+    return table

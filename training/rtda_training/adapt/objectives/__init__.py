@@ -1,0 +1,5 @@
+"""Objectives: terms of the loss, one file each. Every one reads the step's shared outputs and gives one scalar."""
+
+from .base import Objective
+
+__all__ = ["Objective"]

@@ -1,0 +1,95 @@
+"""RTDA's adversary on the network's softmax maps."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rtda_training.adapt.context import StepContext
+from rtda_training.adapt.objectives.base import Objective
+from rtda_training.adapt.slots import Setting, choice, component, number
+from rtda_training.losses import SOURCE, TARGET, domain_loss
+from rtda_training.models import DISCRIMINATORS, build_discriminator
+
+__all__ = ["Adversarial", "AdversarialConfig", "frozen"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialConfig:
+    """The adversary. RTDA's text has weight 0.01 and rate 1e-5, its code 0.001 and 1e-4 times the batch size."""
+
+    discriminator: str = choice("light-thin", *(name for name in DISCRIMINATORS if name != "light-thin"))
+    bias: bool = True
+    weight: float = number(0.001, 0.0, 10.0)
+    learning_rate: float = number(1e-4, 0.0, 1.0)
+    gan: str = choice("bce", "ls")
+
+
+@component("objectives", "adversarial", AdversarialConfig)
+class Adversarial(Objective):
+    """A discriminator tells the domains apart by their softmax maps, the network makes it fail.
+
+    The network's term asks the discriminator, frozen, to take target maps for source ones. The discriminator then
+    learns from both maps, detached, each half of its loss.
+
+    Source: Tavera et al., RTDA, section III; step order of Tsai et al., AdaptSegNet (CVPR 2018).
+    """
+
+    log_name = "adv"
+    needs_target = True
+
+    def __init__(self, config: AdversarialConfig, setting: Setting) -> None:
+        module = build_discriminator(config.discriminator, setting.num_classes, bias=config.bias)
+        optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
+        self._config = config
+        self._fabric = setting.fabric
+        self._module: nn.Module = module
+        self._discriminator, self._optimizer = setting.fabric.setup(module, optimizer)
+
+    def view(self, logits: Tensor) -> Tensor:
+        """What the discriminator is shown: float32 (N, C, H, W) of the network's logits."""
+        return torch.softmax(logits.float(), dim=1)
+
+    def network_loss(self, context: StepContext) -> Tensor:
+        # Past the wrapper of several processes: nothing of the discriminator is to be synchronised here.
+        with frozen(self._module), self._fabric.autocast():
+            logits = self._module(self.view(context.target_output().logits))
+        return self._config.weight * domain_loss(logits, SOURCE, self._config.gan)
+
+    def play(self, context: StepContext, learning_rate_factor: float) -> dict[str, Any]:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._config.learning_rate * learning_rate_factor
+        self._optimizer.zero_grad()
+        source = self._discriminator(self.view(context.source_output().logits.detach()))
+        target = self._discriminator(self.view(context.target_output().logits.detach()))
+        loss = 0.5 * (domain_loss(source, SOURCE, self._config.gan) + domain_loss(target, TARGET, self._config.gan))
+        self._fabric.backward(loss)
+        self._optimizer.step()
+        middle = 0.5 if self._config.gan == "ls" else 0.0
+        right = 0.5 * ((source < middle).float().mean() + (target >= middle).float().mean())
+        return {"disc": loss.detach(), "disc_right": right}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"discriminator": self._module.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._module.load_state_dict(state["discriminator"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Keep a module's parameters out of the graph; gradients still pass through it to its input."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)

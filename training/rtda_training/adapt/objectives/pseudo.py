@@ -1,0 +1,57 @@
+"""Cross-entropy on the target, against the labels that the stage's labeler gives it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rtda_training.adapt.context import StepContext
+from rtda_training.adapt.objectives.base import Objective
+from rtda_training.adapt.objectives.supervised import aux_weight
+from rtda_training.adapt.slots import Setting, component, number
+from rtda_training.losses import pixel_cross_entropy
+from rtda_training.models import SegOutput
+
+__all__ = ["LabelledTerm", "LabelledTermConfig", "Pseudo"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledTermConfig:
+    """Weight of the term, and within it of each auxiliary head; negative: the network's own."""
+
+    weight: float = number(1.0, 0.0, 10.0)
+    aux_weight: float = number(-1.0, -1.0, 10.0)
+
+
+class LabelledTerm(Objective):
+    """A weighted cross-entropy of all heads on pictures whose labels were made, not drawn by people."""
+
+    needs_target = True
+    requires: ClassVar[tuple[str, ...]] = ("labeler",)
+
+    def __init__(self, config: LabelledTermConfig, setting: Setting) -> None:
+        self._weight = config.weight
+        self._aux_weight = aux_weight(config.aux_weight, setting)
+
+    def _cross_entropy(self, output: SegOutput, label: Tensor, weight: Tensor | None, context: StepContext) -> Tensor:
+        """Over the labelled pixels of all processes; 0 where there is none."""
+        losses = [pixel_cross_entropy(output.logits, label, weight, context.share)]
+        losses += [
+            self._aux_weight * pixel_cross_entropy(logits, label, weight, context.share) for logits in output.aux
+        ]
+        return self._weight * torch.stack(losses).sum()
+
+
+@component("objectives", "pseudo", LabelledTermConfig)
+class Pseudo(LabelledTerm):
+    """Cross-entropy on the target batch against its pseudo labels.
+
+    Source: Li et al., BDL (CVPR 2019), section 3; weight 1 there.
+    """
+
+    def network_loss(self, context: StepContext) -> Tensor:
+        label, weight = context.pseudo_labels()
+        return self._cross_entropy(context.target_output(), label, weight, context)

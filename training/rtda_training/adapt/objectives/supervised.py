@@ -1,0 +1,48 @@
+"""Cross-entropy on the labelled domain."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from rtda_training.adapt.context import StepContext
+from rtda_training.adapt.objectives.base import Objective
+from rtda_training.adapt.slots import Setting, component, number
+from rtda_training.losses import pixel_cross_entropy
+
+__all__ = ["Supervised", "SupervisedConfig", "aux_weight"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SupervisedConfig:
+    """Weight of each auxiliary head's loss; negative: the network's own (1 for BiSeNet, 0.1 for DeepLab-v2)."""
+
+    aux_weight: float = number(-1.0, -1.0, 10.0)
+
+
+@component("objectives", "supervised", SupervisedConfig)
+class Supervised(Objective):
+    """Cross-entropy on the labelled domain, summed over the main and the auxiliary heads.
+
+    Source: Yu et al., BiSeNet (ECCV 2018), section 3.3; RTDA, section IV.
+    """
+
+    log_name = "seg"
+
+    def __init__(self, config: SupervisedConfig, setting: Setting) -> None:
+        self._aux_weight = aux_weight(config.aux_weight, setting)
+
+    def network_loss(self, context: StepContext) -> Tensor:
+        output = context.source_output()
+        losses = [pixel_cross_entropy(output.logits, context.label, share=context.share)]
+        losses += [
+            self._aux_weight * pixel_cross_entropy(logits, context.label, share=context.share) for logits in output.aux
+        ]
+        return torch.stack(losses).sum()
+
+
+def aux_weight(asked: float, setting: Setting) -> float:
+    """The weight of auxiliary heads: as asked, or the network's own where that is negative."""
+    return asked if asked >= 0 else float(getattr(setting.network, "aux_weight", 1.0))

@@ -1,0 +1,161 @@
+"""The slots of a training stage, and the components that fill them.
+
+A method is a choice at a few slots: how source pictures are drawn (``sampler``), what is done to them (``style``), who
+labels the target (``labeler``), how both are mixed (``mixer``), and which terms the loss has (``objectives``). A
+component is a class in a file of its own below ``rtda_training.adapt``, named in recipes by what ``@component`` says;
+a table of that name in a recipe holds its settings. Nothing else needs to know of it. What a stage trains (``kind``:
+the network, or a translator of pictures) is a slot too; its components are in ``rtda_training.stages``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from rtda_deploy.errors import ConfigError
+from rtda_training.readers import LabelledSet, UnlabelledSet
+
+__all__ = ["SLOTS", "Component", "NoSettings", "Setting", "check_field", "choice", "component", "components", "number"]
+
+SLOTS = ("kind", "sampler", "style", "labeler", "mixer", "objectives")
+_REGISTRY: dict[str, type[Component]] = {}
+_C = TypeVar("_C", bound="type[Component]")
+
+
+@dataclasses.dataclass(frozen=True)
+class NoSettings:
+    """The settings of a component that has none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a component is given when its stage starts.
+
+    Attributes:
+        num_classes: C of the network.
+        fabric: Devices, precision and processes.
+        network: The network of the stage, not wrapped; its parameters are what the stage trains.
+        size_hw: Input size of the network.
+        batch_size: Pictures per step and domain of this process.
+        first_place: Position of this process's first picture in the global batch.
+        seed: The plan's seed and the stage's number.
+        steps: Length of the stage.
+        folder: Where the component may keep files of this stage (made when first used).
+        run_folder: The run's folder; a finished stage ``NAME`` left ``stage-NAME.pth`` there.
+        normalise: Raw pixels (N, H, W, 3) BGR 0..255 -> the network's input (N, 3, H, W).
+        finished: Network of a finished stage by its name, frozen, in evaluation mode, on the device.
+        source: The labelled set.
+        target: The unlabelled set; None where the plan has none.
+        tell: A line for people.
+    """
+
+    num_classes: int
+    fabric: Fabric
+    network: nn.Module
+    size_hw: tuple[int, int]
+    batch_size: int
+    first_place: int
+    seed: tuple[int, int]
+    steps: int
+    folder: Path
+    run_folder: Path
+    normalise: Callable[[Tensor], Tensor]
+    finished: Callable[[str], nn.Module]
+    source: LabelledSet
+    target: UnlabelledSet | None
+    tell: Callable[[str], None]
+
+
+class Component:
+    """Base of everything that fills a slot.
+
+    Attributes:
+        slot: Which slot it fills; set by ``@component``.
+        key: Its name in recipes; set by ``@component``.
+        settings: The class of its settings; set by ``@component``.
+        needs_target: Whether each step needs a batch of target pictures.
+        requires: Other slots that must be filled for it to work.
+    """
+
+    slot: ClassVar[str] = ""
+    key: ClassVar[str] = ""
+    settings: ClassVar[type] = NoSettings
+    needs_target: ClassVar[bool] = False
+    requires: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: Any, setting: Setting) -> None:
+        del config, setting
+
+    @classmethod
+    def stages_used(cls, config: Any) -> tuple[str, ...]:
+        """Names of earlier stages whose networks it needs."""
+        del config
+        return ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on bit by bit; plain tensors and containers."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state_dict()``."""
+        del state
+
+
+def component(slot: str, key: str, settings: type = NoSettings) -> Callable[[_C], _C]:
+    """Register a class as what ``slot = "key"`` means in a recipe, with ``[key]`` as its table of settings."""
+
+    def register(cls: _C) -> _C:
+        known = _REGISTRY.get(key)
+        if slot not in SLOTS or (known is not None and known.__qualname__ != cls.__qualname__):
+            raise RuntimeError(f"component {slot}.{key} cannot be registered: no such slot, or the name is taken")
+        cls.slot, cls.key, cls.settings = slot, key, settings
+        _REGISTRY[key] = cls
+        return cls
+
+    return register
+
+
+@functools.lru_cache(maxsize=None)
+def _discover() -> None:
+    """Import every module below ``rtda_training.adapt`` and ``.stages``, so that each can register."""
+    for name in ("rtda_training.adapt", "rtda_training.stages"):
+        for module in pkgutil.walk_packages(importlib.import_module(name).__path__, name + "."):
+            importlib.import_module(module.name)
+
+
+def components(slot: str = "") -> dict[str, type[Component]]:
+    """Components by their names in recipes; all, or those of one slot."""
+    _discover()
+    return {key: found for key, found in sorted(_REGISTRY.items()) if slot in ("", found.slot)}
+
+
+def choice(*known: str) -> Any:
+    """A settings field that takes one of these names; the first is the default."""
+    return dataclasses.field(default=known[0], metadata={"choices": known})
+
+
+def number(default: float, low: float, high: float) -> Any:
+    """A settings field that takes a number in ``low..high``."""
+    return dataclasses.field(default=default, metadata={"range": (low, high)})
+
+
+def check_field(where: str, field: dataclasses.Field[Any], value: Any) -> None:
+    """Refuse a value outside what ``choice`` or ``number`` allow.
+
+    Raises:
+        ConfigError: Naming the setting and what is allowed.
+    """
+    known = field.metadata.get("choices")
+    if known and value not in known:
+        raise ConfigError(f"{where} {value!r} is unknown", hint=f"known: {', '.join(known)}")
+    limits = field.metadata.get("range")
+    if limits and not limits[0] <= value <= limits[1]:
+        raise ConfigError(f"{where} must lie between {limits[0]:g} and {limits[1]:g}, got {value:g}")

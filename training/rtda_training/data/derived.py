@@ -1,0 +1,139 @@
+"""Sets made from another set: labels in another class list, pictures from another folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import DataError
+from rtda_deploy.optional import require
+from rtda_training.data.listing import Names, pictures_below
+from rtda_training.data.masks import read_frame
+from rtda_training.labels import ClassList, check_label
+from rtda_training.readers import Pictures
+
+__all__ = ["JoinedPictures", "OtherPictures"]
+
+
+class _Derived(Pictures):
+    """Everything as in ``inner``, unless a subclass says otherwise."""
+
+    def __init__(self, inner: Pictures) -> None:
+        self._inner = inner
+        self.classes = inner.classes
+        self.split = inner.split
+        self.where = inner.where
+        self.revision = inner.revision
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def name(self, index: int) -> str:
+        return self._inner.name(index)
+
+    def key(self, index: int) -> str:
+        return self._inner.key(index)
+
+    def frame(self, index: int) -> np.ndarray:
+        return self._inner.frame(index)
+
+    def label(self, index: int) -> np.ndarray:
+        return self._inner.label(index)
+
+    def label_size(self, index: int) -> Tuple[int, int]:
+        return self._inner.label_size(index)
+
+    def label_name(self, index: int) -> str:
+        return self._inner.label_name(index)
+
+    def stamp(self, index: int) -> str:
+        return self._inner.stamp(index)
+
+    def missing_label(self, index: int) -> bool:
+        return self._inner.missing_label(index)
+
+    def missing_hint(self) -> str:
+        return self._inner.missing_hint()
+
+    def without_picture(self) -> List[str]:
+        return self._inner.without_picture()
+
+    def require_labels(self) -> None:
+        self._inner.require_labels()
+
+
+class JoinedPictures(_Derived):
+    """The labels of ``inner`` looked up in ``table`` (uint8 (256,)); without a table there are none."""
+
+    def __init__(self, inner: Pictures, classes: ClassList, table: Optional[np.ndarray]) -> None:
+        super().__init__(inner)
+        self._table = table
+        self.classes = classes
+
+    def label(self, index: int) -> np.ndarray:
+        if self._table is None:
+            raise DataError(f"{self.where} was opened without labels")
+        # checked before it is joined: an id outside the list would silently become "ignore"
+        own = check_label(self._inner.label(index), self._inner.classes.num_classes, self._inner.label_name(index))
+        joined: np.ndarray = self._table[own]
+        return joined
+
+
+class OtherPictures(_Derived):
+    """The labels of one set under the pictures of another folder (``?pictures=DIR``), such as translated ones.
+
+    A picture is found by the key of the original, else by its file name; with labels, it is scaled to the label's size.
+
+    Raises:
+        DataError: If the folder is not there, or lacks a picture.
+    """
+
+    def __init__(self, inner: Pictures, folder: Path, *, labels: bool) -> None:
+        super().__init__(inner)
+        if not folder.is_dir():
+            raise DataError(f"{folder} is no folder", hint="pictures=DIR wants a folder of pictures")
+        self._labels = labels
+        self._paths = _matched(inner, folder)
+        self.where = str(folder)
+
+    def name(self, index: int) -> str:
+        return str(self._paths[index])
+
+    def frame(self, index: int) -> np.ndarray:
+        frame = read_frame(self._paths[index])
+        if not self._labels:
+            return frame
+        height, width = self._inner.label_size(index)
+        if frame.shape[:2] == (height, width):
+            return frame
+        cv2 = require("cv2", extra="runtime", purpose="to scale pictures")
+        shrinks = frame.shape[0] > height
+        scaled = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return np.asarray(scaled, dtype=np.uint8)
+
+
+def _matched(inner: Pictures, folder: Path) -> List[Path]:
+    paths = pictures_below(folder)
+    exact: Dict[str, Path] = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+    stems = Names()
+    for place, path in enumerate(paths):
+        stems.add_short([path.stem], place)
+    found, missing = [], []
+    for index in range(len(inner)):
+        key = inner.key(index)
+        original = Path(inner.name(index)).stem
+        places = [stems.find(name) for name in (key.rpartition("/")[2], original)]
+        candidates = [exact.get(key), *(paths[place] for place in places if place is not None)]
+        chosen = next((candidate for candidate in candidates if candidate is not None), None)
+        if chosen is None:
+            missing.append(key)
+        else:
+            found.append(chosen)
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(inner)} pictures are not in {folder}, first: {missing[0]}",
+            hint="pictures=DIR wants one picture of the same relative name or file name for each",
+        )
+    return found

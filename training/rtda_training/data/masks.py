@@ -1,0 +1,190 @@
+"""Label files as they are stored, and the tables that turn ids or colours into classes.
+
+A value that a table does not know is an error that names the file and the value; nothing is mapped by nearness.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import DataError
+from rtda_deploy.files import file_error, readable_file
+from rtda_deploy.optional import require
+from rtda_training.data.palette_png import GREY, GREY_ALPHA, PALETTE, png_header, stored_bytes
+from rtda_training.labels import IGNORE_INDEX
+
+__all__ = [
+    "MAX_CLASSES",
+    "ColourTable",
+    "IdTable",
+    "UnknownIdsError",
+    "by_name",
+    "mask_size",
+    "read_frame",
+    "read_mask",
+]
+
+Colour = Tuple[int, int, int]
+
+MAX_CLASSES = 254  # 254 marks an unknown value while a mask is mapped, 255 is ignore
+_UNKNOWN = 254
+
+
+class UnknownIdsError(DataError):
+    """A label that holds ids or colours outside its data set's table."""
+
+
+class IdTable:
+    """Ids, 0..65535, to classes; 255 for ids that are not trained on.
+
+    Args:
+        classes: Class index, or 255, of each known id.
+        what: The table's name for messages, such as ``GTA5's ids 0..34``.
+        hint: What to try where a label holds another id.
+    """
+
+    def __init__(self, classes: Mapping[int, int], what: str, hint: str = "") -> None:
+        self._classes = dict(classes)
+        self._what = what
+        self._hint = hint or "are these labels of another data set, or colours?"
+        size = 256 if max(self._classes, default=0) < 256 else 65536
+        self._table = np.full(size, _UNKNOWN, dtype=np.uint8)
+        for number, index in self._classes.items():
+            self._table[number] = index
+
+    def apply(self, mask: np.ndarray, path: Path) -> np.ndarray:
+        """uint8 (H, W) of classes from an integer (H, W) of ids.
+
+        Raises:
+            UnknownIdsError: Naming the file and the ids outside the table.
+        """
+        size = len(self._table)
+        inside = mask if mask.dtype == np.uint8 and size >= 256 else np.minimum(mask, size - 1)
+        mapped: np.ndarray = self._table[inside]
+        unknown = mapped == _UNKNOWN
+        if inside is not mask:
+            unknown |= mask >= size
+        if unknown.any():
+            values = [int(value) for value in np.unique(mask[unknown])]
+            raise UnknownIdsError(f"label {path} holds ids outside {self._what}: {_some(values)}", hint=self._hint)
+        return mapped
+
+
+class ColourTable:
+    """RGB colours to classes; 255 for colours that are not trained on. Arguments as :class:`IdTable`."""
+
+    def __init__(self, classes: Mapping[Colour, int], what: str, hint: str = "") -> None:
+        self._codes = tuple(sorted((_code(colour), index) for colour, index in classes.items()))
+        self._what = what
+        self._hint = hint or "colours must match exactly; was the label scaled smoothly or saved as JPEG?"
+
+    def apply(self, mask: np.ndarray, path: Path) -> np.ndarray:
+        """uint8 (H, W) of classes from uint8 (H, W, 3) RGB.
+
+        Raises:
+            UnknownIdsError: Naming the file and the colours outside the table.
+        """
+        if mask.dtype != np.uint8:
+            raise DataError(f"label {path} has {mask.dtype} colours", hint="save colours with 8 bits per channel")
+        codes = (mask[..., 0].astype(np.int32) << 16) | (mask[..., 1].astype(np.int32) << 8) | mask[..., 2]
+        mapped: np.ndarray = _colour_lookup(self._codes)[codes]
+        unknown = mapped == _UNKNOWN
+        if unknown.any():
+            values = [f"({code >> 16}, {code >> 8 & 255}, {code & 255})" for code in np.unique(codes[unknown])]
+            raise UnknownIdsError(f"label {path} holds colours outside {self._what}: {_some(values)}", hint=self._hint)
+        return mapped
+
+
+@functools.lru_cache(maxsize=4)
+def _colour_lookup(codes: Tuple[Tuple[int, int], ...]) -> np.ndarray:
+    table = np.full(1 << 24, _UNKNOWN, dtype=np.uint8)  # 16 MB; a search per pixel takes ten times as long
+    for code, index in codes:
+        table[code] = index
+    return table
+
+
+def by_name(names_of: Mapping[int, str], class_names: Sequence[str]) -> Dict[int, int]:
+    """Class index of each id by its class's name; 255 where the name is empty or no class.
+
+    Used for the data sets' own tables, so that none of them repeats an order of classes.
+    """
+    return {
+        number: class_names.index(name) if name in class_names else IGNORE_INDEX for number, name in names_of.items()
+    }
+
+
+def read_frame(path: Path) -> np.ndarray:
+    """A picture file as uint8 (H, W, 3) BGR.
+
+    Raises:
+        DataError: If it cannot be decoded.
+        FileAccessError: If it cannot be opened.
+    """
+    cv2 = require("cv2", extra="runtime", purpose="to read pictures")
+    content = np.frombuffer(_content(path, "picture"), dtype=np.uint8)
+    frame = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    if frame is None:
+        raise DataError(f"{path} is no picture that OpenCV can read", hint="is the file whole?")
+    return np.asarray(frame, dtype=np.uint8)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A label file as it is stored.
+
+    Returns:
+        uint8 or uint16 (H, W) for one channel and for palette files (their indices, not their colours);
+        uint8 or uint16 (H, W, 3) RGB for colours, a fourth channel left out.
+
+    Raises:
+        DataError: If it cannot be decoded.
+        FileAccessError: If it cannot be opened.
+    """
+    content = _content(path, "label")
+    header = png_header(content)
+    if header is not None and (header.colour_type == PALETTE or (header.colour_type == GREY and header.depth < 8)):
+        return stored_bytes(content, path)
+    cv2 = require("cv2", extra="runtime", purpose="to read labels")
+    mask = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    if mask is None:
+        raise DataError(f"{path} is no picture that OpenCV can read", hint="is the file whole?")
+    if mask.ndim == 2:
+        return np.asarray(mask)
+    if header is not None and header.colour_type == GREY_ALPHA:
+        return np.ascontiguousarray(mask[..., 0])
+    return np.ascontiguousarray(mask[..., 2::-1])  # BGR or BGRA to RGB
+
+
+def mask_size(path: Path) -> Tuple[int, int]:
+    """(height, width) of a label file, from its header where it is a PNG."""
+    try:
+        with open(readable_file(path, what="label"), "rb") as stream:
+            header = png_header(stream.read(33))
+    except OSError as err:
+        raise file_error(err, path, "read") from err
+    if header is not None:
+        return header.height, header.width
+    height, width = read_mask(path).shape[:2]
+    return int(height), int(width)
+
+
+def _content(path: Path, what: str) -> bytes:
+    try:
+        content = readable_file(path, what=what).read_bytes()
+    except OSError as err:
+        raise file_error(err, path, "read") from err
+    if png_header(content) is not None and content.rfind(b"IEND") < 0:  # some OpenCVs fill the rest with zeros
+        raise DataError(f"{path} is a PNG that is cut off", hint="is the file whole? copy it again")
+    return content
+
+
+def _code(colour: Colour) -> int:
+    return (colour[0] << 16) | (colour[1] << 8) | colour[2]
+
+
+def _some(values: Sequence[object]) -> str:
+    shown: List[str] = [str(value) for value in values[:6]]
+    return ", ".join(shown) + (f" and {len(values) - 6} more" if len(values) > 6 else "")

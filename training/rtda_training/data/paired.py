@@ -1,0 +1,118 @@
+"""What the readers of files share: a list of pictures with their labels."""
+
+from __future__ import annotations
+
+import abc
+from pathlib import Path
+from typing import List, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import DataError
+from rtda_deploy.files import file_error
+from rtda_training.data.listing import Pair, pictures_below
+from rtda_training.data.masks import mask_size, read_frame
+from rtda_training.labels import CITYSCAPES, ClassList
+from rtda_training.readers import Pictures
+
+__all__ = ["PairedPictures"]
+
+_LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+
+
+class PairedPictures(Pictures):
+    """Files by position; a reader adds how its labels are read.
+
+    Args:
+        pairs: The pictures in their order.
+        labelled: Whether labels may be read.
+        where: The folder that was looked at, for messages.
+        pool: Every picture of the layout, of which ``pairs`` are some; to find labels without a picture.
+        label_folders: Where labels are.
+        split: The split that was taken, where it is not the one asked for.
+    """
+
+    classes: ClassList = CITYSCAPES
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        labelled: bool,
+        where: Path,
+        pool: Sequence[Pair],
+        label_folders: Sequence[Path],
+        split: Optional[str] = None,
+    ) -> None:
+        self._pairs = list(pairs)
+        self._labelled = labelled
+        self._pool = list(pool) if labelled else []
+        self._label_folders = tuple(label_folders) if labelled else ()
+        self.where = str(where)
+        self.split = split
+
+    @abc.abstractmethod
+    def read_label(self, path: Path) -> np.ndarray:
+        """uint8 (H, W), class ids of ``classes``, 255 where not labelled."""
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def name(self, index: int) -> str:
+        return str(self._pairs[index].picture)
+
+    def key(self, index: int) -> str:
+        return self._pairs[index].key
+
+    def frame(self, index: int) -> np.ndarray:
+        return read_frame(self._pairs[index].picture)
+
+    def label(self, index: int) -> np.ndarray:
+        return self.read_label(self._label_path(index))
+
+    def label_size(self, index: int) -> Tuple[int, int]:
+        return mask_size(self._label_path(index))
+
+    def label_name(self, index: int) -> str:
+        return str(self._label_path(index))
+
+    def stamp(self, index: int) -> str:
+        path = self._label_path(index)
+        try:
+            state = path.stat()
+        except OSError as err:
+            raise file_error(err, path, "read") from err
+        return f"{path}|{state.st_size}|{state.st_mtime_ns}"
+
+    def missing_label(self, index: int) -> bool:
+        label = self._pairs[index].label
+        return self._labelled and (label is None or not label.is_file())
+
+    def without_picture(self) -> List[str]:
+        known = {pair.label for pair in (*self._pairs, *self._pool)}
+        pictures = {pair.key for pair in self._pool}
+        folders = [folder for folder in self._label_folders if folder.is_dir()]
+        found = (path for folder in folders for path in pictures_below(folder, _LABEL_SUFFIXES))
+        return [str(path) for path in found if path not in known and not self.belongs(path, pictures)]
+
+    def belongs(self, label: Path, keys: Set[str]) -> bool:
+        """Whether a file of the label folders that is no picture's label is right there all the same."""
+        return False
+
+    def require_labels(self) -> None:
+        missing = [index for index in range(len(self)) if self.missing_label(index)]
+        if missing:
+            label = self._pairs[missing[0]].label
+            raise DataError(
+                f"{len(missing)} of {len(self)} pictures of {self.where} have no label,"
+                f" first: {label or self._pairs[missing[0]].picture}",
+                hint=self.missing_hint(),
+            )
+
+    def _label_path(self, index: int) -> Path:
+        label = self._pairs[index].label
+        if not self._labelled:
+            raise DataError(f"{self.where} was opened without labels")
+        if label is None:
+            raise DataError(f"{self.name(index)} has no label", hint=self.missing_hint())
+        return label

@@ -1,0 +1,211 @@
+"""Everything that is wrong with a data set, found before a training meets it.
+
+Every picture and every label is decoded once; what was counted on the way is kept as the set's index.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import FileAccessError, RtdaError
+from rtda_training.data.index import DataIndex, count_pixels, index_path
+from rtda_training.data.masks import UnknownIdsError
+from rtda_training.data.threads import in_order
+from rtda_training.labels import check_label
+from rtda_training.readers import LabelledSet, Pictures, Progress, open_for_survey
+
+__all__ = ["FAULTS", "Survey", "survey"]
+
+# What a training would stop at, in the order of telling.
+FAULTS: Dict[str, str] = {
+    "unreadable": "files that cannot be read",
+    "no_label": "pictures without a label",
+    "unknown_ids": "labels with unknown ids",
+    "size_mismatch": "labels of another size than their picture",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What was found in a set.
+
+    Attributes:
+        data: Its address.
+        class_names: Classes of its labels; empty where it was surveyed without labels.
+        pictures: Number of pictures.
+        labels: Number of labels that are as they should be.
+        sizes: Number of pictures of each "WIDTHxHEIGHT".
+        percent: Share of each class in the labelled pixels, in percent; None where nothing is labelled.
+        in_pictures: Number of labels that hold each class.
+        ignored_percent: Share of pixels that are not labelled.
+        faults: Per kind of ``FAULTS``, ``path: what is wrong``.
+        fixes: Per kind, what to do about the first of them.
+        blank_labels: Labels of class 0 or of no class alone; a training takes them, but they are seldom meant.
+        no_picture: Labels without a picture; a training does not look at them.
+        index: File of the index; None where faults or a closed cache left none.
+    """
+
+    data: str
+    class_names: Tuple[str, ...]
+    pictures: int
+    labels: int
+    sizes: Dict[str, int]
+    percent: Tuple[Optional[float], ...]
+    in_pictures: Tuple[int, ...]
+    ignored_percent: float
+    faults: Dict[str, List[str]]
+    fixes: Dict[str, str]
+    blank_labels: List[str]
+    no_picture: List[str]
+    index: Optional[str]
+
+    @property
+    def fault_count(self) -> int:
+        """Number of faults that a training would stop at."""
+        return sum(len(found) for found in self.faults.values())
+
+    def to_dict(self) -> Dict[str, Any]:
+        """JSON-ready; what ``data check --json`` prints."""
+        return {
+            "data": self.data,
+            "pictures": self.pictures,
+            "labels": self.labels,
+            "sizes": self.sizes,
+            "classes": [
+                {"name": name, "percent": percent, "pictures": count}
+                for name, percent, count in zip(self.class_names, self.percent, self.in_pictures)
+            ],
+            "ignored_percent": self.ignored_percent,
+            "fault_count": self.fault_count,
+            "faults": self.faults,
+            "fixes": self.fixes,
+            "blank_labels": self.blank_labels,
+            "no_picture": self.no_picture,
+            "index": self.index,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """One picture: its size, the counts of its label, and what is wrong as (kind, text, fix)."""
+
+    size: str
+    label_size: Tuple[int, int]
+    counts: Optional[np.ndarray]
+    faults: Tuple[Tuple[str, str, str], ...]
+
+
+def survey(
+    text: str,
+    *,
+    split: str = "train",
+    labels: bool = True,
+    progress: Optional[Progress] = None,
+    prepare: Optional[Progress] = None,
+) -> Survey:
+    """Look at every picture and label of a set.
+
+    Args:
+        text: ``kind:path?key=value``.
+        split: What is taken where the address names no split.
+        labels: False for a target domain: labels are neither needed nor looked for.
+        progress: Called with (done, total).
+        prepare: The same, while the set is prepared.
+
+    Raises:
+        ConfigError: If the address makes no sense.
+        DataError: If there is no such set at all.
+    """
+    pictures, address = open_for_survey(text, split=split, labels=labels, progress=prepare)
+    data = LabelledSet(pictures, address)
+    num_classes = pictures.classes.num_classes
+    found: List[_Found] = []
+    for one in in_order(lambda index: _look(pictures, index, labels), len(pictures)):
+        found.append(one)
+        if progress is not None:
+            progress(len(found), len(pictures))
+    good = [(place, one.counts) for place, one in enumerate(found) if one.counts is not None]
+    counts = np.stack([row for _, row in good]) if good else np.zeros((0, num_classes + 1), np.int64)
+    faults: Dict[str, List[str]] = {kind: [] for kind in FAULTS}
+    fixes: Dict[str, str] = {}
+    for one in found:
+        for kind, fault, fix in one.faults:
+            faults[kind].append(fault)
+            fixes.setdefault(kind, fix)
+    whole = labels and not any(faults.values())
+    shares = _percent(counts.sum(axis=0))
+    return Survey(
+        data=str(data.address),
+        class_names=pictures.classes.names if labels else (),
+        pictures=len(pictures),
+        labels=len(good),
+        sizes=dict(Counter(one.size for one in found if one.size).most_common()),
+        percent=shares[0],
+        in_pictures=tuple(int(number) for number in (counts[:, :num_classes] > 0).sum(axis=0)),
+        ignored_percent=shares[1],
+        faults=faults,
+        fixes=fixes,
+        blank_labels=[pictures.label_name(place) for place, row in good if not row[1:num_classes].any()],
+        no_picture=pictures.without_picture() if labels else [],
+        index=_kept(data, counts, [one.label_size for one in found]) if whole else None,
+    )
+
+
+def _look(pictures: Pictures, index: int, labels: bool) -> _Found:
+    faults: List[Tuple[str, str, str]] = []
+    frame_hw: Tuple[int, int] = (0, 0)
+    label_hw: Tuple[int, int] = (0, 0)
+    counts = None
+    try:
+        frame = pictures.frame(index)
+        frame_hw = (frame.shape[0], frame.shape[1])
+    except RtdaError as err:
+        faults.append(("unreadable", _told(pictures.name(index), err), err.hint))
+    if labels and pictures.missing_label(index):
+        faults.append(("no_label", pictures.name(index), pictures.missing_hint()))
+    elif labels:
+        try:
+            stored = pictures.label(index)
+        except RtdaError as err:
+            kind = "unknown_ids" if isinstance(err, UnknownIdsError) else "unreadable"
+            faults.append((kind, _told(pictures.label_name(index), err), err.hint))
+        else:
+            try:
+                label = check_label(stored, pictures.classes.num_classes, pictures.label_name(index))
+                label_hw = (label.shape[0], label.shape[1])
+                counts = count_pixels(label, pictures.classes.num_classes)
+            except RtdaError as err:
+                faults.append(("unknown_ids", _told(pictures.label_name(index), err), err.hint))
+    if counts is not None and frame_hw != (0, 0) and frame_hw != label_hw:
+        sizes = f"picture {frame_hw[1]}x{frame_hw[0]}, label {label_hw[1]}x{label_hw[0]}"
+        fix = "labels must have their picture's size; leave these pictures out with ?list=FILE"
+        faults.append(("size_mismatch", f"{pictures.name(index)}: {sizes}", fix))
+    size = f"{frame_hw[1]}x{frame_hw[0]}" if frame_hw != (0, 0) else ""
+    return _Found(size, label_hw, counts, tuple(faults))
+
+
+def _told(name: str, err: RtdaError) -> str:
+    return err.message if name in err.message else f"{name}: {err.message}"
+
+
+def _percent(total: np.ndarray) -> Tuple[Tuple[Optional[float], ...], float]:
+    labelled, everything = int(total[:-1].sum()), int(total.sum())
+    ignored = 100.0 * float(total[-1]) / everything if everything else 0.0
+    if not labelled:
+        return (None,) * (len(total) - 1), round(ignored, 4)
+    return tuple(round(100.0 * float(count) / labelled, 4) for count in total[:-1]), round(ignored, 4)
+
+
+def _kept(data: LabelledSet, counts: np.ndarray, sizes: List[Tuple[int, int]]) -> Optional[str]:
+    path: Path = index_path(data)
+    names = [data.name(place) for place in range(len(data))]
+    try:
+        DataIndex.of_counts(data.classes.names, names, counts, sizes).save(path)
+    except FileAccessError:
+        return None
+    return str(path)

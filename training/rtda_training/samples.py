@@ -1,0 +1,84 @@
+"""A few pictures and what a network makes of them, for people to look at while it trains and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from rtda_deploy.optional import require
+from rtda_training.data.batches import normalise
+from rtda_training.labels import IGNORE_INDEX
+from rtda_training.models import SegmentationNetwork
+from rtda_training.plan import InputConfig
+from rtda_training.readers import UnlabelledSet
+
+__all__ = ["colours", "masks_of", "picture_grid", "spread_places"]
+
+_GRID_WIDTH = 320  # pixels of one tile
+
+
+def spread_places(count: int, total: int) -> list[int]:
+    """At most ``count`` different positions, spread evenly over ``total`` and off its ends."""
+    count = min(count, total)
+    return [(2 * place + 1) * total // (2 * count) for place in range(count)]
+
+
+@torch.no_grad()
+def masks_of(
+    network: SegmentationNetwork, frames: Sequence[np.ndarray], size_hw: tuple[int, int], contract: InputConfig
+) -> list[np.ndarray]:
+    """Masks uint8 (H, W) at each frame's own size, in evaluation mode; the network is left as it was.
+
+    Args:
+        network: Of any mode, on any device.
+        frames: uint8 (H, W, 3) BGR each, of any size; stretched to the network's.
+        size_hw: Of the network's input.
+        contract: How pixels become that input.
+    """
+    device = next(network.parameters()).device
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    masks = []
+    try:
+        for frame in frames:
+            picture = normalise(torch.from_numpy(np.ascontiguousarray(frame)).to(device)[None], contract)
+            if tuple(picture.shape[2:]) != size_hw:
+                picture = functional.interpolate(picture, size=size_hw, mode="bilinear", align_corners=False)
+            full = functional.interpolate(
+                network(picture).coarse.float(), size=frame.shape[:2], mode="bilinear", align_corners=False
+            )
+            masks.append(full.argmax(dim=1)[0].to(torch.uint8).cpu().numpy())
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return masks
+
+
+def colours(mask: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """A mask in the palette's colours: uint8 (H, W, 3) BGR; black where not labelled."""
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: min(len(palette), IGNORE_INDEX)] = np.asarray(palette, dtype=np.uint8)[:IGNORE_INDEX, ::-1]
+    return np.asarray(table[mask])
+
+
+def picture_grid(
+    network: SegmentationNetwork,
+    pictures: UnlabelledSet,
+    size_hw: tuple[int, int],
+    contract: InputConfig,
+    palette: Sequence[Sequence[int]],
+    count: int = 4,
+) -> np.ndarray:
+    """The same few pictures whenever it is called, each beside its mask: uint8 (H, W, 3) RGB."""
+    cv2 = require("cv2", extra="training", purpose="to draw pictures")
+    frames = [pictures.frame(place) for place in spread_places(count, len(pictures))]
+    height = max(1, round(_GRID_WIDTH * size_hw[0] / size_hw[1]))
+    rows = []
+    for frame, mask in zip(frames, masks_of(network, frames, size_hw, contract), strict=True):
+        left = cv2.resize(frame, (_GRID_WIDTH, height), interpolation=cv2.INTER_AREA)
+        right = cv2.resize(colours(mask, palette), (_GRID_WIDTH, height), interpolation=cv2.INTER_NEAREST)
+        rows.append(np.hstack([left, right]))
+    return np.ascontiguousarray(np.vstack(rows)[..., ::-1])

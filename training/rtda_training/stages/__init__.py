@@ -1,0 +1,5 @@
+"""What a stage of a plan trains: the segmentation network, or a translator of pictures."""
+
+from .base import StageRun
+
+__all__ = ["StageRun"]

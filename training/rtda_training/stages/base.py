@@ -1,0 +1,42 @@
+"""What every kind of stage is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rtda_training.adapt.slots import Component, Setting
+from rtda_training.plan import PlanConfig, StageConfig
+
+__all__ = ["StageRun", "decay"]
+
+
+class StageRun(Component):
+    """One stage while it runs. The trainer owns the loop, the log, validation and checkpoints.
+
+    Attributes:
+        trains_network: Whether the network changes, so that validating it makes sense.
+    """
+
+    trains_network: bool = True
+
+    def __init__(self, config: Any, setting: Setting, plan: PlanConfig, stage: StageConfig) -> None:
+        raise NotImplementedError
+
+    def begin(self, step: int) -> None:
+        """Make ready to do ``step`` next; state has been loaded before, where there is one."""
+        raise NotImplementedError
+
+    def step(self, step: int) -> dict[str, Any]:
+        """Do one step; gives what to log, as numbers or scalar tensors."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Called once after the last step, before the network is validated and saved."""
+
+    def close(self) -> None:
+        """Give up what the stage holds; called however it ends."""
+
+
+def decay(stage: StageConfig, step: int) -> float:
+    """The factor ``(1 - step / steps) ** power`` on every learning rate."""
+    return float((1.0 - step / stage.steps) ** stage.optimizer.power)

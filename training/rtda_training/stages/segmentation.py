@@ -1,0 +1,181 @@
+"""Training the segmentation network: one step of batches, style, forwards, objectives, players."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from rtda_deploy.errors import ConfigError
+from rtda_training.adapt.batchnorm import reestimate
+from rtda_training.adapt.context import StepContext
+from rtda_training.adapt.labelers import Labeler
+from rtda_training.adapt.mixers import Mixer
+from rtda_training.adapt.objectives import Objective
+from rtda_training.adapt.samplers import Sampler
+from rtda_training.adapt.slots import Component, Setting, component
+from rtda_training.adapt.styles import Style
+from rtda_training.plan import AugmentConfig, PlanConfig, StageConfig
+from rtda_training.stages.base import StageRun, decay
+from rtda_training.stages.streams import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, Stream, step_batches
+
+__all__ = ["SegmentationStage"]
+
+_BN_PICTURES = 400  # target pictures that batch-norm statistics are averaged over
+
+
+@component("kind", "segmentation")
+class SegmentationStage(StageRun):
+    """The network learns from the labelled domain and from what the stage's components make of the other."""
+
+    def __init__(self, config: Any, setting: Setting, plan: PlanConfig, stage: StageConfig) -> None:
+        del config
+        self._plan, self._stage, self._setting = plan, stage, setting
+        self._network = setting.network
+        self._parts: dict[str, Component] = {
+            key: found(stage.settings[key], setting) for key, found in stage.used().items() if found.slot != "kind"
+        }
+        self._objectives = [cast(Objective, self._parts[key]) for key in stage.objectives]
+        self._sampler = cast("Sampler | None", self._slot("sampler"))
+        self._style = cast("Style | None", self._slot("style"))
+        self._labeler = cast("Labeler | None", self._slot("labeler"))
+        self._mixer = cast("Mixer | None", self._slot("mixer"))
+        self._frozen = _set_training(self._network, stage.batch_norm, setting)
+        self._forward, self._optimizer = setting.fabric.setup(self._network, _optimizer(self._network, stage))
+
+    def begin(self, step: int) -> None:
+        plan, setting = self._plan, self._setting
+        workers = plan.workers if plan.workers >= 0 else (4 if setting.fabric.device.type == "cuda" else 0)
+        labelled = setting.source
+        seed = (plan.seed, SOURCE_STREAM)
+        order = self._sampler.order(labelled, seed) if self._sampler else None
+        self._source = Stream(labelled, plan, setting, step, SOURCE_STREAM, workers, order)
+        self._target = None
+        if self._stage.trains_on_target:
+            assert setting.target is not None
+            pictures = self._labeler.prepare(setting.target) if self._labeler else setting.target
+            self._target = Stream(pictures, plan, setting, step, TARGET_STREAM, workers)
+
+    def step(self, step: int) -> dict[str, Any]:
+        context = self._context(step)
+        factor = decay(self._stage, step)
+        rate = self._stage.optimizer.learning_rate * factor * _warm_up(self._stage, step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["rate_factor"]
+        self._optimizer.zero_grad()
+        losses = {
+            objective.log_name or objective.key: objective.network_loss(context) for objective in self._objectives
+        }
+        self._setting.fabric.backward(torch.stack(list(losses.values())).sum())
+        self._optimizer.step()
+        row: dict[str, Any] = {name: loss.detach() for name, loss in losses.items()}
+        for objective in self._objectives:
+            for name, value in objective.play(context, factor).items():
+                row[f"{objective.key}_{name}" if name in row else name] = value  # two adversaries side by side
+        if self._labeler is not None:
+            row.update(self._labeler.after_step(context))
+        row["learning_rate"] = rate
+        return row
+
+    def finish(self) -> None:
+        if self._labeler is not None:
+            self._labeler.finish(self._network)
+        if self._stage.bn_statistics == "target":
+            self._average_target_statistics()
+
+    def close(self) -> None:
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = {key: part.state_dict() for key, part in self._parts.items()}
+        return {"optimizer": self._optimizer.state_dict(), "parts": parts}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._optimizer.load_state_dict(state["optimizer"])
+        for key, part in self._parts.items():
+            part.load_state_dict(state["parts"][key])
+
+    def _slot(self, slot: str) -> Component | None:
+        return next((part for part in self._parts.values() if part.slot == slot), None)
+
+    def _context(self, step: int) -> StepContext:
+        setting = self._setting
+        source = self._source.next()
+        assert source.labels is not None
+        target = self._target.next() if self._target is not None else None
+        context = StepContext(
+            step=step,
+            source_frames=source.frames,
+            label=source.labels,
+            target_frames=None if target is None else target.frames,
+            target_label=None if target is None else target.labels,
+            forward=self._forward,
+            normalise=setting.normalise,
+            labeler=self._labeler,
+            mixer=self._mixer,
+            seed=setting.seed,
+            first_place=setting.first_place,
+            share=self._share,
+        )
+        if self._style is not None:
+            context.source_frames = self._style.apply(context)
+        return context
+
+    def _share(self, value: Tensor) -> Tensor:
+        if self._setting.fabric.world_size == 1:
+            return value
+        return cast(Tensor, self._setting.fabric.all_reduce(value.detach().clone(), reduce_op="mean"))
+
+    def _average_target_statistics(self) -> None:
+        target = self._setting.target
+        assert target is not None
+        size = max(2, self._plan.batch_size)
+        steps = max(1, min(len(target), _BN_PICTURES) // size)
+        plain = step_batches(target, self._plan, steps, BN_STREAM, augment=AugmentConfig(flip=False))
+
+        def pictures() -> Iterator[Tensor]:
+            for step in range(steps):
+                yield self._setting.normalise(plain[step].frames.to(self._setting.fabric.device).float())
+
+        reestimate(self._network, pictures())
+
+
+def _optimizer(network: nn.Module, stage: StageConfig) -> torch.optim.Optimizer:
+    config = stage.optimizer
+    backbone = {id(parameter) for parameter in network.backbone.parameters()}  # type: ignore[union-attr]
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if id(p) in backbone], "rate_factor": 1.0},
+        {"params": [p for p in parameters if id(p) not in backbone], "rate_factor": config.head_factor},
+    ]
+    rate, weight_decay = config.learning_rate, config.weight_decay
+    if config.kind == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, weight_decay=weight_decay)
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=weight_decay, fused=True)
+
+
+def _warm_up(stage: StageConfig, step: int) -> float:
+    warmup = stage.optimizer.warmup_steps
+    return min(1.0, (step + 1) / warmup) if warmup else 1.0
+
+
+def _set_training(network: nn.Module, batch_norm: str, setting: Setting) -> list[nn.Parameter]:
+    """Training mode, batch norms as asked; gives the parameters frozen for this stage."""
+    network.train()
+    if batch_norm == "train":
+        return []
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if batch_norm == "sync":
+        if setting.fabric.device.type != "cuda":
+            raise ConfigError("batch_norm = sync needs GPUs", hint='set batch_norm to "train" or "fixed"')
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        return []
+    frozen = [parameter for norm in norms for parameter in norm.parameters()]
+    for norm in norms:
+        norm.eval()
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    return frozen

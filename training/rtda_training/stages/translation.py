@@ -1,0 +1,337 @@
+"""Training a pair of translators between the domains: CycleGAN with BDL's perceptual terms."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rtda_deploy.errors import ConfigError
+from rtda_deploy.files import write_bytes
+from rtda_deploy.optional import require
+from rtda_training.adapt import translation as losses
+from rtda_training.adapt.objectives.adversarial import frozen
+from rtda_training.adapt.slots import Setting, choice, component, number
+from rtda_training.data.address import parse_size
+from rtda_training.models import network_kind
+from rtda_training.models.translation import Generator, PatchDiscriminator
+from rtda_training.plan import AugmentConfig, PlanConfig, StageConfig
+from rtda_training.readers import UnlabelledSet
+from rtda_training.stages.base import StageRun
+from rtda_training.stages.streams import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, Stream, step_batches
+from rtda_training.translate import Translator, frames_from, pictures_from, translator_file, write_translator
+
+__all__ = ["TranslationConfig", "TranslationStage"]
+
+_GRID_ROWS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class TranslationConfig:
+    """The translators. Weights are those of BDL's code; its networks have width 64 and 9 blocks, and are slow.
+
+    BDL scales pictures to a width of 1024 and learns from crops of 452x452. Scaling is the plan's (``size``,
+    ``augment``), ``crop`` is taken from that; empty, translators see whole pictures.
+    """
+
+    width: int = 32  # of the generators and the discriminators
+    blocks: int = 6
+    crop: str = ""  # WIDTHxHEIGHT
+    learning_rate: float = number(2e-4, 0.0, 1.0)  # falls to 0 in a straight line over the second half
+    betas: tuple[float, float] = (0.5, 0.999)  # Adam's
+    gan_weight: float = number(1.0, 0.0, 1000.0)
+    cycle_weight: float = number(10.0, 0.0, 1000.0)
+    identity_weight: float = number(5.0, 0.0, 1000.0)  # published as 0.5 times the cycle's
+    network: str = ""  # earlier stage whose network the perceptual terms look through; empty: no such terms
+    perceptual: str = choice(*losses.PERCEPTUAL)
+    perceptual_weight: float = number(0.1, 0.0, 1000.0)  # picture and translated
+    perceptual_cycle_weight: float = number(10.0, 0.0, 1000.0)  # picture and what came back
+    pool: int = 50  # earlier translations that the discriminators are shown
+
+    def __post_init__(self) -> None:
+        for name, least in (("width", 1), ("blocks", 0), ("pool", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"translation.{name} must be at least {least}, got {getattr(self, name)}",
+                    hint="published: width 64, blocks 9, pool 50",
+                )
+        if not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise ConfigError(f"translation.betas must lie in 0..1, got {self.betas}", hint="published: [0.5, 0.999]")
+        if self.crop and any(side % 4 for side in parse_size(self.crop)):
+            raise ConfigError(f"translation.crop {self.crop} is no multiple of 4 each way", hint="such as 448x448")
+
+
+class Translated(NamedTuple):
+    """What both generators make of a source and a target batch; all float32 (N, 3, H, W) in -1..1."""
+
+    target: Tensor  # of the source batch
+    source: Tensor  # of the target batch
+    source_again: Tensor
+    target_again: Tensor
+    source_kept: Tensor  # source by the generator of source pictures; a copy of the batch where nobody asks
+    target_kept: Tensor
+
+
+class _Translators(nn.Module):
+    """Both generators as one module: one forward a step, as several processes need it."""
+
+    def __init__(self, width: int, blocks: int, *, keeps: bool) -> None:
+        super().__init__()
+        self.to_target = Generator(width, blocks)
+        self.to_source = Generator(width, blocks)
+        self._keeps = keeps
+
+    def forward(self, source: Tensor, target: Tensor) -> Translated:
+        made_target = self.to_target(source)
+        made_source = self.to_source(target)
+        source_again = self.to_source(made_target)
+        target_again = self.to_target(made_source)
+        source_kept = self.to_source(source) if self._keeps else source
+        target_kept = self.to_target(target) if self._keeps else target
+        return Translated(made_target, made_source, source_again, target_again, source_kept, target_kept)
+
+
+class _Judges(nn.Module):
+    """Both discriminators as one module; scores of real and made pictures of each domain."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.of_source = PatchDiscriminator(width)
+        self.of_target = PatchDiscriminator(width)
+
+    def forward(
+        self, source: Tensor, made_source: Tensor, target: Tensor, made_target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return (
+            self.of_source(source),
+            self.of_source(made_source),
+            self.of_target(target),
+            self.of_target(made_target),
+        )
+
+
+@component("kind", "translation", TranslationConfig)
+class TranslationStage(StageRun):
+    """Two generators learn to turn the domains into each other, two discriminators to see through it.
+
+    It leaves ``translator-<name>.pth`` in the run's folder and ``grid.png`` in the stage's: rows of a source picture,
+    its translation, what came back, and a target picture to compare with.
+
+    Source: Zhu et al., CycleGAN (ICCV 2017); Li et al., BDL (CVPR 2019), equation 2.
+    """
+
+    trains_network = False
+    needs_target = True
+
+    def __init__(self, config: TranslationConfig, setting: Setting, plan: PlanConfig, stage: StageConfig) -> None:
+        _check(config, plan, stage)
+        self._config, self._setting, self._plan, self._stage = config, setting, plan, stage
+        fabric = setting.fabric
+        self._translators = _Translators(config.width, config.blocks, keeps=config.identity_weight > 0)
+        self._judges = _Judges(config.width)
+        self._translate, self._translators_optimizer = fabric.setup(self._translators, self._adam(self._translators))
+        self._judge, self._judges_optimizer = fabric.setup(self._judges, self._adam(self._judges))
+        self._pools = {"source": losses.ImagePool(config.pool), "target": losses.ImagePool(config.pool)}
+        self._network = setting.finished(config.network).eval().requires_grad_(False) if config.network else None
+
+    @classmethod
+    def stages_used(cls, config: TranslationConfig) -> tuple[str, ...]:
+        return (config.network,) if config.network else ()
+
+    def begin(self, step: int) -> None:
+        plan, setting = self._plan, self._setting
+        assert setting.target is not None
+        workers = plan.workers if plan.workers >= 0 else (4 if setting.fabric.device.type == "cuda" else 0)
+        self._source = Stream(setting.source, plan, setting, step, SOURCE_STREAM, workers)
+        self._target = Stream(setting.target, plan, setting, step, TARGET_STREAM, workers)
+
+    def step(self, step: int) -> dict[str, Any]:
+        rate = self._config.learning_rate * losses.half_linear_decay(step, self._stage.steps)
+        source = self._pictures(self._source.next().frames, step, "source")
+        target = self._pictures(self._target.next().frames, step, "target")
+        made: Translated = self._translate(source, target)
+        row = self._step_translators(source, target, made, rate)
+        row["disc"] = self._step_judges(source, target, made, step, rate)
+        row["learning_rate"] = rate
+        return row
+
+    def finish(self) -> None:
+        setting, plan = self._setting, self._plan
+        if setting.fabric.is_global_zero:
+            translator = Translator(
+                width=self._config.width,
+                blocks=self._config.blocks,
+                channel_order=plan.input.channel_order,
+                size_hw=plan.size_hw,
+                to_target=self._translators.to_target.state_dict(),
+                to_source=self._translators.to_source.state_dict(),
+                provenance={
+                    "recipe": plan.name,
+                    "stage": self._stage.name,
+                    "steps": self._stage.steps,
+                    "source": plan.source,
+                    "target": plan.target,
+                    "seed": plan.seed,
+                },
+            )
+            self._write_grid()
+            write_translator(translator_file(setting.run_folder, self._stage.name), translator)
+        setting.fabric.barrier()  # the next stage of every process may read it
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "translators": self._translators.state_dict(),
+            "judges": self._judges.state_dict(),
+            "translators_optimizer": self._translators_optimizer.state_dict(),
+            "judges_optimizer": self._judges_optimizer.state_dict(),
+            "pools": {name: pool.state_dict() for name, pool in self._pools.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._translators.load_state_dict(state["translators"])
+        self._judges.load_state_dict(state["judges"])
+        self._translators_optimizer.load_state_dict(state["translators_optimizer"])
+        self._judges_optimizer.load_state_dict(state["judges_optimizer"])
+        for name, pool in self._pools.items():
+            pool.load_state_dict(state["pools"][name], self._setting.fabric.device)
+
+    # the players
+
+    def _step_translators(self, source: Tensor, target: Tensor, made: Translated, rate: float) -> dict[str, Any]:
+        optimizer = self._translators_optimizer
+        _set_rate(optimizer, rate)
+        optimizer.zero_grad()
+        terms = self._translator_losses(source, target, made)
+        self._setting.fabric.backward(torch.stack(list(terms.values())).sum())
+        optimizer.step()
+        return {name: term.detach() for name, term in terms.items()}
+
+    def _translator_losses(self, source: Tensor, target: Tensor, made: Translated) -> dict[str, Tensor]:
+        config = self._config
+        # Past the wrapper of several processes: nothing of the discriminators is to be synchronised here.
+        with frozen(self._judges), self._setting.fabric.autocast():
+            scores = (self._judges.of_target(made.target), self._judges.of_source(made.source))
+        gan = losses.generator_loss(scores[0]) + losses.generator_loss(scores[1])
+        cycle = losses.cycle_loss(source, made.source_again) + losses.cycle_loss(target, made.target_again)
+        terms = {"gan": config.gan_weight * gan, "cycle": config.cycle_weight * cycle}
+        if config.identity_weight > 0:
+            kept = losses.identity_loss(source, made.source_kept) + losses.identity_loss(target, made.target_kept)
+            terms["identity"] = config.identity_weight * kept
+        if self._network is not None:
+            terms.update(self._perceptual_losses(source, target, made))
+        return terms
+
+    def _perceptual_losses(self, source: Tensor, target: Tensor, made: Translated) -> dict[str, Tensor]:
+        config = self._config
+        seen_source, seen_target = self._seen(source), self._seen(target)  # nothing here learns: no graph is kept
+        pairs = {
+            "perceptual": (config.perceptual_weight, made.target, made.source),
+            "perceptual_cycle": (config.perceptual_cycle_weight, made.source_again, made.target_again),
+        }
+        terms = {}
+        for name, (weight, of_source, of_target) in pairs.items():
+            if weight > 0:
+                far = losses.perceptual_loss(seen_source, self._seen(of_source), config.perceptual)
+                far = far + losses.perceptual_loss(seen_target, self._seen(of_target), config.perceptual)
+                terms[name] = weight * far
+        return terms
+
+    def _step_judges(self, source: Tensor, target: Tensor, made: Translated, step: int, rate: float) -> Tensor:
+        optimizer = self._judges_optimizer
+        _set_rate(optimizer, rate)
+        optimizer.zero_grad()
+        made_source = self._pools["source"].exchange(made.source, self._rng("pool source", step))
+        made_target = self._pools["target"].exchange(made.target, self._rng("pool target", step))
+        scores = self._judge(source, made_source, target, made_target)
+        loss = losses.discriminator_loss(scores[0], scores[1]) + losses.discriminator_loss(scores[2], scores[3])
+        self._setting.fabric.backward(loss)
+        optimizer.step()
+        return loss.detach()
+
+    # helpers
+
+    def _adam(self, module: nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam(module.parameters(), lr=self._config.learning_rate, betas=self._config.betas)
+
+    def _pictures(self, frames: Tensor, step: int, domain: str) -> Tensor:
+        if self._config.crop:
+            frames = _cropped(frames, parse_size(self._config.crop), self._rng(f"crop {domain}", step))
+        return pictures_from(frames, self._plan.input.channel_order)
+
+    def _seen(self, pictures: Tensor) -> Tensor:
+        """Logits of the frozen segmentation network for pictures in -1..1; gradients pass to the pictures."""
+        assert self._network is not None
+        with self._setting.fabric.autocast():
+            output = self._network(self._setting.normalise(frames_from(pictures, self._plan.input.channel_order)))
+        return cast(Tensor, output.logits)
+
+    def _rng(self, purpose: str, step: int) -> np.random.Generator:
+        """A pure function of the step, of its own for each process."""
+        setting = self._setting
+        return np.random.default_rng([*setting.seed, zlib.crc32(purpose.encode()), step, 1 + setting.first_place])
+
+    @torch.no_grad()
+    def _write_grid(self) -> None:
+        cv2 = require("cv2", extra="training", purpose="to store pictures")
+        assert self._setting.target is not None
+        source, target = self._fixed(self._setting.source), self._fixed(self._setting.target)
+        rows = []
+        for picture, other in zip(source, target, strict=False):
+            with self._setting.fabric.autocast():
+                made = self._translators.to_target(picture)
+                again = self._translators.to_source(made)
+            rows.append(torch.cat([picture, made.float(), again.float(), other], dim=3))
+        frames = frames_from(torch.cat(rows, dim=2), self._plan.input.channel_order)
+        grid = frames[0].round().clamp(0.0, 255.0).byte().cpu().numpy()
+        encoded, content = cv2.imencode(".png", grid)
+        assert encoded
+        write_bytes(self._setting.folder / "grid.png", content.tobytes())
+
+    def _fixed(self, pictures: UnlabelledSet) -> list[Tensor]:
+        """The same few pictures whenever it is called, each (1, 3, H, W), whole and not augmented."""
+        rows = min(_GRID_ROWS, len(pictures))
+        steps = -(-rows // self._plan.batch_size)
+        plain = step_batches(pictures, self._plan, steps, BN_STREAM, augment=AugmentConfig(flip=False))
+        frames = torch.cat([plain[step].frames for step in range(steps)])[:rows].to(self._setting.fabric.device)
+        whole = pictures_from(frames, self._plan.input.channel_order)
+        return [whole[row : row + 1] for row in range(rows)]
+
+
+def _check(config: TranslationConfig, plan: PlanConfig, stage: StageConfig) -> None:
+    """Refuse what a translation would silently leave undone."""
+    others = [f"{found.slot} {key!r}" for key, found in stage.used().items() if found.slot != "kind"]
+    if others or stage.labelled == "target":
+        what = others[0] if others else "labelled = target"
+        raise ConfigError(f"stage {stage.name!r} is a translation and has no use for {what}", hint="take it out")
+    if not config.crop:
+        return
+    crop_hw, multiple = parse_size(config.crop), network_kind(plan.network).size_multiple
+    if any(side > whole for side, whole in zip(crop_hw, plan.size_hw, strict=True)):
+        raise ConfigError(f"translation.crop {config.crop} is larger than size {plan.size}", hint="a part of a picture")
+    if config.network and any(side % multiple for side in crop_hw):
+        height, width = (max(1, side // multiple) * multiple for side in crop_hw)
+        raise ConfigError(
+            f"translation.crop {config.crop} is no multiple of {multiple} each way, which {plan.network} needs",
+            hint=f"such as {width}x{height}",
+        )
+
+
+def _set_rate(optimizer: Any, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _cropped(frames: Tensor, size_hw: tuple[int, int], rng: np.random.Generator) -> Tensor:
+    """A window of each frame (N, H, W, 3), at a place drawn for it."""
+    height, width = size_hw
+    windows = []
+    for frame in frames:
+        top = int(rng.integers(frame.shape[0] - height + 1))
+        left = int(rng.integers(frame.shape[1] - width + 1))
+        windows.append(frame[top : top + height, left : left + width])
+    return torch.stack(windows)

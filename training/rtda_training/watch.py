@@ -1,0 +1,147 @@
+"""Reads along with the log and says when a training goes wrong in one of the known ways, and what to change.
+
+A pure function of the logged rows: the screen during a training and the report after it say the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rtda_training.plan import PlanConfig, StageConfig
+
+__all__ = ["Finding", "Watch", "warnings_of"]
+
+_SPAN = 200  # steps that a loss must stand still
+_SETTLE = 100  # steps at the start of a stage that say nothing yet, if its warm-up is not longer
+_CHANCE = {"bce": math.log(2.0), "ls": 0.25}  # a discriminator's loss that says "I cannot tell" everywhere
+_NEAR_CHANCE = 0.003
+_CERTAIN = 0.02
+_FALLEN = 0.5  # of the best val mIoU
+_WORTH_FALLING = 0.05  # a best mIoU below this is noise
+_LITTLE = 0.05  # share of the target's pixels that get a label
+
+
+class Finding(NamedTuple):
+    """One warning: stage, step, kind (``stuck``, ``certain``, ``fallen``, ``coverage``), what it is and what to do."""
+
+    stage: str
+    step: int
+    kind: str
+    text: str
+
+
+class Watch:
+    """Watches one stage.
+
+    Args:
+        stage: Its settings; the advice names their keys and values.
+        rows: What was logged before, of earlier stages and of this one before a resume; nothing is said of them.
+    """
+
+    def __init__(self, stage: StageConfig, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._stage = stage
+        self._told: set[str] = set()
+        self._since: dict[str, int] = {}
+        self._best = -math.inf
+        for row in rows:
+            if row.get("stage") == stage.name:
+                self.see(row)
+            elif stage.start != "scratch" and row.get("val_miou") is not None:
+                self._best = max(self._best, float(row["val_miou"]))
+
+    def see(self, row: Mapping[str, Any]) -> list[Finding]:
+        """What a logged row gives rise to; each kind is said once a stage."""
+        step = int(row["step"])
+        found = {**self._discriminator(row, step), **self._coverage(row, step), **self._fall(row, step)}
+        return self._new(found, step)
+
+    def labels(self, folder: Path) -> list[Finding]:
+        """What the labels that a labeler wrote before the stage give rise to; ``folder``: the stage's."""
+        try:
+            record = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+            share = float(record["share"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        if share >= _LITTLE:
+            return []
+        settings = record.get("settings", {})
+        key = "quantile" if settings.get("select") == "class-balanced" else "threshold"
+        advice = f"lower offline.{key} (now {settings.get(key)}), or train the labelling stage for longer"
+        return self._new({"coverage": f"only {100 * share:.1f} % of the target's pixels have a label: {advice}"}, 0)
+
+    def _new(self, found: Mapping[str, str], step: int) -> list[Finding]:
+        fresh = [Finding(self._stage.name, step, kind, text) for kind, text in found.items() if kind not in self._told]
+        self._told.update(found)
+        return fresh
+
+    def _discriminator(self, row: Mapping[str, Any], step: int) -> dict[str, str]:
+        adversary = next((key for key, table in self._stage.settings.items() if hasattr(table, "gan")), None)
+        loss = row.get("disc")
+        if adversary is None or loss is None or step <= max(_SETTLE, self._stage.optimizer.warmup_steps):
+            return {}
+        table = self._stage.settings[adversary]
+        chance = _CHANCE[table.gan]
+        found = {}
+        if self._held("stuck", abs(loss - chance) <= _NEAR_CHANCE, step):
+            found["stuck"] = (
+                f"the discriminator has told nothing apart for {_SPAN} steps (loss {loss:.3f}, chance is {chance:.3f}):"
+                f" raise {adversary}.learning_rate (now {table.learning_rate:g}), or lower {adversary}.weight"
+                f" (now {table.weight:g})"
+            )
+        if self._held("certain", loss < _CERTAIN, step):
+            found["certain"] = (
+                f"the discriminator has been certain for {_SPAN} steps (loss {loss:.3f}), the network learns nothing"
+                f" from it: lower {adversary}.learning_rate (now {table.learning_rate:g})"
+                + ("" if self._stage.style != "none" else ', or bring the domains closer with style = "fda"')
+            )
+        return found
+
+    def _coverage(self, row: Mapping[str, Any], step: int) -> dict[str, str]:
+        share = row.get("pseudo_share")
+        threshold = getattr(self._stage.settings.get(self._stage.labeler), "threshold", None)
+        if share is None or step <= _SPAN or not self._held("coverage", share < _LITTLE, step):
+            return {}
+        now = "" if threshold is None else f" (now {threshold:g})"
+        return {
+            "coverage": f"only {100 * share:.1f} % of the target's pixels are labelled with confidence, for {_SPAN}"
+            f" steps: lower {self._stage.labeler}.threshold{now}, or start from a stage that learned the source"
+        }
+
+    def _fall(self, row: Mapping[str, Any], step: int) -> dict[str, str]:
+        miou = row.get("val_miou")
+        if miou is None or math.isnan(miou):
+            return {}
+        best, self._best = self._best, max(self._best, miou)
+        # A network that ends with the target's batch-norm statistics gives up some of the source on purpose.
+        expected = self._stage.bn_statistics == "target" and step == self._stage.steps
+        if best < _WORTH_FALLING or miou > _FALLEN * best or expected:
+            return {}
+        key = next((f"{key}.weight" for key, table in self._stage.settings.items() if hasattr(table, "weight")), "")
+        return {
+            "fallen": f"val mIoU fell to {100 * miou:.1f} from {100 * best:.1f} (best.pth keeps the best): lower"
+            f" optimizer.learning_rate (now {self._stage.optimizer.learning_rate:g})" + (f" or {key}" if key else "")
+        }
+
+    def _held(self, kind: str, holds: bool, step: int) -> bool:
+        """Whether it has held in every row of the last ``_SPAN`` steps."""
+        if not holds:
+            self._since.pop(kind, None)
+            return False
+        return step - self._since.setdefault(kind, step) >= _SPAN
+
+
+def warnings_of(plan: PlanConfig, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Finding]:
+    """All warnings of a run from its log; ``folder``: the run's."""
+    found: list[Finding] = []
+    for index, stage in enumerate(plan.stages):
+        before = [row for row in rows if int(row.get("stage_index", 0)) < index]
+        watch = Watch(stage, before)
+        found += watch.labels(folder / "stages" / stage.name)
+        for row in rows:
+            if row.get("stage") == stage.name:
+                found += watch.see(row)
+    return found
