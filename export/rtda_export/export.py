@@ -1,53 +1,32 @@
-"""One export from plan to verified file: what ``rtda-deploy export`` runs.
+"""One export from plan to verified files: what ``rtda-deploy export`` runs.
 
-Everything that can be refused is refused before work starts; every file appears under its final name only once it was
-verified.
+``checkpoint -> ONNX (fp32) -> [fp16 | int8] -> engine``, each hop compared with what it came from. Everything that can
+be refused is refused before work starts; every file appears under its final name only once it was verified.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import time
+import os
+import shutil
+import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-import numpy as np
-
-from rtda_deploy.errors import ConfigError, DeviceError, ExportError
-from rtda_deploy.files import atomic_path, readable_file, writable_folder, write_bytes
-from rtda_deploy.optional import available, require
+from rtda_deploy.files import atomic_path
 from rtda_deploy.spec import ModelSpec
-from rtda_export.frames import NamedFrame, read_frames, stored_frames
-from rtda_export.parity import ParityReport, verify
+from rtda_export.hops import ExportStep, Hop, Tell, build_engine, check_onnx, reduce_precision, write_onnx
+from rtda_export.parity import ParityReport
+from rtda_export.request import EngineOptions, Request, checked_request
+from rtda_export.targets import EnginePlan, engine_plan
 
-__all__ = ["ExportResult", "ExportStep", "export_model"]
+if TYPE_CHECKING:
+    from rtda_training.readers import LabelledSet
 
-_DEFAULT_OPSET = 17
-_TARGETS = ("onnx", "engine")
-_PRECISIONS = ("fp32", "fp16", "int8")
+__all__ = ["EngineOptions", "ExportResult", "ExportStep", "Hop", "export_model"]
 
-
-@dataclasses.dataclass(frozen=True)
-class ExportStep:
-    """What an export tells whoever watches.
-
-    Attributes:
-        name: ``plan``, ``note``, ``onnx``, ``verify`` or ``spec``.
-        state: ``start`` when a long step begins; ``done`` when it ended, and for those that take no time.
-        text: One line for a person.
-        path: The file it made, under its final name.
-        size_bytes: Of that file.
-        seconds: It took.
-        parity: The comparison's figures, of ``verify``.
-    """
-
-    name: str
-    state: str = "done"
-    text: str = ""
-    path: Optional[Path] = None
-    size_bytes: Optional[int] = None
-    seconds: Optional[float] = None
-    parity: Optional[ParityReport] = None
+_WORKSHOP = ".export-"  # then the number of its process, so that what a killed one left can be told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,257 +35,232 @@ class ExportResult:
 
     Attributes:
         model: The file it started from.
-        onnx: The file to run.
-        spec: What it holds.
-        parity: Figures of the comparison with its parent; None where an ``.onnx`` was only checked and stamped.
+        onnx: The ONNX file; the one given, where an engine was built from it and nothing else written.
+        engine: The engine, where one was built.
+        spec: What the files hold.
+        parity: Figures of the ONNX compared with the checkpoint; None where an ``.onnx`` was given.
+        hops: Every step that made a file, in order.
         notes: What was left out and why.
         files: Every file written.
     """
 
     model: Path
     onnx: Path
+    engine: Optional[Path]
     spec: ModelSpec
     parity: Optional[ParityReport]
+    hops: Tuple[Hop, ...]
     notes: Tuple[str, ...]
     files: Tuple[Path, ...]
+
+    @property
+    def best(self) -> Path:
+        """The file to run here: the engine, else the last ONNX made, else the one given."""
+        return self.engine or next((hop.path for hop in reversed(self.hops) if hop.name != "engine"), self.onnx)
 
     def to_dict(self) -> Dict[str, Any]:
         """JSON-ready; what ``export --json`` prints.
 
-        ``model``, ``onnx``: paths. ``spec``: as in the file. ``parity``: as ``ParityReport.to_dict``, or null.
-        ``notes``: sentences. ``files``: paths written.
+        ``model``, ``onnx``, ``engine`` (or null): paths. ``spec``: as in the file. ``parity``: of the ONNX with its
+        checkpoint, as ``ParityReport.to_dict``, or null. ``hops``: ``name`` (onnx, fp16, int8, engine), ``path``,
+        ``bytes``, ``seconds``, ``parity`` (or null), ``kept_fp32`` (reason by layer), ``miou`` (before and after in
+        percent, or null), ``notes``. ``notes``: sentences. ``files``: paths written.
         """
         return {
             "model": str(self.model),
             "onnx": str(self.onnx),
+            "engine": None if self.engine is None else str(self.engine),
             "spec": self.spec.to_dict(),
             "parity": None if self.parity is None else self.parity.to_dict(),
+            "hops": [hop.to_dict() for hop in self.hops],
             "notes": list(self.notes),
             "files": [str(path) for path in self.files],
         }
-
-
-Tell = Callable[[ExportStep], None]
 
 
 def export_model(
     model: Union[str, Path],
     *,
     to: Optional[Sequence[str]] = None,
-    precision: str = "fp32",
+    precision: Optional[str] = None,
     size_hw: Optional[Tuple[int, int]] = None,
     opset: Optional[int] = None,
+    output: str = "logits",
+    confidence: bool = False,
+    batch: int = 1,
     verify_path: Optional[Union[str, Path]] = None,
+    calibrate: Optional[Union[str, Path]] = None,
+    int8_target: str = "tensorrt",
+    data: Optional[LabelledSet] = None,
     spec_path: Optional[Union[str, Path]] = None,
+    engine: Optional[EngineOptions] = None,
     force: bool = False,
     out_dir: Optional[Union[str, Path]] = None,
     name: str = "",
-    on_step: Optional[Tell] = None,
+    on_step: Optional[Callable[[ExportStep], None]] = None,
 ) -> ExportResult:
-    """Export a checkpoint to ``<stem>.onnx`` and verify it, or check an ``.onnx`` and give it a spec.
+    """Export a checkpoint or an ``.onnx`` to what a robot runs, verified at every hop.
+
+    Files are ``<stem>.onnx``, ``<stem>.fp16.onnx`` or ``<stem>.int8.onnx``, and ``<stem>.<precision>.engine`` with its
+    ``.json``. An ``.onnx`` that nothing is made of is checked, tried, and stamped where ``spec_path`` is given.
 
     Args:
-        model: ``.pth``; or ``.onnx``, which is checked, tried, and stamped where ``spec_path`` is given.
-        to: ``("onnx",)``; None: that, and a note on why no engine is built.
-        precision: ``fp32``; this version writes no other.
-        size_hw: Input size; None: as trained. A checkpoint's only.
-        opset: 11 to 17, for a checkpoint; None: 17.
+        model: ``.pth`` or ``.onnx``.
+        to: ``onnx``, ``engine`` or both; None: the ONNX, and an engine where TensorRT works here.
+        precision: ``fp32``, ``fp16`` or ``int8``; None: fp32 in the ONNX and fp16 in the engine.
+        size_hw: Input size; None: as trained. A checkpoint's only, as the next four.
+        opset: 11 to 17; None: 17.
+        output: ``logits`` at 1/8 for this runtime, or ``mask`` uint8 at input size, made in the graph.
+        confidence: With ``mask``, a second output: the winner's probability, float32.
+        batch: Pictures at a time; more than one for other programs' runtimes only.
         verify_path: Pictures to verify on; None: ``verify/`` beside the model.
+        calibrate: Pictures to calibrate INT8 on.
+        int8_target: ``tensorrt`` (symmetric) or ``cpu`` (unsigned activations).
+        data: Labelled pictures; FP16 and INT8 are scored on them, and INT8 may lose 0.5 mIoU.
         spec_path: ``spec.json`` used instead of the file's own.
-        force: Keep a file that is past its limit.
+        engine: How an engine is built.
+        force: Keep files that are past their limit.
         out_dir: Where files go; None: beside the model.
         name: Stem of the files; empty: the model's own.
         on_step: Called before and after each step.
 
     Raises:
-        ParityError: If the ONNX does not answer as its checkpoint; nothing is left under the final name.
-        ConfigError: If an option makes no sense, or this version does not do it.
-        DeviceError: If an engine was asked for.
+        ParityError: If a file does not answer as what it came from; nothing is left under its final name.
+        ConfigError: If an option makes no sense.
+        DeviceError: If an engine was asked for and cannot be built here.
         ExportError: If there are no pictures to verify on, the size does not fit, or the export failed.
         RtdaError: As its stages do.
     """
+    request = checked_request(
+        model,
+        to=to,
+        precision=precision,
+        size_hw=size_hw,
+        opset=opset,
+        output=output,
+        confidence=confidence,
+        batch=batch,
+        verify_path=verify_path,
+        calibrate=calibrate,
+        int8_target=int8_target,
+        data=data,
+        spec_path=spec_path,
+        force=force,
+        out_dir=out_dir,
+        name=name,
+        engine=engine or EngineOptions(),
+    )
     tell: Tell = on_step or (lambda step: None)
-    parent = readable_file(model, what="model")
-    _check_request(parent, to, precision)
-    spec = None if spec_path is None else ModelSpec.load(spec_path)
-    folder = writable_folder(parent.parent if out_dir is None else out_dir)
-    target = folder / f"{name or parent.stem}.onnx"
-    notes = [] if to is not None else [_engine_note(target)]
-    if parent.suffix.lower() == ".onnx":
-        _check_fixed(parent, size_hw, opset)
-        return _export_onnx(parent, target, spec, verify_path, notes, tell)
-    opset = _DEFAULT_OPSET if opset is None else opset
-    _check_checkpoint_request(parent, spec, size_hw, opset)
-    frames = read_frames(stored_frames(parent, verify_path))
-    return _export_checkpoint(parent, target, spec, frames, size_hw, opset, force, notes, tell)
+    plan = engine_plan(request)
+    return (_from_checkpoint if request.from_checkpoint else _from_onnx)(request, plan, tell)
 
 
-def _export_checkpoint(
-    parent: Path,
-    target: Path,
-    spec: Optional[ModelSpec],
-    frames: List[NamedFrame],
-    size_hw: Optional[Tuple[int, int]],
-    opset: int,
-    force: bool,
-    notes: List[str],
-    tell: Tell,
-) -> ExportResult:
-    from rtda_export.graph import onnx_from_checkpoint
+def _from_checkpoint(request: Request, plan: EnginePlan, tell: Tell) -> ExportResult:
+    from rtda_export.frames import read_frames, stored_frames
 
-    tell(ExportStep("plan", text=f"onnx (opset {opset}, fp32) -> verify on {len(frames)} pictures"))
-    _tell_notes(notes, tell)
-    with atomic_path(target) as temporary:
-        tell(ExportStep("onnx", "start", path=target))
-        started = time.perf_counter()
-        onnx_from_checkpoint(parent, temporary, size_hw=size_hw, opset=opset, spec=spec)
-        seconds = time.perf_counter() - started
-        tell(ExportStep("onnx", path=target, size_bytes=temporary.stat().st_size, seconds=seconds))
-        tell(ExportStep("verify", "start"))
-        started = time.perf_counter()
-        parity = verify(
-            parent,
-            temporary,
-            frames,
-            out_dir=target.parent,
-            size_hw=size_hw,
-            spec=spec,
-            names=(parent.name, target.name),
-            force=force,
-        )
-        written = _spec_in(temporary)
-    tell(ExportStep("verify", text="torch = onnx", seconds=time.perf_counter() - started, parity=parity))
-    if parity.missed:
-        kept = f"kept by --force although {'; '.join(parity.missed)}"
-        notes = [*notes, kept]
-        _tell_notes([kept], tell)
-    tell(ExportStep("spec", text=_spec_text(written), path=target))
-    pages = [] if parity.page is None else [parity.page]
-    return ExportResult(parent, target, written, parity, tuple(notes), (target, *pages))
+    frames = read_frames(stored_frames(request.parent, request.verify_path))
+    reduced = _reduced_precision(request, plan)
+    _tell_plan(f"onnx (opset {request.opset}, fp32)", reduced, request, plan, len(frames), tell)
+    hops: List[Hop] = []
+    with _workshop(request.folder) as work:
+        reference = work / "reference.onnx"
+        target = request.file("onnx")
+        hops.append(write_onnx(request, reference, target, frames, tell))
+        source = target
+        if reduced is not None:
+            hops.append(reduce_precision(request, reduced, reference, work / "reduced.onnx", frames, tell))
+            source = hops[-1].path if plan.typed or reduced == "int8" else target
+        if plan.wanted:
+            hops.append(build_engine(request, source, reference, work, frames, tell))
+    spec = hops[0].spec
+    tell(ExportStep("spec", text=_spec_text(spec), path=target))
+    return _result(request, target, spec, hops, plan.notes)
 
 
-def _export_onnx(
-    parent: Path,
-    target: Path,
-    spec: Optional[ModelSpec],
-    verify_path: Optional[Union[str, Path]],
-    notes: List[str],
-    tell: Tell,
-) -> ExportResult:
-    """Check that a given ``.onnx`` runs and answers in numbers; write it with its spec where either is new."""
-    from rtda_export.graph import IR_VERSION, OPSETS, read_onnx, stamped
+def _from_onnx(request: Request, plan: EnginePlan, tell: Tell) -> ExportResult:
+    from rtda_export.frames import read_frames, stored_frames
 
-    graph = read_onnx(parent)
-    opset = max(entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
-    if graph.ir_version > IR_VERSION or opset > OPSETS[-1]:
-        notes = [
-            *notes,
-            f"opset {opset}, ir_version {graph.ir_version}: a Jetson reads up to {OPSETS[-1]} and {IR_VERSION}",
-        ]
-    tell(ExportStep("plan", text=f"check {parent.name}" + (" and write its spec" if spec else "")))
-    _tell_notes(notes, tell)
-    frames = read_frames(verify_path) if verify_path is not None else [("a grey picture", _grey(parent, spec))]
-    tell(ExportStep("verify", "start"))
-    started = time.perf_counter()
-    found = _answers(parent, spec, frames)
-    seconds = time.perf_counter() - started
-    tell(ExportStep("verify", text=f"loads, and its logits are finite on {len(frames)} picture(s)", seconds=seconds))
+    reduced = _reduced_precision(request, plan)
+    if not plan.wanted and reduced is None:
+        return _checked_only(request, plan.notes, tell)
+    frames = read_frames(stored_frames(request.parent, request.verify_path))
+    _tell_plan(request.parent.name, reduced, request, plan, len(frames), tell)
+    hops: List[Hop] = []
+    source = request.parent
+    with _workshop(request.folder) as work:
+        if reduced is not None:
+            hops.append(reduce_precision(request, reduced, request.parent, work / "reduced.onnx", frames, tell))
+            source = hops[-1].path if plan.typed or reduced == "int8" else request.parent
+        if plan.wanted:
+            hops.append(build_engine(request, source, request.parent, work, frames, tell))
+    spec = hops[-1].spec
+    tell(ExportStep("spec", text=_spec_text(spec), path=hops[-1].path))
+    return _result(request, request.parent, spec, hops, plan.notes)
+
+
+def _checked_only(request: Request, notes: Sequence[str], tell: Tell) -> ExportResult:
+    from rtda_export.graph import read_onnx, stamped
+
+    graph = read_onnx(request.parent)
+    tell(ExportStep("plan", text=f"check {request.parent.name}" + (" and write its spec" if request.spec else "")))
+    found, more = check_onnx(request, graph, notes, tell)
+    target = request.file("onnx") if request.stem != request.parent.stem else request.folder / request.parent.name
     files: Tuple[Path, ...] = ()
-    if spec is not None or target.resolve() != parent.resolve():
+    if request.spec is not None or target.resolve() != request.parent.resolve():
         content = stamped(graph, found)
-        write_bytes(target, content)
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(content)
         files = (target,)
         tell(ExportStep("onnx", path=target, size_bytes=len(content)))
     tell(ExportStep("spec", text=_spec_text(found), path=target))
-    return ExportResult(parent, target, found, None, tuple(notes), files)
+    return ExportResult(request.parent, target, None, found, None, (), (*notes, *more), files)
 
 
-def _answers(path: Path, spec: Optional[ModelSpec], frames: List[NamedFrame]) -> ModelSpec:
-    from rtda_export.networks import open_network
-    from rtda_runtime.preprocess import preprocess
-
-    with open_network(path, spec=spec) as network:
-        image = np.zeros((1, 3, *network.spec.size_hw), np.float32)
-        for name, frame in frames:
-            preprocess(frame, network.spec, image)
-            if not np.isfinite(network.logits(image)).all():
-                raise ExportError(
-                    f"{path.name} gives NaN or infinite logits on {name}", hint="look for NaN in its weights"
-                )
-        return network.spec
+def _reduced_precision(request: Request, plan: EnginePlan) -> Optional[str]:
+    """The precision that an ONNX file of its own is made in; None: there is none to make."""
+    own = next((name for name in ("fp16", "int8") if request.parent.name.lower().endswith(f".{name}.onnx")), None)
+    wanted = request.precision or ("fp16" if plan.wanted and plan.typed else None)
+    return None if wanted in (None, "fp32", own) else wanted
 
 
-def _grey(path: Path, spec: Optional[ModelSpec]) -> np.ndarray:
-    height, width = (spec or _spec_in(path)).size_hw
-    return np.full((height, width, 3), 127, np.uint8)
-
-
-def _spec_in(path: Path) -> ModelSpec:
-    from rtda_runtime.engines import open_engine
-
-    with open_engine(path, "cpu") as engine:
-        return engine.spec
-
-
-def _check_request(model: Path, to: Optional[Sequence[str]], precision: str) -> None:
-    if model.suffix.lower() not in (".pth", ".pt", ".ckpt", ".onnx"):
-        raise ExportError(f"{model.name} is no model that can be exported", hint="known: .pth of train, or .onnx")
-    unknown = [name for name in to or () if name not in _TARGETS]
-    if unknown or (to is not None and not to):
-        raise ConfigError(f"unknown --to {','.join(unknown) or '(nothing)'}", hint="known: onnx")
-    if precision not in _PRECISIONS:
-        raise ConfigError(f"unknown precision {precision!r}", hint="known: fp32")
-    if to is not None and "engine" in to:
-        raise _no_engine(model)
-    if precision != "fp32":
-        raise ConfigError(
-            f"precision {precision} is not available in this version of rtda-deploy", hint="available: --precision fp32"
-        )
-
-
-def _check_checkpoint_request(
-    parent: Path, spec: Optional[ModelSpec], size_hw: Optional[Tuple[int, int]], opset: int
-) -> None:
-    require("torch", extra="export", purpose="to export a checkpoint")
-    from rtda_export.graph import check_opset, check_size
-
-    check_opset(opset)
-    if size_hw is not None:
-        from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
-
-        check_size(size_hw, model_from_checkpoint(read_checkpoint(parent, spec=spec)).size_multiple)
-
-
-def _no_engine(model: Path) -> DeviceError:
-    return DeviceError(
-        f"no engine can be built: {_engine_state()}",
-        why="an engine runs only on the kind of GPU it was built on, so it is built on the robot, from the .onnx",
-        hint=f"here: rtda-deploy export {model} --to onnx; on the robot, with a version that builds engines: "
-        f"rtda-deploy export {model.stem}.onnx --to engine",
+def _result(request: Request, onnx: Path, spec: ModelSpec, hops: Sequence[Hop], notes: Sequence[str]) -> ExportResult:
+    pages = [hop.parity.page for hop in hops if hop.parity is not None and hop.parity.page is not None]
+    files = [path for hop in hops for path in hop.files]
+    first = hops[0].parity if request.from_checkpoint else None
+    engines = [hop.path for hop in hops if hop.name == "engine"]
+    return ExportResult(
+        model=request.parent,
+        onnx=onnx,
+        engine=engines[0] if engines else None,
+        spec=spec,
+        parity=first,
+        hops=tuple(hops),
+        notes=(*notes, *(note for hop in hops for note in hop.notes)),
+        files=(*files, *pages),
     )
 
 
-def _engine_note(target: Path) -> str:
-    later = f"on the robot, with a version that does: rtda-deploy export {target.name} --to engine"
-    return f"no engine: {_engine_state()}; {later}"
+@contextlib.contextmanager
+def _workshop(folder: Path) -> Iterator[Path]:
+    """A folder for files that are not verified yet, on the disk where they will stay; killed exports' are removed."""
+    for left in folder.glob(f"{_WORKSHOP}*"):
+        owner = left.name[len(_WORKSHOP) :].partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{_WORKSHOP}{os.getpid()}-", dir=str(folder)) as work:
+        yield Path(work)
 
 
-def _engine_state() -> str:
-    missing = "" if available("tensorrt") else "TensorRT is not installed here, and "
-    return f"{missing}this version of rtda-deploy builds none yet"
-
-
-def _check_fixed(model: Path, size_hw: Optional[Tuple[int, int]], opset: Optional[int]) -> None:
-    for option, given in (("--size", size_hw), ("--opset", opset)):
-        if given is not None:
-            raise ConfigError(
-                f"{option} cannot be changed in {model.name}: it is part of an .onnx file",
-                hint=f"export the checkpoint it came from: rtda-deploy export ckpt.pth {option} ...",
-            )
-
-
-def _tell_notes(notes: Sequence[str], tell: Tell) -> None:
-    for note in notes:
+def _tell_plan(
+    start: str, reduced: Optional[str], request: Request, plan: EnginePlan, pictures: int, tell: Tell
+) -> None:
+    chain = [start]
+    if reduced is not None:
+        chain.append(f"onnx {reduced}")
+    if plan.wanted:
+        chain.append(f"engine {request.precision or 'fp16'} ({plan.machine})")
+    tell(ExportStep("plan", text=f"{' -> '.join(chain)}, verified on {pictures} pictures"))
+    for note in plan.notes:
         tell(ExportStep("note", text=note))
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "OUTPUT_NAME",
     "SPEC_KEY",
     "check_opset",
+    "check_output",
     "check_size",
     "onnx_from_checkpoint",
     "read_onnx",
@@ -53,8 +54,11 @@ def onnx_from_checkpoint(
     size_hw: tuple[int, int] | None = None,
     opset: int = 17,
     spec: ModelSpec | None = None,
+    output: str = "logits",
+    confidence: bool = False,
+    batch: int = 1,
 ) -> Path:
-    """Write a checkpoint's network as ONNX: float32 ``image`` (1, 3, H, W) to ``logits`` (1, C, H/8, W/8).
+    """Write a checkpoint's network as ONNX: float32 ``image`` (N, 3, H, W) to ``logits`` (N, C, H/8, W/8).
 
     The metadata ``rtda.spec`` holds the spec as JSON, its provenance extended by the checkpoint's sha256 and by the
     versions that made the file. :func:`rtda_export.export_model` does this and verifies the result.
@@ -65,25 +69,47 @@ def onnx_from_checkpoint(
         size_hw: Input height and width; None: as trained.
         opset: 11 to 17.
         spec: Used instead of the checkpoint's own.
+        output: ``logits``, or ``mask``: class ids uint8 (N, H, W) made in the graph, for programs other than ours.
+        confidence: With ``mask``: a second output, float32 (N, H, W), the winner's probability.
+        batch: Pictures at a time, N, fixed in the file; this project's runtime takes 1.
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
         ExportError: If torch cannot export.
-        ConfigError: If the size is no multiple of the network's stride, or the opset none that every target reads.
+        ConfigError: If the size is no multiple of the network's stride, the opset none that every target reads, or
+            another argument makes no sense.
         FileAccessError: If a file cannot be read or written.
         MissingPackageError: If torch or onnx is not installed.
     """
     for package in ("torch", "onnx"):
         require(package, extra="export", purpose="to export a checkpoint")
     check_opset(opset)
+    check_output(output, confidence=confidence, batch=batch)
+    from rtda_export.outputs import with_batch, with_mask_output
     from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 
     checkpoint = read_checkpoint(checkpoint_path, spec=spec)
     model = model_from_checkpoint(checkpoint)
     sized = checkpoint.spec.replace(size_hw=check_size(size_hw or checkpoint.spec.size_hw, model.size_multiple))
     graph = _traced(model.deploy_view(), sized, opset)
+    if batch > 1:
+        with_batch(graph, batch)
+    if output == "mask":
+        sized = with_mask_output(graph, sized, confidence=confidence)
     _simplify(graph)
     return write_bytes(out_path, stamped(graph, _with_provenance(sized, checkpoint, opset)))
+
+
+def check_output(output: str, *, confidence: bool, batch: int) -> None:
+    """Raise ``ConfigError`` for outputs or a batch that make no sense."""
+    from rtda_export.outputs import OUTPUTS
+
+    if output not in OUTPUTS:
+        raise ConfigError(f"unknown output {output!r}", hint=f"known: {', '.join(OUTPUTS)}")
+    if confidence and output != "mask":
+        raise ConfigError("a confidence goes with a mask only", hint="--output mask --confidence")
+    if batch < 1:
+        raise ConfigError(f"a batch of {batch} pictures makes no sense", hint="--batch 1")
 
 
 def check_size(size_hw: tuple[int, int], multiple: int) -> tuple[int, int]:

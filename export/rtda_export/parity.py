@@ -1,7 +1,9 @@
 """Do two model files answer alike? The check behind every hop of an export, and the command ``verify``.
 
 Both sides see the same preprocessed pictures. Compared are the coarse logits and, because that is what a robot acts on,
-the final masks at each picture's own size. Runs without torch and onnx wherever neither side is a ``.pth``.
+the final masks at each picture's own size. Where a side gives masks only, both masks are made at the network's input
+size first, as that side does, and no logits are compared. Runs without torch and onnx wherever neither side is a
+``.pth``.
 """
 
 from __future__ import annotations
@@ -35,9 +37,8 @@ _COMPARED_FIELDS = (
     "std",
     "resize",
     "interpolation",
-    "output",
-    "output_stride",
 )
+_COMPARED_WITH_LOGITS = (*_COMPARED_FIELDS, "output_stride")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +68,10 @@ LIMITS: Dict[str, Limit] = {
 
 @dataclasses.dataclass(frozen=True)
 class FrameParity:
-    """One picture: its name, the largest logit difference, the share of pixels with the same class."""
+    """One picture: its name, the largest logit difference (None: no logits), the share of pixels that agree."""
 
     name: str
-    max_abs: float
+    max_abs: Optional[float]
     agreement: float
 
 
@@ -99,8 +100,8 @@ class ParityReport:
         a: Name of the reference.
         b: Name of the file that was checked against it.
         limit: What was asked of it.
-        max_abs: Largest difference of any logit.
-        logit_range: Largest minus smallest logit of the reference over all pictures.
+        max_abs: Largest difference of any logit; None where a side gives masks only.
+        logit_range: Largest minus smallest logit of the reference over all pictures; None where there are none.
         agreement: Share of all pixels with the same class, 0..1.
         pixels: Pixels compared.
         pixels_differing: Those with another class.
@@ -113,8 +114,8 @@ class ParityReport:
     a: str
     b: str
     limit: Limit
-    max_abs: float
-    logit_range: float
+    max_abs: Optional[float]
+    logit_range: Optional[float]
     agreement: float
     pixels: int
     pixels_differing: int
@@ -124,8 +125,10 @@ class ParityReport:
     page: Optional[Path] = None
 
     @property
-    def relative(self) -> float:
-        """``max_abs`` as a share of ``logit_range``."""
+    def relative(self) -> Optional[float]:
+        """``max_abs`` as a share of ``logit_range``; None where there are no logits."""
+        if self.max_abs is None or self.logit_range is None:
+            return None
         if self.max_abs == 0:
             return 0.0
         return self.max_abs / self.logit_range if self.logit_range > 0 else math.inf
@@ -133,14 +136,15 @@ class ParityReport:
     @property
     def worst(self) -> int:
         """Index of the frame with the least agreement, and of these the largest difference."""
-        return min(range(len(self.frames)), key=lambda i: (self.frames[i].agreement, -self.frames[i].max_abs))
+        return min(range(len(self.frames)), key=lambda i: _badness(self.frames[i]))
 
     @property
     def missed(self) -> List[str]:
         """The limits that were missed, each as a sentence; empty where it passed."""
         found = []
-        if self.limit.logit is not None and not self.relative <= self.limit.logit:
-            found.append(f"logits differ by {self.relative:.1e} of their range, the limit is {self.limit.logit:.0e}")
+        relative = self.relative
+        if self.limit.logit is not None and relative is not None and not relative <= self.limit.logit:
+            found.append(f"logits differ by {relative:.1e} of their range, the limit is {self.limit.logit:.0e}")
         if not self.agreement >= self.limit.agreement:
             found.append(f"{percent(self.agreement)} of pixels agree, the limit is {percent(self.limit.agreement)}")
         return found
@@ -154,7 +158,8 @@ class ParityReport:
         """JSON-ready; what ``verify --json`` prints. Shares are 0..1.
 
         ``a``, ``b``: file names, the reference first. ``limit``: ``name``, ``agreement``, ``logit`` (null: none).
-        ``passed``, ``missed``: verdict and its reasons. ``max_abs_logit``, ``logit_range``, ``relative_logit``.
+        ``passed``, ``missed``: verdict and its reasons. ``max_abs_logit``, ``logit_range``, ``relative_logit`` (null:
+        a side gives masks only).
         ``agreement``, ``pixels``, ``pixels_differing``. ``worst_frame``: name. ``frames``: ``name``, ``max_abs_logit``,
         ``agreement``. ``classes``: ``name``, ``pixels``, ``agreement``, ``iou`` (null: class not seen).
         ``page``: path of ``verify.html`` or null.
@@ -167,7 +172,7 @@ class ParityReport:
             "missed": self.missed,
             "max_abs_logit": self.max_abs,
             "logit_range": self.logit_range,
-            "relative_logit": self.relative if math.isfinite(self.relative) else None,
+            "relative_logit": self.relative if self.relative is not None and math.isfinite(self.relative) else None,
             "agreement": self.agreement,
             "pixels": self.pixels,
             "pixels_differing": self.pixels_differing,
@@ -192,6 +197,8 @@ def verify(
     size_hw: Optional[Tuple[int, int]] = None,
     spec: Optional[ModelSpec] = None,
     names: Tuple[str, str] = ("", ""),
+    providers: Tuple[str, str] = ("", ""),
+    page_name: str = "verify.html",
     force: bool = False,
 ) -> ParityReport:
     """Compare two models on the same pictures.
@@ -202,11 +209,13 @@ def verify(
         frames: A picture, folder or video, of which up to ``max_frames`` are taken evenly; or arrays uint8 (H, W, 3)
             BGR.
         limit: ``fp32``, ``fp16`` or ``int8``: how far ``b`` may be from ``a``, see ``LIMITS``.
-        out_dir: Folder to write ``verify.html`` to; None: no page.
+        out_dir: Folder to write the page to; None: no page.
         max_frames: Most pictures to compare.
         size_hw: Size to run a ``.pth`` at; None: as trained.
         spec: Used for both instead of their own.
         names: What to call them; file names where empty.
+        providers: What runs each, as for ``open_network``.
+        page_name: File name of the page.
         force: Return the report even where a limit was missed.
 
     Raises:
@@ -220,8 +229,10 @@ def verify(
     if out_dir is not None:
         writable_folder(out_dir)
     with contextlib.ExitStack() as stack:
-        reference = stack.enter_context(open_network(a, size_hw=size_hw, spec=spec, name=names[0]))
-        checked = stack.enter_context(open_network(b, size_hw=size_hw, spec=spec, name=names[1]))
+        reference = stack.enter_context(
+            open_network(a, size_hw=size_hw, spec=spec, name=names[0], provider=providers[0])
+        )
+        checked = stack.enter_context(open_network(b, size_hw=size_hw, spec=spec, name=names[1], provider=providers[1]))
         _check_specs(reference, checked)
         comparison = _Comparison(reference, checked)
         for name, frame in named:
@@ -230,7 +241,7 @@ def verify(
     if out_dir is not None:
         from rtda_export.parity_page import save_page
 
-        page = save_page(Path(out_dir) / "verify.html", report, reference.spec, comparison.worst_frame)
+        page = save_page(Path(out_dir) / page_name, report, reference.spec, comparison.worst_frame)
         report = dataclasses.replace(report, page=page)
     if report.missed and not force:
         raise _past_limit(report)
@@ -244,6 +255,11 @@ def percent(share: float) -> str:
     return f"{math.floor(share * 1e5) / 1e3:.3f} %"
 
 
+def exponent(value: Optional[float]) -> str:
+    """A difference as text; empty where there is none."""
+    return "" if value is None else f"{value:.2e}"
+
+
 class _Comparison:
     """Sums over the pictures; keeps the worst one's frame and masks for the page."""
 
@@ -253,6 +269,7 @@ class _Comparison:
         self._image = np.zeros((1, 3, *self._spec.size_hw), np.float32)
         self._confusion = np.zeros((self._spec.num_classes, self._spec.num_classes), np.int64)
         self._frames: List[FrameParity] = []
+        self._on_masks = any(network.spec.output == "mask" for network in self._networks)
         self._low, self._high = math.inf, -math.inf
         self.worst_frame: Tuple[np.ndarray, np.ndarray, np.ndarray]  # frame, mask of the reference, mask of the other
 
@@ -260,13 +277,15 @@ class _Comparison:
         from rtda_runtime.preprocess import preprocess
 
         preprocess(frame, self._spec, self._image)
-        reference, checked = (self._logits(network, name) for network in self._networks)
-        self._low, self._high = min(self._low, float(reference.min())), max(self._high, float(reference.max()))
-        masks = self._mask(reference, frame), self._mask(checked, frame)
-        same = masks[0] == masks[1]
-        entry = FrameParity(name, float(np.abs(reference - checked).max()), float(same.mean()))
+        reference, checked = (self._answer(network, name) for network in self._networks)
+        difference = None
+        if not self._on_masks:
+            self._low, self._high = min(self._low, float(reference.min())), max(self._high, float(reference.max()))
+            difference = float(np.abs(reference - checked).max())
+        masks = self._mask(self._networks[0], reference, frame), self._mask(self._networks[1], checked, frame)
+        entry = FrameParity(name, difference, float((masks[0] == masks[1]).mean()))
         self._count(*masks)
-        if all((entry.agreement, -entry.max_abs) < (other.agreement, -other.max_abs) for other in self._frames):
+        if all(_badness(entry) < _badness(other) for other in self._frames):
             self.worst_frame = (frame, *masks)
         self._frames.append(entry)
 
@@ -276,8 +295,8 @@ class _Comparison:
             a=self._networks[0].name,
             b=self._networks[1].name,
             limit=limit,
-            max_abs=max(frame.max_abs for frame in self._frames),
-            logit_range=self._high - self._low,
+            max_abs=max((frame.max_abs for frame in self._frames if frame.max_abs is not None), default=None),
+            logit_range=None if self._on_masks else self._high - self._low,
             agreement=same / pixels,
             pixels=pixels,
             pixels_differing=pixels - same,
@@ -286,27 +305,32 @@ class _Comparison:
             confusion=tuple(tuple(int(count) for count in row) for row in self._confusion),
         )
 
-    def _logits(self, network: Network, frame_name: str) -> np.ndarray:
-        logits = network.logits(self._image)
-        expected = (self._spec.num_classes, *self._spec.output_hw)
-        if logits.shape != expected:
-            raise ExportError(f"{network.name} gives logits {logits.shape}, its spec says {expected}")
-        bad = int(logits.size - np.isfinite(logits).sum())
+    def _answer(self, network: Network, frame_name: str) -> np.ndarray:
+        answer = network.answer(self._image)
+        spec = network.spec
+        if spec.output == "mask":
+            return answer
+        expected = (spec.num_classes, *spec.output_hw)
+        if answer.shape != expected:
+            raise ExportError(f"{network.name} gives logits {answer.shape}, its spec says {expected}")
+        bad = int(answer.size - np.isfinite(answer).sum())
         if bad:
             raise ParityError(
-                f"{network.name} gives {bad} of {logits.size} logits as NaN or infinity on {frame_name}",
+                f"{network.name} gives {bad} of {answer.size} logits as NaN or infinity on {frame_name}",
                 hint="look for NaN in its weights (did the training diverge?), or for float16 overflow",
             )
-        return logits
+        return answer
 
-    def _mask(self, logits: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    def _mask(self, network: Network, answer: np.ndarray, frame: np.ndarray) -> np.ndarray:
         from rtda_runtime.preprocess import content_box
-        from rtda_runtime.upsample import upsample_argmax
+        from rtda_runtime.upsample import resize_mask
 
         size_hw = (frame.shape[0], frame.shape[1])
-        stride = self._spec.output_stride
-        top, left, height, width = (side / stride for side in content_box(size_hw, self._spec))
-        return upsample_argmax(logits, size_hw, region=(top, left, height, width))
+        box = content_box(size_hw, self._spec)
+        if not self._on_masks:
+            return network.mask(answer, size_hw, box=box)
+        top, left, height, width = (float(side) for side in box)
+        return resize_mask(network.mask(answer, self._spec.size_hw), size_hw, region=(top, left, height, width))
 
     def _count(self, reference: np.ndarray, checked: np.ndarray) -> None:
         classes = self._spec.num_classes
@@ -341,7 +365,8 @@ def _named_frames(
 
 
 def _check_specs(a: Network, b: Network) -> None:
-    for field in _COMPARED_FIELDS:
+    both_logits = a.spec.output == b.spec.output == "logits"
+    for field in _COMPARED_WITH_LOGITS if both_logits else _COMPARED_FIELDS:
         left, right = getattr(a.spec, field), getattr(b.spec, field)
         if left == right:
             continue
@@ -350,6 +375,11 @@ def _check_specs(a: Network, b: Network) -> None:
             hint = f"export both at one size: rtda-deploy export MODEL --size {left[1]}x{left[0]}"
             left, right = (f"{height}x{width}" for height, width in (left, right))
         raise ExportError(f"{field} differs: {_brief(left)} in {a.name}, {_brief(right)} in {b.name}", hint=hint)
+
+
+def _badness(frame: FrameParity) -> Tuple[float, float]:
+    """Smaller is worse."""
+    return frame.agreement, -(frame.max_abs or 0.0)
 
 
 def _brief(value: Any) -> str:
@@ -361,9 +391,11 @@ def _brief(value: Any) -> str:
 def _past_limit(report: ParityReport) -> ParityError:
     worst = report.frames[report.worst]
     where = f"; see {report.page}" if report.page else ""
+    logits = ""
+    if worst.max_abs is not None and report.logit_range is not None:
+        logits = f", max |Δlogit| {worst.max_abs:.2g} of a range of {report.logit_range:.3g}"
     return ParityError(
         f"{report.b} does not answer as {report.a}: {'; '.join(report.missed)}",
-        why=f"worst picture: {worst.name}, {percent(worst.agreement)} of pixels agree, "
-        f"max |Δlogit| {worst.max_abs:.2g} of a range of {report.logit_range:.3g}{where}",
+        why=f"worst picture: {worst.name}, {percent(worst.agreement)} of pixels agree{logits}{where}",
         hint="are both from the same checkpoint? To keep the file as it is: --force",
     )

@@ -10,7 +10,7 @@ import numpy as np
 from rtda_deploy.optional import require
 from rtda_deploy.report import ReportPage
 from rtda_deploy.spec import ModelSpec
-from rtda_export.parity import ParityReport, percent
+from rtda_export.parity import ParityReport, exponent, percent
 
 __all__ = ["disagreement_picture", "save_page"]
 
@@ -34,7 +34,7 @@ def save_page(
         "(grown to be seen where few). Thin lines along edges are rounding; filled areas are a fault.",
     )
     page.heading("Pictures")
-    rows = [[frame.name, f"{frame.max_abs:.2e}", percent(frame.agreement)] for frame in report.frames]
+    rows = [[frame.name, exponent(frame.max_abs), percent(frame.agreement)] for frame in report.frames]
     page.table(["picture", "max |Δlogit|", "pixels agree"], rows)
     page.heading("Classes")
     page.table(["class", "pixels", "agree", "IoU of both masks"], _class_rows(report))
@@ -94,21 +94,24 @@ def _verdict(report: ParityReport) -> str:
 
 
 def _limit_rows(report: ParityReport) -> list[list[str]]:
-    logit = report.limit.logit
+    agreement = [
+        "pixels with the same class",
+        percent(report.agreement),
+        percent(report.limit.agreement),
+        _mark(report.agreement >= report.limit.agreement),
+    ]
+    relative, logit = report.relative, report.limit.logit
+    if relative is None or report.logit_range is None:  # a side gives masks only
+        return [agreement]
     return [
         [
             "largest logit difference, share of the range",
-            f"{report.relative:.1e}",
+            f"{relative:.1e}",
             "none" if logit is None else f"{logit:.0e}",
-            "" if logit is None else _mark(report.relative <= logit),
+            "" if logit is None else _mark(relative <= logit),
         ],
-        [
-            "pixels with the same class",
-            percent(report.agreement),
-            percent(report.limit.agreement),
-            _mark(report.agreement >= report.limit.agreement),
-        ],
-        ["largest logit difference", f"{report.max_abs:.2e}", "", ""],
+        agreement,
+        ["largest logit difference", exponent(report.max_abs), "", ""],
         ["logit range", f"{report.logit_range:.3g}", "", ""],
     ]
 

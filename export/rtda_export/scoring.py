@@ -1,6 +1,6 @@
 """Scores of a model file on a labelled set: a ``.pth``, an ``.onnx`` and an engine go through the same code.
 
-Frames are prepared and logits enlarged by the runtime's own functions, so the figure is the robot's. Needs neither
+Frames are prepared and masks made by the runtime's own functions, so the figure is the robot's. Needs neither
 torch nor onnx for a file that the runtime runs.
 """
 
@@ -15,8 +15,7 @@ import numpy as np
 from rtda_deploy.errors import DataError
 from rtda_deploy.spec import ModelSpec
 from rtda_export.networks import open_network
-from rtda_runtime.preprocess import Preprocessor
-from rtda_runtime.upsample import upsample_argmax
+from rtda_runtime.preprocess import Preprocessor, content_box
 from rtda_training.labels import ClassList, describe_join, join_by_name, join_classes, needs_declared_join
 from rtda_training.metrics import ConfusionMatrix, Scores
 from rtda_training.readers import LabelledSet
@@ -67,6 +66,7 @@ def evaluate(
     *,
     spec: Optional[ModelSpec] = None,
     max_pictures: int = 0,
+    provider: str = "",
     progress: Optional[Callable[[int, int], None]] = None,
 ) -> Evaluation:
     """Score a model on a labelled set, at each label's own size.
@@ -78,12 +78,13 @@ def evaluate(
             coarser: masks into the data's classes, or labels into the model's.
         spec: Used instead of the file's own.
         max_pictures: Spread evenly over the set; 0: all.
+        provider: As for ``open_network``.
         progress: Called with (done, total).
 
     Raises:
         DataError: If the model knows none of the set's classes, or a pair does not fit.
     """
-    with open_network(model, spec=spec) as network:
+    with open_network(model, spec=spec, provider=provider) as network:
         classes = _Classes(network.spec, data, model)
         confusion = ConfusionMatrix(len(classes.scored.names))
         prepare = Preprocessor(network.spec)
@@ -94,7 +95,8 @@ def evaluate(
             frame, stored = data.pair(int(index))
             label = classes.of_label[stored]
             prepare(frame, image)
-            predicted = upsample_argmax(network.logits(image), (label.shape[0], label.shape[1]))
+            box = content_box((frame.shape[0], frame.shape[1]), network.spec)
+            predicted = network.mask(network.answer(image), (label.shape[0], label.shape[1]), box=box)
             mask = predicted if classes.of_mask is None else classes.of_mask[predicted]
             confusion.add(label, mask)
             right = float((mask == label)[label != 255].mean()) if (label != 255).any() else 1.0

@@ -192,6 +192,13 @@ class LiveLine:
         sys.stderr.flush()
         self._shown = True
 
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self._shown = False
+
     def end(self) -> None:
         """Leave the last text standing and go to the next line."""
         if self._shown:

@@ -134,9 +134,8 @@ def _mask_of(checkpoint: Path, frame: np.ndarray) -> np.ndarray:
 
     from rtda_export.networks import open_network
     from rtda_runtime.preprocess import preprocess
-    from rtda_runtime.upsample import upsample_argmax
 
     with open_network(checkpoint) as network:
         image = np.empty((1, 3, *network.spec.size_hw), np.float32)
         preprocess(frame, network.spec, image)
-        return upsample_argmax(network.logits(image), (frame.shape[0], frame.shape[1]))
+        return network.mask(network.answer(image), (frame.shape[0], frame.shape[1]))

@@ -2,80 +2,146 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional, Tuple
 
 import typer
 
 if TYPE_CHECKING:
     from rtda_export.export import ExportStep
+    from rtda_training.readers import LabelledSet
 
 __all__ = ["export", "show_steps"]
 
+_PLAIN_EVERY_S = 10.0
+
 
 def export(
-    model: Path = typer.Argument(..., help="A checkpoint (.pth), or an .onnx to check and give a spec."),
+    model: Path = typer.Argument(..., help="A checkpoint (.pth), or an .onnx to check, to reduce or to build from."),
     to: Optional[str] = typer.Option(None, help="onnx, engine, or both with a comma (default: what works here)."),
-    precision: str = typer.Option("fp32", help="fp32, fp16 or int8."),
+    precision: Optional[str] = typer.Option(
+        None, help="fp32, fp16 or int8 (default: fp32 in the ONNX, fp16 in the engine)."
+    ),
     size: Optional[str] = typer.Option(None, help="Input size WIDTHxHEIGHT (default: as trained)."),
     opset: Optional[int] = typer.Option(None, help="ONNX opset, 11 to 17 (default: 17)."),
+    output: str = typer.Option("logits", help="logits at 1/8 for this runtime, or mask: uint8 at input size."),
+    confidence: bool = typer.Option(False, "--confidence", help="With mask: the winner's probability too, float32."),
+    batch: int = typer.Option(1, min=1, help="Pictures at a time; more than 1 for other programs only."),
     verify: Optional[str] = typer.Option(None, help="Pictures to verify on: a file, a folder, a video."),
+    calibrate: Optional[str] = typer.Option(None, help="Pictures to calibrate INT8 on: a folder, a video."),
+    int8_target: str = typer.Option("tensorrt", help="What an INT8 file is for: tensorrt or cpu."),
+    data: Optional[str] = typer.Option(None, help="Labelled pictures (DATA) to score FP16 and INT8 on."),
     spec: Optional[Path] = typer.Option(None, help="spec.json used instead of the file's own."),
+    workspace: Optional[int] = typer.Option(None, min=1, help="Engine: most scratch memory, MiB."),
+    tactics: Optional[str] = typer.Option(None, help="Engine: tactic sources with a comma, or none."),
+    optimization: Optional[int] = typer.Option(None, min=0, max=5, help="Engine: builder level, from TensorRT 8.6 on."),
+    dla: Optional[int] = typer.Option(None, min=0, help="Engine: DLA core instead of the GPU (experimental)."),
+    rebuild: bool = typer.Option(False, "--rebuild", help="Engine: build it although the same one is there."),
     force: bool = typer.Option(False, "--force", help="Keep a file that is past its limit."),
     out: Optional[Path] = typer.Option(None, help="Folder (default: beside the model)."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
-    """Export a checkpoint to ONNX, verified against it on real frames.
+    """Export a checkpoint to ONNX and a TensorRT engine, each verified on real frames.
 
     Example: rtda-deploy export last.pth --size 1024x512
     """
     from rtda_deploy.cli.console import print_json, print_next
     from rtda_export import export_model
+    from rtda_export.request import EngineOptions
     from rtda_training.data.address import parse_size
 
+    options = EngineOptions(
+        workspace_mib=workspace,
+        tactic_sources=None if tactics is None else _words("" if tactics == "none" else tactics),
+        optimization_level=optimization,
+        dla_core=dla,
+        rebuild=rebuild,
+    )
     result = export_model(
         model,
-        to=tuple(part.strip() for part in to.split(",") if part.strip()) if to is not None else None,
+        to=None if to is None else _words(to),
         precision=precision,
         size_hw=parse_size(size) if size else None,
         opset=opset,
+        output=output,
+        confidence=confidence,
+        batch=batch,
         verify_path=verify,
+        calibrate=calibrate,
+        int8_target=int8_target,
+        data=_labelled(data),
         spec_path=spec,
+        engine=options,
         force=force,
         out_dir=out,
         on_step=show_steps(),
     )
+    best = result.best
     if json_:
         print_json(result.to_dict())
     else:
-        print(result.onnx)
-    print_next(f"rtda-deploy bench {result.onnx}", f"rtda-deploy run {result.onnx} --camera 0")
+        print(best)
+    if result.spec.output == "logits" and batch == 1:
+        print_next(f"rtda-deploy bench {best}", f"rtda-deploy run {best} --camera 0")
+
+
+def _words(text: str) -> Tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _labelled(address: Optional[str]) -> Optional[LabelledSet]:
+    if address is None:
+        return None
+    from rtda_training.readers import open_labelled
+
+    return open_labelled(address, split="test")
 
 
 def show_steps(say: Optional[Callable[[str], None]] = None) -> Callable[[ExportStep], None]:
-    """A callback that shows each finished step of an export as a line, by ``say`` or else on stderr."""
-    from rtda_deploy.cli.console import note, size_text, warn
+    """A callback that shows an export: what is being done on a live line, each finished step as a line of its own.
+
+    Args:
+        say: Takes the lines; None: stderr, with the live line, which on a pipe appears every ten seconds only.
+    """
+    from rtda_deploy.cli.console import live_line, note, warn
 
     tell = say or note
+    live = live_line() if say is None else None
+    told = time.monotonic()
 
     def show(step: ExportStep) -> None:
-        if step.state == "start":
-            return
-        if step.name == "plan":
-            tell(f"plan   {step.text}")
-        elif step.name == "note":
-            warn(step.text)
-        elif step.name == "verify" and step.parity is not None:
-            parity = step.parity
-            mark = "✓" if parity.passed else "✗"
-            tell(
-                f"  {mark} verify   {step.text:<18} max |Δlogit| {parity.relative:.1e} of the range"
-                f"   masks agree {100 * parity.agreement:.3f} %   ({len(parity.frames)} pictures)"
-            )
-        else:
-            size = size_text(step.size_bytes) if step.size_bytes is not None else ""
-            seconds = f"{step.seconds:.1f} s" if step.seconds is not None else ""
+        nonlocal told
+        if step.state != "done":
             name = step.path.name if step.path is not None else ""
-            tell(f"  ✓ {step.name:<8} {name:<18} {step.text} {size}   {seconds}".rstrip())
+            now = time.monotonic()
+            if live is not None and (live.terminal or (step.state == "progress" and now - told >= _PLAIN_EVERY_S)):
+                live.show(f"  … {step.name:<8} {name:<18} {step.text}".rstrip())
+                told = now
+            return
+        if live is not None:
+            live.clear()
+        if step.name == "note":
+            warn(step.text)
+        else:
+            tell(_line(step))
 
     return show
+
+
+def _line(step: ExportStep) -> str:
+    from rtda_deploy.cli.console import size_text
+    from rtda_export.parity import percent
+
+    if step.name == "plan":
+        return f"plan   {step.text}"
+    if step.name == "verify" and step.parity is not None:
+        parity = step.parity
+        logits = "" if parity.relative is None else f" max |Δlogit| {parity.relative:.1e} of the range  "
+        masks = f"masks agree {percent(parity.agreement)}   ({len(parity.frames)} pictures"
+        limit = "" if parity.limit.name == "fp32" else f", limit {100 * parity.limit.agreement:g} %"
+        return f"  {'✓' if parity.passed else '✗'} verify   {step.text:<18}{logits} {masks}{limit})"
+    size = size_text(step.size_bytes) if step.size_bytes is not None else ""
+    seconds = f"{step.seconds:.1f} s" if step.seconds is not None else ""
+    name = step.path.name if step.path is not None else ""
+    return f"  ✓ {step.name:<8} {name:<18} {step.text} {size}   {seconds}".rstrip()

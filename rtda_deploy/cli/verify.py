@@ -22,26 +22,33 @@ def verify(
 ) -> None:
     """Compare two models on the same real frames: logits, masks, classes, and the worst frame as a picture.
 
+    Where one of them gives masks only, the masks are compared.
+
     Example: rtda-deploy verify last.pth last.onnx --frames frames/
     """
     from rtda_deploy.cli.console import note, print_json, print_table
     from rtda_export import verify as compare
-    from rtda_export.parity import percent
+    from rtda_export.parity import exponent, percent
 
     report = compare(a, b, frames, limit=limit, out_dir=out or b.parent, max_frames=max_frames, force=True)
     if json_:
         print_json(report.to_dict())
     else:
+        span = report.logit_range
         print_table(
             ("frame", "max |Δlogit|", "of the range", "masks agree"),
             [
-                (f.name, f"{f.max_abs:.2e}", f"{f.max_abs / report.logit_range:.1e}", percent(f.agreement))
-                for f in report.frames
+                (
+                    frame.name,
+                    exponent(frame.max_abs),
+                    f"{frame.max_abs / span:.1e}" if frame.max_abs is not None and span else "",
+                    percent(frame.agreement),
+                )
+                for frame in report.frames
             ],
         )
-        print(
-            f"largest difference {report.relative:.1e} of the logit range, {percent(report.agreement)} of pixels agree"
-        )
+        logits = "" if report.relative is None else f"largest difference {report.relative:.1e} of the logit range, "
+        print(f"{logits}{percent(report.agreement)} of pixels agree")
     if report.page is not None:
         note(f"wrote   {report.page}")
     if report.missed and not force:

@@ -138,7 +138,7 @@ def test_masks_of_19_classes_are_scored_in_camvids_11(
     class Noise(Network):
         """Predicts all 19 classes."""
 
-        def logits(self, image: np.ndarray) -> np.ndarray:
+        def answer(self, image: np.ndarray) -> np.ndarray:
             return logits
 
     spec = ModelSpec(size_hw=(64, 64), class_names=CITYSCAPES.names, palette=CITYSCAPES.palette)

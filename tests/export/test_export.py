@@ -77,7 +77,9 @@ def test_a_checkpoint_becomes_a_verified_onnx_beside_it(run_folder: Path) -> Non
     assert written.path == result.onnx and written.size_bytes == result.onnx.stat().st_size and written.seconds > 0
     assert steps[5].parity == result.parity
     values = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert set(values) == {"model", "onnx", "spec", "parity", "notes", "files"}
+    assert set(values) == {"model", "onnx", "engine", "spec", "parity", "hops", "notes", "files"}
+    assert values["engine"] is None and [hop["name"] for hop in values["hops"]] == ["onnx"]
+    assert result.best == result.onnx
 
 
 @pytest.mark.usefixtures("fast_export")
@@ -177,17 +179,20 @@ def test_an_engine_asked_for_is_a_matter_of_the_device(run_folder: Path, to: tup
 @pytest.mark.parametrize(
     ("options", "said", "hint"),
     [
-        ({"precision": "fp16"}, "fp16 is not available", "fp32"),
-        ({"precision": "int8"}, "int8 is not available", "fp32"),
+        ({"precision": "int8"}, "needs pictures to calibrate on", "--calibrate PATH"),
+        ({"precision": "fp16", "calibrate": "frames"}, "goes with INT8 only", "--precision int8"),
+        ({"precision": "int8", "calibrate": "frames", "opset": 12}, "needs opset 13", "--opset 17"),
+        ({"precision": "int8", "calibrate": "frames", "int8_target": "tpu"}, "unknown target 'tpu'", "tensorrt, cpu"),
+        ({"output": "boxes"}, "unknown output", "logits, mask"),
+        ({"confidence": True}, "goes with a mask only", "--output mask"),
+        ({"batch": 4, "to": ("engine",)}, "an engine for 4 pictures", "--to onnx"),
         ({"precision": "fp8"}, "unknown precision", "fp32"),
         ({"to": ("tflite",)}, "unknown --to tflite", "onnx"),
         ({"to": ()}, "unknown --to", "onnx"),
         ({"opset": 18}, "opset 18", "--opset 17"),
     ],
 )
-def test_what_this_version_does_not_do_is_a_usage_error(
-    run_folder: Path, options: dict[str, Any], said: str, hint: str
-) -> None:
+def test_what_makes_no_sense_is_a_usage_error(run_folder: Path, options: dict[str, Any], said: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         export_model(run_folder / "best.pth", **options)
     assert hint in caught.value.hint
@@ -236,7 +241,10 @@ def test_an_onnx_is_checked_and_left_alone(one_onnx: Path, tmp_path: Path, works
     assert mine.read_bytes() == before
 
 
-@pytest.mark.parametrize("options", [{"size_hw": (64, 64)}, {"opset": 17}])
+@pytest.mark.parametrize(
+    "options",
+    [{"size_hw": (64, 64)}, {"opset": 17}, {"output": "mask"}, {"output": "mask", "confidence": True}, {"batch": 2}],
+)
 def test_what_an_onnx_has_built_in_cannot_be_changed(one_onnx: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"cannot be changed in best\.onnx"):
         export_model(one_onnx, **options)
@@ -264,3 +272,21 @@ def test_a_truncated_onnx_is_refused(one_onnx: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.onnx").write_bytes(one_onnx.read_bytes()[:100_000])
     with pytest.raises(ExportError, match=r"cut\.onnx is no valid ONNX model"):
         export_model(tmp_path / "cut.onnx")
+
+
+def test_a_mask_for_several_pictures_is_written_and_verified(run_folder: Path) -> None:
+    result = export_model(run_folder / "best.pth", to=("onnx",), output="mask", confidence=True, batch=2)
+    graph = onnx.load(str(result.onnx)).graph
+    assert [output.name for output in graph.output] == ["mask", "confidence"]
+    assert [side.dim_value for side in graph.output[0].type.tensor_type.shape.dim] == [2, 64, 64]
+    assert result.spec.output == "mask"
+    assert result.parity is not None and result.parity.agreement == 1.0 and result.parity.max_abs is None
+
+
+def test_what_a_killed_export_left_is_removed_and_a_running_ones_is_not(run_folder: Path) -> None:
+    dead, alive = run_folder / ".export-999999999-x", run_folder / f".export-{os.getpid()}-x"
+    for folder in (dead, alive):
+        folder.mkdir()
+        (folder / "reference.onnx").write_bytes(b"half")
+    export_model(run_folder / "best.pth", to=("onnx",))
+    assert not dead.exists() and alive.exists()

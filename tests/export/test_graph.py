@@ -183,3 +183,74 @@ def test_a_truncated_onnx_is_refused_without_a_traceback_of_protobuf(one_onnx: P
     with pytest.raises(ExportError, match=r"cut\.onnx is no valid ONNX model") as caught:
         read_onnx(cut)
     assert "copied" in caught.value.hint
+
+
+MASK_OPERATORS = {"ArgMax", "Cast", "ReduceMax", "Softmax"}  # TensorRT 8.5 parses these too
+
+
+def test_a_mask_is_made_in_the_graph_as_the_runtime_makes_it(
+    checkpoint: Path, exported: Path, tmp_path: Path, workshop: Any
+) -> None:
+    path = onnx_from_checkpoint(checkpoint, tmp_path / "mask.onnx", output="mask")
+    model = onnx.load(str(path))
+    (output,) = model.graph.output
+    assert output.name == "mask" and output.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert [side.dim_value for side in output.type.tensor_type.shape.dim] == [1, 64, 64]
+    assert {node.op_type for node in model.graph.node} <= TENSORRT_8_5 | MASK_OPERATORS
+    for reference in (checkpoint, exported):
+        report = verify(reference, path, workshop.frames(3))
+        assert report.agreement == 1.0 and report.max_abs is None and report.relative is None
+    assert ModelSpec.from_json(model.metadata_props[0].value).output == "mask"
+
+
+def test_uint8_is_made_of_float_because_tensorrt_8_5_makes_it_of_nothing_else(
+    one_checkpoint: Path, tmp_path: Path
+) -> None:
+    graph = onnx.shape_inference.infer_shapes(
+        onnx.load(str(onnx_from_checkpoint(one_checkpoint, tmp_path / "mask.onnx", output="mask")))
+    ).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    (last,) = [node for node in graph.node if "mask" in node.output]
+    assert last.op_type == "Cast" and types[last.input[0]] == onnx.TensorProto.FLOAT
+
+
+def test_confidence_is_the_winners_softmax_probability(one_checkpoint: Path, one_onnx: Path, tmp_path: Path) -> None:
+    np = pytest.importorskip("numpy")
+    ort = pytest.importorskip("onnxruntime")
+    path = onnx_from_checkpoint(one_checkpoint, tmp_path / "mask.onnx", output="mask", confidence=True)
+    image = np.random.default_rng(0).standard_normal((1, 3, 64, 64)).astype(np.float32)
+    mask, confidence = ort.InferenceSession(str(path)).run(None, {"image": image})
+    (logits,) = ort.InferenceSession(str(one_onnx)).run(None, {"image": image})
+    large = torch.nn.functional.interpolate(torch.from_numpy(logits), scale_factor=8, mode="bilinear")
+    probability = torch.softmax(large, 1)[0]
+    assert confidence.dtype == np.float32 and confidence.shape == mask.shape == (1, 64, 64)
+    np.testing.assert_allclose(confidence[0], probability.max(0).values.numpy(), atol=1e-5)
+    assert (mask[0] == probability.argmax(0).numpy()).mean() > 0.999
+
+
+@pytest.mark.parametrize("output", ["logits", "mask"])
+def test_several_pictures_at_a_time_are_each_answered_in_their_place(
+    checkpoint: Path, tmp_path: Path, workshop: Any, output: str
+) -> None:
+    path = onnx_from_checkpoint(checkpoint, tmp_path / "three.onnx", batch=3, output=output)
+    shape = onnx.load(str(path)).graph.input[0].type.tensor_type.shape
+    assert [side.dim_value for side in shape.dim] == [3, 3, 64, 64]
+    report = verify(checkpoint, path, workshop.frames(4))  # the fourth stands in the first place again
+    assert report.agreement == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"output": "boxes"}, "unknown output 'boxes'"),
+        ({"confidence": True}, "a confidence goes with a mask only"),
+        ({"batch": 0}, "a batch of 0"),
+        ({"output": "mask", "confidence": True, "opset": 11}, "needs opset 13"),
+    ],
+)
+def test_outputs_that_make_no_sense_are_refused(
+    one_checkpoint: Path, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        onnx_from_checkpoint(one_checkpoint, tmp_path / "m.onnx", **options)
+    assert not list(tmp_path.iterdir())

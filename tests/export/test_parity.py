@@ -25,7 +25,7 @@ class FakeNetwork(Network):
         super().__init__(name, spec)
         self._answers = list(answers)
 
-    def logits(self, image: np.ndarray) -> np.ndarray:
+    def answer(self, image: np.ndarray) -> np.ndarray:
         return self._answers.pop(0)
 
 

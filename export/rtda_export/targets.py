@@ -1,0 +1,60 @@
+"""What can be built here: whether an export ends in an engine, and what it says where it does not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Tuple
+
+from rtda_deploy.errors import DeviceError
+from rtda_export.request import Request
+
+__all__ = ["EnginePlan", "engine_plan"]
+
+
+@dataclasses.dataclass(frozen=True)
+class EnginePlan:
+    """Whether an engine is built.
+
+    Attributes:
+        wanted: It is.
+        typed: This TensorRT takes its precision from the file, so that fp16 needs an ONNX of its own (11 and later).
+        machine: TensorRT and GPU for people; empty where there is none.
+        notes: Why there is none, and the command for the robot; empty where there is one or none was wanted.
+    """
+
+    wanted: bool
+    typed: bool = False
+    machine: str = ""
+    notes: Tuple[str, ...] = ()
+
+
+def engine_plan(request: Request) -> EnginePlan:
+    """Decide before work starts whether this export ends in an engine.
+
+    Raises:
+        DeviceError: If an engine was asked for and cannot be built here.
+    """
+    if request.to is not None and "engine" not in request.to:
+        return EnginePlan(False)
+    from rtda_export.tensorrt.dialects import dialect_of
+    from rtda_export.tensorrt.library import load_tensorrt, machine_of
+
+    later = f"rtda-deploy export {request.file('onnx').name} --to engine"
+    if request.precision not in (None, "fp16"):
+        later += f" --precision {request.precision}"
+    if request.to is None and request.batch > 1:
+        return EnginePlan(False, notes=(f"no engine: {request.batch} pictures at a time are for other programs",))
+    try:
+        trt = load_tensorrt()
+        here = machine_of(trt)
+    except DeviceError as err:
+        if request.to is None:
+            return EnginePlan(False, notes=(f"no engine: {err.message}; on the robot: {later}",))
+        raise DeviceError(
+            f"no engine can be built: {err.message}",
+            why="an engine runs only on the kind of GPU it was built on, so it is built on the robot, from the .onnx"
+            + (f" ({err.why})" if err.why else ""),
+            hint=f"on the robot: {later}; here: rtda-deploy export {request.parent} --to onnx"
+            + (f"; to build here: {err.hint}" if err.hint else ""),
+        ) from err
+    return EnginePlan(True, not dialect_of(trt).flags, f"TensorRT {here.tensorrt}, {here.gpu}")
