@@ -39,6 +39,7 @@ check: $(STAMP) ## ruff, format, mypy strict
 bench: $(STAMP) ## the measured claims of the README
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/toytown.py
+	$(BIN)/python benchmarks/estimate_fit.py
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from rtda_export.export import export_model as export_model
     from rtda_export.graph import onnx_from_checkpoint as onnx_from_checkpoint
     from rtda_export.parity import verify as verify
+    from rtda_export.roofline import estimate as estimate
     from rtda_export.scoring import evaluate as evaluate
+    from rtda_export.tensorrt import engine_from_onnx as engine_from_onnx
 
-__all__ = ["evaluate", "export_model", "onnx_from_checkpoint", "verify"]
+__all__ = ["engine_from_onnx", "estimate", "evaluate", "export_model", "onnx_from_checkpoint", "verify"]
 
 _HOMES = {
+    "engine_from_onnx": "rtda_export.tensorrt",
+    "estimate": "rtda_export.roofline",
     "evaluate": "rtda_export.scoring",
     "export_model": "rtda_export.export",
     "onnx_from_checkpoint": "rtda_export.graph",

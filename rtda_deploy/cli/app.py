@@ -11,7 +11,7 @@ from typing import Any, Callable
 import typer
 
 from rtda_deploy import __version__
-from rtda_deploy.cli import bench, cameras, data, demo, doctor, evaluate, export, inspect, run, train, verify
+from rtda_deploy.cli import bench, cameras, data, demo, doctor, estimate, evaluate, export, inspect, run, train, verify
 
 __all__ = ["build_app"]
 
@@ -25,6 +25,7 @@ _VERBS = (
     ("bench", bench.bench, _DEPLOY),
     ("run", run.run, _DEPLOY),
     ("inspect", inspect.inspect, _HELP),
+    ("estimate", estimate.estimate, _HELP),
     ("cameras", cameras.cameras, _HELP),
     ("doctor", doctor.doctor, _HELP),
 )

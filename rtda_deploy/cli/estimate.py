@@ -51,7 +51,8 @@ def estimate(
         entry = _chosen(found)
         name = f"{model.stem}-{found.device.name}-{entry.precision}.png"
         note(f"wrote   {save_picture(found, out / name, precision=entry.precision)}")
-    print_next(f"rtda-deploy bench {model.with_suffix('.onnx')}   (on the device itself: what it really does)")
+    first = [] if model.suffix.lower() == ".onnx" else [f"rtda-deploy export {model}"]
+    print_next(*first, f"rtda-deploy bench {model.with_suffix('.onnx')}   (on the device itself: what it really does)")
 
 
 def _show(found: Estimate) -> None:
@@ -100,7 +101,7 @@ def _show(found: Estimate) -> None:
             f"{each.precision}: expected {_fps(each.expected_fps)} FPS "
             f"(published figures were met within a factor {each.error_factor:g})"
         )
-    print(f"network alone, {found.device.power_mode}; no camera, preprocessing, copies or mask")
+    print(f"network alone, {found.device.power_mode}; no camera, preprocessing or copies")
 
 
 def _chosen(found: Estimate) -> PrecisionEstimate:

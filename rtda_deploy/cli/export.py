@@ -141,6 +141,8 @@ def _line(step: ExportStep) -> str:
         masks = f"masks agree {percent(parity.agreement)}   ({len(parity.frames)} pictures"
         limit = "" if parity.limit.name == "fp32" else f", limit {100 * parity.limit.agreement:g} %"
         return f"  {'✓' if parity.passed else '✗'} verify   {step.text:<18}{logits} {masks}{limit})"
+    if step.name == "info":
+        return f"             {step.text}"
     size = size_text(step.size_bytes) if step.size_bytes is not None else ""
     seconds = f"{step.seconds:.1f} s" if step.seconds is not None else ""
     name = step.path.name if step.path is not None else ""

@@ -211,7 +211,7 @@ def test_what_makes_no_sense_exits_2_and_says_what_does(
 
 
 @pytest.mark.parametrize("verb", ["run", "bench"])
-@pytest.mark.parametrize("provider", ["cuda", "tensorrt", "openvino"])
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_a_provider_that_is_not_here_is_refused_not_replaced(tiny_onnx: Path, verb: str, provider: str) -> None:
     import onnxruntime
 
