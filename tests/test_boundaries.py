@@ -19,7 +19,10 @@ PACKAGES = {
     "rtda_runtime": ROOT / "runtime" / "rtda_runtime",
 }
 HEAVY = {"av", "cv2", "lightning_fabric", "matplotlib", "onnx", "onnxruntime", "openvino", "tensorrt", "torch"}
-SHARED = {f"rtda_deploy.{name}" for name in ("errors", "files", "optional", "report", "spec")}
+SHARED = {
+    f"rtda_deploy.{name}"
+    for name in ("engine_file", "errors", "files", "onnx_metadata", "optional", "report", "spec")
+}
 # The folders of DESIGN.md; tools/ holds what the Makefile starts before anything is installed.
 FOLDERS = {"benchmarks", "docker", "docs", "export", "rtda_deploy", "runtime", "tests", "tools", "training"}
 

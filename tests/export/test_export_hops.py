@@ -1,0 +1,237 @@
+"""The hops after the ONNX: FP16, INT8 and the engine, each from the right file, verified, or nothing under its name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+from export import tensorrt_standins as standins  # noqa: E402
+from rtda_deploy.engine_file import read_sidecar  # noqa: E402
+from rtda_deploy.errors import ConfigError, ParityError  # noqa: E402
+from rtda_export import export_model, networks, parity, verify  # noqa: E402
+from rtda_export import hops as hops_module  # noqa: E402
+from rtda_export.precision import precision_of  # noqa: E402
+
+FLOAT16 = onnx.TensorProto.FLOAT16
+
+
+@pytest.fixture
+def run_folder(one_checkpoint: Path, tmp_path: Path) -> Path:
+    shutil.copytree(one_checkpoint.parent / "verify", tmp_path / "run" / "verify")
+    os.link(one_checkpoint, tmp_path / "run" / "best.pth")
+    return tmp_path / "run"
+
+
+def weight_types(path: Path) -> set[int]:
+    return {weight.data_type for weight in onnx.load(str(path)).graph.initializer if len(weight.dims) == 4}
+
+
+def test_fp16_is_a_file_of_its_own_beside_the_fp32_one(run_folder: Path) -> None:
+    result = export_model(run_folder / "best.pth", to=("onnx",), precision="fp16")
+    assert [hop.name for hop in result.hops] == ["onnx", "fp16"]
+    assert result.best == run_folder / "best.fp16.onnx" and result.onnx == run_folder / "best.onnx"
+    assert weight_types(result.best) == {FLOAT16} and FLOAT16 not in weight_types(result.onnx)
+    assert result.hops[1].spec.provenance["export"]["precision"] == "fp16"
+    found = result.hops[1].parity
+    assert found.limit.name == "fp16" and found.agreement >= 0.995
+    assert found.relative is not None and found.relative > 1e-5, "ONNX Runtime computed it in float32"
+    assert {path.name for path in result.files} == {
+        "best.onnx",
+        "best.fp16.onnx",
+        "verify.html",
+        "verify.fp16.onnx.html",
+    }
+    values = json.loads(json.dumps(result.to_dict()))
+    assert values["hops"][1]["kept_fp32"] == {} and values["hops"][1]["miou"] is None
+
+
+def test_layers_that_overflow_stay_in_fp32_and_both_files_name_them(tmp_path: Path, workshop: Any) -> None:
+    def plant(model: Any) -> None:  # float32 does not mind; float16 has no 1e5
+        model.spatial_path[0].bn.weight.mul_(1e6)
+        model.spatial_path[0].bn.bias.mul_(1e6)
+        model.spatial_path[1].conv.weight.mul_(1e-6)
+
+    checkpoint = workshop.checkpoint(tmp_path, change=plant)
+    workshop.store_frames(tmp_path / "verify")
+    told: list[Any] = []
+    result = export_model(checkpoint, to=("onnx",), precision="fp16", on_step=told.append)
+    fp16 = result.hops[1]
+    assert fp16.parity.passed
+    assert any("spatial_path.0" in name for name in fp16.kept_fp32), fp16.kept_fp32
+    for path in (result.onnx, fp16.path):  # TensorRT 8 builds FP16 from the fp32 file
+        assert precision_of(onnx.load(str(path)))["keep_fp32"] == list(fp16.kept_fp32)
+    assert any(step.name == "info" and "spatial_path.0" in step.text for step in told)
+
+
+def test_a_mask_is_put_on_after_the_precision(run_folder: Path) -> None:
+    result = export_model(run_folder / "best.pth", to=("onnx",), precision="fp16", output="mask")
+    for path in (result.onnx, result.best):
+        assert [output.name for output in onnx.load(str(path)).graph.output] == ["mask"]
+    assert result.hops[1].parity.agreement >= 0.995
+
+
+def test_an_onnx_is_reduced_too(one_onnx: Path, tmp_path: Path, workshop: Any) -> None:
+    mine = Path(shutil.copyfile(one_onnx, tmp_path / "mine.onnx"))
+    pictures = workshop.store_frames(tmp_path / "frames")
+    result = export_model(mine, to=("onnx",), precision="fp16", verify_path=pictures)
+    assert result.best == tmp_path / "mine.fp16.onnx" and result.onnx == mine
+    assert [hop.name for hop in result.hops] == ["fp16"] and result.parity is None
+
+
+@pytest.fixture
+def easy_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network of random weights loses much in INT8; what it loses is not what these tests are about."""
+    monkeypatch.setattr(hops_module, "_INT8_LIMITS", (0.1, 0.2, 0.3))
+    monkeypatch.setitem(parity.LIMITS, "int8", parity.Limit("int8", 0.1))
+
+
+@pytest.mark.usefixtures("easy_int8")
+@pytest.mark.parametrize("target", ["tensorrt", "cpu"])
+def test_int8_is_calibrated_and_says_what_it_left_in_float(run_folder: Path, workshop: Any, target: str) -> None:
+    seen = workshop.store_frames(run_folder / "seen", 4)
+    result = export_model(run_folder / "best.pth", to=("onnx",), precision="int8", calibrate=seen, int8_target=target)
+    graph = onnx.load(str(result.best))
+    assert "QuantizeLinear" in {node.op_type for node in graph.graph.node}
+    assert precision_of(graph)["precision"] == "int8"
+    hop = result.hops[1]
+    assert hop.parity.limit.name == "int8" and any("4 frames" in note for note in hop.notes)
+    assert any("pays here" in note or "does not pay here" in note for note in hop.notes) == (target == "cpu")
+
+
+class Scores:
+    """mIoU as told, one after the other."""
+
+    def __init__(self, *values: float) -> None:
+        self.left = list(values)
+
+    def __call__(self, request: Any, reference: Path, made: Path, tell: Any) -> tuple[float, float]:
+        return 50.0, self.left.pop(0)
+
+
+@pytest.mark.usefixtures("easy_int8")
+def test_int8_that_costs_too_much_leaves_more_in_float(
+    run_folder: Path, workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rtda_export import quantize
+
+    limits: list[float] = []
+    real, made = quantize.int8_onnx, []
+
+    def int8_onnx(reference: Path, images: Any, out_path: Path, *, limit: float, **options: Any) -> Any:
+        limits.append(limit)
+        if not made:  # for real once
+            made.append((real(reference, images, out_path, limit=0.1, **options), out_path.read_bytes()))
+        out_path.write_bytes(made[0][1])
+        return made[0][0]
+
+    monkeypatch.setattr(quantize, "int8_onnx", int8_onnx)
+    monkeypatch.setattr(hops_module, "_scores", Scores(49.0, 49.6))
+    options: dict[str, Any] = {"to": ("onnx",), "precision": "int8", "calibrate": run_folder / "verify"}
+    result = export_model(run_folder / "best.pth", **options)
+    assert limits == [0.1, 0.2] and result.hops[1].miou == (50.0, 49.6)
+
+    monkeypatch.setattr(hops_module, "_scores", Scores(49.0, 49.2, 49.4))
+    with pytest.raises(ParityError, match=r"INT8 loses 0\.60 mIoU \(50\.00 -> 49\.40\), the limit is 0\.5"):
+        export_model(run_folder / "best.pth", out_dir=run_folder / "again", **options)
+    assert not (run_folder / "again" / "best.int8.onnx").exists()
+
+
+# ---- engines, on stand-ins of TensorRT ----
+
+
+class _Answers(networks.Network):
+    """An engine that answers as its ONNX does, or with one class only."""
+
+    wrong = False
+    source: Path
+
+    def __init__(self, file: Path, spec: Any, name: str, provider: str) -> None:
+        self._onnx = networks.open_network(self.source)
+        super().__init__(name, read_sidecar(file).spec)
+
+    def answer(self, image: np.ndarray) -> np.ndarray:
+        logits = self._onnx.answer(image)
+        return np.flip(logits, 0).copy() if self.wrong else logits
+
+    def close(self) -> None:
+        self._onnx.close()
+
+
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, one_onnx: Path) -> Callable[[str], standins.World]:
+    monkeypatch.setenv("RTDA_CACHE", str(tmp_path / "cache"))
+    real = networks._EngineNetwork
+    monkeypatch.setattr(_Answers, "source", one_onnx, raising=False)
+    monkeypatch.setattr(
+        networks,
+        "_EngineNetwork",
+        lambda file, *rest: (_Answers if file.suffix == ".engine" else real)(file, *rest),
+    )
+    return lambda generation: standins.install(generation, monkeypatch.setitem, monkeypatch.setattr)
+
+
+def test_where_tensorrt_works_an_fp16_engine_is_made_by_itself(
+    run_folder: Path, tensorrt: Callable[[str], standins.World]
+) -> None:
+    world = tensorrt("8.5")
+    told: list[Any] = []
+    result = export_model(run_folder / "best.pth", on_step=told.append)
+    assert result.engine == result.best == run_folder / "best.fp16.engine"
+    assert [hop.name for hop in result.hops] == ["onnx", "engine"] and world.flags() == ["FP16"]
+    sidecar = read_sidecar(result.engine)
+    assert sidecar.built.onnx == "best.onnx" and sidecar.built.gpu == "Xavier"
+    assert {path.name for path in result.files} >= {"best.fp16.engine", "best.fp16.engine.json", "best.onnx"}
+    assert "engine fp16 (TensorRT 8.5.2.2, Xavier)" in told[0].text
+    assert result.hops[1].parity.limit.name == "fp16" and result.notes == ()
+
+    again = export_model(run_folder / "best.onnx", to=("engine",))
+    assert world.builds == 1 and again.engine == result.engine, "the same engine is not built again"
+
+
+def test_tensorrt_11_gets_its_fp16_from_a_file(run_folder: Path, tensorrt: Callable[[str], standins.World]) -> None:
+    tensorrt("11")
+    result = export_model(run_folder / "best.pth", to=("engine",))
+    assert [hop.name for hop in result.hops] == ["onnx", "fp16", "engine"]
+    assert result.engine is not None and read_sidecar(result.engine).built.onnx == "best.fp16.onnx"
+    assert result.engine.name == "best.fp16.engine"
+
+
+def test_an_engine_that_answers_otherwise_does_not_get_its_name(
+    run_folder: Path, tensorrt: Callable[[str], standins.World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensorrt("8.5")
+    monkeypatch.setattr(_Answers, "wrong", True)
+    (run_folder / "best.fp16.engine").write_bytes(b"older")
+    with pytest.raises(ParityError, match=r"best\.fp16\.engine does not answer as best\.onnx"):
+        export_model(run_folder / "best.pth", to=("onnx", "engine"))
+    assert (run_folder / "best.fp16.engine").read_bytes() == b"older"
+    assert not (run_folder / "best.fp16.engine.json").exists() and (run_folder / "best.onnx").exists()
+    assert not list(run_folder.glob(".export-*"))
+
+
+def test_several_pictures_at_a_time_make_no_engine(run_folder: Path, tensorrt: Callable[[str], standins.World]) -> None:
+    world = tensorrt("8.5")
+    result = export_model(run_folder / "best.pth", batch=2)
+    assert result.engine is None and world.builds == 0 and "2 pictures at a time" in result.notes[0]
+    with pytest.raises(ConfigError, match="an engine for 2 pictures"):
+        export_model(run_folder / "best.pth", batch=2, to=("engine",))
+
+
+# ---- what an FP16 file is compared with ----
+
+
+def test_verify_rounds_an_fp16_file_as_a_gpu_would(run_folder: Path, workshop: Any) -> None:
+    result = export_model(run_folder / "best.pth", to=("onnx",), precision="fp16")
+    rounded = verify(result.onnx, result.best, workshop.frames(1), limit="fp16")
+    float32 = verify(result.onnx, result.best, workshop.frames(1), limit="fp16", providers=("", "cpu"))
+    assert rounded.max_abs is not None and float32.max_abs is not None
+    assert rounded.max_abs > 1.5 * float32.max_abs  # only the weights are float16 there
