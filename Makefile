@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 RTDA_DATA ?=
 export RTDA_DATA
 
-.PHONY: setup demo test test-system check bench wheel clean help
+.PHONY: setup demo test test-system test-jetson gpu-check check bench wheel clean help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,13 @@ test: $(STAMP) ## the tests that need nothing but Python
 
 test-system: $(STAMP) ## the tests that need Debian packages, servers, mounts or killed processes
 	$(BIN)/python -m pytest -m system
+
+test-jetson: $(STAMP) ## the robot's side under Python 3.8 with the real TensorRT 8.5.2 (downloads 0.6 GB once)
+	$(BIN)/python tests/jetson/run.py
+
+gpu-check: $(STAMP) ## everything that needs an NVIDIA GPU, resumable; writes docs/results/gpu.md
+	@test -f runs/gpu-check/files/manifest.json || $(BIN)/python benchmarks/gpu_check.py prepare --out runs/gpu-check/files
+	$(BIN)/python benchmarks/gpu_check.py run --in runs/gpu-check/files --out runs/gpu-check
 
 check: $(STAMP) ## ruff, format, mypy strict
 	$(BIN)/ruff check .

@@ -1,17 +1,22 @@
-FROM python:3.11-slim-bookworm
-
-WORKDIR /opt/rtda-deploy
-COPY pyproject.toml README.md LICENSE constraints.txt ./
-COPY rtda_deploy rtda_deploy
-COPY training training
-COPY export export
-COPY runtime runtime
-# torch first and exact; PIP_EXTRA_INDEX_URL may name an index with its CPU build, which saves gigabytes.
+# Train, export and run on a desktop's CPU. EXTRAS=runtime gives a small image without torch, which only runs.
+FROM python:3.11.13-slim-bookworm AS build
+ARG EXTRAS=all
+# May name an index with torch's CPU build, which saves gigabytes.
 ARG PIP_EXTRA_INDEX_URL=
-RUN pip install --no-cache-dir "$(grep '^torch==' constraints.txt)" -c constraints.txt ".[all]"
+COPY docker/scripts /scripts
+COPY pyproject.toml README.md LICENSE constraints.txt /source/
+COPY rtda_deploy /source/rtda_deploy
+COPY training /source/training
+COPY export /source/export
+COPY runtime /source/runtime
+RUN /scripts/install-wheel.sh python3 /source /opt/rtda-deploy "$EXTRAS"
 
-RUN useradd --create-home robot && mkdir /data && chown robot /data
-USER robot
+FROM python:3.11.13-slim-bookworm
+COPY docker/scripts/add-user.sh /scripts/
+RUN /scripts/add-user.sh
+COPY --from=build /opt/rtda-deploy /opt/rtda-deploy
+ENV PATH=/opt/rtda-deploy/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+USER 1000
 WORKDIR /data
 ENTRYPOINT ["rtda-deploy"]
 CMD ["--help"]

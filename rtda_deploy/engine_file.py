@@ -37,21 +37,6 @@ __all__ = [
 
 SIDECAR_FORMAT = 1
 
-# GPUs that people know by another name than their compute capability; NVIDIA, "Your GPU Compute Capability".
-_FAMILIES = {
-    (5, 3): "Jetson Nano",
-    (6, 2): "Jetson TX2",
-    (7, 0): "V100",
-    (7, 2): "Jetson Xavier",
-    (7, 5): "T4, RTX 20",
-    (8, 0): "A100",
-    (8, 6): "A40, RTX 30",
-    (8, 7): "Jetson Orin",
-    (8, 9): "L4, RTX 40",
-    (9, 0): "H100, H200",
-    (11, 0): "Jetson Thor",
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
@@ -256,8 +241,7 @@ _REBUILD = "build the engine again: rtda-deploy export model.onnx --to engine"
 
 def _capability(machine: Machine) -> str:
     major, minor = machine.compute_capability
-    family = _FAMILIES.get(machine.compute_capability)
-    return f"{major}.{minor} ({machine.gpu})" if family is None else f"{major}.{minor} ({machine.gpu}; {family})"
+    return f"{major}.{minor} ({machine.gpu})"
 
 
 def _build(values: Mapping[str, Any]) -> EngineBuild:

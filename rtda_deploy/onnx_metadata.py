@@ -9,17 +9,20 @@ Source: onnx/onnx.proto3 (ModelProto, StringStringEntryProto); protobuf's "Encod
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, Tuple, Union
+from typing import Any, BinaryIO, Dict, Iterator, Mapping, Tuple, Union
 
 from rtda_deploy.errors import EngineError, SpecError
 from rtda_deploy.files import file_error, readable_file
 from rtda_deploy.spec import ModelSpec
 
-__all__ = ["SPEC_KEY", "read_onnx_metadata", "spec_from_metadata"]
+__all__ = ["PRECISION_KEY", "SPEC_KEY", "precision_from_metadata", "read_onnx_metadata", "spec_from_metadata"]
 
 SPEC_KEY = "rtda.spec"  # name of the ModelSpec in the metadata
+PRECISION_KEY = "rtda.precision"  # name of what FP16 rescue and calibration found, JSON
 
 _GRAPH, _METADATA = 7, 14  # fields of ModelProto
 _KEY, _VALUE = 1, 2  # fields of StringStringEntryProto
@@ -61,6 +64,18 @@ def spec_from_metadata(metadata: Dict[str, str], name: str) -> ModelSpec:
             hint="give them: --spec spec.json   (rtda-deploy export writes them into the file)",
         )
     return ModelSpec.from_json(text, where=f"{SPEC_KEY} in {name}")
+
+
+def precision_from_metadata(metadata: Mapping[str, str]) -> Dict[str, Any]:
+    """What an export wrote of the file's precision: ``precision``, ``keep_fp32`` or ``kept_float``, and reasons.
+
+    ``{"precision": "fp32"}`` where it wrote nothing that can be read.
+    """
+    with contextlib.suppress(ValueError):
+        found = json.loads(metadata.get(PRECISION_KEY, ""))
+        if isinstance(found, dict):
+            return {"precision": "fp32", **found}
+    return {"precision": "fp32"}
 
 
 class _Broken(Exception):

@@ -14,7 +14,7 @@ from rtda_deploy.errors import MissingPackageError
 __all__ = ["available", "install_line", "is_jetson", "require"]
 
 _JETPACK_PACKAGES = {
-    "cv2": "sudo apt-get install python3-opencv   (JetPack's own, with GStreamer; pip's would hide it)",
+    "cv2": "sudo apt-get install libopencv-python   (JetPack's own, with GStreamer; pip's would hide it)",
     "tensorrt": "sudo apt-get install python3-libnvinfer   (JetPack's own; pip has none for a Jetson)",
 }
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, 
 import numpy as np
 
 from rtda_deploy.engine_file import read_sidecar, sidecar_path
-from rtda_deploy.errors import ExportError, ParityError, SpecError
+from rtda_deploy.errors import ExportError, ParityError
 from rtda_deploy.files import atomic_path, write_bytes
+from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
 from rtda_deploy.spec import ModelSpec
 from rtda_export.frames import NamedFrame, read_frames
 from rtda_export.parity import LIMITS, ParityReport, verify
@@ -275,17 +276,7 @@ def spec_of(path: Path) -> ModelSpec:
     Raises:
         SpecError: If there is none.
     """
-    import onnx
-
-    from rtda_export.graph import SPEC_KEY
-
-    entries = {entry.key: entry.value for entry in onnx.load(str(path), load_external_data=False).metadata_props}
-    if SPEC_KEY not in entries:
-        raise SpecError(
-            f"{path.name} says nothing about its classes, mean and size (no {SPEC_KEY} in its metadata)",
-            hint="give them: --spec spec.json",
-        )
-    return ModelSpec.from_json(entries[SPEC_KEY], where=f"{SPEC_KEY} in {path.name}")
+    return spec_from_metadata(read_onnx_metadata(path), path.name)
 
 
 def _answers(path: Path, spec: Optional[ModelSpec], frames: List[NamedFrame]) -> ModelSpec:

@@ -10,9 +10,10 @@ from typing import Any, Optional, Tuple, Type, Union
 
 import numpy as np
 
-from rtda_deploy.errors import SpecError
+from rtda_deploy.errors import ExportError
 from rtda_deploy.files import readable_file
-from rtda_deploy.optional import available, require
+from rtda_deploy.onnx_metadata import precision_from_metadata, read_onnx_metadata, spec_from_metadata
+from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 
 __all__ = ["Network", "open_network"]
@@ -147,10 +148,7 @@ class _BatchNetwork(Network):
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors only
         self._session: Any = ort.InferenceSession(str(file), sess_options=options, providers=["CPUExecutionProvider"])
-        text = self._session.get_modelmeta().custom_metadata_map.get("rtda.spec")
-        if spec is None and not text:
-            raise SpecError(f"{file.name} has no rtda.spec in its metadata", hint="give one: --spec spec.json")
-        super().__init__(name, spec or ModelSpec.from_json(text, where=f"rtda.spec in {file.name}"))
+        super().__init__(name, spec or spec_from_metadata(read_onnx_metadata(file), file.name))
         self._batch = batch
         self._place = 0
 
@@ -177,16 +175,12 @@ class _RoundingNetwork(_EngineNetwork):
 
 
 def _facts(file: Path) -> Tuple[int, str]:
-    """Pictures that an ``.onnx`` takes at a time, and its precision; 1 and fp32 where it cannot be told here."""
-    if not available("onnx"):
-        return 1, "fp32"
-    import onnx
-
-    from rtda_export.precision import precision_of
+    """Pictures that an ``.onnx`` takes at a time, and its precision; 1 and fp32 where it does not say."""
+    from rtda_export.tensorrt.onnx_metadata import read_onnx_facts
 
     try:
-        model = onnx.load(str(file), load_external_data=False)
-    except Exception:  # protobuf's; whoever opens it says what is wrong with it
-        return 1, "fp32"
-    dims = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else []
-    return max(1, dims[0].dim_value) if dims else 1, str(precision_of(model).get("precision", "fp32"))
+        facts = read_onnx_facts(file)
+    except ExportError:
+        return 1, "fp32"  # whoever opens it says what is wrong with it
+    shape = facts.inputs[0].shape if facts.inputs else ()
+    return max(1, (shape[0] if shape else 1) or 1), str(precision_from_metadata(facts.metadata)["precision"])

@@ -40,10 +40,12 @@ def describe_file(file: Path) -> Dict[str, Any]:
         return {"kind": "checkpoint", **found, **_checkpoint(file)}
     if suffix == ".onnx":
         return {"kind": "onnx", **found, **_onnx(file)}
+    if suffix in (".engine", ".plan"):
+        return {"kind": "engine", **found, **_engine(file)}
+    if file.name.lower().endswith((".engine.json", ".plan.json")):
+        return {"kind": "engine's description", **found, **_engine(file.with_suffix(""))}
     if suffix == ".json":
         return {"kind": "spec", **found, "spec": ModelSpec.load(file).to_dict()}
-    if suffix == ".engine":
-        return {"kind": "engine", **found, "spec": ModelSpec.load(Path(f"{file}.json")).to_dict()}
     raise ConfigError(f"{file} is of no kind that inspect knows", hint="known: .pth, .onnx, .engine, .json")
 
 
@@ -66,15 +68,28 @@ def _checkpoint(file: Path) -> Dict[str, Any]:
     }
 
 
-def _onnx(file: Path) -> Dict[str, Any]:
-    from rtda_runtime import open_engine
+def _engine(file: Path) -> Dict[str, Any]:
+    import dataclasses
 
-    with open_engine(file, "cpu") as engine:
-        return {
-            "spec": engine.spec.to_dict(),
-            "input_shape": list(engine.input_shape),
-            "output_shape": list(engine.output_shape),
-        }
+    from rtda_deploy.engine_file import read_sidecar
+
+    sidecar = read_sidecar(file)
+    return {"spec": sidecar.spec.to_dict(), "built": dataclasses.asdict(sidecar.built)}
+
+
+def _onnx(file: Path) -> Dict[str, Any]:
+    from rtda_deploy.onnx_metadata import precision_from_metadata, spec_from_metadata
+    from rtda_export.tensorrt.onnx_metadata import read_onnx_facts
+
+    facts = read_onnx_facts(file)
+    spec = spec_from_metadata(dict(facts.metadata), file.name)
+    return {
+        "spec": spec.to_dict(),
+        "opset": facts.opset,
+        "precision": precision_from_metadata(facts.metadata),
+        "input_shape": list(facts.inputs[0].shape),
+        "output_shape": list(facts.outputs[0].shape),
+    }
 
 
 def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
@@ -96,6 +111,12 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
         rows.append(
             ("weight", f"{found['parameters']:,} parameters, {found['macs'] / 1e9:.2f} G multiply-adds a picture")
         )
+    if "precision" in found:
+        kept = found["precision"].get("keep_fp32") or found["precision"].get("kept_float") or []
+        rows.append(("precision", found["precision"]["precision"] + (f", {len(kept)} layers in float32" if kept else "")))
+    for key, value in found.get("built", {}).items():
+        if value not in (None, [], ()):
+            rows.append((key, "x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))
     for key, value in provenance.items():
         rows.append((key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)))
     rows.append(("sha256", found["sha256"]))

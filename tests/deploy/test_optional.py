@@ -44,7 +44,7 @@ def test_asking_whether_it_is_there_does_not_import_it(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("module", "words"), [("cv2", "apt-get install python3-opencv"), ("tensorrt", "python3-libnvinfer")]
+    ("module", "words"), [("cv2", "apt-get install libopencv-python"), ("tensorrt", "python3-libnvinfer")]
 )
 def test_a_jetson_is_told_to_use_jetpacks_own(monkeypatch: pytest.MonkeyPatch, module: str, words: str) -> None:
     monkeypatch.setattr(optional, "is_jetson", lambda: True)

@@ -219,7 +219,7 @@ def _no_gstreamer(name: str) -> DeviceError:
     if is_jetson():
         fix = "pip uninstall opencv-python opencv-python-headless (they hide JetPack's own); then: rtda-deploy doctor"
     else:
-        fix = "sudo apt-get install python3-opencv, and a virtual environment with --system-site-packages"
+        fix = "sudo apt-get install libopencv-python, and a virtual environment with --system-site-packages"
     return DeviceError(
         f"{name} needs an OpenCV with GStreamer; OpenCV {cv2.__version__} here was built without (pip's wheels are)",
         hint=fix,
