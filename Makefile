@@ -31,12 +31,12 @@ test: $(STAMP) ## the tests that need nothing but Python
 test-system: $(STAMP) ## the tests that need Debian packages, servers, mounts or killed processes
 	$(BIN)/python -m pytest -m system
 
-test-jetson: $(STAMP) ## the robot's side under Python 3.8 with the real TensorRT 8.5.2 (downloads 0.6 GB once)
+test-jetson: $(STAMP) ## the robot's side under Python 3.8 with the real TensorRT 8.5.2 (keeps 1 GB in the cache folder)
 	$(BIN)/python tests/jetson/run.py
 
-gpu-check: $(STAMP) ## everything that needs an NVIDIA GPU, resumable; writes docs/results/gpu.md
-	@test -f runs/gpu-check/files/manifest.json || $(BIN)/python benchmarks/gpu_check.py prepare --out runs/gpu-check/files
-	$(BIN)/python benchmarks/gpu_check.py run --in runs/gpu-check/files --out runs/gpu-check
+gpu-check: $(STAMP) ## everything that needs an NVIDIA GPU; goes on where it was stopped (CHECKPOINT=best.pth)
+	@test -f runs/gpu-files/manifest.json || $(BIN)/python benchmarks/gpu_check.py prepare --out runs/gpu-files $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+	$(BIN)/python benchmarks/gpu_check.py run --in runs/gpu-files --out runs/gpu-check
 
 check: $(STAMP) ## ruff, format, mypy strict
 	$(BIN)/ruff check .

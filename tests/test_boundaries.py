@@ -20,8 +20,7 @@ PACKAGES = {
 }
 HEAVY = {"av", "cv2", "lightning_fabric", "matplotlib", "onnx", "onnxruntime", "openvino", "tensorrt", "torch"}
 SHARED = {
-    f"rtda_deploy.{name}"
-    for name in ("engine_file", "errors", "files", "onnx_metadata", "optional", "report", "spec")
+    f"rtda_deploy.{name}" for name in ("engine_file", "errors", "files", "onnx_metadata", "optional", "report", "spec")
 }
 # The folders of DESIGN.md; tools/ holds what the Makefile starts before anything is installed.
 FOLDERS = {"benchmarks", "docker", "docs", "export", "rtda_deploy", "runtime", "tests", "tools", "training"}

@@ -25,6 +25,8 @@ _PACKAGES = (
     ("tensorboard", "training", "training curves"),
     ("onnx", "export", "writing an .onnx"),
     ("tensorrt", "tensorrt-cu12", "building and running engines"),
+    ("pycuda", "pycuda", "running engines (or cuda-python)"),
+    ("cuda", "tensorrt-cu12", "running engines: cuda-python (or pycuda)"),
     ("openvino", "openvino", "a faster CPU engine"),
 )
 

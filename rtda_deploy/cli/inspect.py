@@ -112,8 +112,9 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
             ("weight", f"{found['parameters']:,} parameters, {found['macs'] / 1e9:.2f} G multiply-adds a picture")
         )
     if "precision" in found:
-        kept = found["precision"].get("keep_fp32") or found["precision"].get("kept_float") or []
-        rows.append(("precision", found["precision"]["precision"] + (f", {len(kept)} layers in float32" if kept else "")))
+        facts = found["precision"]
+        kept = facts.get("keep_fp32") or facts.get("kept_float") or []
+        rows.append(("precision", facts["precision"] + (f", {len(kept)} layers in float32" if kept else "")))
     for key, value in found.get("built", {}).items():
         if value not in (None, [], ()):
             rows.append((key, "x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))

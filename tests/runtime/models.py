@@ -11,6 +11,7 @@ from rtda_deploy.spec import ModelSpec
 
 STRIDE = 8
 NAMES = ("road", "building", "sky", "car", "vegetation")
+_BYTE = (("zero", 0), ("full", 255))
 PALETTE = ((128, 64, 128), (70, 70, 70), (70, 130, 180), (0, 0, 142), (107, 142, 35))
 
 
@@ -43,8 +44,12 @@ def write_model(
     ir_version: int = 8,
     classes: int = 5,
     second_output: bool = False,
+    confidence: str = "",
 ) -> Path:
-    """Write the network; ``spec.output == "mask"`` puts upsampling by repetition and argmax into the graph."""
+    """Write the network; ``spec.output == "mask"`` puts upsampling by repetition and argmax into the graph.
+
+    ``confidence`` is the type of a second output beside the mask: the largest logit, cut to 0..255 as ``uint8``.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -54,8 +59,8 @@ def write_model(
     grid: Tuple[int, int] = (height // STRIDE, width // STRIDE)
     nodes = [helper.make_node("Conv", ["frame", "weights"], ["logits"], strides=[STRIDE, STRIDE])]
     values = [numpy_helper.from_array(tiny_weights(seed, classes), "weights")]
-    if shape[0] == 1 and all(isinstance(side, int) for side in shape):
-        output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, classes, *grid])
+    if all(isinstance(side, int) for side in shape):
+        output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [shape[0], classes, *grid])
     else:
         output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", classes, "h", "w"])
     if spec.output == "mask":
@@ -67,6 +72,15 @@ def write_model(
         ]
         output = helper.make_tensor_value_info("mask", TensorProto.UINT8, [1, height, width])
     outputs = [output]
+    if confidence:
+        kind = TensorProto.UINT8 if confidence == "uint8" else TensorProto.FLOAT
+        nodes += [
+            helper.make_node("ReduceMax", ["large"], ["most"], axes=[1], keepdims=0),
+            helper.make_node("Clip", ["most", *(["zero", "full"] if confidence == "uint8" else [])], ["cut"]),
+            helper.make_node("Cast", ["cut"], ["confidence"], to=kind),
+        ]
+        values += [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in _BYTE]
+        outputs.append(helper.make_tensor_value_info("confidence", kind, [1, height, width]))
     if second_output:
         nodes.append(helper.make_node("Identity", ["logits"], ["auxiliary"]))
         outputs.append(helper.make_tensor_value_info("auxiliary", TensorProto.FLOAT, [1, classes, *grid]))

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, List
 
 import numpy as np
 import pytest
 from runtime.engine_contract import EngineContract, OpenEngine
 from runtime.fakes import NumpyEngine
-from runtime.models import tiny_spec, write_model
+from runtime.models import tiny_logits, tiny_spec, write_model
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, FileAccessError, SpecError
 from rtda_runtime.engines import open_engine
@@ -69,7 +69,7 @@ def test_a_provider_that_was_asked_for_is_the_only_one_tried() -> None:
     assert provider_plan("cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"]) == ["cuda"]
 
 
-@pytest.mark.parametrize("asked", ["cuda", "tensorrt", "openvino"])
+@pytest.mark.parametrize("asked", ["cuda", "tensorrt"])
 def test_a_provider_that_is_not_built_in_is_refused_with_what_there_is(asked: str) -> None:
     with pytest.raises(DeviceError) as caught:
         provider_plan(asked, ["CPUExecutionProvider"])
@@ -105,6 +105,63 @@ def test_a_silent_fall_back_to_the_cpu_is_an_error(model_path: Path, monkeypatch
     with pytest.raises(DeviceError, match="cuda was asked for and did not load") as caught:
         open_engine(model_path, "cuda")
     assert "fell back to cpu" in caught.value.why
+
+
+class _Recording(_FallenBack):
+    """An ONNX Runtime that keeps what it was asked for."""
+
+    asked: ClassVar[List[Any]] = []
+
+    @staticmethod
+    def get_available_providers() -> Any:
+        return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    class InferenceSession(_FallenBack.InferenceSession):
+        def __init__(self, path: str, *, providers: Any, **_: Any) -> None:
+            _Recording.asked = providers
+
+
+def test_tensorrt_inside_onnx_runtime_keeps_its_engines_and_is_an_error_where_it_does_not_load(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rtda_runtime.engines.onnxruntime as module
+
+    monkeypatch.setattr(module, "require", lambda *args, **kwargs: _Recording)
+    monkeypatch.setattr(module, "_ort_errors", lambda: ())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(DeviceError, match="tensorrt was asked for and did not load"):
+        open_engine(model_path, "tensorrt")
+    (name, options), *others = _Recording.asked
+    assert name == "TensorrtExecutionProvider" and options["trt_engine_cache_enable"] == "1"
+    assert Path(options["trt_engine_cache_path"]).is_dir()
+    assert others == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def test_a_network_for_several_pictures_at_a_time_is_refused_with_the_option(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "batch.onnx", shape=[4, 3, 64, 96])
+    with pytest.raises(EngineError, match="built for batches of 4; the runtime takes one frame at a time") as caught:
+        open_engine(path, "cpu")
+    assert "--batch 1" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["float32", "uint8"])
+def test_a_mask_may_come_with_its_confidence(tmp_path: Path, kind: str) -> None:
+    path = write_model(tmp_path / "sure.onnx", tiny_spec(output="mask"), confidence=kind)
+    with open_engine(path, "cpu") as engine:
+        engine.input_buffer[:] = np.random.default_rng(0).standard_normal(engine.input_shape)
+        mask, sure = engine.infer(), engine.confidence
+        assert mask.shape == (64, 96) and mask.dtype == np.uint8
+        assert sure is not None and sure.shape == (64, 96) and sure.dtype == kind
+        expected = tiny_logits(engine.input_buffer).max(axis=0)
+        if kind == "uint8":
+            expected = expected.clip(0, 255).astype(np.uint8)
+        np.testing.assert_allclose(sure[::8, ::8], expected, atol=1e-4 if kind == "float32" else 1)
+    assert np.isfinite(sure).all()
+
+
+def test_a_network_without_confidence_says_so(model_path: Path) -> None:
+    with open_engine(model_path, "cpu") as engine:
+        assert engine.confidence is None
 
 
 def test_unknown_provider_lists_the_known(model_path: Path) -> None:
@@ -203,14 +260,6 @@ def test_empty_model_is_a_file_error(tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(FileAccessError, match="0 bytes"):
         open_engine(path)
-
-
-def test_tensorrt_engine_is_refused_with_what_to_run_instead(tmp_path: Path) -> None:
-    path = tmp_path / "net.fp16.engine"
-    path.write_bytes(b"ftrt")
-    with pytest.raises(EngineError) as caught:
-        open_engine(path)
-    assert "net.onnx" in caught.value.hint
 
 
 def test_checkpoint_is_refused_with_the_export_command(tmp_path: Path) -> None:

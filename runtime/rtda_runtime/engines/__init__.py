@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Union, cast
+from typing import Callable, Dict, Optional, Union
 
 from rtda_deploy.errors import ConfigError, EngineError
 from rtda_deploy.files import readable_file
@@ -15,12 +15,13 @@ __all__ = ["PROVIDERS", "Engine", "open_engine"]
 
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino")
 
-# The seam for later engines: "module:function" per suffix, imported when a file of that kind is opened.
+# "module:function" per suffix, imported when a file of that kind is opened.
 _OPENERS: Dict[str, str] = {
     ".onnx": "rtda_runtime.engines.onnxruntime:open_onnx",
-    ".engine": "rtda_runtime.engines:_refuse_tensorrt",
-    ".plan": "rtda_runtime.engines:_refuse_tensorrt",
+    ".engine": "rtda_runtime.engines.tensorrt:open_tensorrt",
+    ".plan": "rtda_runtime.engines.tensorrt:open_tensorrt",
 }
+_OPENVINO = "rtda_runtime.engines.openvino:open_openvino"
 
 
 def open_engine(
@@ -33,8 +34,9 @@ def open_engine(
     """Open a model file for running.
 
     Args:
-        path: ``.onnx`` file.
-        provider: ``auto`` takes the best that loads here; any other runs on that one or fails.
+        path: ``.onnx`` file, or a TensorRT ``.engine`` or ``.plan`` with its ``.json`` beside it.
+        provider: ``auto`` takes the best that loads here; any other runs on that one or fails. ``tensorrt`` for an
+            ``.onnx`` is ONNX Runtime's own use of TensorRT, which builds for minutes at its first start.
         spec: Replaces the spec in the file; needed where the file has none.
         threads: CPU threads for one inference; None leaves it to the library (one per core).
 
@@ -49,11 +51,12 @@ def open_engine(
         raise ConfigError(f"unknown provider {provider!r}", hint=f"known: {', '.join(PROVIDERS)}")
     if threads is not None and threads < 1:
         raise ConfigError(f"threads must be at least 1, got {threads}", hint="leave it out for one per core")
-    opener = _OPENERS.get(Path(path).suffix.lower())
+    suffix = Path(path).suffix.lower()
+    opener = _OPENVINO if (suffix, provider) == (".onnx", "openvino") else _OPENERS.get(suffix)
     if opener is None and Path(path).exists():
         raise EngineError(f"{path} is no model that runs here", hint=_other_kind_hint(Path(path)))
     file = readable_file(path, what="model")
-    module, _, function = cast(str, opener).partition(":")
+    module, _, function = str(opener).partition(":")
     open_file: Callable[..., Engine] = getattr(importlib.import_module(module), function)
     return open_file(file, provider=provider, spec=spec, threads=threads)
 
@@ -62,10 +65,3 @@ def _other_kind_hint(path: Path) -> str:
     if path.suffix.lower() in (".pth", ".pt", ".ckpt"):
         return f"export it first: rtda-deploy export {path}"
     return f"known suffixes: {', '.join(_OPENERS)}"
-
-
-def _refuse_tensorrt(path: Path, **_: Any) -> Engine:
-    raise EngineError(
-        f"{path.name} is a TensorRT engine; this version runs none",
-        hint=f"run the .onnx it was built from: rtda-deploy run {path.name.split('.')[0]}.onnx",
-    )

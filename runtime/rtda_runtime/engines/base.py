@@ -27,18 +27,22 @@ class Engine(abc.ABC):
 
     Attributes:
         spec: What the network was trained with.
-        provider: What it really runs on: ``cpu``, ``cuda``, ``tensorrt``.
+        provider: What it really runs on: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``.
         description: One line for a person: file, library and version, provider, threads.
+        confidence: Where the network has a second output of this name: float32 (H, W), 0..1, or uint8 (H, W), how sure
+            it is of each pixel of its mask; written by each ``infer`` and reused like its answer. Else None.
     """
 
     spec: ModelSpec
     provider: str
     description: str
+    confidence: Optional[np.ndarray]
 
     def __init__(self, spec: ModelSpec, *, provider: str, description: str) -> None:
         self.spec = spec
         self.provider = provider
         self.description = description
+        self.confidence = None
         self._input: Optional[np.ndarray] = np.zeros(self.input_shape, np.float32)
 
     @property

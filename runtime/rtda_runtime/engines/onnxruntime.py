@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple, Type
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
-from rtda_deploy.errors import DeviceError, EngineError, SpecError
+from rtda_deploy.errors import DeviceError, EngineError
+from rtda_deploy.files import writable_folder
+from rtda_deploy.onnx_metadata import SPEC_KEY, spec_from_metadata
 from rtda_deploy.optional import is_jetson, require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine
 
 __all__ = ["SPEC_KEY", "OrtEngine", "open_onnx", "provider_plan"]
 
-SPEC_KEY = "rtda.spec"  # name of the ModelSpec in the ONNX file's metadata
+CONFIDENCE = "confidence"  # name of the one output that may stand beside the answer
 
 _ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 # TensorRT is not among them: inside ONNX Runtime it builds its engine at every start, which takes minutes.
 _AUTO = ("cuda", "cpu")
+_DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
 _ERRORS_ONLY = 3  # onnxruntime.SessionOptions.log_severity_level
 _FATAL_ONLY = 4
 
@@ -35,7 +39,8 @@ def open_onnx(path: Path, *, provider: str, spec: Optional[ModelSpec], threads: 
         session = _session(ort, path, name, threads)
         loaded = _short_name(session.get_providers()[0])
         if loaded == name:
-            return OrtEngine(session, spec or _spec_of(session, path), path=path, provider=name, threads=threads)
+            contract = spec or spec_from_metadata(session.get_modelmeta().custom_metadata_map, path.name)
+            return OrtEngine(session, contract, path=path, provider=name, threads=threads)
         if provider != "auto":
             raise DeviceError(
                 f"provider {provider} was asked for and did not load",
@@ -59,10 +64,6 @@ def provider_plan(asked: str, available: Sequence[str]) -> List[str]:
     if asked in built_in:
         return [asked]
     there = f"there is: {', '.join(built_in)}"
-    if asked == "openvino":
-        raise DeviceError(
-            "provider openvino is not part of this version of rtda-deploy", hint=f"{there}   (--provider cpu)"
-        )
     raise DeviceError(f"this ONNX Runtime has no {asked} provider; {there}", hint=_install_hint())
 
 
@@ -83,16 +84,17 @@ class OrtEngine(Engine):
         super().__init__(
             spec, provider=provider, description=f"{path.name}, ONNX Runtime {ort.__version__} on {provider}, {count}"
         )
-        source, target = _check_graph(session, self, path)
-        self._output = np.zeros(target.shape, np.uint8 if spec.output == "mask" else np.float32)
-        self._result: np.ndarray = self._output[0]
+        source, targets = _check_graph(session, self, path)
+        outputs = [np.zeros(target.shape, _DTYPES[target.type]) for target in targets]
+        self._result: np.ndarray = outputs[0][0]
+        self.confidence = outputs[1][0] if len(outputs) > 1 else None
         self._session: Any = session
         self._binding: Any = session.io_binding()
         self._failures = _ort_errors()
         buffer = self.input_buffer
         self._binding.bind_input(source.name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
-        out = self._output
-        self._binding.bind_output(target.name, "cpu", 0, out.dtype.type, out.shape, out.ctypes.data)
+        for target, out in zip(targets, outputs):  # views of ``outputs`` are kept above, and with them the memory
+            self._binding.bind_output(target.name, "cpu", 0, out.dtype.type, out.shape, out.ctypes.data)
 
     def _infer(self) -> np.ndarray:
         try:
@@ -111,13 +113,27 @@ def _session(ort: Any, path: Path, provider: str, threads: Optional[int]) -> Any
     options.log_severity_level = _FATAL_ONLY if provider == "cpu" else _ERRORS_ONLY
     if threads is not None:
         options.intra_op_num_threads = threads
-    names = [_ORT_NAMES[provider]]
+    names: List[Union[str, Tuple[str, Dict[str, str]]]] = [_ORT_NAMES[provider]]
+    if provider == "tensorrt":
+        names = [(_ORT_NAMES[provider], _tensorrt_options()), _ORT_NAMES["cuda"]]
     if provider != "cpu":
         names.append(_ORT_NAMES["cpu"])  # operators that the GPU has no kernel for
     try:
         return ort.InferenceSession(str(path), sess_options=options, providers=names)
     except _ort_errors() as err:
         raise _load_error(path, err) from err
+
+
+def _tensorrt_options() -> Dict[str, str]:
+    """Keep the engines that ONNX Runtime builds, so that only the first start takes minutes; float32 as in the file."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtda-deploy" / "onnxruntime-tensorrt"
+    folder = str(writable_folder(cache))
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": folder,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": folder,
+    }
 
 
 def _load_error(path: Path, err: Exception) -> EngineError:
@@ -147,45 +163,43 @@ def _ort_errors() -> Tuple[Type[Exception], ...]:
     return (*own, RuntimeError, ValueError)
 
 
-def _spec_of(session: Any, path: Path) -> ModelSpec:
-    text = session.get_modelmeta().custom_metadata_map.get(SPEC_KEY)
-    if not text:
-        raise SpecError(
-            f"{path.name} says nothing about its classes, mean and size (no {SPEC_KEY} in its metadata)",
-            hint="give them: --spec spec.json   (rtda-deploy export writes them into the file)",
-        )
-    return ModelSpec.from_json(text, where=f"{SPEC_KEY} in {path.name}")
-
-
-def _check_graph(session: Any, engine: Engine, path: Path) -> Tuple[Any, Any]:
-    """Check that the graph takes and gives what the spec says; its one input and its one output."""
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
+def _check_graph(session: Any, engine: Engine, path: Path) -> Tuple[Any, List[Any]]:
+    """Check that the graph takes and gives what the spec says; its one input, and its outputs with the answer first."""
+    inputs = session.get_inputs()
+    outputs = sorted(session.get_outputs(), key=lambda node: bool(node.name == CONFIDENCE))
+    if len(inputs) != 1 or not outputs or any(node.name != CONFIDENCE for node in outputs[1:]):
         raise EngineError(
             f"{path.name} has inputs {_node_names(inputs)} and outputs {_node_names(outputs)}, expected one of each",
             hint="export the network without its auxiliary heads: rtda-deploy export",
         )
     kind = "uint8" if engine.spec.output == "mask" else "float"
-    _check_node(inputs[0], "input", (*engine.input_shape,), "float", path)
-    _check_node(outputs[0], "output", (1, *engine.output_shape), kind, path)
-    return inputs[0], outputs[0]
+    _check_node(inputs[0], "input", (*engine.input_shape,), ("tensor(float)",), path)
+    _check_node(outputs[0], "output", (1, *engine.output_shape), (f"tensor({kind})",), path)
+    for node in outputs[1:]:
+        _check_node(node, "output", (1, *engine.spec.output_hw), tuple(_DTYPES), path)
+    return inputs[0], outputs
 
 
-def _check_node(node: Any, role: str, expected: Tuple[int, ...], kind: str, path: Path) -> None:
+def _check_node(node: Any, role: str, expected: Tuple[int, ...], kinds: Tuple[str, ...], path: Path) -> None:
     shape = tuple(node.shape)
     if not all(isinstance(side, int) for side in shape):
         raise EngineError(
             f"{path.name}: {role} {node.name} has no fixed shape: {_shape_text(shape)}",
             hint=f"export it again with a fixed size: rtda-deploy export {path.name} --size 1024x512",
         )
+    if len(shape) == len(expected) and shape[0] > 1 and shape[1:] == expected[1:]:
+        raise EngineError(
+            f"{path.name} is built for batches of {shape[0]}; the runtime takes one frame at a time",
+            hint="export it with --batch 1",
+        )
     if shape != expected:
         raise EngineError(
             f"{path.name}: {role} {node.name} is {_shape_text(shape)}, its spec says {_shape_text(expected)}",
             hint="the spec belongs to another network; export again, or give the right one with --spec spec.json",
         )
-    if node.type != f"tensor({kind})":
+    if node.type not in kinds:
         raise EngineError(
-            f"{path.name}: {role} {node.name} is {node.type}, expected tensor({kind})",
+            f"{path.name}: {role} {node.name} is {node.type}, expected {' or '.join(kinds)}",
             hint="keep float32 at the network's border, whatever the precision inside: rtda-deploy export",
         )
 

@@ -1,0 +1,229 @@
+"""What each precision costs and gains, agreement, mIoU, size and speed: the tables of docs/results/export.md.
+
+    python benchmarks/export_precision.py last.pth --data toytown:target --size 1024x512
+    python benchmarks/export_precision.py last.pth --data camvid:data/camvid --calibrate 64
+
+Calibration and FP16 rescue see frames of the train split only; agreement and mIoU are of the test split. FP16 is
+computed with every tensor rounded to float16 (ONNX Runtime alone would compute it in float32). Speed is inference
+only, both files in turns in one process, as a ratio to float32 in the same library: median and quartiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtda_deploy.files import write_text
+from rtda_export import evaluate, onnx_from_checkpoint, verify
+from rtda_export.graph import read_onnx, stamped
+from rtda_export.parity import percent
+from rtda_export.quantize import int8_onnx
+from rtda_export.rescue import rescue_fp16
+from rtda_export.worth import libraries_here, worth
+from rtda_runtime.preprocess import preprocess
+from rtda_training.checkpoint import read_checkpoint
+from rtda_training.readers import LabelledSet, open_labelled
+
+_LABELS = {"cpu": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a file and what runs it; the limit it is held to; what its speed is compared with."""
+
+    name: str
+    file: Path
+    provider: str
+    limit: str
+    runs_in: str
+    timed_in: str = ""
+
+
+class Frames(Sequence[np.ndarray]):
+    """Preprocessed frames of a set, spread evenly, made when asked for."""
+
+    def __init__(self, data: LabelledSet, count: int, spec: Any) -> None:
+        self._data, self._spec = data, spec
+        self._chosen = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: Any) -> Any:
+        image = np.zeros((1, 3, *self._spec.size_hw), np.float32)
+        preprocess(self._data.frame(int(self._chosen[index])), self._spec, image)
+        return image
+
+
+def make_files(model: Path, out: Path, frames: Frames, spec: Any, threads: int) -> dict[str, Any]:
+    """Write the files; gives what rescue and calibration found."""
+    plain = onnx_from_checkpoint(model, out / "model.onnx", size_hw=spec.size_hw)
+    few = [frames[int(index)] for index in np.linspace(0, len(frames) - 1, 8).round()]
+    rescue = rescue_fp16(read_onnx(plain), few, threads=threads, progress=show)
+    (out / "model.fp16.onnx").write_bytes(stamped(rescue.model, spec))
+    found = {"fp16": rescue.to_dict()}
+    for target in ("cpu", "tensorrt"):
+        path = out / f"model.int8.{target}.onnx"
+        found[f"int8 {target}"] = int8_onnx(
+            plain, frames, path, target=target, threads=threads, progress=show
+        ).to_dict()
+    return found
+
+
+def rows_of(model: Path, out: Path, trained_size: bool) -> list[Row]:
+    """Every file in every library that runs it here; torch only at the size it was trained at."""
+    plain, half = out / "model.onnx", out / "model.fp16.onnx"
+    cpu, robot = out / "model.int8.cpu.onnx", out / "model.int8.tensorrt.onnx"
+    found = [Row("fp32 checkpoint", model, "", "fp32", "torch")] if trained_size else []
+    found.append(Row("fp32", plain, "cpu", "fp32", _LABELS["cpu"]))
+    found.append(Row("fp16", half, "", "fp16", "ONNX Runtime, rounded to float16"))
+    found.append(Row("int8, target cpu", cpu, "cpu", "int8", _LABELS["cpu"], "onnxruntime"))
+    found.append(Row("int8, target tensorrt", robot, "cpu", "int8", "ONNX Runtime, for agreement only"))
+    if "openvino" in libraries_here():
+        found.append(Row("fp32", plain, "openvino", "fp32", _LABELS["openvino"]))
+        found.append(Row("fp16", half, "openvino", "fp16", "OpenVINO (computes in float32)"))
+        found.append(Row("int8, target cpu", cpu, "openvino", "int8", _LABELS["openvino"], "openvino"))
+    return found
+
+
+def measure(row: Row, reference: Path, data: LabelledSet, asked: argparse.Namespace) -> dict[str, Any]:
+    """One line: agreement with the reference and mIoU on the test split; the speed where a ratio means something."""
+    chosen = np.linspace(0, len(data) - 1, min(asked.frames, len(data))).round().astype(int)
+    pictures = [(data.name(int(index)), data.frame(int(index))) for index in chosen]
+    parity = None
+    if row.file != reference:
+        providers = ("", row.provider)
+        count = len(pictures)
+        options = {"limit": row.limit, "providers": providers, "max_frames": count, "force": True}
+        parity = verify(reference, row.file, pictures, **options)
+    scored = evaluate(row.file, data, max_pictures=asked.pictures, provider=row.provider)
+    entry: dict[str, Any] = {
+        "precision": row.name,
+        "runs_in": row.runs_in,
+        "file": row.file.name,
+        "mbytes": row.file.stat().st_size / 1e6,
+        "agreement": None if parity is None else parity.agreement,
+        "worst_frame": None if parity is None else min(frame.agreement for frame in parity.frames),
+        "limit": row.limit,
+        "missed": [] if parity is None else parity.missed,
+        "miou": scored.to_dict()["miou"],
+        "pictures": scored.pictures,
+        "speed": None,
+    }
+    if row.timed_in:
+        plain = row.file.parent / "model.onnx"
+        timed = worth(plain, row.file, library=row.timed_in, threads=asked.threads, rounds=asked.rounds)
+        entry["speed"] = timed.to_dict()
+        print(timed.sentence(row.name), file=sys.stderr)
+    return entry
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table, and what was kept in which precision."""
+    lines = [
+        f"`{result['data']}`, {result['size']}, {result['pictures']} pictures scored, calibrated on "
+        f"{result['calibration_frames']} frames; {result['machine']}; {result['versions']}",
+        "",
+        "| precision | runs in | agreement | worst frame | mIoU, % | MB | speed against fp32 there |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in result["rows"]:
+        speed = row["speed"]
+        agreement, worst = (percent(row[key]) if row[key] is not None else "–" for key in ("agreement", "worst_frame"))
+        ratio = f"{speed['ratio']:.2f}x ({speed['ratio_low']:.2f} to {speed['ratio_high']:.2f})" if speed else "–"
+        cells = (
+            row["precision"],
+            row["runs_in"],
+            agreement,
+            worst,
+            f"{row['miou']:.2f}",
+            f"{row['mbytes']:.1f}",
+            ratio,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
+    for name, facts in result["found"].items():
+        kept = (
+            facts["keep_fp32"] if name == "fp16" else [n for n in facts["kept_float"] if "alone" in facts["reasons"][n]]
+        )
+        chosen = "" if name == "fp16" else f", ranges by {facts['calibration']['method']}"
+        lines.append(f"- {name}: searched and left in float: {', '.join(kept) or 'none'}{chosen}")
+    return "\n".join(lines) + "\n"
+
+
+def show(step: str, done: int, total: int) -> None:
+    if done == total or done % max(1, total // 10) == 0:
+        print(f"  {step} {done}/{total}", file=sys.stderr)
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []:
+        if line.startswith("model name"):
+            return f"{line.split(':')[1].strip()}, {os.cpu_count()} cores"
+    return f"{platform.machine()}, {os.cpu_count()} cores"
+
+
+def versions() -> str:
+    import onnxruntime
+    import torch
+
+    found = [f"torch {torch.__version__}", f"ONNX Runtime {onnxruntime.__version__}"]
+    if "openvino" in libraries_here():
+        import openvino
+
+        found.append(f"OpenVINO {openvino.__version__.split('-')[0]}")
+    return ", ".join(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help=".pth of rtda-deploy train")
+    parser.add_argument("--data", required=True, help="kind:path, without a split: train calibrates, test measures")
+    parser.add_argument("--size", default="", help="WxH; as trained when empty")
+    parser.add_argument("--calibrate", type=int, default=32, help="frames of the train split to calibrate on")
+    parser.add_argument("--frames", type=int, default=32, help="frames of the test split to compare masks on")
+    parser.add_argument("--pictures", type=int, default=0, help="pictures of the test split to score; 0: all")
+    parser.add_argument("--rounds", type=int, default=15, help="timed pairs")
+    parser.add_argument("--threads", type=int, default=1, help="of the library, timing included")
+    parser.add_argument("--out", type=Path, default=Path("runs/export-precision"))
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    spec = read_checkpoint(asked.model).spec
+    trained_hw = spec.size_hw
+    if asked.size:
+        width, height = (int(side) for side in asked.size.split("x"))
+        spec = spec.replace(size_hw=(height, width))
+    frames = Frames(open_labelled(asked.data, split="train"), asked.calibrate, spec)
+    found = make_files(asked.model, asked.out, frames, spec, asked.threads)
+    test = open_labelled(asked.data, split="test")
+    rows = rows_of(asked.model, asked.out, spec.size_hw == trained_hw)
+    measured = [measure(row, rows[0].file, test, asked) for row in rows]
+    result = {
+        "model": asked.model.name,
+        "data": asked.data,
+        "size": f"{spec.size_hw[1]}x{spec.size_hw[0]}",
+        "pictures": measured[0]["pictures"],
+        "calibration_frames": len(frames),
+        "machine": processor(),
+        "versions": versions(),
+        "threads": asked.threads,
+        "rows": measured,
+        "found": found,
+    }
+    write_text(asked.out / "export_precision.json", json.dumps(result, indent=2) + "\n")
+    table = markdown(result)
+    write_text(asked.out / "export_precision.md", table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""OpenVINO: runs an ``.onnx`` file on the CPU, in the precision it was asked for and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import ConfigError, DeviceError, EngineError
+from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
+from rtda_deploy.optional import require
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime.engines.base import Engine
+
+__all__ = ["PRECISIONS", "OpenvinoEngine", "open_openvino"]
+
+# Left to itself OpenVINO computes float32 files in bfloat16 wherever the processor can: a silent change of precision.
+# INT8 models (Q/DQ) run in INT8 with either; the precision is that of their float layers.
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+_DTYPES = {"f32": np.float32, "u8": np.uint8}
+_CONFIDENCE = "confidence"
+
+
+def open_openvino(
+    path: Path,
+    *,
+    provider: str = "openvino",
+    spec: Optional[ModelSpec] = None,
+    threads: Optional[int] = None,
+    precision: str = "fp32",
+) -> OpenvinoEngine:
+    """Open an ``.onnx`` file; arguments and errors as in :func:`rtda_runtime.open_engine`.
+
+    Args:
+        path: The model.
+        provider: ``openvino``.
+        spec: Replaces the spec in the file.
+        threads: CPU threads for one inference; None: one per core.
+        precision: ``fp32``, or ``bf16``, which is about twice as fast where the processor has it.
+
+    Raises:
+        ConfigError: If there is no such precision.
+        DeviceError: If the processor cannot compute in it.
+        MissingPackageError: If OpenVINO is not installed.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}", hint=f"known: {', '.join(PRECISIONS)}")
+    ov = require("openvino", extra="openvino", purpose="to run .onnx files with it")
+    core = ov.Core()
+    able = list(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    if precision == "bf16" and "BF16" not in able:
+        raise DeviceError(
+            "this processor does not compute in bfloat16",
+            why=f"OpenVINO says it can: {', '.join(able)}",
+            hint="leave the precision at fp32",
+        )
+    metadata = read_onnx_metadata(path)  # OpenVINO gives none; and a file that is cut off is told from a foreign one
+    contract = spec or spec_from_metadata(metadata, path.name)
+    return OpenvinoEngine(core, _read(core, path), contract, path=path, threads=threads, precision=precision)
+
+
+class OpenvinoEngine(Engine):
+    """One compiled model and one infer request of OpenVINO, whose tensors are fixed arrays of ours.
+
+    Attributes:
+        precision: In which it computes: a key of ``PRECISIONS``.
+    """
+
+    def __init__(
+        self, core: Any, model: Any, spec: ModelSpec, *, path: Path, threads: Optional[int] = None, precision: str
+    ) -> None:
+        ov = require("openvino", extra="openvino")
+        count = f"{threads} thread{'s' if threads > 1 else ''}" if threads else "a thread per core"
+        version = ov.__version__.partition("-")[0]
+        super().__init__(
+            spec, provider="openvino", description=f"{path.name}, OpenVINO {version} on cpu in {precision}, {count}"
+        )
+        self.precision = precision
+        targets = _check_model(model, self, path)
+        try:
+            compiled = core.compile_model(model, "CPU", _settings(precision, threads))
+            self._request: Any = compiled.create_infer_request()
+        except RuntimeError as err:
+            raise EngineError(
+                f"OpenVINO {version} cannot run {path.name}", why=_reason(err), hint="run it with --provider cpu"
+            ) from err
+        self._request.set_input_tensor(0, ov.Tensor(self.input_buffer, shared_memory=True))
+        outputs = []
+        for index, kind in targets:
+            outputs.append(np.zeros(tuple(model.outputs[index].shape), kind))
+            self._request.set_output_tensor(index, ov.Tensor(outputs[-1], shared_memory=True))
+        self._result: np.ndarray = outputs[0][0]
+        self.confidence = outputs[1][0] if len(outputs) > 1 else None
+
+    def _infer(self) -> np.ndarray:
+        try:
+            self._request.infer()
+        except RuntimeError as err:
+            raise EngineError(f"{self.description}: inference failed", why=_reason(err)) from err
+        return self._result
+
+    def _release(self) -> None:
+        self._request = None
+
+
+def _settings(precision: str, threads: Optional[int]) -> Dict[str, Any]:
+    settings: Dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,  # all threads work on the one frame there is
+    }
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    return settings
+
+
+def _read(core: Any, path: Path) -> Any:
+    try:
+        return core.read_model(str(path))
+    except RuntimeError as err:
+        raise EngineError(
+            f"{path.name} cannot be loaded as an ONNX model",
+            why=_reason(err),
+            hint="run it with --provider cpu: ONNX Runtime says what is wrong with it",
+        ) from err
+
+
+def _check_model(model: Any, engine: Engine, path: Path) -> List[Tuple[int, Any]]:
+    """Check that the model takes and gives what the spec says; index and type of its outputs, the answer first."""
+    names = [port.get_any_name() for port in model.outputs]
+    order = sorted(range(len(names)), key=lambda index: names[index] == _CONFIDENCE)
+    if len(model.inputs) != 1 or not names or any(names[index] != _CONFIDENCE for index in order[1:]):
+        inputs = ", ".join(port.get_any_name() for port in model.inputs)
+        raise EngineError(
+            f"{path.name} has inputs [{inputs}] and outputs [{', '.join(names)}], expected one of each",
+            hint="export the network without its auxiliary heads: rtda-deploy export",
+        )
+    kind = "u8" if engine.spec.output == "mask" else "f32"
+    _check_port(model.inputs[0], "input", engine.input_shape, ("f32",), path)
+    _check_port(model.outputs[order[0]], "output", (1, *engine.output_shape), (kind,), path)
+    for index in order[1:]:
+        _check_port(model.outputs[index], "output", (1, *engine.spec.output_hw), tuple(_DTYPES), path)
+    return [(index, _DTYPES[_type_name(model.outputs[index])]) for index in order]
+
+
+def _check_port(port: Any, role: str, expected: Tuple[int, ...], kinds: Tuple[str, ...], path: Path) -> None:
+    name, wanted = port.get_any_name(), "x".join(str(side) for side in expected)
+    if port.partial_shape.is_dynamic:
+        raise EngineError(
+            f"{path.name}: {role} {name} has no fixed shape: {port.partial_shape}",
+            hint=f"export it again with a fixed size: rtda-deploy export {path.name} --size 1024x512",
+        )
+    shape = tuple(port.shape)
+    if len(shape) == len(expected) and shape[0] > 1 and shape[1:] == expected[1:]:
+        raise EngineError(
+            f"{path.name} is built for batches of {shape[0]}; the runtime takes one frame at a time",
+            hint="export it with --batch 1",
+        )
+    if shape != expected:
+        raise EngineError(
+            f"{path.name}: {role} {name} is {'x'.join(str(side) for side in shape)}, its spec says {wanted}",
+            hint="the spec belongs to another network; export again, or give the right one with --spec spec.json",
+        )
+    if _type_name(port) not in kinds:
+        raise EngineError(
+            f"{path.name}: {role} {name} is {_type_name(port)}, expected {' or '.join(kinds)}",
+            hint="keep float32 at the network's border, whatever the precision inside: rtda-deploy export",
+        )
+
+
+def _type_name(port: Any) -> str:
+    return str(port.get_element_type().to_string())
+
+
+def _reason(err: Exception) -> str:
+    """The last line of OpenVINO's message that is no place in its source, at most 200 characters."""
+    lines = [line.strip() for line in str(err).splitlines()]
+    said = [line for line in lines if line and not re.match(r"(Exception from|Check .* failed at) \S+:\d+", line)]
+    text = said[-1] if said else (lines[0] if lines else "no reason given")
+    return text if len(text) <= 200 else text[:197] + "..."

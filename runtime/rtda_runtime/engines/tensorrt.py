@@ -1,0 +1,393 @@
+"""TensorRT: runs an ``.engine`` on the GPU it was built for, with TensorRT 8.5 to 11.
+
+Only what all of these have is used: tensors by name and ``execute_async_v3``. Whatever would fail later in TensorRT's
+own words, another version, another GPU, half a file, is looked for before the engine is loaded, in its sidecar.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import weakref
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from rtda_deploy.engine_file import (
+    EngineSidecar,
+    Machine,
+    check_whole,
+    mismatch,
+    read_sidecar,
+    rebuild_command,
+    sidecar_path,
+)
+from rtda_deploy.errors import DeviceError, EngineError, RtdaError, SpecError
+from rtda_deploy.optional import require
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime.engines._cuda import Cuda, open_cuda
+from rtda_runtime.engines._cuda_driver import no_driver
+from rtda_runtime.engines._tensorrt_log import tensorrt_logger
+from rtda_runtime.engines.base import Engine
+
+__all__ = ["TensorrtEngine", "open_tensorrt"]
+
+_log = logging.getLogger(__name__)
+
+# Ours, by name: trt.nptype uses np.bool, which numpy 1.24 removed and TensorRT 8.5 still asks for. UINT8 is of 8.5,
+# INT64 of 10.0.
+_NUMPY_TYPES = {
+    "FLOAT": np.float32,
+    "HALF": np.float16,
+    "INT8": np.int8,
+    "INT32": np.int32,
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "INT64": np.int64,
+}
+
+
+def open_tensorrt(
+    path: Path,
+    *,
+    provider: str = "auto",
+    spec: Optional[ModelSpec] = None,
+    threads: Optional[int] = None,
+    trt: Any = None,
+    cuda: Optional[Cuda] = None,
+    graph: bool = True,
+) -> TensorrtEngine:
+    """Open an ``.engine`` or ``.plan`` file; ``threads`` is for CPUs and changes nothing here.
+
+    Args:
+        path: Its sidecar ``<path>.json`` stands beside it; without one, ``spec`` is needed and nothing but TensorRT
+            itself checks whether the engine fits this machine.
+        provider: ``auto`` or ``tensorrt``.
+        spec: Replaces the sidecar's.
+        threads: Ignored.
+        trt: The module ``tensorrt``; None: the installed one.
+        cuda: Closed with the engine; None: the first GPU.
+        graph: Run the network as one CUDA graph where it can be recorded.
+
+    Raises:
+        SpecError: If neither a sidecar nor ``spec`` is there.
+        EngineError: If the file is cut off, or was built for another TensorRT or GPU, or does not fit its spec.
+        DeviceError: If there is no GPU or driver, or the provider is another.
+        MissingPackageError: If tensorrt, or a binding to CUDA, is not installed.
+    """
+    if provider not in ("auto", "tensorrt"):
+        raise DeviceError(
+            f"{path.name} is a TensorRT engine and does not run on provider {provider}",
+            hint=f"leave --provider out, or run the .onnx: --provider {provider}",
+        )
+    sidecar = read_sidecar(path) if sidecar_path(path).exists() else None
+    wanted = spec or (None if sidecar is None else sidecar.spec)
+    if wanted is None:
+        raise SpecError(
+            f"{path.name} has no {sidecar_path(path).name} beside it",
+            why="a TensorRT engine says nothing of its classes, mean and size; the .json does",
+            hint="copy the .json too, or give them: --spec spec.json   (rtda-deploy export writes both)",
+        )
+    if sidecar is not None:
+        check_whole(path, sidecar)
+    trt = trt or require("tensorrt", extra="tensorrt-cu12", purpose="to run engines")
+    cuda = cuda or open_cuda()
+    try:
+        if sidecar is not None:
+            _check_machine(path, sidecar, Machine(trt.__version__, cuda.device_name, cuda.compute_capability))
+        return TensorrtEngine(path, wanted, sidecar=sidecar, trt=trt, cuda=cuda, graph=graph)
+    except BaseException:
+        cuda.close()
+        raise
+
+
+class TensorrtEngine(Engine):
+    """A TensorRT engine with its buffers, its stream and its CUDA graph.
+
+    Input and output are page-locked. On a GPU of its own memory they are copied over the bus; an integrated GPU
+    (a Jetson) reads and writes them where they are. The network, without the copies, is recorded as a CUDA graph after
+    one inference that is not counted.
+
+    Attributes:
+        confidence: As in :class:`Engine`.
+        graph: Whether it runs as a CUDA graph.
+        gpu: Name of the GPU.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        spec: ModelSpec,
+        *,
+        sidecar: Optional[EngineSidecar],
+        trt: Any,
+        cuda: Cuda,
+        graph: bool = True,
+    ) -> None:
+        precision = "" if sidecar is None else f" {sidecar.built.precision}"
+        self.gpu = cuda.device_name
+        name = f"{path.name}, TensorRT {trt.__version__}{precision} on {self.gpu}"
+        super().__init__(spec, provider="tensorrt", description=name)
+        hint = "rtda-deploy export model.onnx --to engine" if sidecar is None else rebuild_command(sidecar, path)
+        session = _Session(trt, cuda, path, rebuild=hint)
+        # At the interpreter's end too: TensorRT aborts when its objects outlive CUDA.
+        self._finalizer = weakref.finalize(self, session.close)
+        self._session = session
+        try:
+            source, targets = _check_tensors(session.tensors(), self, path)
+            self._input = session.bind(source)
+            answers = [session.bind(target) for target in targets]
+            self._result: np.ndarray = answers[0][0]
+            self.confidence = answers[1][0] if len(answers) > 1 else None
+            session.warm_up(graph)
+        except BaseException:
+            self._finalizer()
+            raise
+        self.graph = session.graph is not None
+        self.description = f"{name}, {'' if self.graph else 'no '}CUDA graph"
+
+    def device_times(self) -> Dict[str, float]:
+        """Run the network once and say how long the GPU took, ms: ``h2d``, ``compute``, ``d2h``.
+
+        By events on the stream: without Python, waiting and preprocessing. An integrated GPU copies nothing: 0.
+
+        Raises:
+            EngineError: After :meth:`close`, or if CUDA failed.
+        """
+        self.input_buffer  # noqa: B018 - raises when closed
+        return self._session.times_ms()
+
+    def device_memory_used(self) -> int:
+        """Bytes of the GPU's memory in use, by whomever."""
+        self.input_buffer  # noqa: B018
+        return self._session.cuda.memory_used()
+
+    def _infer(self) -> np.ndarray:
+        try:
+            self._session.run()
+        except RtdaError as err:
+            raise type(err)(f"{self.description}: inference failed", why=err.why or err.message, hint=err.hint) from err
+        return self._result
+
+    def _release(self) -> None:
+        self._finalizer()
+
+
+class _Tensor(NamedTuple):
+    """An input or output of an engine."""
+
+    name: str
+    is_input: bool
+    shape: Tuple[int, ...]
+    dtype: Optional[np.dtype]
+    type_name: str
+    linear: bool
+
+
+class _Session:
+    """TensorRT's objects and the GPU's memory, in the order in which they must go. Knows nothing of specs."""
+
+    def __init__(self, trt: Any, cuda: Cuda, path: Path, *, rebuild: str) -> None:
+        self.cuda = cuda
+        self.graph: Any = None
+        self._trt = trt
+        self._name = path.name
+        self._logger = tensorrt_logger(trt)
+        self._logger.clear()
+        self._copies_in: List[Callable[[], None]] = []
+        self._copies_out: List[Callable[[], None]] = []
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
+        try:
+            with cuda.current():
+                self._load(path, rebuild)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, path: Path, rebuild: str) -> None:
+        try:
+            self._runtime = self._trt.Runtime(self._logger)
+        except TypeError as err:  # pybind11's way of saying that TensorRT gave no object
+            raise no_driver(self._logger.reason() or str(err)) from err
+        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            raise EngineError(
+                f"TensorRT {self._trt.__version__} cannot load {path.name}",
+                why=self._logger.reason() or "it gave no reason; the file may be cut off or not an engine",
+                hint=f"engines are not portable; build it here: {rebuild}",
+            )
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise EngineError(
+                f"TensorRT cannot prepare {path.name} to run",
+                why=self._logger.reason() or "it gave no reason",
+                hint="the GPU's memory may be full: nvidia-smi shows who holds it   (on a Jetson: tegrastats)",
+            )
+
+    def tensors(self) -> List[_Tensor]:
+        """Inputs and outputs, in the engine's order."""
+        engine, trt = self._engine, self._trt
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        return [
+            _Tensor(
+                name,
+                engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT,
+                tuple(int(side) for side in engine.get_tensor_shape(name)),
+                _numpy_type(trt, engine.get_tensor_dtype(name)),
+                getattr(engine.get_tensor_dtype(name), "name", "unknown").lower(),
+                engine.get_tensor_format(name) == trt.TensorFormat.LINEAR,
+            )
+            for name in names
+        ]
+
+    def bind(self, tensor: _Tensor) -> np.ndarray:
+        """Give a tensor its memory; the host's array of it."""
+        cuda = self.cuda
+        host, address = cuda.pinned(tensor.shape, tensor.dtype, mapped=cuda.integrated)
+        with cuda.current():
+            if not cuda.integrated:
+                address = cuda.allocate(host.nbytes)
+                if tensor.is_input:
+                    self._copies_in.append(functools.partial(cuda.to_device, address, host))
+                else:
+                    self._copies_out.append(functools.partial(cuda.to_host, host, address))
+            if not self._context.set_tensor_address(tensor.name, address):
+                raise EngineError(f"{self._name}: TensorRT takes no memory for {tensor.name}", why=self._reason())
+        return host
+
+    def warm_up(self, graph: bool) -> None:
+        """Run once, because the first run allocates and cannot be recorded; then record the network if asked to."""
+        self.run()
+        if not graph:
+            return
+        try:
+            with self.cuda.current():
+                self.graph = self.cuda.capture(self._enqueue)
+            self.run()
+        except RtdaError as err:
+            self.graph = None
+            _log.warning("%s runs without a CUDA graph: %s (%s)", self._name, err.message, err.why)
+            self.run()
+
+    def run(self) -> None:
+        """From the input's array to the output's."""
+        with self.cuda.current():
+            self._copy_in()
+            self._compute()
+            self._copy_out()
+            self.cuda.synchronize()
+
+    def times_ms(self) -> Dict[str, float]:
+        """One run by parts, ms."""
+        with self.cuda.current():
+            times = self.cuda.times_ms(self._copy_in, self._compute, self._copy_out)
+        if self.cuda.integrated:  # what stands between two events is not a copy
+            times[0] = times[2] = 0.0
+        return dict(zip(("h2d", "compute", "d2h"), times))
+
+    def close(self) -> None:
+        """What runs before what it runs on: graph, context, engine, runtime, then the GPU's memory and context."""
+        if self._runtime is not None:
+            with contextlib.suppress(RtdaError), self.cuda.current():
+                self._take_apart()
+            self._take_apart()  # where the context could not be made current any more: let go of them all the same
+        self._copies_in, self._copies_out = [], []
+        self.cuda.close()
+
+    def _take_apart(self) -> None:
+        if self._runtime is None:
+            return
+        try:
+            self.cuda.synchronize()
+        except RtdaError as err:
+            _log.warning("closing %s: %s (%s)", self._name, err.message, err.why)
+        self.graph = None
+        self.cuda.destroy_graphs()
+        self._context = None
+        self._engine = None
+        self._runtime = None
+
+    def _copy_in(self) -> None:
+        for copy in self._copies_in:
+            copy()
+
+    def _compute(self) -> None:
+        if self.graph is None:
+            self._enqueue()
+        else:
+            self.cuda.launch(self.graph)
+
+    def _copy_out(self) -> None:
+        for copy in self._copies_out:
+            copy()
+
+    def _enqueue(self) -> None:
+        self._logger.clear()
+        if not self._context.execute_async_v3(self.cuda.stream):
+            raise EngineError(f"{self._name}: TensorRT cannot run it", why=self._reason())
+
+    def _reason(self) -> str:
+        return self._logger.reason() or "it gave no reason"
+
+
+def _check_machine(path: Path, sidecar: EngineSidecar, here: Machine) -> None:
+    problem = mismatch(sidecar, here, name=path.name)
+    if problem:
+        raise EngineError(problem, hint=f"engines are not portable; build here: {rebuild_command(sidecar, path)}")
+
+
+def _numpy_type(trt: Any, kind: Any) -> Optional[np.dtype]:
+    for name, dtype in _NUMPY_TYPES.items():
+        if hasattr(trt.DataType, name) and kind == getattr(trt.DataType, name):
+            return np.dtype(dtype)
+    return None
+
+
+def _check_tensors(tensors: List[_Tensor], engine: Engine, path: Path) -> Tuple[_Tensor, List[_Tensor]]:
+    """Check that the engine takes and gives what the spec says; its input, and its outputs with the answer first."""
+    inputs = [tensor for tensor in tensors if tensor.is_input]
+    outputs = sorted((tensor for tensor in tensors if not tensor.is_input), key=lambda t: t.name == "confidence")
+    extra = outputs[1:]
+    if len(inputs) != 1 or not outputs or len(extra) > 1 or any(tensor.name != "confidence" for tensor in extra):
+        names = [[tensor.name for tensor in group] for group in (inputs, outputs)]
+        raise EngineError(
+            f"{path.name} has inputs [{', '.join(names[0])}] and outputs [{', '.join(names[1])}], "
+            "expected one of each (and confidence)",
+            hint="export the network without its auxiliary heads: rtda-deploy export",
+        )
+    kind = "uint8" if engine.spec.output == "mask" else "float32"
+    _check_tensor(inputs[0], "input", engine.input_shape, ("float32",), path)
+    _check_tensor(outputs[0], "output", (1, *engine.output_shape), (kind,), path)
+    for tensor in extra:
+        _check_tensor(tensor, "output", (1, *engine.spec.output_hw), ("float32", "uint8"), path)
+    return inputs[0], outputs
+
+
+def _check_tensor(tensor: _Tensor, role: str, expected: Tuple[int, ...], kinds: Tuple[str, ...], path: Path) -> None:
+    shape = "x".join(str(side) for side in tensor.shape)
+    if -1 in tensor.shape:
+        raise EngineError(
+            f"{path.name}: {role} {tensor.name} has no fixed shape: {shape}",
+            hint="build it from an .onnx of a fixed size: rtda-deploy export model.onnx --size 1024x512 --to engine",
+        )
+    if len(tensor.shape) == len(expected) and tensor.shape[0] > 1 and tensor.shape[1:] == expected[1:]:
+        raise EngineError(
+            f"{path.name} is built for batches of {tensor.shape[0]}; the runtime takes one frame at a time",
+            hint="export it with --batch 1",
+        )
+    if tensor.shape != expected:
+        raise EngineError(
+            f"{path.name}: {role} {tensor.name} is {shape}, its spec says {'x'.join(str(side) for side in expected)}",
+            hint="the spec belongs to another network; export again, or give the right one with --spec spec.json",
+        )
+    found = tensor.type_name if tensor.dtype is None else tensor.dtype.name
+    if found not in kinds or not tensor.linear:
+        layout = "" if tensor.linear else ", in a layout of its own"
+        raise EngineError(
+            f"{path.name}: {role} {tensor.name} is {found}{layout}, expected {' or '.join(kinds)}",
+            hint="keep float32 at the network's border, whatever the precision inside: rtda-deploy export",
+        )

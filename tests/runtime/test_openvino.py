@@ -1,0 +1,131 @@
+"""The OpenVINO engine; all of it runs wherever OpenVINO is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from runtime.engine_contract import EngineContract, OpenEngine
+from runtime.models import tiny_logits, tiny_spec, write_model
+
+from rtda_deploy.errors import ConfigError, DeviceError, EngineError, MissingPackageError, SpecError
+from rtda_deploy.optional import available
+from rtda_runtime.engines import open_engine
+from rtda_runtime.engines.openvino import open_openvino
+
+needs_openvino = pytest.mark.skipif(not available("openvino"), reason="OpenVINO is not installed")
+
+
+@needs_openvino
+class TestOpenvinoEngine(EngineContract):
+    @pytest.fixture()
+    def open_tiny(self, tmp_path: Path) -> OpenEngine:
+        def open_(seed: int = 0) -> Any:
+            return open_engine(write_model(tmp_path / f"tiny{seed}.onnx", seed=seed), "openvino", threads=1)
+
+        return open_
+
+    def test_threads_and_precision_are_said_in_the_description(self, model_path: Path) -> None:
+        with open_engine(model_path, "openvino", threads=2) as engine:
+            assert "2 threads" in engine.description and "fp32" in engine.description
+            assert engine.provider == "openvino"
+
+
+@needs_openvino
+def test_float32_is_float32_unless_bfloat16_was_asked_for(model_path: Path) -> None:
+    picture = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
+    expected = tiny_logits(picture)
+    errors = {}
+    for precision in ("fp32", "bf16"):
+        try:
+            with open_openvino(model_path, precision=precision, threads=1) as engine:
+                engine.input_buffer[:] = picture
+                errors[precision] = np.abs(engine.infer() - expected).max() / np.ptp(expected)
+        except DeviceError as err:
+            assert precision == "bf16"
+            pytest.skip(f"{err.message}: {err.why}")
+    assert errors["fp32"] < 1e-6  # float32 has 24 bits
+    assert 1e-4 < errors["bf16"] < 2e-2  # bfloat16 has 8
+
+
+@needs_openvino
+@pytest.mark.parametrize("kind", ["float32", "uint8"])
+def test_a_mask_may_come_with_its_confidence(tmp_path: Path, kind: str) -> None:
+    path = write_model(tmp_path / "sure.onnx", tiny_spec(output="mask"), confidence=kind)
+    with open_engine(path, "openvino") as engine, open_engine(path, "cpu") as reference:
+        picture = np.random.default_rng(0).standard_normal(engine.input_shape)
+        engine.input_buffer[:] = picture
+        reference.input_buffer[:] = picture
+        mask = engine.infer()
+        assert mask.shape == (64, 96) and mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, reference.infer())
+        assert engine.confidence is not None and reference.confidence is not None
+        assert engine.confidence.dtype == kind
+        np.testing.assert_allclose(engine.confidence, reference.confidence, atol=1e-4 if kind == "float32" else 1)
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    ("options", "spec", "said"),
+    [
+        ({"shape": [4, 3, 64, 96]}, tiny_spec(), "batches of 4; the runtime takes one frame at a time"),
+        ({"shape": ["n", 3, "h", "w"]}, tiny_spec(), "no fixed shape"),
+        ({"classes": 6}, tiny_spec(), "output logits is 1x6x8x12, its spec says 1x5x8x12"),
+        ({"second_output": True}, tiny_spec(), "outputs [logits, auxiliary]"),
+        ({}, tiny_spec(size_hw=(64, 64)), "input frame is 1x3x64x96, its spec says 1x3x64x64"),
+        ({}, tiny_spec(output="mask"), "output logits is 1x5x8x12"),
+    ],
+)
+def test_a_model_that_does_not_fit_its_spec_is_refused(tmp_path: Path, options: Any, spec: Any, said: str) -> None:
+    path = write_model(tmp_path / "odd.onnx", **options)
+    with pytest.raises(EngineError) as caught:
+        open_engine(path, "openvino", spec=spec)
+    assert said in caught.value.message and caught.value.hint
+
+
+@needs_openvino
+def test_a_model_without_a_spec_asks_for_one(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "foreign.onnx", with_spec=False)
+    with pytest.raises(SpecError, match=r"foreign\.onnx says nothing"):
+        open_engine(path, "openvino")
+    with open_engine(path, "openvino", spec=tiny_spec()) as engine:
+        assert engine.spec == tiny_spec()
+
+
+@needs_openvino
+@pytest.mark.parametrize("cut", [0.3, 0.9])
+def test_a_model_that_was_cut_off_is_an_error(tmp_path: Path, model_path: Path, cut: float) -> None:
+    path = tmp_path / "cut.onnx"
+    content = model_path.read_bytes()
+    path.write_bytes(content[: int(len(content) * cut)])
+    with pytest.raises(EngineError, match=r"cut\.onnx is no whole ONNX file"):
+        open_engine(path, "openvino", spec=tiny_spec())
+
+
+@needs_openvino
+def test_an_operator_that_openvino_does_not_know_is_an_error_with_its_reason(tmp_path: Path) -> None:
+    import onnx
+
+    path = write_model(tmp_path / "odd.onnx")
+    model = onnx.load(str(path))
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(model, str(path))
+    with pytest.raises(EngineError) as caught:
+        open_engine(path, "openvino")
+    assert caught.value.why and "\n" not in caught.value.why and len(caught.value.why) <= 200
+
+
+@needs_openvino
+def test_an_unknown_precision_lists_the_known(model_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fp16") as caught:
+        open_openvino(model_path, precision="fp16")
+    assert "bf16" in caught.value.hint
+
+
+@pytest.mark.skipif(available("openvino"), reason="OpenVINO is installed")
+def test_without_openvino_the_install_line_is_given(model_path: Path) -> None:
+    with pytest.raises(MissingPackageError, match="openvino is not installed") as caught:
+        open_engine(model_path, "openvino")
+    assert "rtda-deploy[openvino]" in caught.value.hint

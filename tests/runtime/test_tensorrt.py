@@ -1,0 +1,383 @@
+"""The TensorRT engine on a GPU made of NumPy, and on a real one where there is one."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+from runtime.engine_contract import EngineContract, OpenEngine
+from runtime.fake_gpu import FakeGpu, FakeTensorrt, plan, write_engine
+from runtime.models import tiny_logits, tiny_spec, write_model
+
+from rtda_deploy.engine_file import sidecar_path
+from rtda_deploy.errors import DeviceError, EngineError, FileAccessError, MissingPackageError, SpecError
+from rtda_runtime.engines import open_engine
+from rtda_runtime.engines._cuda import open_cuda
+from rtda_runtime.engines.tensorrt import TensorrtEngine, open_tensorrt
+
+Open = Callable[..., TensorrtEngine]
+
+
+@pytest.fixture()
+def gpu() -> FakeGpu:
+    return FakeGpu()
+
+
+@pytest.fixture()
+def open_(gpu: FakeGpu) -> Open:
+    def open_it(path: Path, trt: Any = None, **options: Any) -> TensorrtEngine:
+        return open_tensorrt(path, trt=trt or FakeTensorrt(gpu), cuda=open_cuda(driver=gpu), **options)
+
+    return open_it
+
+
+class _FakeContract(EngineContract):
+    integrated = False
+    graph = True
+
+    @pytest.fixture()
+    def open_tiny(self, tmp_path: Path) -> OpenEngine:
+        def open_it(seed: int = 0) -> TensorrtEngine:
+            gpu = FakeGpu(integrated=self.integrated)
+            path = write_engine(tmp_path / f"tiny{seed}.engine", plan(seed))
+            return open_tensorrt(path, trt=FakeTensorrt(gpu), cuda=open_cuda(driver=gpu), graph=self.graph)
+
+        return open_it
+
+
+class TestOnAGpuOfItsOwnMemory(_FakeContract):
+    pass
+
+
+class TestOnAnIntegratedGpu(_FakeContract):
+    integrated = True
+
+
+class TestWithoutACudaGraph(_FakeContract):
+    graph = False
+
+
+@pytest.mark.gpu
+@pytest.mark.trt
+class TestOnARealGpu(EngineContract):
+    logit_tolerance = 1e-3  # fast convolutions (Winograd) round more; fp32 engines are built without TF32
+
+    @pytest.fixture()
+    def open_tiny(self, tmp_path: Path) -> OpenEngine:
+        pytest.importorskip("tensorrt", reason="TensorRT is not installed", exc_type=ImportError)
+        try:
+            open_cuda().close()
+        except DeviceError as err:
+            pytest.skip(f"no GPU: {err.message}")
+        from rtda_export.tensorrt import engine_from_onnx
+
+        def open_it(seed: int = 0) -> Any:
+            onnx = write_model(tmp_path / f"tiny{seed}.onnx", seed=seed)
+            engine = tmp_path / f"tiny{seed}.engine"
+            engine_from_onnx(onnx, engine, precision="fp32")
+            return open_engine(engine)
+
+        return open_it
+
+
+def test_answers_cross_the_bus_once_each_way_and_the_network_is_one_launch(
+    tmp_path: Path, gpu: FakeGpu, open_: Open
+) -> None:
+    with open_(write_engine(tmp_path / "a.engine", plan())) as engine:
+        assert engine.graph and "CUDA graph" in engine.description and "no CUDA graph" not in engine.description
+        gpu.diary.clear()
+        engine.infer()
+        assert gpu.diary == ["to_device", "launch", "to_host", "synchronize"]
+
+
+def test_the_graph_is_recorded_after_a_run_and_without_the_copies(tmp_path: Path, gpu: FakeGpu, open_: Open) -> None:
+    with open_(write_engine(tmp_path / "a.engine", plan())):
+        first, begin, end = (gpu.diary.index(name) for name in ("execute", "begin_capture", "end_capture"))
+        assert first < gpu.diary.index("synchronize") < begin
+        assert gpu.diary[begin : end + 1] == ["begin_capture", "execute", "end_capture"]
+
+
+def test_an_integrated_gpu_copies_nothing(tmp_path: Path) -> None:
+    gpu = FakeGpu(integrated=True)
+    path = write_engine(tmp_path / "a.engine", plan())
+    with open_tensorrt(path, trt=FakeTensorrt(gpu), cuda=open_cuda(driver=gpu)) as engine:
+        engine.infer()
+        times = engine.device_times()
+        assert times["h2d"] == times["d2h"] == 0.0 and times["compute"] > 0
+    assert not {"to_device", "to_host", "allocate"} & set(gpu.diary)
+
+
+def test_device_times_are_those_of_three_parts_and_the_answer_is_computed(tmp_path: Path, open_: Open) -> None:
+    with open_(write_engine(tmp_path / "a.engine", plan())) as engine:
+        answer = engine.infer()
+        engine.input_buffer[:] = 0.5
+        assert engine.device_times() == {"h2d": 1.0, "compute": 1.0, "d2h": 1.0}  # the fake's clock ticks per event
+        np.testing.assert_allclose(answer, tiny_logits(engine.input_buffer), atol=1e-4)
+    with pytest.raises(EngineError, match="is closed"):
+        engine.device_times()
+
+
+@pytest.mark.parametrize("call", ["begin_capture", "end_capture"])
+def test_a_graph_that_cannot_be_recorded_is_said_and_done_without(
+    tmp_path: Path, gpu: FakeGpu, open_: Open, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    gpu.refuse[call] = "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
+    with caplog.at_level(logging.WARNING), open_(write_engine(tmp_path / "a.engine", plan())) as engine:
+        engine.input_buffer[:] = 1.0
+        np.testing.assert_allclose(engine.infer(), tiny_logits(engine.input_buffer), atol=1e-4)
+        assert not engine.graph and "no CUDA graph" in engine.description
+    assert "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" in caplog.text
+
+
+def test_a_network_that_refuses_to_be_recorded_runs_without_a_graph(
+    tmp_path: Path, gpu: FakeGpu, open_: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_engine(tmp_path / "a.engine", plan(fails="capture"))
+    with caplog.at_level(logging.WARNING), open_(path) as engine:
+        engine.input_buffer[:] = 1.0
+        np.testing.assert_allclose(engine.infer(), tiny_logits(engine.input_buffer), atol=1e-4)
+    assert "a kernel could not be launched" in caplog.text
+    assert "end_capture" in gpu.diary  # or the stream would stay in capture for ever
+
+
+def test_the_context_is_pushed_for_each_call_only(tmp_path: Path, gpu: FakeGpu, open_: Open) -> None:
+    with open_(write_engine(tmp_path / "a.engine", plan())) as engine:
+        assert gpu.pushed == 0
+        engine.infer()
+        assert gpu.pushed == 0
+    assert gpu.pushed == 0
+
+
+def test_everything_is_given_back_in_an_order_that_tensorrt_survives(tmp_path: Path, gpu: FakeGpu, open_: Open) -> None:
+    trt = FakeTensorrt(gpu)
+    engine = open_(write_engine(tmp_path / "a.engine", plan()), trt)
+    engine.device_times()
+    gpu.diary.clear()
+    engine.close()
+    assert trt.dead == ["context", "engine", "runtime"]
+    order = [name for name in gpu.diary if name != "destroy_event"]
+    assert order[0] == "synchronize" and "destroy_graph" in order
+    assert order.index("destroy_graph") < order.index("free") < order.index("destroy_stream")
+    del engine
+    gc.collect()
+    assert not gpu.live and gpu.retained == 0 and gpu.diary[-1] == "release"
+
+
+def test_an_engine_that_nobody_closed_is_closed_with_its_last_reference(
+    tmp_path: Path, gpu: FakeGpu, open_: Open
+) -> None:
+    trt = FakeTensorrt(gpu)
+    engine: Any = open_(write_engine(tmp_path / "a.engine", plan()), trt)
+    del engine
+    gc.collect()
+    assert trt.dead == ["context", "engine", "runtime"] and not gpu.live
+
+
+def test_memory_that_an_array_still_shows_outlives_the_engine_and_the_context_too(
+    tmp_path: Path, gpu: FakeGpu, open_: Open
+) -> None:
+    engine = open_(write_engine(tmp_path / "a.engine", plan()))
+    engine.input_buffer[:] = 1.0
+    answer = engine.infer()[2:4]
+    expected = answer.copy()
+    engine.close()
+    del engine
+    gc.collect()
+    assert len(gpu.live) == 1 and gpu.retained == 1
+    np.testing.assert_array_equal(answer, expected)
+    del answer
+    gc.collect()
+    assert not gpu.live and gpu.retained == 0
+
+
+def test_closing_in_another_thread_than_the_one_that_opened_works(tmp_path: Path, gpu: FakeGpu, open_: Open) -> None:
+    trt = FakeTensorrt(gpu)
+    engine = open_(write_engine(tmp_path / "a.engine", plan()), trt)
+    thread = threading.Thread(target=engine.close)
+    thread.start()
+    thread.join(30)
+    assert engine.closed and trt.dead == ["context", "engine", "runtime"]
+
+
+def test_a_gpu_that_fell_over_can_still_be_closed(
+    tmp_path: Path, gpu: FakeGpu, open_: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    trt = FakeTensorrt(gpu)
+    engine = open_(write_engine(tmp_path / "a.engine", plan()), trt)
+    gpu.refuse = dict.fromkeys(("synchronize", "free", "destroy_graph"), "CUDA_ERROR_ILLEGAL_ADDRESS")
+    with pytest.raises(EngineError, match="inference failed") as caught:
+        engine.infer()
+    assert "CUDA_ERROR_ILLEGAL_ADDRESS" in caught.value.why
+    engine.close()
+    assert trt.dead == ["context", "engine", "runtime"] and "destroy_stream" in gpu.diary
+    assert "CUDA_ERROR_ILLEGAL_ADDRESS" in caplog.text
+
+
+def test_the_interpreter_may_end_with_engines_open(tmp_path: Path) -> None:
+    path = write_engine(tmp_path / "a.engine", plan())
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+import atexit, pathlib
+from runtime.fake_gpu import FakeGpu, FakeTensorrt
+gpu = FakeGpu(); trt = FakeTensorrt(gpu)
+atexit.register(lambda: print(trt.dead, gpu.pushed))  # runs after the engine's own end
+from rtda_runtime.engines._cuda import open_cuda
+from rtda_runtime.engines.tensorrt import open_tensorrt
+engine = open_tensorrt(pathlib.Path({str(path)!r}), trt=trt, cuda=open_cuda(driver=gpu))
+answer = engine.infer()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("\n")[0] == "['context', 'engine', 'runtime'] 0"
+
+
+def test_a_mask_comes_with_its_confidence(tmp_path: Path, open_: Open) -> None:
+    path = write_engine(tmp_path / "a.engine", plan(output="mask", confidence=True), tiny_spec(output="mask"))
+    with open_(path) as engine:
+        engine.input_buffer[:] = np.random.default_rng(0).standard_normal(engine.input_shape)
+        mask = engine.infer()
+        logits = tiny_logits(engine.input_buffer)
+        assert mask.dtype == np.uint8 and mask.shape == (64, 96)
+        np.testing.assert_array_equal(mask[::8, ::8], logits.argmax(axis=0))
+        assert engine.confidence is not None and engine.confidence.shape == (64, 96)
+        np.testing.assert_allclose(engine.confidence[::8, ::8], logits.max(axis=0), atol=1e-5)
+
+
+def test_an_engine_without_a_sidecar_asks_for_its_spec(tmp_path: Path, open_: Open) -> None:
+    path = tmp_path / "a.engine"
+    path.write_bytes(plan())
+    with pytest.raises(SpecError, match=r"a\.engine has no a\.engine\.json beside it") as caught:
+        open_engine(path)
+    assert "--spec" in caught.value.hint
+    with open_(path, spec=tiny_spec()) as engine:
+        assert engine.spec == tiny_spec()
+
+
+@pytest.mark.parametrize(
+    ("built", "said"),
+    [
+        ({"tensorrt": "10.0.1"}, "built with TensorRT 10.0.1, this machine has 8.5.2.2"),
+        ({"compute_capability": (8, 7)}, "built for compute capability 8.7"),
+        ({"gpu": "Another GPU"}, "Another GPU, here is Fake GPU"),
+    ],
+)
+def test_an_engine_of_another_machine_is_refused_with_the_rebuild_command_before_it_is_loaded(
+    tmp_path: Path, gpu: FakeGpu, open_: Open, built: Any, said: str
+) -> None:
+    trt = FakeTensorrt(gpu)
+    trt.Runtime = None  # type: ignore[assignment,misc]
+    with pytest.raises(EngineError) as caught:
+        open_(write_engine(tmp_path / "a.engine", plan(), **built), trt)
+    assert said in caught.value.message and "\n" not in caught.value.message
+    assert "rtda-deploy export" in caught.value.hint and "--to engine" in caught.value.hint
+    gc.collect()
+    assert gpu.retained == 0
+
+
+def test_an_engine_that_was_cut_off_is_refused_before_anything_of_nvidia_is_asked_for(tmp_path: Path) -> None:
+    path = write_engine(tmp_path / "a.engine", plan())
+    path.write_bytes(plan()[:-20])
+    with pytest.raises(EngineError, match="truncated"):
+        open_engine(path)
+
+
+def test_tensorrt_gives_its_own_reason_for_an_engine_it_cannot_load(tmp_path: Path, gpu: FakeGpu, open_: Open) -> None:
+    trt = FakeTensorrt(gpu)
+    with pytest.raises(EngineError, match=r"TensorRT 8\.5\.2\.2 cannot load a\.engine") as caught:
+        open_(write_engine(tmp_path / "a.engine", b"ftrt but not really"), trt)
+    assert caught.value.why == "Serialization assertion magicTagRead failed"
+    assert "rtda-deploy export" in caught.value.hint
+    del caught
+    gc.collect()
+    assert trt.dead == ["runtime"] and not gpu.live and gpu.retained == 0
+
+
+def test_a_full_gpu_is_said(tmp_path: Path, open_: Open) -> None:
+    with pytest.raises(EngineError, match="cannot prepare") as caught:
+        open_(write_engine(tmp_path / "a.engine", plan(fails="context")))
+    assert "out of memory" in caught.value.why
+
+
+def test_a_run_that_tensorrt_refuses_is_an_error_with_its_reason(tmp_path: Path, gpu: FakeGpu, open_: Open) -> None:
+    with pytest.raises(EngineError) as caught:
+        open_(write_engine(tmp_path / "a.engine", plan(fails="execute")))
+    assert "could not be launched" in caught.value.why
+    del caught  # its traceback shows the arrays
+    gc.collect()
+    assert not gpu.live and gpu.retained == 0
+
+
+def test_no_driver_is_said_in_words(tmp_path: Path, gpu: FakeGpu, open_: Open) -> None:
+    trt = FakeTensorrt(gpu)
+    trt.loads = False
+    with pytest.raises(DeviceError, match="no NVIDIA driver") as caught:
+        open_(write_engine(tmp_path / "a.engine", plan()), trt)
+    assert "error: 35" in caught.value.why and caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"answer_shape": [1, 6, 8, 12]}, "output logits is 1x6x8x12, its spec says 1x5x8x12"),
+        ({"image_shape": [1, 3, 64, 64]}, "input image is 1x3x64x64, its spec says 1x3x64x96"),
+        ({"image_shape": [4, 3, 64, 96]}, "batches of 4; the runtime takes one frame at a time"),
+        ({"image_shape": [-1, 3, 64, 96]}, "no fixed shape"),
+        ({"image_dtype": "HALF"}, "input image is float16, expected float32"),
+        ({"answer_dtype": "INT32"}, "output logits is int32, expected float32"),
+        ({"image_format": "CHW32"}, "in a layout of its own"),
+        ({"answer_mode": "INPUT"}, "has inputs"),
+        ({"output": "auxiliary", "confidence": True, "answer_name": "auxiliary", "image_mode": "OUTPUT"}, "has inputs"),
+    ],
+)
+def test_an_engine_that_does_not_fit_its_spec_is_refused(
+    tmp_path: Path, gpu: FakeGpu, open_: Open, changes: Any, said: str
+) -> None:
+    with pytest.raises(EngineError) as caught:
+        open_(write_engine(tmp_path / "a.engine", plan(**changes)))
+    assert said in caught.value.message and caught.value.hint
+    del caught
+    gc.collect()
+    assert not gpu.live
+
+
+def test_a_provider_that_runs_no_engines_is_refused(tmp_path: Path) -> None:
+    path = write_engine(tmp_path / "a.engine", plan())
+    with pytest.raises(DeviceError, match="does not run on provider cpu"):
+        open_engine(path, "cpu")
+
+
+def test_without_tensorrt_the_install_line_is_given(tmp_path: Path) -> None:
+    if importlib.util.find_spec("tensorrt"):
+        pytest.skip("TensorRT is installed")
+    path = write_engine(tmp_path / "a.plan", plan())
+    with pytest.raises(MissingPackageError, match="tensorrt is not installed") as caught:
+        open_engine(path)
+    assert "tensorrt-cu12" in caught.value.hint
+
+
+def test_bindings_without_their_libraries_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "site" / "tensorrt"
+    package.mkdir(parents=True)
+    text = "libnvinfer.so.8: cannot open shared object file: No such file or directory"
+    (package / "__init__.py").write_text(f"raise ImportError({text!r})")
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    with pytest.raises(MissingPackageError, match=r"installed but does not load: libnvinfer\.so\.8"):
+        open_engine(write_engine(tmp_path / "a.engine", plan()))
+
+
+def test_an_engine_that_is_gone_is_a_file_error(tmp_path: Path) -> None:
+    path = write_engine(tmp_path / "a.engine", plan())
+    path.unlink()
+    assert sidecar_path(path).exists()
+    with pytest.raises(FileAccessError):
+        open_engine(path)
