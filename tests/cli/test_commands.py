@@ -250,7 +250,7 @@ def test_a_csi_camera_without_gstreamer_exits_3(tiny_onnx: Path) -> None:
 
 def test_an_engine_asked_for_without_tensorrt_exits_3_before_any_work(here: Path, tiny_checkpoint: Path) -> None:
     shutil.copy(tiny_checkpoint, "last.pth")
-    assert_refused(invoke("export", "last.pth", "--to", "engine"), 3, "TensorRT", "--to onnx")
+    assert_refused(invoke("export", "last.pth", "--to", "engine"), 3, "package tensorrt", "--to onnx")
     assert files_below(here) == ["last.pth"]
 
 

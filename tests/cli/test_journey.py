@@ -117,7 +117,7 @@ def test_export_writes_a_verified_file_that_carries_its_spec(journey: Journey) -
     assert shown["kind"] == "onnx"
     assert shown["spec"]["size_hw"] == [64, 64]
     assert shown["spec"]["provenance"]["recipe"] == "rtda-light-thin"
-    assert shown["input_shape"] == [1, 3, 64, 64] and shown["output_shape"] == [19, 8, 8]
+    assert shown["input_shape"] == [1, 3, 64, 64] and shown["output_shape"] == [1, 19, 8, 8]
 
 
 def test_the_parent_of_an_onnx_is_named_by_its_hash(journey: Journey) -> None:
