@@ -13,7 +13,7 @@ import numpy as np
 from rtda_deploy.errors import ExportError
 from rtda_deploy.files import readable_file
 from rtda_deploy.onnx_metadata import precision_from_metadata, read_onnx_metadata, spec_from_metadata
-from rtda_deploy.optional import require
+from rtda_deploy.optional import available, require
 from rtda_deploy.spec import ModelSpec
 
 __all__ = ["Network", "open_network"]
@@ -96,7 +96,7 @@ def open_network(
         batch, precision = _facts(file)
         if batch > 1:
             return _BatchNetwork(file, spec, name or file.name, batch)
-        if precision == "fp16":
+        if precision == "fp16" and available("onnx"):  # not on a robot: there it is the reference of an engine only
             return _RoundingNetwork(file, spec, name or file.name)
     return _EngineNetwork(file, spec, name or file.name, provider)
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Tuple
 
 from rtda_deploy.errors import DeviceError
+from rtda_deploy.optional import require
 from rtda_export.request import Request
 
 __all__ = ["EnginePlan", "engine_plan"]
@@ -57,4 +58,5 @@ def engine_plan(request: Request) -> EnginePlan:
             hint=f"on the robot: {later}; here: rtda-deploy export {request.parent} --to onnx"
             + (f"; to build here: {err.hint}" if err.hint else ""),
         ) from err
+    require("onnxruntime", extra="runtime", purpose="to verify the engine against its .onnx")
     return EnginePlan(True, not dialect_of(trt).flags, f"TensorRT {here.tensorrt}, {here.gpu}")
