@@ -385,8 +385,9 @@ def test_labels_outside_the_networks_classes_are_refused_when_read(setting, tmp_
 
 def test_the_folder_of_an_offline_stage_can_be_used_again(setting):
     made = dump(setting, threshold=0.5)
-    labelled = folder_set(setting, setting.folder, setting.target)
-    np.testing.assert_array_equal(labelled.label(4), made.label(4))
+    for folder in (setting.folder, setting.folder / "labels"):  # either is named when people mean the labels
+        labelled = folder_set(setting, folder, setting.target)
+        np.testing.assert_array_equal(labelled.label(4), made.label(4))
 
 
 # quality

@@ -78,7 +78,7 @@ def label_files(folder: str | Path, target: UnlabelledSet) -> list[Path]:
     """The label of each picture of ``target`` in a folder that somebody wrote.
 
     That is ``<key>.png``, with the picture's folders in its key or without them, or what a ``labels.json`` of the
-    ``offline`` labeler says: then ``folder`` is the one that holds it.
+    ``offline`` labeler says: then ``folder`` is the one that holds it (``stages/NAME``), or its ``labels``.
 
     Raises:
         DataError: If pictures have no label (the first is named), or two have the same one.
@@ -112,6 +112,8 @@ def label_files(folder: str | Path, target: UnlabelledSet) -> list[Path]:
 
 
 def _recorded(root: Path) -> dict[str, Path]:
+    if root.name == "labels" and not (root / RECORD).is_file():
+        root = root.parent
     record = root / RECORD
     if not record.is_file():
         return {}
