@@ -61,7 +61,7 @@ def spec_from_metadata(metadata: Dict[str, str], name: str) -> ModelSpec:
     if not text:
         raise SpecError(
             f"{name} says nothing about its classes, mean and size (no {SPEC_KEY} in its metadata)",
-            hint="give them: --spec spec.json   (rtda-deploy export writes them into the file)",
+            hint=f"write them into the file: rtda-deploy export {name} --spec spec.json",
         )
     return ModelSpec.from_json(text, where=f"{SPEC_KEY} in {name}")
 

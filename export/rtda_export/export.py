@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,7 +15,17 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional,
 
 from rtda_deploy.files import atomic_path
 from rtda_deploy.spec import ModelSpec
-from rtda_export.hops import ExportStep, Hop, Tell, build_engine, check_onnx, reduce_precision, write_onnx
+from rtda_export.hops import (
+    CALIBRATION_FRAMES,
+    ExportStep,
+    Hop,
+    Pictures,
+    Tell,
+    build_engine,
+    check_onnx,
+    reduce_precision,
+    write_onnx,
+)
 from rtda_export.parity import ParityReport
 from rtda_export.request import EngineOptions, Request, checked_request
 from rtda_export.targets import EnginePlan, engine_plan
@@ -26,7 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineOptions", "ExportResult", "ExportStep", "Hop", "export_model"]
 
-_WORKSHOP = ".export-"  # then the number of its process, so that what a killed one left can be told
+_WORKSHOP = ".export-"
+_LOCK = "lock"  # in it, held while the export runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,46 +166,63 @@ def export_model(
 
 
 def _from_checkpoint(request: Request, plan: EnginePlan, tell: Tell) -> ExportResult:
-    from rtda_export.frames import read_frames, stored_frames
-
-    frames = read_frames(stored_frames(request.parent, request.verify_path))
     reduced = _reduced_precision(request, plan)
-    _tell_plan(f"onnx (opset {request.opset}, fp32)", reduced, request, plan, len(frames), tell)
+    pictures = _pictures(request, reduced)
+    _tell_plan(f"onnx (opset {request.opset}, fp32)", reduced, request, plan, len(pictures.frames), tell)
     hops: List[Hop] = []
     with _workshop(request.folder) as work:
-        reference = work / "reference.onnx"
         target = request.file("onnx")
-        hops.append(write_onnx(request, reference, target, frames, tell))
-        source = target
-        if reduced is not None:
-            hops.append(reduce_precision(request, reduced, reference, work / "reduced.onnx", frames, tell))
-            source = hops[-1].path if plan.typed or reduced == "int8" else target
-        if plan.wanted:
-            hops.append(build_engine(request, source, reference, work, frames, tell))
+        hops.append(write_onnx(request, work / "reference.onnx", target, pictures.frames, tell))
+        _add_hops(hops, request, plan, reduced, work / "reference.onnx", target, work, pictures, tell)
     spec = hops[0].spec
     tell(ExportStep("spec", text=_spec_text(spec), path=target))
     return _result(request, target, spec, hops, plan.notes)
 
 
 def _from_onnx(request: Request, plan: EnginePlan, tell: Tell) -> ExportResult:
-    from rtda_export.frames import read_frames, stored_frames
-
     reduced = _reduced_precision(request, plan)
     if not plan.wanted and reduced is None:
         return _checked_only(request, plan.notes, tell)
-    frames = read_frames(stored_frames(request.parent, request.verify_path))
-    _tell_plan(request.parent.name, reduced, request, plan, len(frames), tell)
+    pictures = _pictures(request, reduced)
+    _tell_plan(request.parent.name, reduced, request, plan, len(pictures.frames), tell)
     hops: List[Hop] = []
-    source = request.parent
     with _workshop(request.folder) as work:
-        if reduced is not None:
-            hops.append(reduce_precision(request, reduced, request.parent, work / "reduced.onnx", frames, tell))
-            source = hops[-1].path if plan.typed or reduced == "int8" else request.parent
-        if plan.wanted:
-            hops.append(build_engine(request, source, request.parent, work, frames, tell))
+        _add_hops(hops, request, plan, reduced, request.parent, request.parent, work, pictures, tell)
     spec = hops[-1].spec
     tell(ExportStep("spec", text=_spec_text(spec), path=hops[-1].path))
     return _result(request, request.parent, spec, hops, plan.notes)
+
+
+def _add_hops(
+    hops: List[Hop],
+    request: Request,
+    plan: EnginePlan,
+    reduced: Optional[str],
+    reference: Path,
+    source: Path,
+    work: Path,
+    pictures: Pictures,
+    tell: Tell,
+) -> None:
+    """What comes after the float32 file: ``reference`` with plain logits, ``source`` what an engine is built from."""
+    kept: Optional[Tuple[str, ...]] = None  # None: as the file's metadata says
+    if reduced is not None:
+        hops.append(reduce_precision(request, reduced, reference, work / "reduced.onnx", pictures, tell))
+        if plan.typed or reduced == "int8":
+            source = hops[-1].path
+        else:
+            kept = tuple(hops[-1].kept_fp32)
+    if plan.wanted:
+        hops.append(build_engine(request, source, kept, reference, work, pictures.frames, tell))
+
+
+def _pictures(request: Request, reduced: Optional[str]) -> Pictures:
+    """Everything that is looked at, read before work starts."""
+    from rtda_export.frames import read_frames, stored_frames
+
+    frames = read_frames(stored_frames(request.parent, request.verify_path))
+    seen = read_frames(request.calibrate, CALIBRATION_FRAMES) if reduced == "int8" and request.calibrate else []
+    return Pictures(frames, seen)
 
 
 def _checked_only(request: Request, notes: Sequence[str], tell: Tell) -> ExportResult:
@@ -204,7 +231,7 @@ def _checked_only(request: Request, notes: Sequence[str], tell: Tell) -> ExportR
     graph = read_onnx(request.parent)
     tell(ExportStep("plan", text=f"check {request.parent.name}" + (" and write its spec" if request.spec else "")))
     found, more = check_onnx(request, graph, notes, tell)
-    target = request.file("onnx") if request.stem != request.parent.stem else request.folder / request.parent.name
+    target = request.folder / request.parent.name
     files: Tuple[Path, ...] = ()
     if request.spec is not None or target.resolve() != request.parent.resolve():
         content = stamped(graph, found)
@@ -217,10 +244,18 @@ def _checked_only(request: Request, notes: Sequence[str], tell: Tell) -> ExportR
 
 
 def _reduced_precision(request: Request, plan: EnginePlan) -> Optional[str]:
-    """The precision that an ONNX file of its own is made in; None: there is none to make."""
-    own = next((name for name in ("fp16", "int8") if request.parent.name.lower().endswith(f".{name}.onnx")), None)
-    wanted = request.precision or ("fp16" if plan.wanted and plan.typed else None)
-    return None if wanted in (None, "fp32", own) else wanted
+    """The precision that an ONNX file of its own is made in; None: there is none to make.
+
+    An fp16 engine of a checkpoint has one, because making it finds the layers that float16 would spoil. From an
+    ``.onnx`` it is made where it is asked for and where TensorRT needs it: a robot has no onnx to make it with.
+    """
+    wanted = request.precision
+    if wanted is None and plan.wanted and (plan.typed or request.from_checkpoint):
+        wanted = request.engine_precision
+    if wanted in (None, "fp32", request.own):
+        return None
+    engine_only = request.to is not None and "onnx" not in request.to
+    return None if wanted == "fp16" and engine_only and not request.from_checkpoint and not plan.typed else wanted
 
 
 def _result(request: Request, onnx: Path, spec: ModelSpec, hops: Sequence[Hop], notes: Sequence[str]) -> ExportResult:
@@ -243,11 +278,16 @@ def _result(request: Request, onnx: Path, spec: ModelSpec, hops: Sequence[Hop], 
 @contextlib.contextmanager
 def _workshop(folder: Path) -> Iterator[Path]:
     """A folder for files that are not verified yet, on the disk where they will stay; killed exports' are removed."""
+    import fcntl
+
     for left in folder.glob(f"{_WORKSHOP}*"):
-        owner = left.name[len(_WORKSHOP) :].partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+        with contextlib.suppress(OSError), (left / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its export runs
             shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{_WORKSHOP}{os.getpid()}-", dir=str(folder)) as work:
+    with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=str(folder)) as work, (Path(work) / _LOCK).open(
+        "wb"
+    ) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield Path(work)
 
 
@@ -258,7 +298,7 @@ def _tell_plan(
     if reduced is not None:
         chain.append(f"onnx {reduced}")
     if plan.wanted:
-        chain.append(f"engine {request.precision or 'fp16'} ({plan.machine})")
+        chain.append(f"engine {request.engine_precision} ({plan.machine})")
     tell(ExportStep("plan", text=f"{' -> '.join(chain)}, verified on {pictures} pictures"))
     for note in plan.notes:
         tell(ExportStep("note", text=note))

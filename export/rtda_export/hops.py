@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, 
 import numpy as np
 
 from rtda_deploy.engine_file import read_sidecar, sidecar_path
-from rtda_deploy.errors import ExportError, ParityError
+from rtda_deploy.errors import ExportError, ParityError, RtdaError
 from rtda_deploy.files import atomic_path, write_bytes
 from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
 from rtda_deploy.spec import ModelSpec
@@ -22,9 +22,19 @@ if TYPE_CHECKING:
     from rtda_export.request import Request
     from rtda_export.tensorrt import BuildProgress
 
-__all__ = ["ExportStep", "Hop", "Tell", "build_engine", "check_onnx", "reduce_precision", "write_onnx"]
+__all__ = [
+    "CALIBRATION_FRAMES",
+    "ExportStep",
+    "Hop",
+    "Pictures",
+    "Tell",
+    "build_engine",
+    "check_onnx",
+    "reduce_precision",
+    "write_onnx",
+]
 
-_CALIBRATION_FRAMES = 64
+CALIBRATION_FRAMES = 64  # at most
 _INT8_LIMITS = (0.98, 0.99, 0.995)  # agreement asked for in turn, while labelled pictures lose too much
 _STEPS = {
     "ranges": "ranges of activations",
@@ -61,6 +71,14 @@ class ExportStep:
 
 
 Tell = Callable[[ExportStep], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Frames to verify on, and those that INT8 is calibrated on (empty where it is not)."""
+
+    frames: List[NamedFrame]
+    seen: List[NamedFrame] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,22 +143,21 @@ def write_onnx(request: Request, reference: Path, target: Path, frames: List[Nam
 
     tell(ExportStep("onnx", "start", path=target))
     started = time.perf_counter()
+    asked = None if request.spec is None else request.spec.replace(output="logits")
     with atomic_path(target) as temporary:
-        onnx_from_checkpoint(request.parent, temporary, size_hw=request.size_hw, opset=request.opset, spec=request.spec)
+        onnx_from_checkpoint(request.parent, temporary, size_hw=request.size_hw, opset=request.opset, spec=asked)
         shutil.copyfile(temporary, reference)
         _finish(request, temporary)
         seconds = time.perf_counter() - started
         tell(ExportStep("onnx", path=target, size_bytes=temporary.stat().st_size, seconds=seconds))
         names = (request.parent.name, target.name)
-        parity = _verified(
-            request, request.parent, temporary, frames, "fp32", names, "torch = onnx", tell, size_hw=request.size_hw
-        )
+        parity = _verified(request, request.parent, temporary, frames, "fp32", names, "torch = onnx", tell, asked)
         spec = spec_of(temporary)
     return Hop("onnx", target, spec, parity, seconds, notes=_forced([parity], tell))
 
 
 def reduce_precision(
-    request: Request, precision: str, reference: Path, scratch: Path, frames: List[NamedFrame], tell: Tell
+    request: Request, precision: str, reference: Path, scratch: Path, pictures: Pictures, tell: Tell
 ) -> Hop:
     """Float32 ONNX to an FP16 or INT8 one; see ``rescue`` and ``quantize``.
 
@@ -149,7 +166,7 @@ def reduce_precision(
         precision: ``fp16`` or ``int8``.
         reference: ``.onnx`` with plain logits in float32.
         scratch: Where an unfinished file may lie.
-        frames: To verify on.
+        pictures: To verify and to calibrate on.
         tell: Told of progress.
 
     Raises:
@@ -159,10 +176,10 @@ def reduce_precision(
     tell(ExportStep(precision, "start", path=target))
     started = time.perf_counter()
     if precision == "fp16":
-        kept, notes = _make_fp16(request, reference, scratch, frames, tell)
+        kept, notes = _make_fp16(request, reference, scratch, pictures.frames, tell)
         miou = _scores(request, reference, scratch, tell)
     else:
-        kept, notes, miou = _make_int8(request, reference, scratch, tell)
+        kept, notes, miou = _make_int8(request, reference, scratch, pictures.seen, tell)
     with atomic_path(target) as temporary:
         shutil.copyfile(scratch, temporary)
         _finish(request, temporary)
@@ -171,7 +188,8 @@ def reduce_precision(
         tell(ExportStep(precision, text=text, path=target, size_bytes=temporary.stat().st_size, seconds=seconds))
         names = (request.file("onnx").name if request.from_checkpoint else reference.name, target.name)
         text = f"onnx = {precision}"
-        parity = _verified(request, reference, temporary, frames, precision, names, text, tell)
+        spec = request.spec_of_parent
+        parity = _verified(request, reference, temporary, pictures.frames, precision, names, text, tell, spec=spec)
         _check_loss(request, precision, miou)
         spec = spec_of(temporary)
     for note in notes:
@@ -182,6 +200,7 @@ def reduce_precision(
 def build_engine(
     request: Request,
     source: Path,
+    kept: Optional[Sequence[str]],
     reference: Path,
     scratch: Path,
     frames: List[NamedFrame],
@@ -192,6 +211,7 @@ def build_engine(
     Args:
         request: What was asked for.
         source: ``.onnx`` to build from, under its final name.
+        kept: Layers to keep in float32 where precision is a flag; None: as the file says.
         reference: ``.onnx`` with plain logits in float32.
         scratch: Folder where an engine that is not verified yet may lie.
         frames: To verify on.
@@ -201,10 +221,10 @@ def build_engine(
         ParityError: If it does not answer as the reference.
         DeviceError: If TensorRT does not build it.
     """
-    from rtda_export.tensorrt import engine_from_onnx
+    from rtda_export.tensorrt import engine_from_onnx, engine_path
 
-    precision = request.precision or "fp16"
-    target = request.file(f"{precision}.engine")
+    precision = request.engine_precision
+    target = engine_path(request.file("onnx"), precision, request.engine.dla_core)
     tell(ExportStep("engine", "start", path=target))
     unverified = scratch / target.name
     for path in (target, sidecar_path(target)):  # found there, it is not built again
@@ -219,8 +239,9 @@ def build_engine(
         tactic_sources=options.tactic_sources,
         optimization_level=options.optimization_level,
         dla_core=options.dla_core,
+        keep_fp32=kept,
         rebuild=options.rebuild,
-        spec=request.spec,
+        spec=request.spec_of_parent,
         on_progress=lambda progress: tell(ExportStep("engine", "progress", text=_progress_text(progress), path=target)),
     )
     size = unverified.stat().st_size
@@ -230,14 +251,16 @@ def build_engine(
         tell(ExportStep("info", text=note))
     tell(ExportStep("engine", text=text, path=target, size_bytes=size, seconds=made.seconds))
     names = (source.name, target.name)
-    parity = _verified(request, reference, unverified, frames, precision, names, f"onnx = engine {precision}", tell)
+    text = f"onnx = engine {precision}"
+    asked = request.spec_of_parent
+    parity = _verified(request, reference, unverified, frames, precision, names, text, tell, spec=asked)
     spec = read_sidecar(unverified).spec
     for path in (target, sidecar_path(target)):
         with atomic_path(path) as temporary:
             shutil.copyfile(scratch / path.name, temporary)
-    kept = dict.fromkeys(made.sidecar.built.kept_fp32, "by layer precision")
+    bound = dict.fromkeys(made.sidecar.built.kept_fp32, "by layer precision")
     notes = (*notes, *_forced([parity], tell))
-    return Hop("engine", target, spec, parity, made.seconds, kept, notes=notes, more_files=(sidecar_path(target),))
+    return Hop("engine", target, spec, parity, made.seconds, bound, notes=notes, more_files=(sidecar_path(target),))
 
 
 def _progress_text(progress: BuildProgress) -> str:
@@ -303,23 +326,30 @@ def _verified(
     names: Tuple[str, str],
     text: str,
     tell: Tell,
-    size_hw: Optional[Tuple[int, int]] = None,
+    spec: Optional[ModelSpec],
 ) -> ParityReport:
+    """Compare; ``spec`` is the reference's where it has none, or another, of its own."""
     tell(ExportStep("verify", "start"))
     started = time.perf_counter()
-    page = "verify.html" if a == request.parent and request.from_checkpoint else f"verify.{_kind(names[1])}.html"
-    parity = verify(
-        a,
-        b,
-        frames,
-        limit=limit,
-        out_dir=request.folder,
-        page_name=page,
-        size_hw=size_hw,
-        spec=request.spec,
-        names=names,
-        force=request.force,
-    )
+    of_checkpoint = a == request.parent and request.from_checkpoint
+    page = "verify.html" if of_checkpoint else f"verify.{_kind(names[1])}.html"
+    try:
+        parity = verify(
+            a,
+            b,
+            frames,
+            limit=limit,
+            out_dir=request.folder,
+            page_name=page,
+            size_hw=request.size_hw if of_checkpoint else None,
+            specs=(spec, None),
+            names=names,
+            force=request.force,
+        )
+    except RtdaError as err:  # people know the file by its final name only
+        err.message = err.message.replace(b.name, names[1])
+        err.args = (err.message,)
+        raise
     tell(ExportStep("verify", text=text, seconds=time.perf_counter() - started, parity=parity))
     return parity
 
@@ -384,7 +414,7 @@ def _make_fp16(
     from rtda_export.graph import read_onnx, stamped
     from rtda_export.rescue import rescue_fp16
 
-    model, spec = read_onnx(reference), request.spec or spec_of(reference)
+    model, spec = read_onnx(reference), request.spec_of_parent or spec_of(reference)
 
     def progress(step: str, done: int, total: int) -> None:
         tell(ExportStep("fp16", "progress", text=f"{_STEPS.get(step, step)} {done}/{total}"))
@@ -414,7 +444,7 @@ def _reduced_spec(spec: ModelSpec, precision: str) -> ModelSpec:
 
 
 def _make_int8(
-    request: Request, reference: Path, scratch: Path, tell: Tell
+    request: Request, reference: Path, scratch: Path, seen: List[NamedFrame], tell: Tell
 ) -> Tuple[Dict[str, str], Tuple[str, ...], Optional[Tuple[float, float]]]:
     """Quantise; where labelled pictures are given, leave more in float until they lose little enough."""
     from rtda_export.graph import read_onnx, stamped
@@ -423,9 +453,8 @@ def _make_int8(
     def progress(step: str, done: int, total: int) -> None:
         tell(ExportStep("int8", "progress", text=f"{_STEPS.get(step, step)} {done}/{total}"))
 
-    assert request.calibrate is not None, "checked_request refuses INT8 without"
-    spec = request.spec or spec_of(reference)
-    images = _Images(read_frames(request.calibrate, _CALIBRATION_FRAMES), spec)
+    spec = request.spec_of_parent or spec_of(reference)
+    images = _Images(seen, spec)
     for limit in _INT8_LIMITS:
         made = int8_onnx(reference, images, scratch, target=request.int8_target, limit=limit, progress=progress)
         scratch.write_bytes(stamped(read_onnx(scratch), _reduced_spec(spec, "int8")))
@@ -453,7 +482,10 @@ def _scores(request: Request, reference: Path, made: Path, tell: Tell) -> Option
 
     tell(ExportStep("score", "start"))
     started = time.perf_counter()
-    before, after = (100 * evaluate(path, request.data).scores.miou() for path in (reference, made))
+    specs = (request.spec_of_parent, None)
+    before, after = (
+        100 * evaluate(path, request.data, spec=spec).scores.miou() for path, spec in zip((reference, made), specs)
+    )
     text = f"mIoU {before:.2f} -> {after:.2f} on {request.data.address}"
     tell(ExportStep("score", text=text, seconds=time.perf_counter() - started))
     return before, after

@@ -25,7 +25,10 @@ class Network(abc.ABC):
     Attributes:
         name: File name for people.
         spec: What it was trained with.
+        note: How it is run, where that is not as meant.
     """
+
+    note = ""
 
     def __init__(self, name: str, spec: ModelSpec) -> None:
         self.name = name
@@ -94,10 +97,17 @@ def open_network(
         return _TorchNetwork(file, size_hw, spec, name or file.name)
     if file.suffix.lower() == ".onnx" and not provider:
         batch, precision = _facts(file)
-        if batch > 1:
-            return _BatchNetwork(file, spec, name or file.name, batch)
-        if precision == "fp16" and available("onnx"):  # not on a robot: there it is the reference of an engine only
+        if precision == "fp16" and batch == 1 and available("onnx"):
             return _RoundingNetwork(file, spec, name or file.name)
+        network: Network
+        if batch > 1:
+            network = _BatchNetwork(file, spec, name or file.name, batch)
+        else:
+            network = _EngineNetwork(file, spec, name or file.name, provider)
+        if precision == "fp16":  # on a robot, where it is the reference of an engine; or for other programs
+            why = "it takes several pictures" if batch > 1 else "the package onnx is not installed"
+            network.note = f"{network.name} was computed in float32, not rounded to float16: {why}"
+        return network
     return _EngineNetwork(file, spec, name or file.name, provider)
 
 

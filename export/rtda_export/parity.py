@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Un
 
 import numpy as np
 
-from rtda_deploy.errors import ConfigError, ExportError, ParityError
+from rtda_deploy.errors import ConfigError, ExportError, ParityError, RtdaError
 from rtda_deploy.files import writable_folder
 from rtda_export.frames import MAX_FRAMES, NamedFrame, read_frames
 from rtda_export.networks import Network, open_network
@@ -109,6 +109,7 @@ class ParityReport:
         classes: One entry per class.
         confusion: Pixels by class of the reference (row) and of the other side (column).
         page: ``verify.html``, where one was asked for.
+        notes: What a reader of the figures must know of how they were made.
     """
 
     a: str
@@ -123,6 +124,7 @@ class ParityReport:
     classes: Tuple[ClassParity, ...] = dataclasses.field(repr=False)
     confusion: Tuple[Tuple[int, ...], ...] = dataclasses.field(repr=False)
     page: Optional[Path] = None
+    notes: Tuple[str, ...] = ()
 
     @property
     def relative(self) -> Optional[float]:
@@ -162,7 +164,7 @@ class ParityReport:
         a side gives masks only).
         ``agreement``, ``pixels``, ``pixels_differing``. ``worst_frame``: name. ``frames``: ``name``, ``max_abs_logit``,
         ``agreement``. ``classes``: ``name``, ``pixels``, ``agreement``, ``iou`` (null: class not seen).
-        ``page``: path of ``verify.html`` or null.
+        ``page``: path of ``verify.html`` or null. ``notes``: how a file was run, where it could not be run as meant.
         """
         return {
             "a": self.a,
@@ -183,6 +185,7 @@ class ParityReport:
             ],
             "classes": [dataclasses.asdict(entry) for entry in self.classes],
             "page": None if self.page is None else str(self.page),
+            "notes": list(self.notes),
         }
 
 
@@ -196,6 +199,7 @@ def verify(
     max_frames: int = MAX_FRAMES,
     size_hw: Optional[Tuple[int, int]] = None,
     spec: Optional[ModelSpec] = None,
+    specs: Tuple[Optional[ModelSpec], Optional[ModelSpec]] = (None, None),
     names: Tuple[str, str] = ("", ""),
     providers: Tuple[str, str] = ("", ""),
     page_name: str = "verify.html",
@@ -213,6 +217,7 @@ def verify(
         max_frames: Most pictures to compare.
         size_hw: Size to run a ``.pth`` at; None: as trained.
         spec: Used for both instead of their own.
+        specs: Used for one or the other instead of its own.
         names: What to call them; file names where empty.
         providers: What runs each, as for ``open_network``.
         page_name: File name of the page.
@@ -228,11 +233,14 @@ def verify(
     named = _named_frames(frames, max_frames)
     if out_dir is not None:
         writable_folder(out_dir)
+    size_hw = size_hw or _size_of_the_other(a, b) or _size_of_the_other(b, a)
     with contextlib.ExitStack() as stack:
         reference = stack.enter_context(
-            open_network(a, size_hw=size_hw, spec=spec, name=names[0], provider=providers[0])
+            open_network(a, size_hw=size_hw, spec=specs[0] or spec, name=names[0], provider=providers[0])
         )
-        checked = stack.enter_context(open_network(b, size_hw=size_hw, spec=spec, name=names[1], provider=providers[1]))
+        checked = stack.enter_context(
+            open_network(b, size_hw=size_hw, spec=specs[1] or spec, name=names[1], provider=providers[1])
+        )
         _check_specs(reference, checked)
         comparison = _Comparison(reference, checked)
         for name, frame in named:
@@ -246,6 +254,18 @@ def verify(
     if report.missed and not force:
         raise _past_limit(report)
     return report
+
+
+def _size_of_the_other(checkpoint: Union[str, Path], other: Union[str, Path]) -> Optional[Tuple[int, int]]:
+    """The size that is built into ``other``, where ``checkpoint`` is one and runs at any."""
+    if Path(checkpoint).suffix.lower() != ".pth" or Path(other).suffix.lower() != ".onnx":
+        return None
+    from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
+
+    try:
+        return spec_from_metadata(read_onnx_metadata(other), Path(other).name).size_hw
+    except RtdaError:  # whoever opens it says what is wrong with it
+        return None
 
 
 def percent(share: float) -> str:
@@ -303,6 +323,7 @@ class _Comparison:
             frames=tuple(self._frames),
             classes=tuple(self._class(index) for index in range(self._spec.num_classes)),
             confusion=tuple(tuple(int(count) for count in row) for row in self._confusion),
+            notes=tuple(network.note for network in self._networks if network.note),
         )
 
     def _answer(self, network: Network, frame_name: str) -> np.ndarray:
@@ -372,8 +393,8 @@ def _check_specs(a: Network, b: Network) -> None:
             continue
         hint = "compare a model with what was exported from it"
         if field == "size_hw":
-            hint = f"export both at one size: rtda-deploy export MODEL --size {left[1]}x{left[0]}"
-            left, right = (f"{height}x{width}" for height, width in (left, right))
+            hint = f"export both at one size: rtda-deploy export ckpt.pth --size {left[1]}x{left[0]}"
+            left, right = (f"{width}x{height}" for height, width in (left, right))
         raise ExportError(f"{field} differs: {_brief(left)} in {a.name}, {_brief(right)} in {b.name}", hint=hint)
 
 

@@ -60,7 +60,8 @@ class Request:
         calibrate: Pictures to calibrate INT8 on.
         int8_target: What the INT8 file is for: ``tensorrt`` or ``cpu``.
         data: Labelled pictures that INT8 and FP16 are scored on.
-        spec: Instead of the file's own.
+        spec: Instead of the file's own. What is made of a checkpoint carries it; nothing else needs it then.
+        own: Precision of an ``.onnx`` that is given; ``fp32`` for a checkpoint.
         force: Keep files past their limit.
         engine: How an engine is built.
     """
@@ -80,8 +81,19 @@ class Request:
     int8_target: str
     data: Optional[LabelledSet]
     spec: Optional[ModelSpec]
+    own: str
     force: bool
     engine: EngineOptions
+
+    @property
+    def engine_precision(self) -> str:
+        """Precision that an engine is built in."""
+        return self.precision or ("int8" if self.own == "int8" else "fp16")
+
+    @property
+    def spec_of_parent(self) -> Optional[ModelSpec]:
+        """What replaces the spec of an ``.onnx`` that is given; None for a checkpoint: its ONNX has the right one."""
+        return None if self.from_checkpoint else self.spec
 
     @property
     def from_checkpoint(self) -> bool:
@@ -95,6 +107,8 @@ class Request:
 
     def file(self, kind: str) -> Path:
         """Final name: ``onnx``, ``fp16.onnx``, ``int8.onnx``, ``fp16.engine`` and so on."""
+        if kind == "int8.onnx" and self.int8_target == "cpu":
+            kind = "cpu.int8.onnx"  # TensorRT's is another file
         return self.folder / f"{self.stem}.{kind}"
 
 
@@ -128,9 +142,9 @@ def checked_request(
     if suffix not in (*_CHECKPOINTS, ".onnx"):
         raise ExportError(f"{parent.name} is no model that can be exported", hint="known: .pth of train, or .onnx")
     stem = name or parent.stem
-    for precision_name in PRECISIONS:  # model.fp16.onnx -> model.fp16.engine, not model.fp16.fp16.engine
-        if not name and suffix == ".onnx" and stem.endswith(f".{precision_name}"):
-            stem = stem[: -len(precision_name) - 1]
+    for ending in (".fp16", ".cpu.int8", ".int8"):  # model.fp16.onnx -> model.fp16.engine, not model.fp16.fp16.engine
+        if not name and suffix == ".onnx" and stem.endswith(ending):
+            stem = stem[: -len(ending)]
     request = Request(
         parent=parent,
         folder=parent.parent if out_dir is None else Path(out_dir),
@@ -147,6 +161,7 @@ def checked_request(
         int8_target=int8_target,
         data=data,
         spec=None if spec_path is None else ModelSpec.load(spec_path),
+        own=_own_precision(parent) if suffix == ".onnx" else "fp32",
         force=force,
         engine=engine,
     )
@@ -167,7 +182,12 @@ def _check_words(request: Request) -> None:
         raise ConfigError(f"unknown precision {request.precision!r}", hint=f"known: {', '.join(PRECISIONS)}")
     if request.int8_target not in ("tensorrt", "cpu"):
         raise ConfigError(f"unknown target {request.int8_target!r} of INT8", hint="known: tensorrt, cpu")
-    if request.precision == "int8" and request.calibrate is None and _makes_int8(request):
+    if request.own != "fp32" and request.precision not in (None, request.own):
+        raise ConfigError(
+            f"{request.parent.name} is {request.own} already; no {request.precision} file or engine is made of it",
+            hint=f"start from the fp32 file: rtda-deploy export {request.stem}.onnx --precision {request.precision}",
+        )
+    if request.precision == "int8" and request.calibrate is None and request.own != "int8":
         raise ConfigError(
             "INT8 needs pictures to calibrate on",
             why="the range of every layer is measured on what the robot sees",
@@ -181,9 +201,34 @@ def _check_words(request: Request) -> None:
             hint="--to onnx, and build it with the program that will run it; or --batch 1",
         )
 
+    _check_engine_words(request)
+    if request.data is not None and request.precision not in ("fp16", "int8"):
+        raise ConfigError(
+            "--data scores an FP16 or INT8 file", hint="--precision fp16, or int8; else: rtda-deploy eval"
+        )
 
-def _makes_int8(request: Request) -> bool:
-    return not request.parent.name.lower().endswith(".int8.onnx")
+
+def _check_engine_words(request: Request) -> None:
+    from rtda_export.tensorrt.settings import BuildSettings
+
+    options = request.engine
+    BuildSettings(options.workspace_mib, options.tactic_sources, options.optimization_level)  # refuses unknown words
+    if options != EngineOptions() and request.to is not None and "engine" not in request.to:
+        raise ConfigError(
+            "--workspace, --tactics, --optimization, --dla and --rebuild go with an engine", hint="--to onnx,engine"
+        )
+    if request.precision == "int8" and request.int8_target == "cpu" and "engine" in (request.to or ()):
+        raise ConfigError("an INT8 file for a CPU makes no engine", hint="--int8-target tensorrt, or --to onnx")
+
+
+def _own_precision(path: Path) -> str:
+    from rtda_export.tensorrt.onnx_metadata import read_onnx_facts
+
+    try:
+        facts = read_onnx_facts(path)
+    except ExportError:
+        return "fp32"  # whoever reads it says what is wrong with it
+    return "int8" if facts.quantized else "fp16" if facts.float16 else "fp32"
 
 
 def _check_checkpoint(request: Request) -> None:
@@ -192,8 +237,10 @@ def _check_checkpoint(request: Request) -> None:
 
     check_opset(request.opset)
     check_output(request.output, confidence=request.confidence, batch=request.batch)
-    if request.precision == "int8" and request.opset < 13:
-        raise ConfigError(f"INT8 per channel needs opset 13, this is {request.opset}", hint="--opset 17")
+    if request.precision in ("fp16", "int8") and request.opset < 13:
+        raise ConfigError(f"{request.precision} needs opset 13, this is {request.opset}", hint="--opset 17")
+    if request.confidence and request.opset < 13:
+        raise ConfigError(f"a confidence output needs opset 13, this is {request.opset}", hint="--opset 17")
     if request.size_hw is not None:
         from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 
@@ -202,6 +249,8 @@ def _check_checkpoint(request: Request) -> None:
 
 
 def _check_onnx(request: Request, opset: Optional[int]) -> None:
+    from rtda_export.tensorrt.onnx_metadata import read_onnx_facts
+
     changes = {
         "--size": request.size_hw is not None,
         "--opset": opset is not None,
@@ -214,4 +263,13 @@ def _check_onnx(request: Request, opset: Optional[int]) -> None:
             raise ConfigError(
                 f"{option} cannot be changed in {request.parent.name}: it is part of an .onnx file",
                 hint=f"export the checkpoint it came from: rtda-deploy export ckpt.pth {option} ...",
+            )
+    if request.precision in ("fp16", "int8") or "engine" in (request.to or ()):
+        inputs = read_onnx_facts(request.parent).inputs
+        batch = (inputs[0].shape or (None,))[0] if inputs else None
+        if batch != 1:
+            raise ConfigError(
+                f"{request.parent.name} takes {batch or 'any number of'} pictures at a time",
+                why="precisions and engines are measured one picture at a time",
+                hint="give the checkpoint: rtda-deploy export ckpt.pth --precision ... --batch N",
             )

@@ -40,23 +40,39 @@ def engine_plan(request: Request) -> EnginePlan:
     from rtda_export.tensorrt.dialects import dialect_of
     from rtda_export.tensorrt.library import load_tensorrt, machine_of
 
-    later = f"rtda-deploy export {request.file('onnx').name} --to engine"
-    if request.precision not in (None, "fp16"):
-        later += f" --precision {request.precision}"
+    later = _later(request)
     if request.to is None and request.batch > 1:
         return EnginePlan(False, notes=(f"no engine: {request.batch} pictures at a time are for other programs",))
+    if request.to is None and request.precision == "int8" and request.int8_target == "cpu":
+        return EnginePlan(False)
     try:
         trt = load_tensorrt()
         here = machine_of(trt)
     except DeviceError as err:
         if request.to is None:
-            return EnginePlan(False, notes=(f"no engine: {err.message}; on the robot: {later}",))
+            return EnginePlan(
+                False, notes=(f"no engine: {err.message}; on the robot, with verify/ beside it: {later}",)
+            )
         raise DeviceError(
             f"no engine can be built: {err.message}",
             why="an engine runs only on the kind of GPU it was built on, so it is built on the robot, from the .onnx"
             + (f" ({err.why})" if err.why else ""),
-            hint=f"on the robot: {later}; here: rtda-deploy export {request.parent} --to onnx"
+            hint=f"on the robot, with verify/ beside it: {later}; here: rtda-deploy export {request.parent} --to onnx"
             + (f"; to build here: {err.hint}" if err.hint else ""),
         ) from err
     require("onnxruntime", extra="runtime", purpose="to verify the engine against its .onnx")
     return EnginePlan(True, not dialect_of(trt).flags, f"TensorRT {here.tensorrt}, {here.gpu}")
+
+
+def _later(request: Request) -> str:
+    """What to type on the robot."""
+    if request.precision == "int8" and request.own != "int8":
+        source = request.file("int8.onnx").name  # its precision is in the file
+    else:
+        source = request.parent.name if not request.from_checkpoint else request.file("onnx").name
+    words = f"rtda-deploy export {source} --to engine"
+    if request.precision == "fp32":
+        words += " --precision fp32"
+    if request.engine.dla_core is not None:
+        words += f" --dla {request.engine.dla_core}"
+    return words

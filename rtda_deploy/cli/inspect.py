@@ -9,6 +9,8 @@ import typer
 
 __all__ = ["describe_file", "inspect"]
 
+_SHAPES = ("input_shape", "output_shape")
+
 
 def inspect(
     file: Path = typer.Argument(..., help="A .pth, an .onnx, an engine's .json, or a spec.json."),
@@ -36,7 +38,7 @@ def describe_file(file: Path) -> Dict[str, Any]:
     readable_file(file, what="model")
     found: Dict[str, Any] = {"file": str(file), "bytes": file.stat().st_size, "sha256": sha256_file(file)}
     suffix = file.suffix.lower()
-    if suffix in (".pth", ".pt"):
+    if suffix in (".pth", ".pt", ".ckpt"):
         return {"kind": "checkpoint", **found, **_checkpoint(file)}
     if suffix == ".onnx":
         return {"kind": "onnx", **found, **_onnx(file)}
@@ -89,6 +91,7 @@ def _onnx(file: Path) -> Dict[str, Any]:
         "precision": precision_from_metadata(facts.metadata),
         "input_shape": list(facts.inputs[0].shape),
         "output_shape": list(facts.outputs[0].shape),
+        "more_outputs": [output.name for output in facts.outputs[1:]],
     }
 
 
@@ -101,7 +104,7 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
     architecture = provenance.pop("architecture", {})
     rows = [
         ("kind", f"{found['kind']}, {size_text(found['bytes'])}"),
-        ("network", " ".join(str(value) for value in architecture.values()) or "not stated"),
+        ("network", _words(architecture) or "not stated"),
         ("input", f"{width}x{height} {spec['channel_order']}, {spec['resize']}, {spec['interpolation']}"),
         ("normalise", f"(pixel * {spec['pixel_scale']:.6g} - {_three(spec['mean'])}) / {_three(spec['std'])}"),
         ("output", f"{spec['output']} at 1/{spec['output_stride']}" if spec["output"] == "logits" else "mask"),
@@ -111,6 +114,10 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
         rows.append(
             ("weight", f"{found['parameters']:,} parameters, {found['macs'] / 1e9:.2f} G multiply-adds a picture")
         )
+    if "input_shape" in found:
+        shapes = ("x".join("?" if side is None else str(side) for side in found[key]) for key in _SHAPES)
+        more = f", and {', '.join(found['more_outputs'])}" if found.get("more_outputs") else ""
+        rows.append(("shapes", " -> ".join(shapes) + more))
     if "precision" in found:
         facts = found["precision"]
         kept = facts.get("keep_fp32") or facts.get("kept_float") or []
@@ -122,6 +129,11 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
         rows.append((key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)))
     rows.append(("sha256", found["sha256"]))
     return rows
+
+
+def _words(architecture: Any) -> str:
+    values = architecture.values() if isinstance(architecture, dict) else [architecture]
+    return " ".join(str(value) for value in values)
 
 
 def _three(values: List[float]) -> str:

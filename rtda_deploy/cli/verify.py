@@ -49,6 +49,8 @@ def verify(
         )
         logits = "" if report.relative is None else f"largest difference {report.relative:.1e} of the logit range, "
         print(f"{logits}{percent(report.agreement)} of pixels agree")
+    for text in report.notes:
+        note(text)
     if report.page is not None:
         note(f"wrote   {report.page}")
     if report.missed and not force:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -284,9 +285,12 @@ def test_a_mask_for_several_pictures_is_written_and_verified(run_folder: Path) -
 
 
 def test_what_a_killed_export_left_is_removed_and_a_running_ones_is_not(run_folder: Path) -> None:
-    dead, alive = run_folder / ".export-999999999-x", run_folder / f".export-{os.getpid()}-x"
+    dead, alive = run_folder / ".export-dead", run_folder / ".export-alive"
     for folder in (dead, alive):
         folder.mkdir()
+        (folder / "lock").touch()
         (folder / "reference.onnx").write_bytes(b"half")
-    export_model(run_folder / "best.pth", to=("onnx",))
+    with (alive / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        export_model(run_folder / "best.pth", to=("onnx",))
     assert not dead.exists() and alive.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -15,11 +16,12 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from export import tensorrt_standins as standins  # noqa: E402
-from rtda_deploy.engine_file import read_sidecar  # noqa: E402
-from rtda_deploy.errors import ConfigError, ParityError  # noqa: E402
+from rtda_deploy.engine_file import read_sidecar, rebuild_command  # noqa: E402
+from rtda_deploy.errors import ConfigError, ParityError, RtdaError  # noqa: E402
 from rtda_export import export_model, networks, parity, verify  # noqa: E402
 from rtda_export import hops as hops_module  # noqa: E402
 from rtda_export.precision import precision_of  # noqa: E402
+from rtda_export.request import EngineOptions  # noqa: E402
 
 FLOAT16 = onnx.TensorProto.FLOAT16
 
@@ -29,6 +31,13 @@ def run_folder(one_checkpoint: Path, tmp_path: Path) -> Path:
     shutil.copytree(one_checkpoint.parent / "verify", tmp_path / "run" / "verify")
     os.link(one_checkpoint, tmp_path / "run" / "best.pth")
     return tmp_path / "run"
+
+
+def plant(model: Any) -> None:
+    """An overflow: float32 does not mind, float16 has no 1e6."""
+    model.spatial_path[0].bn.weight.mul_(1e6)
+    model.spatial_path[0].bn.bias.mul_(1e6)
+    model.spatial_path[1].conv.weight.mul_(1e-6)
 
 
 def weight_types(path: Path) -> set[int]:
@@ -55,11 +64,6 @@ def test_fp16_is_a_file_of_its_own_beside_the_fp32_one(run_folder: Path) -> None
 
 
 def test_layers_that_overflow_stay_in_fp32_and_both_files_name_them(tmp_path: Path, workshop: Any) -> None:
-    def plant(model: Any) -> None:  # float32 does not mind; float16 has no 1e5
-        model.spatial_path[0].bn.weight.mul_(1e6)
-        model.spatial_path[0].bn.bias.mul_(1e6)
-        model.spatial_path[1].conv.weight.mul_(1e-6)
-
     checkpoint = workshop.checkpoint(tmp_path, change=plant)
     workshop.store_frames(tmp_path / "verify")
     told: list[Any] = []
@@ -186,12 +190,12 @@ def test_where_tensorrt_works_an_fp16_engine_is_made_by_itself(
     told: list[Any] = []
     result = export_model(run_folder / "best.pth", on_step=told.append)
     assert result.engine == result.best == run_folder / "best.fp16.engine"
-    assert [hop.name for hop in result.hops] == ["onnx", "engine"] and world.flags() == ["FP16"]
+    assert [hop.name for hop in result.hops] == ["onnx", "fp16", "engine"] and world.flags() == ["FP16"]
     sidecar = read_sidecar(result.engine)
     assert sidecar.built.onnx == "best.onnx" and sidecar.built.gpu == "Xavier"
     assert {path.name for path in result.files} >= {"best.fp16.engine", "best.fp16.engine.json", "best.onnx"}
     assert "engine fp16 (TensorRT 8.5.2.2, Xavier)" in told[0].text
-    assert result.hops[1].parity.limit.name == "fp16" and result.notes == ()
+    assert result.hops[2].parity.limit.name == "fp16" and result.notes == ()
 
     again = export_model(run_folder / "best.onnx", to=("engine",))
     assert world.builds == 1 and again.engine == result.engine, "the same engine is not built again"
@@ -235,3 +239,114 @@ def test_verify_rounds_an_fp16_file_as_a_gpu_would(run_folder: Path, workshop: A
     float32 = verify(result.onnx, result.best, workshop.frames(1), limit="fp16", providers=("", "cpu"))
     assert rounded.max_abs is not None and float32.max_abs is not None
     assert rounded.max_abs > 1.5 * float32.max_abs  # only the weights are float16 there
+
+
+# ---- files that are given, and their names ----
+
+
+def test_a_reduced_file_that_is_given_is_checked_and_overwrites_nothing(run_folder: Path) -> None:
+    made = export_model(run_folder / "best.pth", to=("onnx",), precision="fp16")
+    before = made.onnx.read_bytes()
+    again = export_model(made.best, to=("onnx",), verify_path=run_folder / "verify")
+    assert again.onnx == made.best and again.files == () and made.onnx.read_bytes() == before
+    moved = export_model(made.best, to=("onnx",), out_dir=run_folder / "out")
+    assert moved.onnx.name == "best.fp16.onnx"
+    for precision in ("fp32", "int8"):
+        with pytest.raises(ConfigError, match=r"best\.fp16\.onnx is fp16 already") as caught:
+            export_model(made.best, to=("onnx",), precision=precision, calibrate=run_folder / "verify")
+        assert "export best.onnx" in caught.value.hint
+
+
+def test_the_rebuild_command_needs_no_onnx_package(
+    run_folder: Path, tensorrt: Callable[[str], standins.World], one_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = tensorrt("8.5")
+    shutil.copyfile(one_onnx, run_folder / "best.onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)  # as on a robot
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = export_model(run_folder / "best.onnx", to=("engine",), precision="fp16")
+    assert [hop.name for hop in result.hops] == ["engine"] and world.builds == 1
+    assert "--precision fp16" in rebuild_command(read_sidecar(result.best), result.best)
+
+
+def test_layers_found_by_rescue_are_bound_in_the_engine(
+    tmp_path: Path, workshop: Any, tensorrt: Callable[[str], standins.World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensorrt("8.5")
+    checkpoint = workshop.checkpoint(tmp_path, change=plant)
+    workshop.store_frames(tmp_path / "verify")
+    parent = workshop.onnx(checkpoint, tmp_path / "mine.onnx")
+    monkeypatch.setattr(_Answers, "source", parent)
+    result = export_model(parent, to=("onnx", "engine"), precision="fp16")
+    assert [hop.name for hop in result.hops] == ["fp16", "engine"]
+    assert set(read_sidecar(result.best).built.kept_fp32) == set(result.hops[0].kept_fp32) != set()
+
+
+def test_an_int8_file_becomes_an_int8_engine_by_itself(
+    run_folder: Path, tensorrt: Callable[[str], standins.World], easy_int8: None
+) -> None:
+    tensorrt("8.5")
+    options: dict[str, Any] = {"precision": "int8", "calibrate": run_folder / "verify"}
+    made = export_model(run_folder / "best.pth", to=("onnx",), **options)
+    result = export_model(made.best, to=("engine",))
+    assert result.best == run_folder / "best.int8.engine"
+    with pytest.raises(ConfigError, match="an INT8 file for a CPU makes no engine"):
+        export_model(run_folder / "best.pth", to=("engine",), int8_target="cpu", **options)
+    cpu = export_model(run_folder / "best.pth", int8_target="cpu", **options)
+    assert cpu.best.name == "best.cpu.int8.onnx" and cpu.engine is None
+
+
+def test_an_engine_for_a_dla_has_a_name_of_its_own(run_folder: Path, tensorrt: Callable[[str], standins.World]) -> None:
+    tensorrt("8.5").dla_cores = 2
+    gpu = export_model(run_folder / "best.pth", to=("engine",))
+    dla = export_model(run_folder / "best.onnx", to=("engine",), engine=EngineOptions(dla_core=0))
+    assert dla.best.name == "best.fp16.dla0.engine" and gpu.best.exists()
+    assert any("DLA 0 (experimental)" in note for note in dla.notes)
+
+
+# ---- a spec that is given ----
+
+
+@pytest.mark.parametrize("options", [{"size_hw": (64, 128)}, {"output": "mask"}, {"precision": "fp16"}])
+def test_a_spec_that_is_given_goes_with_every_option(run_folder: Path, workshop: Any, options: dict[str, Any]) -> None:
+    spec = workshop.spec(channel_order="bgr", output="mask", provenance={})  # written by hand, or of a mask file
+    result = export_model(
+        run_folder / "best.pth", to=("onnx",), spec_path=spec.save(run_folder / "spec.json"), **options
+    )
+    assert result.spec.channel_order == "bgr" and result.spec.output == options.get("output", "logits")
+    assert all(hop.parity.passed for hop in result.hops)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"precision": "fp16", "opset": 11}, "fp16 needs opset 13"),
+        ({"output": "mask", "confidence": True, "opset": 12}, "a confidence output needs opset 13"),
+        ({"engine": EngineOptions(tactic_sources=("nonsense",))}, "unknown tactic source 'nonsense'"),
+        ({"engine": EngineOptions(workspace_mib=64)}, "go with an engine"),
+        ({"data": "anything"}, "--data scores"),
+    ],
+)
+def test_what_cannot_be_done_is_said_first(run_folder: Path, options: dict[str, Any], said: str) -> None:
+    told: list[Any] = []
+    with pytest.raises(ConfigError, match=said):
+        export_model(run_folder / "best.pth", to=("onnx",), on_step=told.append, **options)
+    assert told == [] and not (run_folder / "best.onnx").exists()
+
+
+def test_pictures_to_calibrate_on_are_looked_for_first(run_folder: Path) -> None:
+    with pytest.raises(RtdaError, match="nowhere"):
+        export_model(run_folder / "best.pth", to=("onnx",), precision="int8", calibrate=run_folder / "nowhere")
+    assert not (run_folder / "best.onnx").exists()
+
+
+def test_several_pictures_at_a_time_are_not_reduced(one_checkpoint: Path, workshop: Any, tmp_path: Path) -> None:
+    path = workshop.onnx(one_checkpoint, tmp_path / "two.onnx", batch=2)
+    with pytest.raises(ConfigError, match="takes 2 pictures at a time"):
+        export_model(path, to=("onnx",), precision="fp16", verify_path=one_checkpoint.parent / "verify")
+
+
+def test_a_checkpoint_is_compared_at_the_size_of_its_onnx(one_checkpoint: Path, workshop: Any, tmp_path: Path) -> None:
+    path = workshop.onnx(one_checkpoint, tmp_path / "wide.onnx", size_hw=(64, 128))
+    for pair in ((one_checkpoint, path), (path, one_checkpoint)):
+        assert verify(*pair, workshop.frames(1)).agreement == 1.0

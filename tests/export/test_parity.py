@@ -169,7 +169,7 @@ def test_another_size_is_refused_with_the_size_to_export_at(
     one_checkpoint: Path, one_onnx: Path, tmp_path: Path, workshop: Any
 ) -> None:
     wide = workshop.onnx(one_checkpoint, tmp_path / "wide.onnx", size_hw=(32, 96))
-    with pytest.raises(ExportError, match=r"size_hw differs: 64x64 in best\.onnx, 32x96 in wide\.onnx") as caught:
+    with pytest.raises(ExportError, match=r"size_hw differs: 64x64 in best\.onnx, 96x32 in wide\.onnx") as caught:
         verify(one_onnx, wide, workshop.frames())
     assert "--size 64x64" in caught.value.hint
 

@@ -169,7 +169,12 @@ def _own(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> Chec
     training = content.get("training", {})
     if not isinstance(weights, Mapping) or not isinstance(training, Mapping):
         raise CheckpointError(f"{file} lacks its weights", hint="was it written to its end?")
-    own_spec = spec or ModelSpec.from_json(str(content.get("spec", "")), where=f"spec of {file}")
+    if spec is not None and "architecture" in spec.provenance:
+        return Checkpoint(spec, weights, training, str(file))
+    own_spec = ModelSpec.from_json(str(content.get("spec", "")), where=f"spec of {file}")
+    if spec is not None:  # written by hand: which network it is, the checkpoint knows
+        architecture = own_spec.provenance.get("architecture")
+        own_spec = spec.replace(provenance={**spec.provenance, "architecture": architecture})
     return Checkpoint(own_spec, weights, training, str(file))
 
 

@@ -185,7 +185,7 @@ def _check_node(node: Any, role: str, expected: Tuple[int, ...], kinds: Tuple[st
     if not all(isinstance(side, int) for side in shape):
         raise EngineError(
             f"{path.name}: {role} {node.name} has no fixed shape: {_shape_text(shape)}",
-            hint=f"export it again with a fixed size: rtda-deploy export {path.name} --size 1024x512",
+            hint="export it again with a fixed size: rtda-deploy export ckpt.pth --size 1024x512",
         )
     if len(shape) == len(expected) and shape[0] > 1 and shape[1:] == expected[1:]:
         raise EngineError(

@@ -151,7 +151,7 @@ def _check_port(port: Any, role: str, expected: Tuple[int, ...], kinds: Tuple[st
     if port.partial_shape.is_dynamic:
         raise EngineError(
             f"{path.name}: {role} {name} has no fixed shape: {port.partial_shape}",
-            hint=f"export it again with a fixed size: rtda-deploy export {path.name} --size 1024x512",
+            hint="export it again with a fixed size: rtda-deploy export ckpt.pth --size 1024x512",
         )
     shape = tuple(port.shape)
     if len(shape) == len(expected) and shape[0] > 1 and shape[1:] == expected[1:]:

@@ -82,7 +82,7 @@ def open_tensorrt(
             f"{path.name} is a TensorRT engine and does not run on provider {provider}",
             hint=f"leave --provider out, or run the .onnx: --provider {provider}",
         )
-    sidecar = read_sidecar(path) if sidecar_path(path).exists() else None
+    sidecar = _sidecar_of(path, spec)
     wanted = spec or (None if sidecar is None else sidecar.spec)
     if wanted is None:
         raise SpecError(
@@ -101,6 +101,19 @@ def open_tensorrt(
     except BaseException:
         cuda.close()
         raise
+
+
+def _sidecar_of(path: Path, spec: Optional[ModelSpec]) -> Optional[EngineSidecar]:
+    """What stands beside the engine; where ``spec`` is given, one that cannot be read is passed over."""
+    if not sidecar_path(path).exists():
+        return None
+    try:
+        return read_sidecar(path)
+    except (EngineError, SpecError) as err:
+        if spec is None:
+            raise
+        _log.warning("%s; the spec that was given is used", err.message)
+        return None
 
 
 class TensorrtEngine(Engine):
@@ -372,7 +385,7 @@ def _check_tensor(tensor: _Tensor, role: str, expected: Tuple[int, ...], kinds: 
     if -1 in tensor.shape:
         raise EngineError(
             f"{path.name}: {role} {tensor.name} has no fixed shape: {shape}",
-            hint="build it from an .onnx of a fixed size: rtda-deploy export model.onnx --size 1024x512 --to engine",
+            hint="build it from an .onnx of a fixed size: rtda-deploy export ckpt.pth --size 1024x512 --to engine",
         )
     if len(tensor.shape) == len(expected) and tensor.shape[0] > 1 and tensor.shape[1:] == expected[1:]:
         raise EngineError(
