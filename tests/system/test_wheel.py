@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 _INSTALL_TIMEOUT_S = 240
 _ROBOT = (
     "import sys, rtda_deploy, rtda_runtime, rtda_export.parity, rtda_export.tensorrt.builder,"
-    " rtda_training.labels, rtda_training.metrics, rtda_training.readers; [getattr(rtda_runtime, name) for name in rtda_runtime.__all__];"
+    " rtda_training.labels, rtda_training.metrics, rtda_training.readers;"
+    " [getattr(rtda_runtime, name) for name in rtda_runtime.__all__];"
     " assert sys.version_info[:2] == (3, 8); print(rtda_deploy.__file__)"
 )
 
