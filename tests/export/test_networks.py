@@ -25,7 +25,7 @@ def test_inspect_says_which_network_it_is(checkpoint: Path, exported: Path, vari
     with torch.device("meta"):
         assert found["parameters"] == count_parameters(build_network(architecture, num_classes=5))
     assert found["macs"] > 1e8
-    assert describe_file(exported)["output_shape"] == [5, 8, 8]
+    assert describe_file(exported)["output_shape"] == [1, 5, 8, 8]
 
 
 def test_a_checkpoint_and_its_onnx_score_alike(checkpoint: Path, exported: Path, tiny_data: Path) -> None:
