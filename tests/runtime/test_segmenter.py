@@ -153,4 +153,4 @@ def test_close_may_be_called_again_and_use_after_it_is_an_error() -> None:
 
 def test_a_provider_that_is_not_here_is_an_error_not_a_cpu(model_path: Path) -> None:
     with pytest.raises(DeviceError):
-        Segmenter.open(model_path, provider="openvino")
+        Segmenter.open(model_path, provider="tensorrt")
