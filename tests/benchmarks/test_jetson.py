@@ -84,7 +84,7 @@ def test_each_precision_is_made_from_its_own_file(tmp_path: Path) -> None:
 
 def test_a_xavier_gets_latency_power_energy_and_heat(jetson: FakeJetson, models: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert command.main(words(models, out), root=jetson.root) == 0
+    assert command.main(words(models, out, seconds="1"), root=jetson.root) == 0
     found = report(out)
     assert found["format"] == "rtda.jetson/1"
     assert found["board"]["power_mode"] == {"name": "MODE_30W_ALL", "number": 3}
