@@ -181,9 +181,7 @@ def test_a_long_run_shows_how_speed_and_heat_went(jetson: FakeJetson, models: Pa
     assert run["key"] == "sustained MODE_30W_ALL r18 64x32 fp32"
     assert len(run["buckets"]) >= 5
     assert all(bucket["fps"] > 0 for bucket in run["buckets"])
-    powers = [
-        bucket["power_w"] for bucket in run["buckets"] if bucket["power_w"] is not None
-    ]  # others: none fell in
+    powers = [bucket["power_w"] for bucket in run["buckets"] if bucket["power_w"] is not None]  # others: none fell in
     assert powers and min(powers) > 5
     assert run["change"] == pytest.approx(run["fps_last"] / run["fps_first"] - 1)
     assert "0.02 minutes" in (out / "jetson.md").read_text()
