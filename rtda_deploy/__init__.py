@@ -5,8 +5,9 @@ The names below are loaded when first used; ``import rtda_deploy`` itself loads 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, List
+from typing import TYPE_CHECKING
+
+from rtda_deploy.lazy import lazy
 
 if TYPE_CHECKING:
     from rtda_deploy.errors import RtdaError as RtdaError
@@ -31,12 +32,4 @@ _HOMES = {
     "verify": "rtda_export",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> List[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -20,7 +20,8 @@ PACKAGES = {
 }
 HEAVY = {"av", "cv2", "lightning_fabric", "matplotlib", "onnx", "onnxruntime", "openvino", "tensorrt", "torch"}
 SHARED = {
-    f"rtda_deploy.{name}" for name in ("engine_file", "errors", "files", "onnx_metadata", "optional", "report", "spec")
+    f"rtda_deploy.{name}"
+    for name in ("engine_file", "errors", "files", "lazy", "onnx_metadata", "optional", "protobuf", "report", "spec")
 }
 # The folders of DESIGN.md; tools/ holds what the Makefile starts before anything is installed.
 FOLDERS = {"benchmarks", "docker", "docs", "export", "rtda_deploy", "runtime", "tests", "tools", "training"}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rtda_deploy import __version__
 from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.files import readable_file, sha256_file, write_bytes
+from rtda_deploy.onnx_metadata import SPEC_KEY
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 
@@ -31,7 +32,6 @@ __all__ = [
     "IR_VERSION",
     "OPSETS",
     "OUTPUT_NAME",
-    "SPEC_KEY",
     "check_opset",
     "check_output",
     "check_size",
@@ -42,7 +42,6 @@ __all__ = [
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
-SPEC_KEY = "rtda.spec"  # name of the ModelSpec in the metadata
 IR_VERSION = 8  # ONNX Runtime 1.19, the last for Python 3.8, reads no newer one written by today's onnx
 OPSETS = range(11, 18)  # Resize with half-pixel centres begins at 11; TensorRT 8.5 reads up to 17
 

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, ExportError
+from rtda_deploy.onnx_metadata import PRECISION_KEY
 from rtda_deploy.optional import require
 
 __all__ = [
     "FP16_MAX",
-    "PRECISION_KEY",
     "fp16_onnx",
     "lift_constants",
     "named",
@@ -32,7 +32,6 @@ __all__ = [
     "with_precision",
 ]
 
-PRECISION_KEY = "rtda.precision"  # in the metadata: what is not in the spec, see with_precision
 FP16_MAX = 65504.0  # largest finite float16 (IEEE 754 binary16)
 _FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto's numbers
 _FLOAT_INPUTS = {"Resize": (1, 2)}  # roi and scales: float32 whatever the picture's type

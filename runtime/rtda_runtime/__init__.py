@@ -6,8 +6,9 @@ package imports torch; OpenCV and ONNX Runtime are imported by the functions tha
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, List
+from typing import TYPE_CHECKING
+
+from rtda_deploy.lazy import lazy
 
 if TYPE_CHECKING:
     from rtda_runtime.discovery import newest_model as newest_model
@@ -59,14 +60,4 @@ _HOMES = {
     "upsample_argmax": "rtda_runtime.upsample",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> List[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -90,9 +90,9 @@ def test_a_file_cut_anywhere_is_refused_or_lacks_only_what_was_cut(tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"hello world, no model at all", "unknown kind"),
-        (b"\x00\x00", "without a number"),
-        (b"\x08" + b"\xff" * 11, "more than 64 bits"),
+        (b"hello world, no model at all", "unknown wire type 4"),
+        (b"\x00\x00", "field 0"),
+        (b"\x08" + b"\xff" * 11, "longer than 64 bits"),
         (IR_VERSION, "no graph"),
         (GRAPH + b"\x72\xff\xff\xff\xff\x7f", "are left"),
         (GRAPH + _field(14, b"\x0a\x7fab"), "are left"),  # an entry whose text is longer than the entry

@@ -13,10 +13,11 @@ onnx = pytest.importorskip("onnx")
 
 from rtda_deploy.errors import ConfigError, ExportError, FileAccessError  # noqa: E402
 from rtda_deploy.files import sha256_file  # noqa: E402
+from rtda_deploy.onnx_metadata import SPEC_KEY  # noqa: E402
 from rtda_deploy.spec import ModelSpec  # noqa: E402
 from rtda_export import onnx_from_checkpoint, verify  # noqa: E402
 from rtda_export.fold import fold_batchnorms  # noqa: E402
-from rtda_export.graph import IR_VERSION, SPEC_KEY, read_onnx  # noqa: E402
+from rtda_export.graph import IR_VERSION, read_onnx  # noqa: E402
 
 # What TensorRT 8.5 (JetPack 5) turns into plain layers, without plugins, shape tensors or loops.
 TENSORRT_8_5 = {

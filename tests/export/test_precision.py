@@ -16,10 +16,10 @@ pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from rtda_deploy.errors import ConfigError, ExportError  # noqa: E402
+from rtda_deploy.onnx_metadata import PRECISION_KEY  # noqa: E402
 from rtda_deploy.spec import ModelSpec  # noqa: E402
 from rtda_export.activations import agreement, answers, check_rounding, open_session  # noqa: E402
 from rtda_export.precision import (  # noqa: E402
-    PRECISION_KEY,
     fp16_onnx,
     named,
     precision_of,

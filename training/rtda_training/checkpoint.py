@@ -19,11 +19,12 @@ from torch import Tensor
 
 from rtda_deploy import __version__
 from rtda_deploy.errors import CheckpointError, ConfigError
-from rtda_deploy.files import atomic_path, readable_file, sha256_file
+from rtda_deploy.files import readable_file, sha256_file
 from rtda_deploy.spec import ModelSpec
 from rtda_training.labels import CITYSCAPES
 from rtda_training.models import NETWORKS, SegmentationNetwork, build_network, load_foreign
 from rtda_training.models.state_dicts import difference, unwrapped
+from rtda_training.torch_file import write_torch_file
 
 __all__ = ["FORMAT", "Checkpoint", "model_from_checkpoint", "read_checkpoint", "write_checkpoint"]
 
@@ -85,14 +86,7 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
         "weights": dict(checkpoint.weights),
         "training": dict(checkpoint.training),
     }
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        try:
-            torch.save(content, stream)
-        except RuntimeError as err:  # what torch's zip writer makes of an OSError of the stream
-            if isinstance(err.__context__, OSError):
-                raise err.__context__ from err
-            raise
-    return Path(path)
+    return write_torch_file(path, content)
 
 
 def model_from_checkpoint(checkpoint: Checkpoint) -> SegmentationNetwork:

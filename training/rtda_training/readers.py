@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import hashlib
+import importlib
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
@@ -255,56 +256,28 @@ def _toytown(address: DataAddress, split: str, labels: bool, progress: Optional[
     return pictures
 
 
-def _folder(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
-    from rtda_training.data.folder import FolderPictures
-
-    return FolderPictures.open(address, split, labels=labels)
+_Reader = Callable[[DataAddress, str, bool, Optional[Progress]], "Pictures"]
 
 
-def _gta5(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
-    from rtda_training.data.gta5 import Gta5Pictures
+def _reader(module: str, name: str) -> _Reader:
+    """A reader of files, whose module is loaded when it is first asked."""
 
-    return Gta5Pictures.open(address, split, labels=labels)
+    def read(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
+        kind = getattr(importlib.import_module(f"rtda_training.data.{module}"), name)
+        pictures: Pictures = kind.open(address, split, labels=labels)
+        return pictures
 
-
-def _synthia(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
-    from rtda_training.data.synthia import SynthiaPictures
-
-    return SynthiaPictures.open(address, split, labels=labels)
-
-
-def _cityscapes(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
-    from rtda_training.data.cityscapes import CityscapesPictures
-
-    return CityscapesPictures.open(address, split, labels=labels)
+    return read
 
 
-def _camvid(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
-    from rtda_training.data.camvid import CamvidPictures
-
-    return CamvidPictures.open(address, split, labels=labels)
-
-
-def _idda(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
-    from rtda_training.data.idda import IddaPictures
-
-    return IddaPictures.open(address, split, labels=labels)
-
-
-def _carla(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
-    from rtda_training.data.carla import CarlaPictures
-
-    return CarlaPictures.open(address, split, labels=labels)
-
-
-_READERS: Dict[str, Callable[[DataAddress, str, bool, Optional[Progress]], Pictures]] = {
+_READERS: Dict[str, _Reader] = {
     "toytown": _toytown,
-    "folder": _folder,
-    "gta5": _gta5,
-    "synthia": _synthia,
-    "cityscapes": _cityscapes,
-    "camvid": _camvid,
-    "idda": _idda,
-    "carla": _carla,
+    "folder": _reader("folder", "FolderPictures"),
+    "gta5": _reader("gta5", "Gta5Pictures"),
+    "synthia": _reader("synthia", "SynthiaPictures"),
+    "cityscapes": _reader("cityscapes", "CityscapesPictures"),
+    "camvid": _reader("camvid", "CamvidPictures"),
+    "idda": _reader("idda", "IddaPictures"),
+    "carla": _reader("carla", "CarlaPictures"),
 }
 _SPLIT_BY_NUMBER = ("gta5", "synthia", "idda")  # no split of their own: ?split=all takes every picture

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from rtda_deploy import __version__
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError
-from rtda_deploy.files import atomic_path, readable_file, sha256_file, writable_folder, write_bytes, write_text
+from rtda_deploy.files import readable_file, sha256_file, writable_folder, write_bytes, write_text
 from rtda_deploy.optional import require
 from rtda_training.hardware import build_fabric
 from rtda_training.models.state_dicts import difference
 from rtda_training.models.translation import Generator
 from rtda_training.readers import UnlabelledSet
+from rtda_training.torch_file import write_torch_file
 
 __all__ = [
     "FORMAT",
@@ -124,14 +125,7 @@ def write_translator(path: str | Path, translator: Translator) -> Path:
         "to_source": _on_cpu(translator.to_source),
         "provenance": dict(translator.provenance),
     }
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        try:
-            torch.save(content, stream)
-        except RuntimeError as err:  # what torch's zip writer makes of an OSError of the stream
-            if isinstance(err.__context__, OSError):
-                raise err.__context__ from err
-            raise
-    return Path(path)
+    return write_torch_file(path, content)
 
 
 def read_translator(path: str | Path) -> Translator:

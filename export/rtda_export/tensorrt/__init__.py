@@ -6,8 +6,9 @@ loaded when first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, List
+from typing import TYPE_CHECKING
+
+from rtda_deploy.lazy import lazy
 
 if TYPE_CHECKING:
     from rtda_export.tensorrt.builder import EngineFile as EngineFile
@@ -28,12 +29,4 @@ _HOMES = {
     "this_machine": "rtda_export.tensorrt.library",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> List[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import mmap
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from rtda_deploy.errors import ExportError
-from rtda_deploy.files import file_error, readable_file
+from rtda_deploy.onnx_metadata import PRECISION_KEY, SPEC_KEY
+from rtda_deploy.protobuf import BrokenMessage, Message, Value, number_of, open_onnx_message
 from rtda_deploy.spec import ModelSpec
-from rtda_export.tensorrt.protobuf import BrokenMessage, Message, Value, number_of
 
 __all__ = ["NodeFacts", "OnnxFacts", "TensorFacts", "read_onnx_facts"]
-
-SPEC_KEY = "rtda.spec"  # ModelSpec as JSON; rtda_export.graph writes it
-PRECISION_KEY = "rtda.precision"  # what FP16 rescue and calibration found; rtda_export.precision writes it
 
 _FLOAT16, _EXTERNAL = 10, 1  # TensorProto.DataType.FLOAT16, TensorProto.DataLocation.EXTERNAL
 _DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
@@ -152,18 +148,8 @@ def read_onnx_facts(path: Union[str, Path]) -> OnnxFacts:
         ExportError: If it is no whole ONNX file, or keeps its weights in another file.
         FileAccessError: If it cannot be read.
     """
-    file = readable_file(path, what="model")
-    try:
-        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return _model(Message(content, 0, len(content)), file)
-    except OSError as err:
-        raise file_error(err, file, "read") from err
-    except (BrokenMessage, UnicodeDecodeError) as err:
-        raise ExportError(
-            f"{file.name} is no whole ONNX file",
-            why=str(err),
-            hint="was it copied to its end? Compare its size with the original's, or export it again",
-        ) from err
+    with open_onnx_message(path, ExportError) as message:
+        return _model(message, Path(path))
 
 
 def _model(message: Message, path: Path) -> OnnxFacts:
@@ -179,7 +165,7 @@ def _model(message: Message, path: Path) -> OnnxFacts:
             domain, version = _opset(message.inner(value))
             opset = version if domain in ("", "ai.onnx") else opset
         elif number == 14:
-            key, text = _pair(message.inner(value))
+            key, text = message.inner(value).entry()
             metadata[key] = text
     if graph is None or not opset:
         raise BrokenMessage(f"it holds no {'graph' if graph is None else 'opset'}")
@@ -280,13 +266,3 @@ def _opset(message: Message) -> Tuple[str, int]:
         elif number == 2:
             version = number_of(value)
     return domain, version
-
-
-def _pair(message: Message) -> Tuple[str, str]:
-    key = text = ""
-    for number, value in message.fields():
-        if number == 1:
-            key = message.text(value)
-        elif number == 2:
-            text = message.text(value)
-    return key, text

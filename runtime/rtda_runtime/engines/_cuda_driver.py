@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any, NamedTuple, Tuple, Type, Union
 
 import numpy as np
@@ -49,7 +50,7 @@ class Device(NamedTuple):
     total_memory: int
 
 
-class Driver:
+class Driver(abc.ABC):
     """What a binding to the CUDA driver must do; handles are the binding's own objects.
 
     All but ``devices``, ``properties``, ``retain`` and ``release`` need a context pushed on the calling thread. Every
@@ -58,105 +59,105 @@ class Driver:
 
     name = ""
 
+    @abc.abstractmethod
     def devices(self) -> int:
         """Start the driver; the number of GPUs."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def properties(self, index: int) -> Device:
         """What the GPU is."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def retain(self, index: int) -> Any:
         """The GPU's primary context."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def release(self, index: int, context: Any) -> None:
         """Undo one ``retain``."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def push(self, context: Any) -> None:
         """Make the context the calling thread's."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def pop(self) -> None:
         """Give the calling thread back the context it had."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def memory(self) -> Tuple[int, int]:
         """Free and total memory of the GPU, bytes, whoever uses it."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def allocate(self, nbytes: int) -> Any:
         """Memory of the GPU; ``int()`` of it is its address."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def free(self, memory: Any) -> None:
         """Undo ``allocate``."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def allocate_pinned(self, nbytes: int, mapped: bool) -> Tuple[Any, int, int]:
         """Page-locked memory of the host: handle, its address, and the GPU's address of it (0 where not ``mapped``)."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def free_pinned(self, memory: Any) -> None:
         """Undo ``allocate_pinned``."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def stream(self) -> Any:
         """A stream that does not wait for the default one."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def stream_address(self, stream: Any) -> int:
         """The ``CUstream`` as a number, for other libraries."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def synchronize(self, stream: Any) -> None:
         """Wait for the stream's work."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def destroy_stream(self, stream: Any) -> None:
         """Undo ``stream``."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def to_device(self, memory: Any, array: np.ndarray, stream: Any) -> None:
         """Copy all of a pinned array, asynchronously."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def to_host(self, array: np.ndarray, memory: Any, stream: Any) -> None:
         """Copy into all of a pinned array, asynchronously."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def event(self) -> Any:
         """An event that keeps its time."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def record(self, event: Any, stream: Any) -> None:
         """Have the stream stamp the event when it gets there."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def elapsed_ms(self, start: Any, end: Any) -> float:
         """Between two events that the GPU has passed."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def destroy_event(self, event: Any) -> None:
         """Undo ``event``."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def begin_capture(self, stream: Any) -> None:
         """Record what this thread gives to the stream instead of running it."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def end_capture(self, stream: Any) -> Any:
         """What was recorded, ready to launch. Ends the recording also where it fails."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def launch(self, graph: Any, stream: Any) -> None:
         """Run a recording."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def destroy_graph(self, graph: Any) -> None:
         """Undo ``end_capture``."""
-        raise NotImplementedError
 
 
 def cuda_error(call: str, name: str, text: str = "") -> Union[DeviceError, EngineError]:

@@ -12,12 +12,12 @@ import numpy as np
 
 from rtda_deploy.errors import DeviceError, EngineError
 from rtda_deploy.files import writable_folder
-from rtda_deploy.onnx_metadata import SPEC_KEY, spec_from_metadata
+from rtda_deploy.onnx_metadata import spec_from_metadata
 from rtda_deploy.optional import is_jetson, require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine
 
-__all__ = ["SPEC_KEY", "OrtEngine", "open_onnx", "provider_plan"]
+__all__ = ["OrtEngine", "open_onnx", "provider_plan"]
 
 CONFIDENCE = "confidence"  # name of the one output that may stand beside the answer
 

@@ -16,15 +16,15 @@ from rtda_deploy.errors import DataError
 from rtda_training.data.address import DataAddress
 from rtda_training.data.layouts import find_layout, layout_pairs
 from rtda_training.data.listing import root_folder
-from rtda_training.data.masks import IdTable, UnknownIdsError, by_name, read_mask
+from rtda_training.data.masks import IdTable, UnknownIdsError, by_name, read_mask, red_channel
 from rtda_training.data.paired import PairedPictures
 from rtda_training.labels import CITYSCAPES
 
-__all__ = ["CarlaPictures"]
+__all__ = ["FIRST_IDS", "CarlaPictures"]
 
 _WANTS = "CameraRGB/ and CameraSeg/, or images/ and labels/"
 # 0.8 to 0.9.9: the sky is among the unlabelled (0), and car is every vehicle, the own bonnet included.
-_OLD: Dict[int, str] = {
+FIRST_IDS: Dict[int, str] = {
     0: "",
     1: "building",
     2: "fence",
@@ -41,7 +41,7 @@ _OLD: Dict[int, str] = {
 }
 # 0.9.10 to 0.9.13 go on from there.
 _MIDDLE: Dict[int, str] = {
-    **_OLD,
+    **FIRST_IDS,
     13: "sky",
     14: "",  # ground
     15: "",  # bridge
@@ -61,8 +61,8 @@ _NEW: Dict[int, str] = {
 }
 _TRY_NEW = "CARLA 0.9.14 and newer number classes otherwise: ?version=0.9.14"
 _TABLES: Dict[str, IdTable] = {
-    "0.8": IdTable(by_name(_OLD, CITYSCAPES.names), "the 13 ids of CARLA 0.8", _TRY_NEW),
-    "0.9.5": IdTable(by_name(_OLD, CITYSCAPES.names), "the 13 ids of CARLA 0.9.5", _TRY_NEW),
+    "0.8": IdTable(by_name(FIRST_IDS, CITYSCAPES.names), "the 13 ids of CARLA 0.8", _TRY_NEW),
+    "0.9.5": IdTable(by_name(FIRST_IDS, CITYSCAPES.names), "the 13 ids of CARLA 0.9.5", _TRY_NEW),
     "0.9.10": IdTable(by_name(_MIDDLE, CITYSCAPES.names), "the 23 ids of CARLA 0.9.10 to 0.9.13", _TRY_NEW),
     "0.9.14": IdTable(by_name(_NEW, CITYSCAPES.names), "the 29 ids of CARLA 0.9.14"),
     "carlascapes": IdTable(by_name(_NEW, CITYSCAPES.names), "the 29 ids of CarlaScapes"),
@@ -108,17 +108,17 @@ class CarlaPictures(PairedPictures):
 
     def read_label(self, path: Path) -> np.ndarray:
         mask = read_mask(path)
-        ids = np.ascontiguousarray(mask[..., 0]) if mask.ndim == 3 else mask
+        ids = red_channel(mask)
         if mask.ndim == 3 and mask[..., 1].any() and len(np.unique(ids)) > len(_NEW):
             raise UnknownIdsError(
                 f"label {path} holds colours, not ids", hint="save CARLA's raw tags: no CityScapesPalette conversion"
             )
         if self._presumed and self._table is _TABLES["0.9.14"] and ids.dtype == np.uint8:
             present = np.flatnonzero(np.bincount(ids.ravel(), minlength=256))
-            if len(present) >= _MANY and present.max() < len(_OLD):
+            if len(present) >= _MANY and present.max() < len(FIRST_IDS):
                 raise UnknownIdsError(
                     f"label {path} looks like the 13 ids of CARLA before 0.9.10: it has {len(present)} classes,"
-                    f" all below {len(_OLD)}",
+                    f" all below {len(FIRST_IDS)}",
                     hint="type ?version=0.9.5, or ?version=0.9.14 if it is one after all",
                 )
         return self._table.apply(ids, path)

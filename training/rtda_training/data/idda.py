@@ -13,8 +13,9 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_training.data.address import DataAddress
+from rtda_training.data.carla import FIRST_IDS
 from rtda_training.data.listing import Pair, pictures_below, root_folder
-from rtda_training.data.masks import IdTable, by_name, read_mask
+from rtda_training.data.masks import IdTable, by_name, read_mask, red_channel
 from rtda_training.data.paired import PairedPictures
 from rtda_training.data.splits import numbered_pairs
 from rtda_training.labels import CITYSCAPES
@@ -25,19 +26,7 @@ _WANTS = "<scenario>/RGB/ and <scenario>/Semantic/"
 # By name: RTDA's idda_info.json numbers bicycle 15 and motorcycle 14 in a list of its own 16 classes. Its car is any
 # vehicle on four wheels.
 _NAMES: Dict[int, str] = {
-    0: "",
-    1: "building",
-    2: "fence",
-    3: "",  # other
-    4: "person",
-    5: "pole",
-    6: "road",  # road line
-    7: "road",
-    8: "sidewalk",
-    9: "vegetation",
-    10: "car",
-    11: "wall",
-    12: "traffic sign",
+    **FIRST_IDS,
     13: "traffic light",
     14: "",  # guard rail
     15: "",  # dynamic
@@ -76,7 +65,7 @@ class IddaPictures(PairedPictures):
 
     def read_label(self, path: Path) -> np.ndarray:
         mask = read_mask(path)
-        return _IDS.apply(np.ascontiguousarray(mask[..., 0]) if mask.ndim == 3 else mask, path)
+        return _IDS.apply(red_channel(mask), path)
 
 
 def _scenarios(root: Path) -> List[Path]:

@@ -26,6 +26,7 @@ __all__ = [
     "mask_size",
     "read_frame",
     "read_mask",
+    "red_channel",
 ]
 
 Colour = Tuple[int, int, int]
@@ -130,6 +131,11 @@ def read_frame(path: Path) -> np.ndarray:
     if frame is None:
         raise DataError(f"{path} is no picture that OpenCV can read", hint="is the file whole?")
     return np.asarray(frame, dtype=np.uint8)
+
+
+def red_channel(mask: np.ndarray) -> np.ndarray:
+    """The ids (H, W) of an RGB label (H, W, 3), CARLA's way of storing them, or of one that has a single channel."""
+    return np.ascontiguousarray(mask[..., 0]) if mask.ndim == 3 else mask
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -1,15 +1,22 @@
 """The wire format of protobuf, as far as reading an ONNX file needs it: a message is walked over, field by field.
 
-Nothing is copied that is not asked for, and every length is held against the bytes that are there.
+Nothing is copied that is not asked for, so that a file of gigabytes takes no longer than a small one, and every length
+is held against the bytes that are there: a file that was cut off is told from a whole one.
 
 Source: protobuf's "Encoding" page.
 """
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Tuple, Union
+import contextlib
+import mmap
+from pathlib import Path
+from typing import Any, Iterator, Tuple, Type, Union
 
-__all__ = ["BrokenMessage", "Message", "Value", "number_of"]
+from rtda_deploy.errors import RtdaError
+from rtda_deploy.files import file_error, readable_file
+
+__all__ = ["BrokenMessage", "Message", "Value", "number_of", "open_onnx_message"]
 
 Value = Union[int, Tuple[int, int]]  # a number, or where the bytes of a field begin and end
 
@@ -62,6 +69,14 @@ class Message:
         begin, end = _range(value)
         return bytes(self._content[begin:end]).decode("utf-8")
 
+    def entry(self) -> Tuple[str, str]:
+        """Key and value of a StringStringEntryProto."""
+        texts = {1: "", 2: ""}
+        for number, value in self.fields():
+            if number in texts:
+                texts[number] = self.text(value)
+        return texts[1], texts[2]
+
     def _varint(self, place: int) -> Tuple[int, int]:
         value = shift = 0
         while True:
@@ -91,3 +106,24 @@ def number_of(value: Value) -> int:
     if not isinstance(value, int):
         raise BrokenMessage("a message where a number is expected")
     return value
+
+
+@contextlib.contextmanager
+def open_onnx_message(path: Union[str, Path], error: Type[RtdaError]) -> Iterator[Message]:
+    """The message that an ``.onnx`` file is, open while the block runs; what is broken in it is raised as ``error``.
+
+    Raises:
+        FileAccessError: If the file cannot be read.
+    """
+    file = readable_file(path, what="model")
+    try:
+        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            yield Message(content, 0, len(content))
+    except OSError as err:
+        raise file_error(err, file, "read") from err
+    except (BrokenMessage, UnicodeDecodeError) as err:
+        raise error(
+            f"{file.name} is no whole ONNX file",
+            why=str(err),
+            hint="was it copied to its end? Compare its size with the original's, or export it again",
+        ) from err
