@@ -21,7 +21,7 @@ import numpy as np
 
 from rtda_deploy.errors import EngineError, FrameError
 
-__all__ = ["resize_mask", "upsample_argmax"]
+__all__ = ["GridPlan", "Region", "grid_plan", "resize_mask", "target_array", "upsample_argmax"]
 
 Region = Tuple[float, float, float, float]  # top, left, height, width in cells of the coarse grid
 
@@ -61,8 +61,8 @@ def upsample_argmax(
             "the network gave NaN or infinite logits",
             hint="an fp16 overflow? export with --precision fp32 and compare: rtda-deploy verify A B --frames PATH",
         )
-    mask = _target(size_hw, out)
-    plan = _plan(logits.shape[1:], mask.shape, region)
+    mask = target_array(size_hw, out)
+    plan = grid_plan(logits.shape[1:], mask.shape, region)
     _fill_mask(logits, plan, mask)
     return mask
 
@@ -71,8 +71,8 @@ def resize_mask(
     mask: np.ndarray, size_hw: Tuple[int, int], *, region: Optional[Region] = None, out: Optional[np.ndarray] = None
 ) -> np.ndarray:
     """Nearest-neighbour resize of a class mask uint8 (h, w), for networks that give a mask; arguments as above."""
-    target = _target(size_hw, out)
-    plan = _plan(mask.shape, target.shape, region)
+    target = target_array(size_hw, out)
+    plan = grid_plan(mask.shape, target.shape, region)
     # The nearer of the two neighbours of each pixel, per axis.
     rows = np.where(plan.down < 0.5, plan.top, plan.bottom)
     columns = np.where(plan.right_share < 0.5, plan.left, plan.right)
@@ -81,7 +81,7 @@ def resize_mask(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Plan:
+class GridPlan:
     """Which four cells every row and column of the mask lies between, and how far along."""
 
     top: np.ndarray  # intp (H,)
@@ -93,11 +93,12 @@ class _Plan:
 
 
 @functools.lru_cache(maxsize=16)
-def _plan(grid_hw: Tuple[int, int], size_hw: Tuple[int, int], region: Optional[Region]) -> _Plan:
+def grid_plan(grid_hw: Tuple[int, int], size_hw: Tuple[int, int], region: Optional[Region]) -> GridPlan:
+    """Where the pixels of a ``size_hw`` picture lie on a grid, or on a ``region`` of it."""
     top, left, height, width = region or (0.0, 0.0, float(grid_hw[0]), float(grid_hw[1]))
     rows = _axis(grid_hw[0], size_hw[0], top, height)
     columns = _axis(grid_hw[1], size_hw[1], left, width)
-    return _Plan(*rows, *columns)
+    return GridPlan(*rows, *columns)
 
 
 def _axis(cells: int, pixels: int, start: float, extent: float) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -110,7 +111,12 @@ def _axis(cells: int, pixels: int, start: float, extent: float) -> Tuple[np.ndar
     return lower, np.minimum(lower + 1, last), (at - lower).astype(np.float32)
 
 
-def _target(size_hw: Tuple[int, int], out: Optional[np.ndarray]) -> np.ndarray:
+def target_array(size_hw: Tuple[int, int], out: Optional[np.ndarray]) -> np.ndarray:
+    """``out`` if it is a uint8 array of that size, a new one if it is None.
+
+    Raises:
+        FrameError: If it is neither.
+    """
     height, width = size_hw
     if height < 1 or width < 1:
         raise FrameError(f"size_hw is {tuple(size_hw)}, both must be positive")
@@ -121,7 +127,7 @@ def _target(size_hw: Tuple[int, int], out: Optional[np.ndarray]) -> np.ndarray:
     return out
 
 
-def _fill_mask(logits: np.ndarray, plan: _Plan, mask: np.ndarray) -> None:
+def _fill_mask(logits: np.ndarray, plan: GridPlan, mask: np.ndarray) -> None:
     """Fill ``mask``. A compiled kernel has this signature."""
     coarse = logits.argmax(axis=0).astype(np.uint8)  # (h, w)
     cells = coarse.copy()  # class of the cell between a logit and its right, lower and diagonal neighbours, or _MIXED
@@ -171,7 +177,7 @@ class _MixedCells:
         self.terms = np.stack([a, b - a, c - a, (d - c) - (b - a)], axis=1)  # (P, 4)
         self.classes = self.classes.astype(np.uint8)
 
-    def fill(self, mask: np.ndarray, plan: _Plan, band: slice) -> None:
+    def fill(self, mask: np.ndarray, plan: GridPlan, band: slice) -> None:
         """Evaluate the pixels of ``mask`` that are still marked as mixed."""
         pixels = np.flatnonzero(mask.reshape(-1) == _MIXED)
         if not pixels.size:

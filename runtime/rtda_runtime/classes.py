@@ -1,0 +1,167 @@
+"""What planners ask of a mask: how much of which class is where, and classes joined by name (``drivable``)."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from typing import Dict, Iterable, List, Optional, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import ConfigError, FrameError
+from rtda_deploy.spec import ModelSpec
+
+__all__ = ["ClassGroups", "RegionOfInterest", "class_shares"]
+
+REST = "other"  # every class that no group names
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionOfInterest:
+    """A rectangle of the picture, as fractions of its sides, so that it fits a camera of any size.
+
+    Attributes:
+        left, top, right, bottom: 0..1; right and bottom are the first column and row outside.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.left < self.right <= 1 and 0 <= self.top < self.bottom <= 1):
+            raise ConfigError(
+                f"{self} is no part of a picture",
+                hint="LEFT,TOP,RIGHT,BOTTOM as fractions: 0,0.5,1,1 is the lower half",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.left:g},{self.top:g},{self.right:g},{self.bottom:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> RegionOfInterest:
+        """``0,0.5,1,1``: left, top, right, bottom.
+
+        Raises:
+            ConfigError: If it is anything else.
+        """
+        parts = text.split(",")
+        try:
+            left, top, right, bottom = (float(part) for part in parts)
+        except ValueError:
+            raise ConfigError(
+                f"region {text!r} is not four numbers",
+                hint="LEFT,TOP,RIGHT,BOTTOM as fractions: 0,0.5,1,1 is the lower half",
+            ) from None
+        return cls(left, top, right, bottom)
+
+    def slices(self, size_hw: Tuple[int, int]) -> Tuple[slice, slice]:
+        """Rows and columns of a picture of that size; at least one of each."""
+        height, width = size_hw
+        top, left = min(round(self.top * height), height - 1), min(round(self.left * width), width - 1)
+        bottom, right = max(round(self.bottom * height), top + 1), max(round(self.right * width), left + 1)
+        return slice(top, bottom), slice(left, right)
+
+
+def class_shares(mask: np.ndarray, spec: ModelSpec, region: Optional[RegionOfInterest] = None) -> Dict[str, float]:
+    """Share of each class among the labelled pixels of a mask, or of a region of it.
+
+    Args:
+        mask: uint8 (H, W) class indices; ``spec.ignore_index`` is not counted.
+        spec: Whose ``class_names`` are the keys, in order.
+        region: None: all of the picture.
+
+    Returns:
+        Name to share, 0..1, adding up to 1; all 0 where no pixel has a class.
+
+    Raises:
+        FrameError: If ``mask`` is no uint8 (H, W).
+    """
+    counts = _counts(mask, region)[: spec.num_classes]
+    total = max(1, int(counts.sum()))
+    return {name: float(count / total) for name, count in zip(spec.class_names, counts)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassGroups:
+    """Classes joined by name. A class belongs to one group at most; the rest is ``other``.
+
+    Attributes:
+        names: Of the groups, in the order given, then ``other``.
+        table: uint8 (256,): class index to group index; 255 stays 255.
+    """
+
+    names: Tuple[str, ...]
+    table: np.ndarray
+
+    @classmethod
+    def parse(cls, texts: Iterable[str], spec: ModelSpec) -> ClassGroups:
+        """``drivable=road,parking`` per group; case and the difference of space, - and _ do not matter.
+
+        Raises:
+            ConfigError: If a class is unknown (with the nearest name), in two groups, or a group is named twice.
+        """
+        known = {_plain(name): index for index, name in enumerate(spec.class_names)}
+        table = np.full(256, 255, np.uint8)
+        names: List[str] = []
+        for text in texts:
+            group, equals, members = text.partition("=")
+            group = group.strip()
+            if not group or not equals or not members.strip():
+                raise ConfigError(f"group {text!r} is not NAME=CLASS,CLASS", hint="--group drivable=road,parking")
+            if group in names or group == REST:
+                raise ConfigError(f"group {group} is named twice" if group != REST else f"{REST} is every other class")
+            for member in members.split(","):
+                index = known.get(_plain(member))
+                if index is None:
+                    raise ConfigError(f"group {group}: {_unknown(member.strip(), spec)}")
+                if table[index] != 255:
+                    other = (*names, group)[int(table[index])]
+                    raise ConfigError(f"{spec.class_names[index]} is named twice: in {other} and in {group}")
+                table[index] = len(names)
+            names.append(group)
+        if not names:
+            raise ConfigError("no group was named", hint="--group drivable=road,parking")
+        rest = table[: spec.num_classes]
+        rest[rest == 255] = len(names)
+        return cls((*names, REST), table)
+
+    def mask(self, mask: np.ndarray, out: Optional[np.ndarray] = None) -> np.ndarray:
+        """Group index per pixel.
+
+        Args:
+            mask: uint8 (H, W) class indices.
+            out: uint8 (H, W) to write into, which may be ``mask`` itself; None: a new array.
+        """
+        _check(mask)
+        return np.take(self.table, mask, out=out, mode="clip" if out is not None else "raise")
+
+    def shares(self, mask: np.ndarray, region: Optional[RegionOfInterest] = None) -> Dict[str, float]:
+        """Share of each group among the labelled pixels of a class mask, or of a region of it; adds up to 1."""
+        counts = np.bincount(self.table, weights=_counts(mask, region), minlength=256)[: len(self.names)]
+        total = max(1.0, float(counts.sum()))
+        return {name: float(count / total) for name, count in zip(self.names, counts)}
+
+
+def _counts(mask: np.ndarray, region: Optional[RegionOfInterest]) -> np.ndarray:
+    """Pixels of each of the 256 values."""
+    _check(mask)
+    rows, columns = region.slices((mask.shape[0], mask.shape[1])) if region is not None else (slice(None), slice(None))
+    return np.bincount(mask[rows, columns].ravel(), minlength=256)
+
+
+def _check(mask: np.ndarray) -> None:
+    if mask.dtype != np.uint8 or mask.ndim != 2:
+        raise FrameError(f"a mask is uint8 (H, W), this is {mask.dtype} {mask.shape}")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name.strip().lower())
+
+
+def _unknown(name: str, spec: ModelSpec) -> str:
+    near = difflib.get_close_matches(name.lower(), list(spec.class_names), 1)
+    rest = f"did you mean {near[0]}?" if near else f"there are {', '.join(spec.class_names)}"
+    return f"there is no class {name!r}: {rest}"
