@@ -7,15 +7,17 @@ evaluated, and there only the classes that can win: those whose best corner reac
 
 Sampling follows ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`` and ``cv2.resize``: pixel
 centres at half steps, clamped at the edges. The result is that of resize-then-argmax except where the two best logits
-are equal to float32 rounding.
+are equal to float32 rounding. Compiled by numba where that is installed, NumPy elsewhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
+import logging
 import math
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import numpy as np
 
@@ -23,10 +25,11 @@ from rtda_deploy.errors import EngineError, FrameError
 
 __all__ = ["GridPlan", "Region", "grid_plan", "resize_mask", "target_array", "upsample_argmax"]
 
+_log = logging.getLogger(__name__)
+
 Region = Tuple[float, float, float, float]  # top, left, height, width in cells of the coarse grid
 
-_MIXED = 255  # never a class: a spec has at most 255 classes, 0..254
-_BAND_PIXELS = 1 << 17  # pixels worked on at a time: bounds the memory, stays in the cache
+_MOST_CLASSES = 255  # 255 is no class: it means unlabelled
 
 
 def upsample_argmax(
@@ -52,18 +55,17 @@ def upsample_argmax(
         EngineError: If the logits hold NaN or infinity; a mask made of those would look like any other.
         FrameError: If ``logits``, ``size_hw`` or ``out`` is not as said.
     """
-    if logits.ndim != 3 or 0 in logits.shape or logits.shape[0] > _MIXED:
+    if logits.ndim != 3 or 0 in logits.shape or logits.shape[0] > _MOST_CLASSES:
         raise FrameError(f"logits are {logits.shape}, expected (classes, h, w) with 1 to 255 classes")
     if logits.dtype != np.float32:
         raise FrameError(f"logits are {logits.dtype}, expected float32", hint="logits.astype(np.float32)")
-    if not np.isfinite(logits).all():
+    mask = target_array(size_hw, out)
+    plan = grid_plan(logits.shape[1:], mask.shape, region)
+    if not _kernel()(logits, plan, mask):
         raise EngineError(
             "the network gave NaN or infinite logits",
             hint="an fp16 overflow? export with --precision fp32 and compare: rtda-deploy verify A B --frames PATH",
         )
-    mask = target_array(size_hw, out)
-    plan = grid_plan(logits.shape[1:], mask.shape, region)
-    _fill_mask(logits, plan, mask)
     return mask
 
 
@@ -78,6 +80,21 @@ def resize_mask(
     columns = np.where(plan.right_share < 0.5, plan.left, plan.right)
     np.take(mask.take(columns, axis=1), rows, axis=0, out=target, mode="clip")
     return target
+
+
+@functools.lru_cache(maxsize=1)
+def _kernel() -> Callable[[np.ndarray, GridPlan, np.ndarray], bool]:
+    """The compiled kernel where numba is installed and works here, else NumPy's."""
+    from rtda_runtime import _upsample_numpy
+
+    if importlib.util.find_spec("numba") is None:
+        return _upsample_numpy.fill_mask
+    try:
+        from rtda_runtime import _upsample_numba
+    except Exception as err:  # an installed numba that does not go with this numpy raises whatever it meets
+        _log.warning("numba does not load (%s): masks are made by NumPy, about ten times slower", err)
+        return _upsample_numpy.fill_mask
+    return _upsample_numba.fill_mask
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,78 +142,3 @@ def target_array(size_hw: Tuple[int, int], out: Optional[np.ndarray]) -> np.ndar
     if out.dtype != np.uint8 or out.shape != (height, width) or not out.flags.c_contiguous:
         raise FrameError(f"out is {out.dtype} {out.shape}, expected C-contiguous uint8 ({height}, {width})")
     return out
-
-
-def _fill_mask(logits: np.ndarray, plan: GridPlan, mask: np.ndarray) -> None:
-    """Fill ``mask``. A compiled kernel has this signature."""
-    coarse = logits.argmax(axis=0).astype(np.uint8)  # (h, w)
-    cells = coarse.copy()  # class of the cell between a logit and its right, lower and diagonal neighbours, or _MIXED
-    # Edge cells compare with themselves. A region that ends inside the grid treats its last cell as an inner one: more
-    # pixels may count as mixed, the class is the same.
-    right = np.concatenate([coarse[:, 1:], coarse[:, -1:]], axis=1)
-    agree = coarse == right
-    agree &= np.concatenate([agree[1:], agree[-1:]], axis=0)
-    agree[:-1] &= coarse[:-1] == coarse[1:]
-    cells[~agree] = _MIXED
-    wide = cells.take(plan.left, axis=1)  # (h, W)
-    mixed = _MixedCells(logits, np.flatnonzero(cells == _MIXED))
-    rows_at_once = max(1, _BAND_PIXELS // mask.shape[1])
-    for start in range(0, mask.shape[0], rows_at_once):
-        band = slice(start, min(start + rows_at_once, mask.shape[0]))
-        np.take(wide, plan.top[band], axis=0, out=mask[band], mode="clip")
-        mixed.fill(mask[band], plan, band)
-
-
-class _MixedCells:
-    """The cells where more than one class wins, each with the classes that can win in it.
-
-    A class can win in a cell only if its largest corner is at least the largest of all classes' smallest corners.
-    Inside a cell its logit is ``a + x b + y c + x y d``; subtracting the same base from all classes of a cell changes
-    no winner and keeps the full precision of float32 whatever the offset of the logits.
-    """
-
-    def __init__(self, logits: np.ndarray, cells: np.ndarray) -> None:
-        count, height, width = logits.shape
-        self.number = np.full(height * width, -1, np.int32)  # grid cell -> place among the mixed ones
-        self.number[cells] = np.arange(cells.size, dtype=np.int32)
-        self.grid_width = width
-        row, column = np.divmod(cells, width)
-        below, beside = np.minimum(row + 1, height - 1), np.minimum(column + 1, width - 1)
-        flat = logits.reshape(count, -1)
-        corners = [
-            flat.take(index, axis=1)  # (C, M)
-            for index in (cells, row * width + beside, below * width + column, below * width + beside)
-        ]
-        least = np.minimum(np.minimum(corners[0], corners[1]), np.minimum(corners[2], corners[3]))
-        most = np.maximum(np.maximum(corners[0], corners[1]), np.maximum(corners[2], corners[3]))
-        base = least.max(axis=0) if cells.size else np.empty(0, np.float32)  # (M,)
-        place, self.classes = np.nonzero((most >= base).T)  # sorted by cell, then by class
-        self.counts = np.bincount(place, minlength=cells.size)  # (M,) candidates
-        self.first = np.cumsum(self.counts) - self.counts
-        a, b, c, d = (corner[self.classes, place] - base[place] for corner in corners)
-        self.terms = np.stack([a, b - a, c - a, (d - c) - (b - a)], axis=1)  # (P, 4)
-        self.classes = self.classes.astype(np.uint8)
-
-    def fill(self, mask: np.ndarray, plan: GridPlan, band: slice) -> None:
-        """Evaluate the pixels of ``mask`` that are still marked as mixed."""
-        pixels = np.flatnonzero(mask.reshape(-1) == _MIXED)
-        if not pixels.size:
-            return
-        row, column = np.divmod(pixels, mask.shape[1])
-        cell = self.number.take((plan.top[band] * self.grid_width).take(row) + plan.left.take(column))
-        y, x = plan.down[band].take(row), plan.right_share.take(column)
-        weights = np.stack([np.ones_like(x), x, y, x * y], axis=1)  # (N, 4)
-        pair = self.first.take(cell)
-        best = np.einsum("ij,ij->i", self.terms.take(pair, axis=0), weights)
-        winner = self.classes.take(pair)
-        rivals = self.counts.take(cell) - 1  # candidates of the pixel that were not looked at yet
-        left = place = np.flatnonzero(rivals)  # which of the pixels at hand go on; which pixels of the band those are
-        while left.size:
-            pair, rivals, weights = pair.take(left) + 1, rivals.take(left) - 1, weights.take(left, axis=0)
-            value = np.einsum("ij,ij->i", self.terms.take(pair, axis=0), weights)
-            wins = np.flatnonzero(value > best.take(place))
-            best[place.take(wins)] = value.take(wins)
-            winner[place.take(wins)] = self.classes.take(pair.take(wins))
-            left = np.flatnonzero(rivals)
-            place = place.take(left)
-        mask.reshape(-1)[pixels] = winner

@@ -1,16 +1,35 @@
 from __future__ import annotations
 
-from typing import Any, Optional, Tuple
+import importlib.machinery
+import importlib.util
+import sys
+from typing import Any, Iterator, Optional, Tuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rtda_runtime
 from rtda_deploy.errors import EngineError, FrameError
-from rtda_runtime import upsample
+from rtda_runtime import _upsample_numpy, upsample
 from rtda_runtime.upsample import resize_mask, upsample_argmax
 
+
+@pytest.fixture(scope="module", params=["numpy", "numba"], autouse=True)
+def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test runs with both kernels."""
+    if request.param == "numpy":
+        chosen: Any = _upsample_numpy.fill_mask
+    else:
+        pytest.importorskip("numba", reason="the compiled kernel needs numba")
+        chosen = importlib.import_module("rtda_runtime._upsample_numba").fill_mask
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upsample, "_kernel", lambda: chosen)
+        yield request.param
+
+
+_choose: Any = upsample._kernel.__wrapped__  # without its cache
 TIE = 1e-5  # of the logits' range: below this float32 may prefer either class
 
 
@@ -97,7 +116,7 @@ def test_all_255_classes_can_win() -> None:
 def test_pictures_larger_than_one_band_have_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = np.random.default_rng(6).standard_normal((5, 12, 20)).astype(np.float32)
     whole = upsample_argmax(logits, (97, 161))
-    monkeypatch.setattr(upsample, "_BAND_PIXELS", 500)
+    monkeypatch.setattr(_upsample_numpy, "_BAND_PIXELS", 500)
     np.testing.assert_array_equal(upsample_argmax(logits, (97, 161)), whole)
 
 
@@ -181,3 +200,16 @@ def test_resized_masks_take_the_cell_the_pixel_centre_lies_in(size_hw: Any, grid
     border = [((2 * np.arange(n) + 1) * g) % (2 * n) == 0 for n, g in zip(size_hw, grid)]
     sure = ~(border[0][:, None] | border[1][None])
     assert (resize_mask(mask, size_hw) == mask[rows][:, columns])[sure].all()
+
+
+def test_numba_is_taken_where_it_works_and_said_to_be_broken_where_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = importlib.machinery.ModuleSpec("numba", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert _choose() is _upsample_numpy.fill_mask and not caplog.records
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setitem(sys.modules, "rtda_runtime._upsample_numba", None)
+    monkeypatch.delattr(rtda_runtime, "_upsample_numba", raising=False)
+    assert _choose() is _upsample_numpy.fill_mask
+    assert "numba does not load" in caplog.text
