@@ -6,7 +6,7 @@ is evaluated for the classes that can win there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fill_mask"]
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-_compiled: Callable[[_Function], _Function] = njit(nogil=True, cache=True, fastmath=False, boundscheck=False)
+_compiled = njit(nogil=True, cache=True, fastmath=False, boundscheck=False)
 
 
 def fill_mask(logits: np.ndarray, plan: GridPlan, mask: np.ndarray) -> bool:
