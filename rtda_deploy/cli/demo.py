@@ -160,6 +160,8 @@ def _run(folder: Path, onnx: Path, lines: ProgressLines) -> Dict[str, Any]:
         with Pipeline.open(segmenter, clip, sinks=[sink]) as pipeline:
             for done, _ in enumerate(pipeline):
                 lines.update("run     clip.mp4", done + 1, _CLIP_FRAMES)
+        for error in pipeline.sink_errors.values():
+            raise error
         return pipeline.stats
 
 

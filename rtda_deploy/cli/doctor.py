@@ -138,6 +138,8 @@ def _version(module: str) -> Optional[str]:
 def _gstreamer() -> Tuple[str, str, str]:
     from rtda_deploy.optional import available, is_jetson, require
 
+    if available("gi"):
+        return "ok", "not asked: csi:// and gst: sources open through PyGObject", ""
     if not available("cv2"):
         return "missing", "no OpenCV", ""
     cv2 = require("cv2", extra="runtime")
@@ -147,7 +149,8 @@ def _gstreamer() -> Tuple[str, str, str]:
     if is_jetson():
         fix = "pip uninstall opencv-python opencv-python-headless   (they hide JetPack's OpenCV)"
         return "problem", "no: CSI cameras will not open", fix
-    return "missing", "no: csi:// and gst: sources do not open; USB, RTSP, HTTP and files do", ""
+    fix = "an environment that sees the system's PyGObject: docs/sources.md"
+    return "missing", "no: csi:// and gst: sources do not open; USB, RTSP, HTTP and files do", fix
 
 
 def _providers() -> Tuple[str, str, str]:

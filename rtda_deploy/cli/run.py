@@ -2,109 +2,168 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import typer
 
 if TYPE_CHECKING:
-    from rtda_runtime import Pipeline, Segmenter
+    from rtda_deploy.cli.run_screen import Screen
+    from rtda_deploy.errors import RtdaError
+    from rtda_runtime import Pipeline, Source
 
-__all__ = ["run", "summary_lines"]
+__all__ = ["run"]
 
-_LIVE_EVERY_S, _PLAIN_EVERY_S = 0.25, 5.0
+_TICK_S = 0.1  # longest wait between two looks at keys, signals and the clock
 
 
 def run(
-    model: Optional[Path] = typer.Argument(None, help="An .onnx (default: the newest under ./runs and . that loads)."),
+    model: Optional[Path] = typer.Argument(None, help="A model (default: the newest under ./runs and . that loads)."),
     camera: str = typer.Option(
-        "", "--camera", "--source", help="Index, /dev/videoN, rtsp://, http://, file, folder, test://"
+        "", "--camera", "--source", help="Index, /dev/videoN, csi://N, rtsp://, http://, file, folder, test://"
     ),
+    size: Optional[str] = typer.Option(None, help="Ask the camera for WIDTHxHEIGHT."),
+    fps: Optional[float] = typer.Option(None, help="Ask the camera for this rate."),
+    fourcc: Optional[str] = typer.Option(None, help="Ask a V4L2 camera for this pixel format, such as MJPG."),
     provider: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt or openvino."),
+    view: Optional[str] = typer.Option(None, help="Show it in a browser: auto, :8080, 0.0.0.0:8080."),
+    show: bool = typer.Option(False, "--show", help="Show it in a window on this machine's display."),
     save: Optional[Path] = typer.Option(None, help="Write the overlay to this .mp4 or .webm."),
     masks: Optional[Path] = typer.Option(None, help="Write each mask as a PNG of class ids into this folder."),
+    publish: Optional[List[str]] = typer.Option(None, help="foxglove, zenoh or mcap:FILE; may be repeated."),
+    compare: Optional[Path] = typer.Option(None, help="A second model for the same frames, shown beside the first."),
     alpha: float = typer.Option(0.5, min=0.0, max=1.0, help="Weight of the mask's colours in the overlay."),
     policy: Optional[str] = typer.Option(None, help="newest or every (default: newest for cameras, every for files)."),
     max_frames: Optional[int] = typer.Option(None, min=1, help="Stop after so many frames."),
+    max_age_ms: Optional[float] = typer.Option(None, help="Give no result that is older than this."),
+    reconnect: bool = typer.Option(True, "--reconnect/--no-reconnect", help="Open a lost camera again."),
+    report_every: Optional[float] = typer.Option(None, help="Seconds between two lines of progress (default: 5)."),
     threads: Optional[int] = typer.Option(None, min=1, help="CPU threads (default: one per core)."),
     spec: Optional[Path] = typer.Option(None, help="spec.json for a model without one."),
     json_: bool = typer.Option(False, "--json", help="Print JSON Lines; the last has event 'summary'."),
 ) -> None:
-    """Run a model on a camera or a recording: masks at the camera's size, FPS and latency per stage.
+    """Run a model on a camera or a recording: masks at the camera's size, their age, FPS and latency per stage.
 
     Example: rtda-deploy run model.onnx --camera test://bars?frames=30
     """
-    from rtda_deploy.cli.console import note, print_json
+    from rtda_deploy.cli.run_board import RunBoard
+    from rtda_deploy.cli.run_screen import Screen, camera_log_silenced, print_camera, print_summary
+    from rtda_deploy.cli.run_sinks import SinkChoice, check_outputs, open_sinks
+    from rtda_deploy.cli.signals import Terminated, exit_quickly, sigterm_raises
     from rtda_deploy.errors import ConfigError, RtdaError
     from rtda_deploy.spec import ModelSpec
-    from rtda_runtime import Pipeline, Segmenter, open_source
+    from rtda_runtime import Pipeline, Segmenter
 
     if not camera:
         raise ConfigError(
             "no source was named", hint="--camera 0, or a file, or test://bars   (rtda-deploy cameras lists)"
         )
+    if report_every is not None and not report_every > 0:
+        raise ConfigError(f"--report-every must be positive, got {report_every:g}", hint="--report-every 5")
+    choice = SinkChoice(view=view, show=show, save=save, masks=masks, publish=tuple(publish or ()), alpha=alpha)
+    check_outputs(choice, camera)
+    if show:
+        from rtda_runtime.sinks.window import check_display
+
+        check_display()
     found = model or _newest_model()
-    stopped, failed = False, None
-    before = {path: _stamp(path) for path in (save, masks) if path is not None}
-    with open_source(camera) as source, Segmenter.open(
-        found, provider, spec=ModelSpec.load(spec) if spec else None, threads=threads
-    ) as segmenter:
-        size = f"{source.size_wh[0]}x{source.size_wh[1]}" + (f" @ {source.fps:g}" if source.fps else "")
-        note(f"camera  {source.name}  {size}")
-        note(f"engine  {segmenter.description}")
-        with Pipeline.open(
-            segmenter,
-            source,
-            policy=policy,
-            max_frames=max_frames,
-            sinks=_sinks(segmenter, source.fps, save, masks, alpha),
-        ) as pipeline:
-            screen = _Screen(pipeline, source.num_frames if max_frames is None else max_frames, json_)
-            try:
-                for _ in pipeline:
-                    screen.tick()
-            except KeyboardInterrupt:
-                stopped = True
-            except RtdaError as err:  # told after the summary of what was done until then
-                failed = err
-            screen.end()
+    contract = ModelSpec.load(spec) if spec else None
+    outputs = {path: _stamp(path) for path in choice.paths}
+    exit_quickly()
+    failed: Optional[RtdaError] = None
+    exit_code = 0
+
+    with sigterm_raises(), camera_log_silenced(), contextlib.ExitStack() as stack:
+        source = stack.enter_context(_open_camera(camera, size, fps, fourcc, reconnect))
+        segmenter = stack.enter_context(Segmenter.open(found, provider, contract, threads))
+        second = stack.enter_context(Segmenter.open(compare, provider, contract, threads)) if compare else None
+        board = stack.enter_context(RunBoard())
+        print_camera(source, segmenter, second, board)
+        screen = stack.enter_context(Screen(source, board, json_=json_, every_s=report_every, limit=max_frames))
+        sinks = open_sinks(stack, choice, segmenter, source, screen, compared=(found, compare))
+        pipeline = stack.enter_context(
+            Pipeline.open(
+                segmenter,
+                source,
+                policy=policy,
+                max_frames=max_frames,
+                max_age_ms=max_age_ms,
+                sinks=sinks,
+                compare=second,
+                on_state=screen.on_state,
+            )
+        )
+        try:
+            _attend(pipeline, screen)
+        except KeyboardInterrupt:
+            exit_code = 130
+        except Terminated as ended:
+            exit_code = ended.exit_code
+        except RtdaError as err:  # told after the summary of what was done until then
+            failed = err
+        pipeline.close()
         stats = pipeline.stats
+        failed = failed or _sink_error(pipeline)
+
     if failed is not None and not stats["frames"]:
         raise failed
-    wrote = [str(path) for path, stamp in before.items() if _stamp(path) not in (None, stamp)]
-    if json_:
-        print_json({"event": "summary", "model": str(found), **stats, "wrote": wrote, "stopped": stopped})
-    else:
-        _print_summary(stats, wrote)
+    wrote = [str(path) for path, stamp in outputs.items() if _stamp(path) not in (None, stamp)]
+    summary = {"event": "summary", "model": str(found), **stats, "wrote": wrote, "stopped": exit_code != 0}
+    print_summary({**summary, "board": board.to_dict()}, source, board, json_=json_)
     if failed is not None:
         raise failed
-    if stopped:
-        raise typer.Exit(130)
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _attend(pipeline: Pipeline, screen: Screen) -> None:
+    """Until the end of the source, or until somebody wants it to end: keep the screen and obey the keys."""
+    screen.begin(pipeline)
+    try:
+        while not screen.quit.is_set() and not pipeline.join(min(_TICK_S, screen.every_s)):
+            screen.tick()
+        screen.tick(last=True)
+    finally:
+        screen.end()
+
+
+def _sink_error(pipeline: Pipeline) -> Optional[RtdaError]:
+    """What the first failed sink said, as an error that exits 1: the run itself went well."""
+    from rtda_deploy.errors import RtdaError
+
+    for name, err in pipeline.sink_errors.items():
+        if isinstance(err, RtdaError):
+            return RtdaError(err.message, why=err.why, hint=err.hint)
+        return RtdaError(
+            f"sink {name} stopped: {type(err).__name__}: {err}", hint="rtda-deploy -v run … logs the place"
+        )
+    return None
+
+
+def _open_camera(
+    camera: str, size: Optional[str], fps: Optional[float], fourcc: Optional[str], reconnect: bool
+) -> Source:
+    from rtda_runtime import open_source
+
+    asked: Dict[str, Any] = {"fps": fps, "fourcc": fourcc}
+    if size is not None:
+        asked["size_wh"] = _width_height(size)
+    return open_source(camera, reconnect=reconnect, **asked)
+
+
+def _width_height(text: str) -> Tuple[int, int]:
+    from rtda_deploy.errors import ConfigError
+
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ConfigError(f"{text!r} is no size", hint="--size 1280x720")
+    return int(width), int(height)
 
 
 def _stamp(path: Path) -> Optional[Tuple[int, int]]:
     """Tells whether a file or folder is there, and was written since the last look."""
     return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
-
-
-def summary_lines(stats: Dict[str, Any], wrote: List[str]) -> List[str]:
-    """The sentence under the table of a run."""
-    captured = max(1, int(stats["captured"]))
-    line = (
-        f"{stats['frames']} frames in {stats['seconds']:.1f} s = {stats['fps']:.1f} fps"
-        f" · dropped {stats['dropped']} ({100 * stats['dropped'] / captured:.2f} %) · {stats['policy']}"
-    )
-    return [line + (f" · wrote {', '.join(wrote)}" if wrote else "")]
-
-
-def _print_summary(stats: Dict[str, Any], wrote: List[str]) -> None:
-    from rtda_deploy.cli.bench import stage_rows
-    from rtda_deploy.cli.console import print_table
-
-    if stats["stages"]:
-        print_table(("ms", "p50", "p95", "p99", "max"), stage_rows(stats["stages"], str(stats["policy"])))
-    print("\n".join(summary_lines(stats, wrote)))
 
 
 def _newest_model() -> Path:
@@ -120,62 +179,3 @@ def _newest_model() -> Path:
         )
     note(f"model   {found}   (the newest here)")
     return found
-
-
-def _sinks(
-    segmenter: Segmenter, fps: Optional[float], save: Optional[Path], masks: Optional[Path], alpha: float
-) -> List[Any]:
-    from rtda_runtime.sinks import MaskFolder, Overlay, VideoSink
-
-    sinks: List[Any] = []
-    if save is not None:
-        sinks.append(VideoSink(save, fps or 30.0, overlay=Overlay(segmenter.spec, alpha)))
-    if masks is not None:
-        sinks.append(MaskFolder(masks))
-    return sinks
-
-
-class _Screen:
-    """The live line on a terminal, a plain line every five seconds on a pipe, JSON lines where they were asked for."""
-
-    def __init__(self, pipeline: Pipeline, total: Optional[int], json_: bool) -> None:
-        from rtda_deploy.cli.console import live_line
-
-        self._pipeline = pipeline
-        self._total = f"/{total}" if total else ""
-        self._json = json_
-        self._line = live_line()
-        self._every_s = _LIVE_EVERY_S if self._line.terminal and not json_ else _PLAIN_EVERY_S
-        self._last = time.monotonic()
-
-    def tick(self) -> None:
-        now = time.monotonic()
-        if now - self._last < self._every_s:
-            return
-        self._last = now
-        stats = self._pipeline.stats
-        if self._json:
-            from rtda_deploy.cli.console import print_json
-
-            print_json({"event": "progress", **stats})
-        else:
-            self._line.show(self._text(stats))
-
-    def end(self) -> None:
-        self._line.end()
-
-    def _text(self, stats: Dict[str, Any]) -> str:
-        stages = stats["stages"]
-        parts = " ".join(
-            f"{short} {stages[stage]['p50']:.1f}"
-            for stage, short in (
-                ("capture", "capture"),
-                ("preprocess", "pre"),
-                ("infer", "infer"),
-                ("postprocess", "post"),
-            )
-            if stage in stages
-        )
-        age = f"age {stages['age']['p50']:.1f} ms p95 {stages['age']['p95']:.1f} │ " if "age" in stages else ""
-        frames = f"frame {stats['frames']}{self._total}"
-        return f"{stats['fps']:5.1f} fps │ {age}{parts} │ dropped {stats['dropped']} │ {frames}"

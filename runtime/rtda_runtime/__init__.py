@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from rtda_runtime.pipeline import Pipeline as Pipeline
     from rtda_runtime.result import Result as Result
     from rtda_runtime.segmenter import Segmenter as Segmenter
+    from rtda_runtime.sinks import MaskFolder as MaskFolder
     from rtda_runtime.sinks import Overlay as Overlay
+    from rtda_runtime.sinks import Sink as Sink
     from rtda_runtime.sinks import VideoSink as VideoSink
+    from rtda_runtime.sinks import WindowSink as WindowSink
     from rtda_runtime.sinks import colorize as colorize
     from rtda_runtime.sources import Frame as Frame
     from rtda_runtime.sources import Source as Source
@@ -29,12 +32,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Engine",
     "Frame",
+    "MaskFolder",
     "Overlay",
     "Pipeline",
     "Result",
     "Segmenter",
+    "Sink",
     "Source",
     "VideoSink",
+    "WindowSink",
     "cameras",
     "colorize",
     "newest_model",
@@ -46,12 +52,15 @@ __all__ = [
 _HOMES = {
     "Engine": "rtda_runtime.engines",
     "Frame": "rtda_runtime.sources",
+    "MaskFolder": "rtda_runtime.sinks",
     "Overlay": "rtda_runtime.sinks",
     "Pipeline": "rtda_runtime.pipeline",
     "Result": "rtda_runtime.result",
     "Segmenter": "rtda_runtime.segmenter",
+    "Sink": "rtda_runtime.sinks",
     "Source": "rtda_runtime.sources",
     "VideoSink": "rtda_runtime.sinks",
+    "WindowSink": "rtda_runtime.sinks",
     "cameras": "rtda_runtime.sources",
     "colorize": "rtda_runtime.sinks",
     "newest_model": "rtda_runtime.discovery",

@@ -14,6 +14,7 @@ from rtda_deploy.optional import require
 __all__ = ["has_gstreamer", "opencv"]
 
 _FFMPEG_QUIET = "-8"  # AV_LOG_QUIET
+_V4L2_WAIT_S = "3"  # how long a camera that sends nothing is waited for; OpenCV's own 10 s would hold up every stop
 _OPENCV_SILENT = 0  # cv::utils::logging::LOG_LEVEL_SILENT
 
 
@@ -25,6 +26,7 @@ def opencv(purpose: str) -> Any:
     """
     # Read once by OpenCV when it opens its first file, so it has to be there before.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _FFMPEG_QUIET)
+    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", _V4L2_WAIT_S)
     cv2: Any = require("cv2", extra="runtime", purpose=purpose)
     if "OPENCV_LOG_LEVEL" not in os.environ:
         set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # 4.x, 5.x

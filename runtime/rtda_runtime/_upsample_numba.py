@@ -6,17 +6,15 @@ is evaluated for the classes that can win there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Any, Tuple
 
 import numpy as np
-from numba import njit
 
 if TYPE_CHECKING:
     from rtda_runtime.upsample import GridPlan
 
 __all__ = ["fill_mask"]
-
-_compiled = njit(nogil=True, cache=True, fastmath=False, boundscheck=False)
 
 
 def fill_mask(logits: np.ndarray, plan: GridPlan, mask: np.ndarray) -> bool:
@@ -24,13 +22,26 @@ def fill_mask(logits: np.ndarray, plan: GridPlan, mask: np.ndarray) -> bool:
     logits = np.ascontiguousarray(logits)  # one layout: compiled once
     best = np.empty(logits.shape[1:], np.float32)
     coarse = np.empty(logits.shape[1:], np.uint8)
-    if not _coarse_classes(logits, best, coarse):
+    coarse_classes, fill_cells = compiled()
+    if not coarse_classes(logits, best, coarse):
         return False
-    _fill_cells(logits, coarse, plan.top, plan.bottom, plan.down, plan.left, plan.right, plan.right_share, mask)
+    fill_cells(logits, coarse, plan.top, plan.bottom, plan.down, plan.left, plan.right, plan.right_share, mask)
     return True
 
 
-@_compiled
+@functools.lru_cache(maxsize=1)
+def compiled() -> Tuple[Any, Any]:
+    """The two loops below as machine code; compiled at their first call, and kept on the disk for the next program.
+
+    Raises:
+        ImportError: If numba is not installed, or does not go with this NumPy.
+    """
+    from numba import njit
+
+    compile_ = njit(nogil=True, cache=True)
+    return compile_(_coarse_classes), compile_(_fill_cells)
+
+
 def _coarse_classes(logits: np.ndarray, best: np.ndarray, classes: np.ndarray) -> bool:
     """Fill ``classes`` uint8 (h, w) with the winner of each coarse logit; gives whether all logits are finite.
 
@@ -57,7 +68,6 @@ def _coarse_classes(logits: np.ndarray, best: np.ndarray, classes: np.ndarray) -
     return bool(spoilt == 0)
 
 
-@_compiled
 def _fill_cells(
     logits: np.ndarray,
     coarse: np.ndarray,

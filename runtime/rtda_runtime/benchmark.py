@@ -1,5 +1,9 @@
 """How long a frame takes here, said so that somebody else can measure the same.
 
+Two results, as a robot needs both: the highest rate, frames one after the other, and the latency at a fixed rate, where
+frames are due by a schedule that nothing delays, and a frame's latency counts from when it was due. So what a stall did
+to the frames behind it is seen, as waiting or as frames missed, and not hidden (which is called coordinated omission).
+
 After a warm-up, frames are measured in windows until the 95th percentile of two windows in a row agrees; where it does
 not settle, the record says so instead of averaging it away. Clock: ``time.perf_counter_ns``, read around whole calls
 that return finished results, so a GPU's work is inside.
@@ -7,25 +11,22 @@ that return finished results, so a GPU's work is inside.
 
 from __future__ import annotations
 
+import array
 import datetime
-import importlib
-import os
-import platform
-import sys
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, SourceError
 from rtda_deploy.files import sha256_file
+from rtda_runtime.environment import Conditions, environment
+from rtda_runtime.measured import Frames, InTurn, Taker, Through
 from rtda_runtime.segmenter import Segmenter
 from rtda_runtime.sources import Source
 from rtda_runtime.timing import summarize_ms
 
-__all__ = ["benchmark", "environment"]
-
-Frames = Union[Source, Sequence[np.ndarray]]
+__all__ = ["FORMAT", "benchmark", "benchmark_pipeline"]
 
 FORMAT = "rtda.bench/1"
 _SETTLED = 0.05  # relative change of p95 between two windows below which it counts as settled
@@ -42,6 +43,7 @@ def benchmark(
     duration_s: Optional[float] = None,
     tolerance: float = _SETTLED,
     rate_hz: Optional[float] = None,
+    threads: Optional[int] = None,
     clock: Callable[[], int] = time.perf_counter_ns,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Dict[str, Any]:
@@ -56,232 +58,229 @@ def benchmark(
         max_windows: Give up settling after so many.
         duration_s: Measure for this long whether or not it settled; replaces ``max_windows``.
         tolerance: Largest relative change of p95 that counts as settled.
-        rate_hz: Frames come at this fixed rate, as from a camera; None: one after the other.
+        rate_hz: Frames are due at this fixed rate, as from a camera, whether or not the one before is finished; of
+            those that are due, the newest is taken and the others are missed. The total counts from when the frame was
+            due. None: one after the other.
+        threads: CPU threads that the segmenter was opened with, for the record (None: as many as cores).
 
     Returns:
         JSON-ready::
 
             format       "rtda.bench/1"
             created      ISO 8601, UTC
-            model        file, sha256, provider, description, size_hw, classes
-            environment  as environment()
-            settings     warmup_s, window_s, tolerance, rate_hz, includes: what "total" covers
+            model        file, sha256, provider, description, threads, size_hw, classes, spec
+            environment  as environment(), read before the warm-up
+            conditions   what the machine did meanwhile, as Conditions.record
+            settings     warmup_s, window_s, duration_s, tolerance, rate_hz; measures: "network" or "pipeline";
+                         source: its name; includes: what "total" covers
             frame_hw     height and width of the first frame
-            stages       per stage (capture), preprocess, infer, postprocess, total:
+            stages       per stage (capture), preprocess, infer, postprocess, (wait), total:
                          count, mean, p50, p90, p95, p99, max in ms, over all windows
+            variation    per stage: standard deviation / mean
             throughput   frames per second, measured; at a fixed rate at most that rate
-            late         frames that began later than their turn (fixed rate only, else null)
+            offered      frames that were due, measured or missed (fixed rate, and cameras; else null)
+            missed       those of them that gave no mask, because a newer one was there (else null)
+            late         those that were missed, or began later than their turn (fixed rate only, else null)
             windows      per window: seconds, frames, p50, p95, change of p95 against the one before (or null)
             settled      whether the last change was within the tolerance
+            samples      at_s (end of each frame since the start) and each stage's ms, frame by frame
 
     Raises:
         ConfigError: If a setting makes no sense.
         SourceError: If the source ends before anything was measured.
     """
-    _check_settings(warmup_s, window_s, max_windows, duration_s, tolerance, rate_hz)
+    plan = _Plan(warmup_s, window_s, max_windows, duration_s, tolerance, rate_hz)
+    plan.check(frames)
     if not isinstance(frames, Source) and not len(frames):
         raise ConfigError("no pictures to measure with", hint="a source, such as test://bars, or a list of frames")
-    run = _Run(segmenter, frames, rate_hz, clock, sleep)
-    run.warm_up(warmup_s)
-    began = clock()
-    while not run.exhausted:
-        run.window(window_s if duration_s is None else min(window_s, duration_s), whole=duration_s is None)
-        elapsed_s = (clock() - began) / 1e9
-        if duration_s is not None:
-            if elapsed_s >= duration_s:
-                break
-        elif run.settled(tolerance) or len(run.windows) >= max_windows:
-            break
-    if not run.samples:
-        raise SourceError("the source ended before anything was measured", hint="a longer one, or a shorter warm-up")
-    return {
-        "format": FORMAT,
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "model": _model_record(segmenter),
-        "environment": environment(),
-        "settings": {
-            "warmup_s": warmup_s,
-            "window_s": window_s,
-            "tolerance": tolerance,
-            "rate_hz": rate_hz,
-            "includes": run.includes,
-        },
-        "frame_hw": list(run.frame_hw),
-        "stages": {stage: summarize_ms([s[stage] for s in run.samples]) for stage in run.samples[0]},
-        "throughput": len(run.samples) / run.measured_s,
-        "late": run.late if rate_hz is not None else None,
-        "windows": run.windows,
-        "settled": run.settled(tolerance),
-    }
+    run = _Run(plan, InTurn(segmenter, frames, rate_hz, clock, sleep), clock)
+    return run.record(segmenter, threads, measures="network", frames=frames)
+
+
+def benchmark_pipeline(
+    segmenter: Segmenter,
+    source: Source,
+    *,
+    warmup_s: float = 1.0,
+    window_s: float = 2.0,
+    max_windows: int = 10,
+    duration_s: Optional[float] = None,
+    tolerance: float = _SETTLED,
+    rate_hz: Optional[float] = None,
+    threads: Optional[int] = None,
+    clock: Callable[[], int] = time.perf_counter_ns,
+) -> Dict[str, Any]:
+    """Measure a whole :class:`Pipeline`, camera to mask, with its threads and its policy.
+
+    A camera is measured at its own rate, and the total is the age of the frame when its mask is there. A recording is
+    read as fast as masks are made, and the total is the sum of the frame's stages; what it waits between them is left
+    out, because frames are read ahead. A recording with ``rate_hz`` is offered at that rate as a camera would.
+
+    Args:
+        segmenter: Not closed.
+        source: Closed at the end.
+        rate_hz: For a recording only.
+
+    Other arguments, what is returned and raised: as :func:`benchmark`.
+    """
+    plan = _Plan(warmup_s, window_s, max_windows, duration_s, tolerance, rate_hz)
+    plan.check(source)
+    taker = Through(segmenter, source, rate_hz, clock)
+    try:
+        return _Run(plan, taker, clock).record(segmenter, threads, measures="pipeline", frames=source)
+    finally:
+        taker.close()
+
+
+class _Plan(NamedTuple):
+    """How it is measured; the fields are arguments of :func:`benchmark`."""
+
+    warmup_s: float
+    window_s: float
+    max_windows: int
+    duration_s: Optional[float]
+    tolerance: float
+    rate_hz: Optional[float]
+
+    def check(self, frames: Frames) -> None:
+        """Refuse what makes no sense."""
+        for name, value in self._asdict().items():
+            if name != "warmup_s" and value is not None and not value > 0:
+                word = {"max_windows": "windows"}.get(name, name.rpartition("_")[0] or name)
+                raise ConfigError(f"{word} must be positive, got {value:g}", hint="leave it out for the usual one")
+        if self.warmup_s < 0:
+            raise ConfigError(f"warm-up must not be negative, got {self.warmup_s:g}", hint="0: two frames only")
+        if self.rate_hz is not None and isinstance(frames, Source) and frames.live:
+            raise ConfigError(
+                f"{frames.name} has a rate of its own, so {self.rate_hz:g} Hz cannot be kept",
+                hint="leave --rate out, or ask the source for it (test://bars?fps=30); a recording takes any rate",
+            )
 
 
 class _Run:
     """The measurement while it goes on."""
 
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        frames: Frames,
-        rate_hz: Optional[float],
-        clock: Callable[[], int],
-        sleep: Callable[[float], None],
-    ) -> None:
-        self.includes = "preprocess, infer, postprocess"
-        self._source = frames if isinstance(frames, Source) else None
-        if self._source is not None and not self._source.live:
-            self.includes = f"capture, {self.includes}"
-        self.samples: List[Dict[str, float]] = []
-        self.windows: List[Dict[str, Any]] = []
-        self.measured_s = 0.0
-        self.late = 0
-        self.exhausted = False
-        self.frame_hw: Tuple[int, int] = (0, 0)
-        self._segmenter = segmenter
-        self._frames = _endless(frames)
-        self._mask: Optional[np.ndarray] = None
-        self._period_ns = round(1e9 / rate_hz) if rate_hz else 0
-        self._due_ns: Optional[int] = None
+    def __init__(self, plan: _Plan, taker: Taker, clock: Callable[[], int]) -> None:
+        self._plan = plan
+        self._windows: List[Dict[str, Any]] = []
+        self._exhausted = False
+        self._taker = taker
         self._clock = clock
-        self._sleep = sleep
+        self._measured_s = 0.0
+        self._began_ns = 0
+        self._at_s = array.array("d")
+        self._stages: Dict[str, array.array[float]] = {}
 
-    def warm_up(self, warmup_s: float) -> None:
+    def record(self, segmenter: Segmenter, threads: Optional[int], *, measures: str, frames: Frames) -> Dict[str, Any]:
+        """Measure, and say what was found, as :func:`benchmark` describes it."""
+        machine = environment()
+        self._warm_up()
+        with Conditions() as conditions:
+            self._measure()
+            counts = self._taker.counts()
+        if not self._at_s:
+            raise SourceError("the source ended before anything was measured", hint="a longer one, or less --warmup")
+        stages = {stage: summarize_ms(np.frombuffer(values)) for stage, values in self._stages.items()}
+        return {
+            "format": FORMAT,
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "model": _model_record(segmenter, threads),
+            "environment": machine,
+            "conditions": conditions.record,
+            "settings": {
+                **{name: value for name, value in self._plan._asdict().items() if name != "max_windows"},
+                "measures": measures,
+                "source": frames.name if isinstance(frames, Source) else None,
+                "includes": self._taker.includes,
+            },
+            "frame_hw": list(self._taker.frame_hw),
+            "stages": stages,
+            "variation": {stage: _variation(np.frombuffer(values)) for stage, values in self._stages.items()},
+            "throughput": len(self._at_s) / self._measured_s,
+            "offered": None if counts["missed"] is None else len(self._at_s) + counts["missed"],
+            **counts,
+            "windows": self._windows,
+            "settled": self._settled(),
+            "samples": {
+                "at_s": [round(at, 4) for at in self._at_s],
+                **{stage: [round(value, 4) for value in values] for stage, values in self._stages.items()},
+            },
+        }
+
+    def _warm_up(self) -> None:
         """Run at least two frames and ``warmup_s`` seconds without measuring."""
         start = self._clock()
         done = 0
-        while not self.exhausted and (done < 2 or (self._clock() - start) / 1e9 < warmup_s):
-            self._one()
+        while done < 2 or (self._clock() - start) / 1e9 < self._plan.warmup_s:
+            if self._taker.next() is None:
+                self._exhausted = True
+                return
             done += 1
-        self.late = 0
 
-    def window(self, window_s: float, *, whole: bool) -> None:
+    def _measure(self) -> None:
+        window_s, duration_s = self._plan.window_s, self._plan.duration_s
+        self._taker.begin()
+        self._began_ns = self._clock()
+        while not self._exhausted:
+            self._window(window_s if duration_s is None else min(window_s, duration_s), whole=duration_s is None)
+            if duration_s is not None:
+                if (self._clock() - self._began_ns) / 1e9 >= duration_s:
+                    break
+            elif self._settled() or len(self._windows) >= self._plan.max_windows:
+                break
+
+    def _window(self, window_s: float, *, whole: bool) -> None:
         """Measure one window; ``whole``: until it has samples enough for a percentile."""
         start = self._clock()
-        samples: List[Dict[str, float]] = []
+        first = len(self._at_s)
         seconds = 0.0
-        while seconds < window_s or (whole and len(samples) < _LEAST_SAMPLES and seconds < 10 * window_s):
-            sample = self._one()
-            seconds = (self._clock() - start) / 1e9
+        while seconds < window_s or (
+            whole and len(self._at_s) - first < _LEAST_SAMPLES and seconds < 10 * window_s
+        ):  # fmt: skip
+            sample = self._taker.next()
             if sample is None:
+                self._exhausted = True
                 break
-            samples.append(sample)
-        if not samples:
+            seconds = self._keep(sample, start)
+        if len(self._at_s) == first:
             return
-        self.samples += samples
-        self.measured_s += seconds
-        total = summarize_ms([sample["total"] for sample in samples])
-        before = self.windows[-1]["p95"] if self.windows else None
+        self._measured_s += seconds
+        total = summarize_ms(np.frombuffer(self._stages["total"])[first:])
+        before = self._windows[-1]["p95"] if self._windows else None
         change = abs(total["p95"] - before) / before if before else None
-        self.windows.append(
-            {"seconds": seconds, "frames": len(samples), "p50": total["p50"], "p95": total["p95"], "change": change}
+        frames = len(self._at_s) - first
+        self._windows.append(
+            {"seconds": seconds, "frames": frames, "p50": total["p50"], "p95": total["p95"], "change": change}
         )
 
-    def settled(self, tolerance: float) -> bool:
-        """Whether the last two windows agree."""
-        change = self.windows[-1]["change"] if self.windows else None
-        return change is not None and change <= tolerance
-
-    def _one(self) -> Optional[Dict[str, float]]:
-        self._wait_for_turn()
-        start = self._clock()
-        frame = next(self._frames, None)
-        if frame is None:
-            self.exhausted = True
-            return None
-        read = self._clock()
-        self.frame_hw = self.frame_hw if self.frame_hw != (0, 0) else (frame.shape[0], frame.shape[1])
-        if self._mask is None or self._mask.shape != frame.shape[:2]:
-            self._mask = np.empty(frame.shape[:2], np.uint8)
-        result = self._segmenter.segment(frame, out=self._mask)
-        done = self._clock()
-        capture = {"capture": (read - start) / 1e6} if self._source is not None else {}
-        total = done - (start if self.includes.startswith("capture") else read)
-        return {**capture, **result.timing, "total": total / 1e6}
-
-    def _wait_for_turn(self) -> None:
-        if not self._period_ns:
-            return
+    def _keep(self, sample: Mapping[str, float], start_ns: int) -> float:
+        """Keep one frame's stages; gives the seconds since the window began."""
         now = self._clock()
-        if self._due_ns is None or now >= self._due_ns + self._period_ns:
-            self.late += self._due_ns is not None
-            self._due_ns = now
-        elif now < self._due_ns:
-            self._sleep((self._due_ns - now) / 1e9)
-        self._due_ns += self._period_ns
+        for stage, value_ms in sample.items():
+            self._stages.setdefault(stage, array.array("d")).append(value_ms)
+        self._at_s.append((now - self._began_ns) / 1e9)
+        return (now - start_ns) / 1e9
+
+    def _settled(self) -> bool:
+        """Whether the last two windows agree."""
+        change = self._windows[-1]["change"] if self._windows else None
+        return change is not None and change <= self._plan.tolerance
 
 
-def environment() -> Dict[str, Any]:
-    """The machine and the versions of everything that a latency depends on."""
-    return {
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load_1min": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "onnxruntime": _loaded_version("onnxruntime"),
-        "opencv": _loaded_version("cv2"),
-        "rtda_deploy": importlib.import_module("rtda_deploy").__version__,
-    }
+def _variation(values: np.ndarray) -> float:
+    mean = float(values.mean())
+    return float(values.std()) / mean if mean > 0 else 0.0
 
 
-def _model_record(segmenter: Segmenter) -> Mapping[str, Any]:
+def _model_record(segmenter: Segmenter, threads: Optional[int]) -> Mapping[str, Any]:
     path = segmenter.path
     return {
         "file": str(path) if path else None,
         "sha256": sha256_file(path) if path else None,
         "provider": segmenter.provider,
         "description": segmenter.description,
+        "threads": threads,
         "size_hw": list(segmenter.spec.size_hw),
         "classes": segmenter.spec.num_classes,
+        "spec": segmenter.spec.to_dict(),
     }
-
-
-def _endless(frames: Frames) -> Iterator[np.ndarray]:
-    if isinstance(frames, Source):
-        while True:
-            frame = frames.read()
-            if frame is None:
-                return
-            yield frame.image
-    while True:
-        yield from frames
-
-
-def _check_settings(
-    warmup_s: float,
-    window_s: float,
-    max_windows: int,
-    duration_s: Optional[float],
-    tolerance: float,
-    rate_hz: Optional[float],
-) -> None:
-    positive = {
-        "window": window_s,
-        "windows": max_windows,
-        "duration": duration_s,
-        "rate": rate_hz,
-        "tolerance": tolerance,
-    }
-    for name, value in positive.items():
-        if value is not None and not value > 0:
-            raise ConfigError(f"{name} must be positive, got {value:g}", hint="leave it out for the usual one")
-    if warmup_s < 0:
-        raise ConfigError(f"warm-up must not be negative, got {warmup_s:g}", hint="0: two frames only")
-
-
-def _loaded_version(module: str) -> Optional[str]:
-    version = getattr(sys.modules.get(module), "__version__", None)
-    return str(version) if version is not None else None
-
-
-def _cpu_model() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
-            for line in stream:
-                key, _, value = line.partition(":")
-                if key.strip() in ("model name", "Model", "Hardware"):
-                    return value.strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"

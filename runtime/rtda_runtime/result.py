@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Mapping
+from typing import TYPE_CHECKING, Mapping, Optional
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +17,9 @@ __all__ = ["Result"]
 class Result:
     """One segmented frame.
 
-    ``frame`` is the caller's or the source's own array, not a copy; ``mask`` is a new array unless the caller gave
-    ``out=`` to :meth:`Segmenter.segment`, in which case the next call overwrites it. :meth:`copy` keeps both.
+    Its arrays are valid for as long as it, or any of them or of their views, is held: their memory is used again only
+    afterwards. ``frame`` is the caller's or the source's own array, not a copy. Where the caller gave ``out=`` to
+    :meth:`Segmenter.segment`, ``mask`` is that array, and the next call overwrites it. :meth:`copy` keeps everything.
 
     Attributes:
         frame: uint8 (H, W, 3) BGR, as captured.
@@ -27,8 +28,11 @@ class Result:
         sequence: Number of the frame in its source, from 0; a gap means that frames were dropped.
         dropped: Frames captured but not segmented since the pipeline started.
         timing: Milliseconds per stage: preprocess, infer, postprocess; in a pipeline also capture (reading the
-            frame) and age (capture to mask).
+            frame), compare (the second network) and age (capture to mask).
         spec: What the network was trained with.
+        confidence: uint8 (H, W), how sure the network is of each pixel, 255 is 1.0; None where nobody asked.
+        compared: uint8 (H, W) mask of a second network with the same classes; None where there is none.
+        state: ``live``, or ``stale``: the frame is older than frames of this source should be.
     """
 
     frame: np.ndarray
@@ -38,7 +42,17 @@ class Result:
     dropped: int
     timing: Mapping[str, float]
     spec: ModelSpec
+    confidence: Optional[np.ndarray] = None
+    compared: Optional[np.ndarray] = None
+    state: str = "live"
 
     def copy(self) -> Result:
         """A result whose arrays belong to it alone."""
-        return dataclasses.replace(self, frame=self.frame.copy(), mask=self.mask.copy(), timing=dict(self.timing))
+        return dataclasses.replace(
+            self,
+            frame=self.frame.copy(),
+            mask=self.mask.copy(),
+            timing=dict(self.timing),
+            confidence=None if self.confidence is None else self.confidence.copy(),
+            compared=None if self.compared is None else self.compared.copy(),
+        )

@@ -11,6 +11,7 @@ from typing import Callable, Optional, Tuple, Type, Union
 import numpy as np
 
 from rtda_deploy.spec import ModelSpec
+from rtda_runtime.buffers import BufferPool
 from rtda_runtime.engines import Engine, open_engine
 from rtda_runtime.preprocess import Box, Preprocessor
 from rtda_runtime.result import Result
@@ -40,6 +41,7 @@ class Segmenter:
         self._engine = engine
         self._clock = clock
         self._preprocess = Preprocessor(engine.spec)
+        self._masks = BufferPool()
         self._lock = threading.Lock()
         self._count = 0
 
@@ -81,7 +83,8 @@ class Segmenter:
 
         Args:
             frame: uint8 (H, W, 3) BGR, any size; not modified, and kept in the result without a copy.
-            out: uint8 (H, W) array to write the mask into; None: a new one.
+            out: uint8 (H, W) array to write the mask into; None: one that nobody holds, whose memory is used again
+                when the result, its mask and all views of it are gone.
             captured_ns: When the frame was captured (``time.perf_counter_ns``); None: now.
             sequence: Number of the frame in its source; None: the number of calls before this one.
 
@@ -113,10 +116,12 @@ class Segmenter:
             spec=self.spec,
         )
 
-    def warm_up(self) -> None:
-        """Run the network once on whatever its input holds: first runs allocate and tune, and take longer."""
+    def warm_up(self, size_hw: Optional[Tuple[int, int]] = None) -> None:
+        """Segment one black frame of ``size_hw``: first runs allocate, compile and tune, and take longer."""
+        frame = np.zeros((*(size_hw or self.spec.size_hw), 3), np.uint8)
         with self._lock:
-            self._engine.infer()
+            box = self._preprocess(frame, self._engine.input_buffer)
+            self._mask(self._engine.infer(), (frame.shape[0], frame.shape[1]), box, None)
 
     def close(self) -> None:
         """Give the engine's memory back, after a call in progress. Calling it again does nothing."""
@@ -133,6 +138,7 @@ class Segmenter:
 
     def _mask(self, answer: np.ndarray, size_hw: Tuple[int, int], box: Box, out: Optional[np.ndarray]) -> np.ndarray:
         region = _region(self.spec, box)
+        out = self._masks.take(size_hw) if out is None else out
         if self.spec.output == "mask":
             return resize_mask(answer, size_hw, region=region, out=out)
         return upsample_argmax(answer, size_hw, region=region, out=out)

@@ -8,6 +8,7 @@ each board as in ``tests/runtime/recorded/``, whose README names where each form
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import re
 import statistics
@@ -15,7 +16,7 @@ import subprocess
 import threading
 import time
 from types import TracebackType
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Type
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
 from rtda_deploy.errors import DeviceError
 
@@ -135,6 +136,7 @@ class Tegrastats:
         interval_ms: Between two lines.
         command: The program, for a board that keeps it elsewhere.
         clock: Seconds.
+        kept: Readings to remember, the newest; None: all.
 
     Raises:
         DeviceError: If it cannot be started.
@@ -145,9 +147,10 @@ class Tegrastats:
         interval_ms: int = 200,
         command: Sequence[str] = ("tegrastats",),
         clock: Callable[[], float] = time.monotonic,
+        kept: Optional[int] = None,
     ) -> None:
         self.now_s = clock
-        self._readings: List[Reading] = []
+        self._readings: Deque[Reading] = collections.deque(maxlen=kept)
         self._lock = threading.Lock()
         self._last_words = ""
         try:

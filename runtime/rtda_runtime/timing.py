@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Dict, Mapping, Sequence, Union
 
 import numpy as np
@@ -9,13 +10,13 @@ import numpy as np
 __all__ = ["STAGES", "StageTimes", "summarize_ms"]
 
 # In the order they happen. ``age`` is capture to mask, seen from outside, so it is not their sum.
-STAGES = ("capture", "preprocess", "infer", "postprocess", "overlay", "encode", "age")
+STAGES = ("capture", "preprocess", "infer", "postprocess", "compare", "overlay", "encode", "age")
 
-_KEPT = 1 << 16  # samples per stage that percentiles look at: 36 minutes at 30 fps, 256 KiB
+_KEPT = 1 << 14  # samples per stage that percentiles look at: 9 minutes at 30 fps, 64 KiB
 
 
 class StageTimes:
-    """Milliseconds per stage and frame.
+    """Milliseconds per stage and frame. Any thread may add and ask.
 
     Args:
         kept: Percentiles look at the newest ``kept`` samples of a stage; counts, means and maxima at all of them.
@@ -24,19 +25,23 @@ class StageTimes:
     def __init__(self, kept: int = _KEPT) -> None:
         self._kept = kept
         self._stages: Dict[str, _Stage] = {}
+        self._lock = threading.Lock()
 
     def add(self, timing_ms: Mapping[str, float]) -> None:
         """Record one frame's stages."""
-        for stage, value_ms in timing_ms.items():
-            if stage not in self._stages:
-                self._stages[stage] = _Stage(self._kept)
-            self._stages[stage].add(value_ms)
+        with self._lock:
+            for stage, value_ms in timing_ms.items():
+                if stage not in self._stages:
+                    self._stages[stage] = _Stage(self._kept)
+                self._stages[stage].add(value_ms)
 
     def summary(self) -> Dict[str, Dict[str, float]]:
         """Per stage ``count``, ``mean``, ``p50``, ``p90``, ``p95``, ``p99``, ``max`` in ms; known stages first."""
-        known = [stage for stage in STAGES if stage in self._stages]
-        others = [stage for stage in self._stages if stage not in STAGES]
-        return {stage: self._stages[stage].summary() for stage in (*known, *others)}
+        with self._lock:
+            copies = {stage: times.copy() for stage, times in self._stages.items()}
+        known = [stage for stage in STAGES if stage in copies]
+        others = [stage for stage in copies if stage not in STAGES]
+        return {stage: copies[stage].summary() for stage in (*known, *others)}  # the slow part; nobody waits for it
 
 
 class _Stage:
@@ -54,6 +59,11 @@ class _Stage:
         self._count += 1
         self._sum += value_ms
         self._max = max(self._max, value_ms)
+
+    def copy(self) -> _Stage:
+        twin = _Stage(self._kept)
+        twin._ring, twin._count, twin._sum, twin._max = self._ring.copy(), self._count, self._sum, self._max
+        return twin
 
     def summary(self) -> Dict[str, float]:
         newest = summarize_ms(self._ring[: self._count])

@@ -85,12 +85,12 @@ def resize_mask(
 @functools.lru_cache(maxsize=1)
 def _kernel() -> Callable[[np.ndarray, GridPlan, np.ndarray], bool]:
     """The compiled kernel where numba is installed and works here, else NumPy's."""
-    from rtda_runtime import _upsample_numpy
+    from rtda_runtime import _upsample_numba, _upsample_numpy
 
     if importlib.util.find_spec("numba") is None:
         return _upsample_numpy.fill_mask
     try:
-        from rtda_runtime import _upsample_numba
+        _upsample_numba.compiled()
     except Exception as err:  # an installed numba that does not go with this numpy raises whatever it meets
         _log.warning("numba does not load (%s): masks are made by NumPy, about ten times slower", err)
         return _upsample_numpy.fill_mask

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from runtime.fakes import FakeClock, ListSource, NumpyEngine
 from rtda_deploy.errors import ConfigError, SourceError
 from rtda_deploy.files import sha256_file
 from rtda_runtime import Segmenter, open_source
-from rtda_runtime.benchmark import benchmark, environment
+from rtda_runtime.benchmark import benchmark, benchmark_pipeline
+from rtda_runtime.offered import OfferedSource, Schedule
 
 FRAMES = [np.zeros((64, 96, 3), np.uint8)]
 
@@ -78,6 +81,47 @@ def test_a_rate_that_is_too_high_is_counted_as_late() -> None:
     record = _measure(lambda: 0.100, rate_hz=20)
     assert record["throughput"] == pytest.approx(10.0, rel=0.06)
     assert record["late"] > 0
+    assert record["missed"] == pytest.approx(record["offered"] / 2, abs=1), "every other frame is overtaken"
+
+
+def test_latency_at_a_rate_counts_from_when_a_frame_was_due() -> None:
+    """One stall of 0.4 s at 20 Hz: the frame that was due at its start is taken 0.35 s late by the newest one due."""
+    stall = iter([0.01] * 12 + [0.41] + [0.01] * 10_000)
+    record = _measure(lambda: next(stall), rate_hz=20, duration_s=2.0)
+    assert record["stages"]["total"]["max"] == pytest.approx(410.0)
+    slowest = record["samples"]["total"].index(max(record["samples"]["total"]))
+    behind = record["samples"]["total"][slowest + 1]
+    assert behind == pytest.approx(20.0), "due 10 ms before the stall ended"
+    assert record["stages"]["wait"]["max"] == pytest.approx(10.0)
+    assert record["missed"] == 7 and record["late"] == 8
+    assert record["offered"] == record["stages"]["total"]["count"] + record["missed"]
+
+
+def test_a_frame_that_waits_less_than_a_period_waits_in_its_latency_too() -> None:
+    """60 ms of work every 50 ms: each frame begins later than the one before, until one is overtaken."""
+    record = _measure(lambda: 0.060, rate_hz=20, duration_s=3.0)
+    waits = record["samples"]["wait"]
+    assert {round(wait) for wait in waits} == {0, 10, 20, 30, 40}
+    assert [round(total - wait) for total, wait in zip(record["samples"]["total"], waits)] == [60] * len(waits)
+
+
+def test_a_camera_cannot_be_given_a_rate() -> None:
+    with pytest.raises(ConfigError, match="rate of its own"):
+        _measure(lambda: 0.01, frames=ListSource(9, live=True), rate_hz=10)
+
+
+def test_every_sample_is_kept_with_its_time() -> None:
+    record = _measure(lambda: 0.010, duration_s=1.0)
+    samples = record["samples"]
+    assert set(samples) == {"at_s", *record["stages"]}
+    assert {len(values) for values in samples.values()} == {record["stages"]["total"]["count"]}
+    assert samples["at_s"][:3] == pytest.approx([0.01, 0.02, 0.03])
+    assert record["variation"]["total"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_coefficient_of_variation_is_that_of_the_samples() -> None:
+    times = iter([0.01, 0.03] * 1000)
+    assert _measure(lambda: next(times), duration_s=1.0)["variation"]["infer"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_reading_a_source_is_measured_too_and_said() -> None:
@@ -122,15 +166,86 @@ def test_no_pictures_is_an_error() -> None:
 
 def test_the_record_names_model_and_machine(model_path: Path) -> None:
     with Segmenter.open(model_path) as segmenter, open_source("test://bars?fps=0&size=96x64") as source:
-        record = benchmark(segmenter, source, warmup_s=0.0, window_s=0.02, max_windows=2)
+        record = benchmark(segmenter, source, warmup_s=0.0, window_s=0.02, max_windows=2, threads=1)
+        spec = segmenter.spec.to_dict()
     record = json.loads(json.dumps(record))
     assert record["format"] == "rtda.bench/1"
     assert record["model"]["sha256"] == sha256_file(model_path)
     assert (record["model"]["provider"], record["model"]["size_hw"]) == ("cpu", [64, 96])
+    assert (record["model"]["spec"], record["model"]["threads"]) == (json.loads(json.dumps(spec)), 1)
+    assert record["settings"]["measures"] == "network"
     machine = record["environment"]
     assert machine["numpy"] == np.__version__ and machine["onnxruntime"] and machine["opencv"]
     assert machine["cpu"] and machine["cores"] >= 1
+    assert record["conditions"]["own_cores"] > 0 and record["conditions"]["memory_peak_mb"] > 1
 
 
-def test_environment_is_json() -> None:
-    json.dumps(environment())
+# the whole pipeline, with its threads and the real clock
+
+
+def _through(model_path: Path, uri: str, **settings: Any) -> Any:
+    source = open_source(uri)
+    with Segmenter.open(model_path, threads=1) as segmenter:
+        return benchmark_pipeline(segmenter, source, warmup_s=0.0, **settings)
+
+
+def test_a_pipeline_reads_a_recording_as_fast_as_masks_are_made(model_path: Path) -> None:
+    record = _through(model_path, "test://bars?fps=0&size=96x64&frames=60", duration_s=600)
+    assert record["settings"]["measures"] == "pipeline"
+    assert set(record["stages"]) == {"capture", "preprocess", "infer", "postprocess", "total"}
+    assert record["stages"]["total"]["count"] == 58, "every frame after the two of the warm-up"
+    assert (record["offered"], record["missed"], record["late"]) == (None, None, None)
+    for index, total in enumerate(record["samples"]["total"]):
+        parts = sum(record["samples"][stage][index] for stage in ("capture", "preprocess", "infer", "postprocess"))
+        assert total == pytest.approx(parts, abs=0.001)
+    assert record["frame_hw"] == [64, 96]
+
+
+def test_a_pipeline_with_a_camera_counts_from_the_capture(model_path: Path) -> None:
+    record = _through(model_path, "test://bars?fps=50&size=96x64&frames=30", duration_s=600)
+    samples = record["samples"]
+    for index, total in enumerate(samples["total"]):
+        parts = sum(samples[stage][index] for stage in ("wait", "preprocess", "infer", "postprocess"))
+        assert total == pytest.approx(parts, abs=0.001), "waiting for the camera (capture) is no part of it"
+    assert "capture" in samples
+    assert record["offered"] == record["stages"]["total"]["count"] + record["missed"]
+    assert record["late"] is None
+
+
+def test_a_recording_is_offered_to_a_pipeline_at_a_rate(model_path: Path) -> None:
+    record = _through(model_path, "test://bars?fps=0&size=96x64&frames=30", duration_s=600, rate_hz=100)
+    assert "due" in record["settings"]["includes"]
+    assert record["offered"] == record["stages"]["total"]["count"] + record["missed"]
+    assert record["late"] >= record["missed"] >= 0
+    assert "wait" in record["stages"], "as of a camera"
+
+
+class _WaitsOn(threading.Event):
+    """An event that is never set and whose waits pass on a fake clock."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        self._clock.sleep(timeout or 0.0)
+        return False
+
+
+def test_frames_are_stamped_with_when_they_were_due_and_overtaken_ones_are_missed() -> None:
+    clock = FakeClock()
+    reads = iter([0.0, 0.25, 0.0, 0.0])  # reading the second frame takes a quarter of a second
+    recording = ListSource(4, before=lambda number: clock.sleep(next(reads)))
+    source = OfferedSource(recording, Schedule(10.0, clock), clock, _WaitsOn(clock))
+    began = clock.now_ns
+    frames = [source.read() for _ in range(4)]
+    assert [(frame.captured_ns - began) / 1e8 for frame in frames if frame] == pytest.approx([1, 2, 4, 5])
+    assert (source.missed, source.late) == (1, 1)
+    assert source.live, "a frame waits for nobody"
+
+
+def test_closing_ends_the_wait_for_a_turn() -> None:
+    source = OfferedSource(ListSource(4), Schedule(0.5, time.perf_counter_ns), time.perf_counter_ns)
+    source.interrupt()
+    with pytest.raises(SourceError, match="closed"):
+        source.read(timeout_s=60)

@@ -1,18 +1,30 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 import numpy as np
 import pytest
-from runtime.fakes import ListSource, NumpyEngine
+from runtime.fakes import FakeClock, ListSource, NumpyEngine
 from runtime.models import tiny_spec, write_model
 
-from rtda_deploy.errors import CameraError, ConfigError, EngineError, FrameError, SourceError
+from rtda_deploy.errors import (
+    CameraError,
+    ConfigError,
+    EngineError,
+    FrameError,
+    RtdaError,
+    SourceError,
+    StaleFrameError,
+)
 from rtda_runtime import Pipeline, Segmenter, open_source
+from rtda_runtime.mailbox import Mailbox
+from rtda_runtime.pace import Pace
 from rtda_runtime.result import Result
 from rtda_runtime.sinks import Sink
 
@@ -24,16 +36,27 @@ def _segmenter(before: Callable[[], Any] = lambda: None) -> Segmenter:
 
 
 class _ListSink(Sink):
-    def __init__(self, error: Any = None) -> None:
+    """Keeps everything; ``before`` is called at the start of each write, with the result."""
+
+    name = "list"
+    keeps = True
+
+    def __init__(self, before: Callable[[Result], Any] = lambda result: None, name: str = "list") -> None:
+        self.name = name
         self.results: List[Result] = []
+        self.written_by: List[str] = []
         self.closed = 0
-        self._error = error
+        self.states: List[Tuple[str, str]] = []
+        self._before = before
 
     def write(self, result: Result) -> Mapping[str, float]:
-        if self._error is not None:
-            raise self._error
+        self.written_by.append(threading.current_thread().name)
+        self._before(result)
         self.results.append(result)
         return {"encode": 1.5}
+
+    def on_state(self, state: str, sentence: str) -> None:
+        self.states.append((state, sentence))
 
     def close(self) -> None:
         self.closed += 1
@@ -66,7 +89,8 @@ def test_run_keeps_only_the_newest_frame_when_inference_is_slow() -> None:
     assert pipeline.policy == "newest"
     assert len(results) <= 2  # the one that the engine was busy with, and the newest
     assert results[-1].sequence == 9
-    assert results[-1].dropped == pipeline.stats["dropped"] == 10 - len(results)
+    stats = pipeline.stats
+    assert results[-1].dropped == stats["dropped"] + stats["skipped"] == 10 - len(results)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -79,7 +103,8 @@ def test_every_captured_frame_is_given_or_counted_as_dropped(seed: int) -> None:
     assert sequences == sorted(set(sequences)) and sequences[-1] == 59
     # Before each result, exactly the frames that are missing from the sequence were dropped.
     assert [result.dropped for result in results] == [seen - index for index, seen in enumerate(sequences)]
-    assert pipeline.stats["captured"] == 60 == len(results) + pipeline.stats["dropped"]
+    stats = pipeline.stats
+    assert stats["captured"] == 60 == len(results) + stats["dropped"] + stats["skipped"]
 
 
 def test_policy_may_be_chosen() -> None:
@@ -179,7 +204,7 @@ def test_any_error_of_the_reader_reaches_the_loop() -> None:
 
 @pytest.mark.parametrize(("live", "kind"), [(True, CameraError), (False, SourceError)])
 def test_a_silent_source_is_an_error_after_the_timeout(live: bool, kind: type, monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline._GRACE_S", 0.0)
+    monkeypatch.setattr("rtda_runtime.inference._GRACE_S", 0.0)
     release = threading.Event()
     source = ListSource(5, live=live, before=lambda number: release.wait(WAIT_S))
     pipeline = Pipeline(_segmenter(), source, timeout_s=0.05)
@@ -196,15 +221,9 @@ def test_an_engine_error_stops_the_loop() -> None:
         next(pipeline)
         segmenter.close()
         with pytest.raises(EngineError, match="closed"):
-            next(pipeline)
+            for _ in pipeline:  # the results that were ready come first
+                pass
     assert source.closed.wait(WAIT_S)
-
-
-def test_a_sink_error_stops_the_loop() -> None:
-    sink = _ListSink(error=FrameError("too large"))
-    with Pipeline(_segmenter(), ListSource(9), sinks=[sink]) as pipeline, pytest.raises(FrameError, match="too large"):
-        next(pipeline)
-    assert sink.closed == 1
 
 
 @pytest.mark.parametrize("settings", [{"policy": "latest"}, {"max_frames": 0}, {"timeout_s": 0.0}])
@@ -218,9 +237,10 @@ def test_settings_that_make_no_sense_are_refused(settings: Dict[str, Any]) -> No
 
 def test_sinks_get_every_result_and_their_time_is_counted() -> None:
     first, second = _ListSink(), _ListSink()
-    with Pipeline(_segmenter(), ListSource(4), sinks=[first, second]) as pipeline:
+    with Pipeline(_segmenter(), ListSource(40), sinks=[first, second]) as pipeline:
         results = list(pipeline)
     assert first.results == second.results == results
+    assert set(first.written_by) == {"rtda-list"} and set(second.written_by) == {"rtda-list-2"}
     assert pipeline.stats["stages"]["encode"]["mean"] == 1.5
     assert (first.closed, second.closed) == (1, 1)
 
@@ -276,18 +296,19 @@ def test_open_leaves_a_segmenter_of_the_caller_open(model_path: Path) -> None:
                 assert len(list(pipeline)) == 2
 
 
-def test_open_closes_the_source_when_the_model_fails(tmp_path: Path) -> None:
-    source = ListSource(3)
-    with pytest.raises(Exception, match="gone"):
-        Pipeline.open(tmp_path / "gone.onnx", source)
-    assert source.closed.is_set()
+def test_open_closes_source_and_sinks_when_the_rest_fails(tmp_path: Path, model_path: Path) -> None:
+    for model, settings in ((tmp_path / "gone.onnx", {}), (model_path, {"policy": "oldest"})):
+        source, sink = ListSource(3), _ListSink()
+        with pytest.raises(RtdaError, match=r"gone|oldest"):
+            Pipeline.open(model, source, sinks=[sink], **settings)
+        assert source.closed.is_set() and sink.closed == 1
 
 
 def test_live_source_gives_newest_by_default(model_path: Path) -> None:
     with Pipeline.open(model_path, "test://bars?fps=200&size=96x64&frames=10") as pipeline:
         results = list(pipeline)
     assert pipeline.policy == "newest"
-    assert len(results) + pipeline.stats["dropped"] == 10
+    assert len(results) + pipeline.stats["dropped"] + pipeline.stats["skipped"] == 10
 
 
 def test_two_pipelines_in_one_process(model_path: Path) -> None:
@@ -307,3 +328,427 @@ def test_memory_does_not_grow_with_the_frames() -> None:
             next(pipeline)
         gc.collect()
         assert len(gc.get_objects()) - before < 100
+
+
+# Sinks, each on its own thread
+
+
+def test_a_sink_that_keeps_gets_every_frame_of_a_recording_however_slow_it_is() -> None:
+    sink = _ListSink(before=lambda result: time.sleep(0.002))
+    with Pipeline(_segmenter(), ListSource(40), sinks=[sink]) as pipeline:
+        pipeline.join()
+    assert [result.sequence for result in sink.results] == list(range(40))
+    assert pipeline.stats["sinks"]["list"]["written"] == 40 and pipeline.stats["sinks"]["list"]["dropped"] == 0
+
+
+@pytest.mark.parametrize(("keeps", "policy"), [(False, "every"), (False, "newest"), (True, "newest")])
+def test_a_slow_sink_drops_its_own_frames_and_holds_nobody_up(keeps: bool, policy: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.sink_thread._MOST_WAITING", 4)
+    at_end = threading.Event()
+    slow, fast = _ListSink(before=lambda result: at_end.wait(WAIT_S)), _ListSink(name="fast")
+    slow.keeps = keeps
+    with Pipeline(_segmenter(), ListSource(30), policy=policy, sinks=[slow, fast]) as pipeline:
+        results = list(pipeline)
+        given = pipeline.stats["frames"]
+        at_end.set()
+    assert results[-1].sequence == 29, "the loop came to its end though the sink had not taken its first"
+    stats = pipeline.stats["sinks"]
+    assert stats["list"]["written"] + stats["list"]["dropped"] == given
+    assert stats["list"]["dropped"] >= given - 6 and slow.results[-1].sequence == 29
+    assert stats["list"]["written"] == len(slow.results)
+
+
+def test_a_sink_that_fails_stops_alone(caplog: Any) -> None:
+    def fail(result: Result) -> None:
+        if result.sequence == 3:
+            raise FrameError("too large")
+
+    failing, well = _ListSink(before=fail), _ListSink(name="well")
+    with Pipeline(_segmenter(), ListSource(20), sinks=[failing, well]) as pipeline:
+        assert len(list(pipeline)) == 20
+    assert len(well.results) == 20 and len(failing.results) == 3
+    assert (failing.closed, well.closed) == (1, 1)
+    stats = pipeline.stats["sinks"]
+    assert (stats["list"]["error"], stats["well"]["error"]) == ("too large", None)
+    assert [record.getMessage() for record in caplog.records] == ["sink list stopped: too large"], "told once"
+    assert isinstance(pipeline.sink_errors["list"], FrameError) and list(pipeline.sink_errors) == ["list"]
+
+
+def test_what_a_sink_fails_with_at_its_end_is_told_too(caplog: Any) -> None:
+    class FullDisk(_ListSink):
+        def close(self) -> None:
+            raise FrameError("no room for the index")
+
+    with Pipeline(_segmenter(), ListSource(2), sinks=[FullDisk()]) as pipeline:
+        list(pipeline)
+    assert pipeline.stats["sinks"]["list"]["error"] == "no room for the index"
+
+
+def test_what_sinks_were_given_is_written_before_they_are_closed() -> None:
+    sink = _ListSink(before=lambda result: time.sleep(0.002))
+    pipeline = Pipeline(_segmenter(), ListSource(10**6), sinks=[sink])
+    next(pipeline)
+    pipeline.close()
+    assert [result.sequence for result in sink.results] == list(range(pipeline.stats["frames"]))
+    assert sink.closed == 1
+
+
+def test_whoever_stops_a_camera_does_not_wait_for_a_slow_sink_to_write_all_it_was_given(monkeypatch: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.pipeline._HURRY_S", 0.0)
+    began, release = threading.Event(), threading.Event()
+
+    def stick(result: Result) -> None:
+        began.set()
+        release.wait(WAIT_S)
+
+    sink = _ListSink(before=stick)
+    pipeline = Pipeline(_segmenter(), ListSource(10**6, live=True), policy="newest", sinks=[sink])
+    pipeline.start()
+    _wait_for(lambda: began.is_set() and pipeline.stats["frames"] > 10)
+    closing = threading.Thread(target=pipeline.close)
+    closing.start()
+    _wait_for(pipeline._stop.is_set)
+    release.set()
+    closing.join(WAIT_S)
+    stats = pipeline.stats["sinks"]["list"]
+    assert stats["written"] == 1 and sink.closed == 1
+    assert stats["written"] + stats["dropped"] == pipeline.stats["frames"], "what was not written is counted"
+
+
+def test_at_the_end_of_a_source_everything_is_written_however_long_that_takes(monkeypatch: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.pipeline._HURRY_S", 0.0)
+    sink = _ListSink(before=lambda result: time.sleep(0.01))
+    with Pipeline(_segmenter(), ListSource(9), policy="newest", sinks=[sink], max_frames=9) as pipeline:
+        for _ in pipeline:
+            pass
+    stats = pipeline.stats
+    assert stats["sinks"]["list"]["written"] == stats["frames"] > 0 and stats["sinks"]["list"]["dropped"] == 0
+
+
+def test_close_returns_though_a_sink_is_stuck(caplog: Any) -> None:
+    release = threading.Event()
+    sink = _ListSink(before=lambda result: release.wait(WAIT_S))
+    sink.keeps = False
+    pipeline = Pipeline(_segmenter(), ListSource(10**6), sinks=[sink])
+    next(pipeline)
+    start = time.monotonic()
+    pipeline.close()
+    assert time.monotonic() - start < 1.5
+    assert "sink list does not return" in caplog.text and sink.closed == 0
+    release.set()
+
+
+def test_sinks_of_a_pipeline_that_never_ran_are_closed() -> None:
+    sink = _ListSink()
+    Pipeline(_segmenter(), ListSource(3), sinks=[sink]).close()
+    assert sink.closed == 1 and sink.results == []
+
+
+@pytest.mark.parametrize("started", range(4))
+def test_ctrl_c_between_the_starts_of_two_threads_leaves_nothing_open(started: int, monkeypatch: Any) -> None:
+    before, count = set(threading.enumerate()), [0]
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if count[0] == started:
+            raise KeyboardInterrupt
+        count[0] += 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    source, sinks = ListSource(10**6, live=True), [_ListSink(name="a"), _ListSink(name="b")]
+    with pytest.raises(KeyboardInterrupt), Pipeline(_segmenter(), source, sinks=sinks) as pipeline:
+        pipeline.start()
+    assert source.closed.wait(WAIT_S) and [sink.closed for sink in sinks] == [1, 1]
+    assert set(threading.enumerate()) <= before
+
+
+# Threads
+
+
+def test_every_thread_has_a_name_that_the_kernel_shows() -> None:
+    names: Dict[str, str] = {}
+
+    def note(*_: Any) -> None:
+        own = threading.current_thread()
+        names[own.name] = Path(f"/proc/self/task/{threading.get_native_id()}/comm").read_text().strip()
+
+    sink, source = _ListSink(before=note), ListSource(3, before=note)
+    with Pipeline(_segmenter(note), source, sinks=[sink], on_result=note) as pipeline:
+        pipeline.join()
+    assert names == {name: name[:15] for name in ("rtda-capture", "rtda-infer", "rtda-list", "rtda-callback")}
+
+
+def test_nothing_is_left_behind() -> None:
+    before = set(threading.enumerate())
+    for end in ("source", "close", "error"):
+        source = ListSource(5 if end == "source" else 10**6, live=True, error=CameraError("gone"))
+        pipeline = Pipeline(_segmenter(), source, sinks=[_ListSink()], on_result=lambda result: None)
+        if end == "error":
+            source._count = 3
+        with pipeline, contextlib.suppress(CameraError):
+            next(pipeline)
+            if end != "close":
+                pipeline.join()
+        assert set(threading.enumerate()) <= before, end
+        assert pipeline.stats["threads"] == [] and source.closed.is_set()
+
+
+# Callback, join, latest, snapshot
+
+
+def test_the_callback_gets_each_result_of_a_recording() -> None:
+    seen: List[int] = []
+    with Pipeline(_segmenter(), ListSource(30), on_result=lambda result: seen.append(result.sequence)) as pipeline:
+        assert pipeline.join() is True
+    assert seen == list(range(30))
+
+
+def test_an_error_of_the_callback_ends_the_pipeline_and_join_raises_it() -> None:
+    source = ListSource(10**6, live=True)
+    error = ZeroDivisionError("theirs")
+
+    def fail(result: Result) -> None:
+        raise error
+
+    with Pipeline(_segmenter(), source, on_result=fail) as pipeline:
+        with pytest.raises(ZeroDivisionError) as caught:
+            pipeline.join(WAIT_S)
+        assert caught.value is error
+    assert source.closed.wait(WAIT_S)
+
+
+def test_the_callback_may_close_the_pipeline() -> None:
+    pipeline = Pipeline(_segmenter(), ListSource(10**6, live=True), on_result=lambda result: pipeline.close())
+    assert pipeline.join(WAIT_S) is True
+
+
+def test_join_tells_that_it_is_not_over_yet() -> None:
+    release = threading.Event()
+    with Pipeline(_segmenter(), ListSource(1, before=lambda number: number and release.wait(WAIT_S))) as pipeline:
+        assert pipeline.join(0.01) is False
+        release.set()
+        assert pipeline.join(WAIT_S) is True
+
+
+def test_join_raises_what_the_source_ended_with() -> None:
+    with Pipeline(_segmenter(), ListSource(2, error=CameraError("gone"))) as pipeline, pytest.raises(
+        CameraError, match="gone"
+    ):
+        pipeline.join(WAIT_S)
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.001)
+
+
+def test_latest_gives_the_newest_result_and_its_age_counts_on() -> None:
+    clock, release = FakeClock(), threading.Event()
+    source = ListSource(3, live=True, before=lambda number: number == 3 and release.wait(WAIT_S), clock=clock)
+    with Pipeline(_segmenter(), source, policy="every", clock=clock) as pipeline:
+        pipeline.start()
+        _wait_for(lambda: pipeline.stats["frames"] == 3)
+        assert pipeline.latest().sequence == pipeline.latest(max_age_ms=100).sequence == 2
+        clock.sleep(0.2)
+        assert pipeline.latest().sequence == 2
+        with pytest.raises(StaleFrameError, match="200 ms old, the limit is 100 ms"):
+            pipeline.latest(max_age_ms=100)
+        release.set()
+
+
+def test_latest_before_the_first_result_does_not_wait() -> None:
+    release = threading.Event()
+    with Pipeline(_segmenter(), ListSource(1, before=lambda number: release.wait(WAIT_S))) as pipeline:
+        with pytest.raises(StaleFrameError, match="no result yet"):
+            pipeline.latest()
+        with pytest.raises(StaleFrameError, match="no result yet"):
+            pipeline.snapshot()
+        release.set()
+        _wait_for(lambda: pipeline.stats["frames"] == 1)
+        assert pipeline.latest().sequence == 0, "asking started it"
+
+
+def test_latest_says_why_there_is_nothing_newer() -> None:
+    with Pipeline(_segmenter(), ListSource(1, error=CameraError("pulled out"), clock=lambda: 0)) as pipeline:
+        with pytest.raises(CameraError):
+            pipeline.join(WAIT_S)
+        with pytest.raises(StaleFrameError) as caught:
+            pipeline.latest(max_age_ms=1)
+    assert caught.value.why == "pulled out" and isinstance(caught.value.__cause__, CameraError)
+
+
+def test_a_snapshot_is_a_copy() -> None:
+    with Pipeline(_segmenter(), ListSource(1)) as pipeline:
+        pipeline.join()
+        kept = pipeline.snapshot()
+        assert not np.shares_memory(kept.mask, pipeline.latest().mask)
+
+
+# Event loops
+
+
+def test_an_event_loop_gets_every_result_and_is_never_blocked(monkeypatch: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.pipeline.WAKE_S", 60.0)  # it is woken, it does not look again and again
+    turns: List[int] = []
+
+    async def use() -> List[int]:
+        async def count() -> None:
+            while True:
+                turns.append(1)
+                await asyncio.sleep(0)
+
+        counting = asyncio.ensure_future(count())
+        with Pipeline(_segmenter(lambda: time.sleep(0.002)), ListSource(20)) as pipeline:
+            seen = [result.sequence async for result in pipeline.aiter()]
+        counting.cancel()
+        return seen
+
+    assert asyncio.run(asyncio.wait_for(use(), WAIT_S)) == list(range(20))
+    assert len(turns) > 20, "the loop had its turns between the results"
+
+
+def test_an_event_loop_gets_the_error_after_the_results() -> None:
+    async def use() -> List[int]:
+        seen = []
+        source = ListSource(3, error=CameraError("gone"))
+        with Pipeline(_segmenter(), source) as pipeline, pytest.raises(CameraError, match="gone"):
+            async for result in pipeline.aiter():
+                seen.append(result.sequence)
+        return seen
+
+    assert asyncio.run(use()) == [0, 1, 2]
+
+
+# States of the source
+
+
+class _StateSource(ListSource):
+    """A source whose state the test sets."""
+
+    now = "live"
+
+    @property
+    def state(self) -> str:
+        return self.now
+
+
+def test_a_lost_camera_is_waited_for(monkeypatch: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.inference._GRACE_S", 0.0)
+    waits: List[int] = []
+    frames_take = Mailbox.take
+
+    def take(self: Any, timeout_s: float) -> Any:
+        try:
+            return frames_take(self, timeout_s)
+        except TimeoutError:
+            waits.append(1)
+            if len(waits) == 3:
+                back.set()
+            raise
+
+    back = threading.Event()
+    monkeypatch.setattr(Mailbox, "take", take)
+    source = _StateSource(2, live=True, before=lambda number: number == 1 and back.wait(WAIT_S))
+    source.now = "lost"
+    with Pipeline(_segmenter(), source, policy="every", timeout_s=0.01) as pipeline:
+        pipeline.join(WAIT_S)
+    assert pipeline.stats["frames"] == 2 and len(waits) >= 3, "three times as long as the timeout, and no error"
+
+
+def test_changes_of_state_are_told_to_whoever_asked_and_to_sinks() -> None:
+    told: List[Tuple[str, str]] = []
+    sink, source = _ListSink(), _StateSource(1)
+    with Pipeline(
+        _segmenter(), source, sinks=[sink], on_state=lambda state, sentence: told.append((state, sentence))
+    ) as pipeline:
+        assert source.on_state is not None
+        source.now = "lost"
+        source.on_state("lost", "the camera is gone")
+        assert pipeline.state == pipeline.stats["state"] == "lost" and pipeline.stats["losses"] == 0
+    assert told == sink.states == [("lost", "the camera is gone")]
+
+
+def test_results_above_the_age_limit_are_counted_and_given_to_nobody() -> None:
+    clock, sink = FakeClock(), _ListSink()
+    slow = {2, 3}
+    runs: List[int] = []
+
+    def infer() -> None:
+        runs.append(1)  # the first is the warm-up
+        clock.sleep(0.2 if len(runs) - 2 in slow else 0.01)
+
+    source = ListSource(5, clock=clock)
+    states: List[str] = []
+    engine = NumpyEngine(before=infer)
+    segmenter = Segmenter(engine, clock=clock)
+    with Pipeline(segmenter, source, sinks=[sink], max_age_ms=100, clock=clock) as pipeline:
+        for result in pipeline:
+            states.append(pipeline.state)
+            assert result.timing["age"] <= 100
+    stats = pipeline.stats
+    assert stats["frames"] + stats["too_old"] == 5 and stats["too_old"] >= 2
+    assert len(sink.results) == stats["frames"] == len(states)
+
+
+# Rate
+
+
+def test_a_recording_is_read_at_the_rate() -> None:
+    clock = FakeClock()
+    waits: List[float] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: Any = None) -> bool:
+            waits.append(round(timeout, 3))
+            clock.sleep(timeout)
+            return False
+
+    pace = Pace(10.0, clock)
+    for spent_s in (0.0, 0.03, 0.0, 0.35, 0.0, 0.0):
+        pace.wait(Stop())
+        clock.sleep(spent_s)
+    # at once; 100 ms; the rest of 100 ms after 30 of work; 100 ms; at once, being late; no burst afterwards
+    assert waits == [0.1, 0.07, 0.1, 0.1]
+
+
+@pytest.mark.parametrize(("camera_hz", "asked_hz", "share"), [(60, 30, 2), (30, 30, 1), (90, 30, 3), (20, 30, 1)])
+def test_of_a_camera_the_frames_that_come_too_early_are_passed_over(camera_hz: int, asked_hz: int, share: int) -> None:
+    jitter = np.random.default_rng(0).uniform(-0.05, 0.05, 300) / camera_hz
+    pace = Pace(asked_hz, lambda: 0)
+    taken = [pace.is_due(round(1e9 * (number / camera_hz + late))) for number, late in enumerate(jitter)]
+    assert sum(taken) == pytest.approx(300 / share, abs=2)
+
+
+def test_the_frames_passed_over_are_counted() -> None:
+    clock = FakeClock()
+    source = ListSource(90, live=True, before=lambda number: clock.sleep(1 / 90), clock=clock)
+    with Pipeline(_segmenter(), source, policy="every", rate=30, clock=clock) as pipeline:
+        assert len(list(pipeline)) == 30
+    assert pipeline.stats["captured"] == 90 and pipeline.stats["dropped"] == 60
+
+
+# Two networks
+
+
+def test_two_networks_see_the_same_frames(tmp_path: Path) -> None:
+    first, second = (write_model(tmp_path / f"{seed}.onnx", seed=seed) for seed in (0, 1))
+    uri = "test://bars?fps=0&size=96x64&frames=4"
+    with Pipeline.open(first, uri, compare=second, threads=1) as pipeline:
+        results = list(pipeline)
+    with Segmenter.open(second, threads=1) as alone:
+        for result in results:
+            assert result.compared is not None and (result.compared != result.mask).any()
+            np.testing.assert_array_equal(result.compared, alone.segment(result.frame).mask)
+            assert result.timing["age"] >= result.timing["compare"] > 0
+
+
+def test_networks_of_other_classes_are_not_compared(model_path: Path, tmp_path: Path) -> None:
+    other = tiny_spec(class_names=("a", "b", "c", "d", "e"))
+    path = write_model(tmp_path / "other.onnx", other)
+    source = ListSource(3)
+    with pytest.raises(ConfigError, match="different classes"):
+        Pipeline.open(model_path, source, compare=path)
+    assert source.closed.is_set()

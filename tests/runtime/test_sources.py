@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
 import sys
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any, Iterator, List
 
@@ -15,10 +18,13 @@ from runtime.source_contract import SECRET, OpenSource, SourceContract
 from runtime.streams import mjpeg_server
 
 from rtda_deploy.errors import CameraError, ConfigError, DeviceError, FileAccessError, SourceError
+from rtda_runtime import sources as sources_module
 from rtda_runtime.sources import Source, cameras, mask_password, open_source
-from rtda_runtime.sources import capture as capture_module
-from rtda_runtime.sources.capture import open_camera, open_stream
+from rtda_runtime.sources import gstreamer as gstreamer_module
+from rtda_runtime.sources import v4l2 as v4l2_module
+from rtda_runtime.sources.stream import open_stream
 from rtda_runtime.sources.synthetic import BarsSource, bars
+from rtda_runtime.sources.v4l2 import open_camera
 
 
 def _pictures(count: int = 5, size_wh: Any = (64, 48)) -> List[np.ndarray]:
@@ -260,6 +266,36 @@ for uri in sys.argv[1:]:
     assert (done.stdout, done.stderr) == ("refused\n" * 4, "")
 
 
+@pytest.mark.parametrize("kind", ["video", "stream", "bars"])
+def test_no_frame_needs_new_memory_once_the_first_are_let_go(kind: str, tmp_path: Path) -> None:
+    pictures = _pictures(20, (320, 240))
+    with contextlib.ExitStack() as stack:
+        if kind == "stream":
+            uri = f"http://{stack.enter_context(mjpeg_server(pictures))}/"
+        else:
+            uri = "test://bars?fps=0&size=320x240" if kind == "bars" else str(_video(tmp_path / "a.mp4", pictures))
+        source = stack.enter_context(open_source(uri))
+        for _ in range(5):
+            source.read(5.0)
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
+        for _ in range(10):
+            source.read(5.0)
+        _, most = tracemalloc.get_traced_memory()
+    assert most < 320 * 240 * 3
+
+
+def test_a_frame_that_is_held_is_not_written_into(tmp_path: Path) -> None:
+    path = _video(tmp_path / "clip.avi", [np.full((48, 64, 3), 8 * number, np.uint8) for number in range(20)], "MJPG")
+    with open_source(path) as source:
+        kept = [source.read() for _ in range(3)]
+        view = source.read().image[10:20]  # type: ignore[union-attr]
+        while source.read() is not None:
+            pass
+    brightness = [int(frame.image.mean()) for frame in kept if frame is not None] + [int(view.mean())]
+    assert brightness == [pytest.approx(8 * number, abs=2) for number in range(4)]
+
+
 # The test picture
 
 
@@ -331,8 +367,7 @@ def test_passwords_are_masked(uri: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "foo"])
-def test_no_error_holds_a_password(scheme: str, caplog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture_module, "_OPEN_TIMEOUT_S", 0.5)
+def test_no_error_holds_a_password(scheme: str, caplog: Any) -> None:
     with caplog.at_level(logging.DEBUG), pytest.raises((CameraError, ConfigError)) as caught:
         open_source(f"{scheme}://user:{SECRET}@127.0.0.1:9/x?password={SECRET}")
     assert SECRET not in f"{caught.value} {caught.value.hint} {caught.value.why} {caplog.text}"
@@ -375,21 +410,122 @@ def test_device_that_is_no_camera_says_who_may_hold_it(tmp_path: Path) -> None:
 
 
 class _Driver:
-    """A cv2.VideoCapture that takes every setting but one."""
+    """A cv2.VideoCapture that takes every setting but those it has ``instead``; gives ``frames`` grey pictures."""
 
-    def __init__(self, refuses: int, instead: float) -> None:
-        self.values = {refuses: instead}
+    def __init__(self, instead: Any = None, frames: int = 3, stamps_ns: Any = ()) -> None:
+        self.values = dict(instead or {})
+        self.frames = frames
+        self.stamps_ns = list(stamps_ns)
         self.released = False
+
+    def isOpened(self) -> bool:
+        return True
 
     def set(self, key: int, value: float) -> bool:
         self.values.setdefault(key, value)
         return True
 
     def get(self, key: int) -> float:
-        return self.values.get(key, 0.0)
+        return float(self.values.get(key, 0.0))
+
+    def grab(self) -> bool:
+        self.frames -= 1
+        if self.stamps_ns:
+            self.values[cv2.CAP_PROP_POS_MSEC] = self.stamps_ns.pop(0) / 1e6
+        return self.frames >= 0
+
+    def retrieve(self, out: Any = None) -> Any:
+        return True, np.full((48, 64, 3), 90, np.uint8)
 
     def release(self) -> None:
         self.released = True
+
+
+@pytest.fixture()
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make ``driver`` what OpenCV opens; gives the path of its device."""
+
+    def plug_in_(driver: _Driver) -> Path:
+        (tmp_path / "video0").touch()
+        monkeypatch.setattr(cv2, "VideoCapture", lambda *_: driver)
+        return tmp_path / "video0"
+
+    return plug_in_
+
+
+def test_a_camera_says_what_was_asked_and_what_it_gives(plug_in: Any) -> None:
+    device = plug_in(_Driver())
+    with open_camera(device, size_wh=(64, 48), fps=30, fourcc="MJPG") as source:
+        assert source.asked == {"size": "64x48", "fps": "30", "format": "MJPG"}
+        assert source.granted == {"size": "64x48", "fps": "30", "format": "MJPG"}
+        assert source.live and source.name == str(device)
+
+
+def test_frames_carry_the_time_of_the_camera_driver(plug_in: Any) -> None:
+    now_ns = time.perf_counter_ns()
+    stamps_ns = [now_ns - 30_000_000, now_ns - 20_000_000, now_ns - 10_000_000]
+    with open_camera(plug_in(_Driver(stamps_ns=stamps_ns))) as source:
+        assert source.stamp == "driver"
+        captured = [source.read().captured_ns for _ in range(3)]  # type: ignore[union-attr]
+    assert captured == [pytest.approx(stamp, abs=1000) for stamp in stamps_ns]
+
+
+@pytest.mark.parametrize("clock", ["none", "wall", "ahead"])
+def test_a_driver_on_another_clock_is_not_believed(plug_in: Any, clock: str) -> None:
+    before_ns = time.perf_counter_ns()
+    stamp_ns = {"none": 0, "wall": time.time_ns(), "ahead": before_ns + 60_000_000_000}[clock]
+    with open_camera(plug_in(_Driver(stamps_ns=[stamp_ns] * 3))) as source:
+        frame = source.read()
+        assert source.stamp == "arrival"
+    assert frame is not None and before_ns <= frame.captured_ns <= time.perf_counter_ns()
+
+
+def test_a_camera_that_is_unplugged_is_lost(plug_in: Any) -> None:
+    with open_camera(plug_in(_Driver(frames=2))) as source:
+        source.read()
+        source.read()
+        with pytest.raises(CameraError, match="disconnected, after 2 frames"):
+            source.read()
+
+
+@pytest.mark.parametrize("code", ["RG10", "BA81", "GRBG"])
+def test_a_raw_sensor_points_to_the_camera_connector(plug_in: Any, code: str) -> None:
+    driver = _Driver({cv2.CAP_PROP_FOURCC: cv2.VideoWriter_fourcc(*code)}, frames=0)
+    with pytest.raises(CameraError, match=f"raw sensor data .{code}") as caught:
+        open_camera(plug_in(driver))
+    assert "csi://0" in caught.value.hint
+    assert driver.released
+
+
+class TestV4l2(SourceContract):
+    live = True
+    ends = False
+
+    @pytest.fixture()
+    def open_short(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenSource:
+        (tmp_path / "video0").touch()
+        monkeypatch.setattr(cv2, "VideoCapture", lambda *_: _Driver(frames=self.frames))
+        return lambda: open_camera(tmp_path / "video0")
+
+
+@pytest.mark.timeout(60)
+def test_a_camera_is_opened_again_by_the_name_that_stays(plug_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = plug_in(_Driver())
+    drivers = iter([_Driver(frames=2), *(_Driver(frames=100) for _ in range(1000))])
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: next(drivers))
+    opened: List[Path] = []
+
+    def open_again(stays: Path, *, name: str, **_: Any) -> Source:
+        opened.append(stays)
+        return open_camera(device, name=name)
+
+    monkeypatch.setattr(v4l2_module, "open_camera", open_again)
+    monkeypatch.setattr(sources_module, "stable_path", lambda device: Path("/dev/v4l/by-id/usb-cam"))
+    with open_source(0, reconnect=True) as source:
+        for _ in range(5):
+            assert source.read() is not None
+    assert opened[:2] == [Path("/dev/v4l/by-id/usb-cam")] * 2
+    assert source.name == "/dev/video0"
 
 
 @pytest.mark.parametrize(
@@ -401,22 +537,24 @@ class _Driver:
     ],
 )
 def test_a_setting_the_camera_refuses_is_an_error(key: int, instead: float, message: str) -> None:
-    driver = _Driver(key, float(instead))
+    driver = _Driver({key: float(instead)})
     with pytest.raises(CameraError, match=message):
-        capture_module._configure(cv2, driver, Path("/dev/video0"), (1280, 720), 60, "MJPG")
+        v4l2_module.configure(driver, Path("/dev/video0"), (1280, 720), 60, "MJPG")
     assert driver.released
 
 
 @pytest.mark.parametrize("uri", ["csi://0", "gst:videotestsrc ! appsink"])
 def test_gstreamer_sources_say_that_this_opencv_has_none(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture_module, "has_gstreamer", lambda: False)
-    with pytest.raises(DeviceError, match="built without") as caught:
+    monkeypatch.setattr(gstreamer_module, "has_gstreamer", lambda: False)
+    monkeypatch.setitem(sys.modules, "gi", None)
+    with pytest.raises(DeviceError, match="needs GStreamer") as caught:
         open_source(uri)
-    assert "opencv" in caught.value.hint
+    assert "built without" in caught.value.why
+    assert "--system-site-packages" in caught.value.hint
 
 
 def test_csi_pipeline_keeps_only_the_newest_frame() -> None:
-    pipeline = capture_module._csi_pipeline("csi://1", (1280, 720), 60)
+    pipeline = gstreamer_module.csi_pipeline("csi://1", (1280, 720), 60)
     assert "sensor-id=1" in pipeline and "width=1280, height=720, framerate=60/1" in pipeline
     assert "drop=true max-buffers=1" in pipeline
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import rtda_runtime
 from rtda_deploy.errors import EngineError, FrameError
-from rtda_runtime import _upsample_numpy, upsample
+from rtda_runtime import _upsample_numba, _upsample_numpy, upsample
 from rtda_runtime.upsample import resize_mask, upsample_argmax
 
 
@@ -23,7 +22,7 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
         chosen: Any = _upsample_numpy.fill_mask
     else:
         pytest.importorskip("numba", reason="the compiled kernel needs numba")
-        chosen = importlib.import_module("rtda_runtime._upsample_numba").fill_mask
+        chosen = _upsample_numba.fill_mask
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(upsample, "_kernel", lambda: chosen)
         yield request.param
@@ -209,7 +208,7 @@ def test_numba_is_taken_where_it_works_and_said_to_be_broken_where_not(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert _choose() is _upsample_numpy.fill_mask and not caplog.records
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    monkeypatch.setitem(sys.modules, "rtda_runtime._upsample_numba", None)
-    monkeypatch.delattr(rtda_runtime, "_upsample_numba", raising=False)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    _upsample_numba.compiled.cache_clear()
     assert _choose() is _upsample_numpy.fill_mask
     assert "numba does not load" in caplog.text

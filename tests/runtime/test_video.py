@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -129,6 +130,22 @@ def test_results_are_written_with_their_overlay(tmp_path: Path) -> None:
     road = tiny_spec().palette[0][::-1]
     assert np.abs(_read(tmp_path / "a.mp4")[0].astype(int) - road).max() < 8
     assert np.abs(_read(tmp_path / "b.mp4")[0].astype(int) - 200).max() < 8
+
+
+@needs_av
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_a_film_of_a_camera_plays_at_its_true_speed_though_frames_were_dropped(tmp_path: Path, suffix: str) -> None:
+    import av
+
+    captured_ms = [1000, 1033, 1067, 1400, 1400, 2600]  # two gaps, and two frames with one stamp
+    path = tmp_path / f"clip{suffix}"
+    with VideoSink(path, 30, timed=True) as sink:
+        for stamp_ms in captured_ms:
+            sink.write(dataclasses.replace(_result(bars(0, (64, 48))), captured_ns=stamp_ms * 1_000_000))
+    with av.open(str(path)) as container:
+        shown_ms = [round(1000 * frame.time) for frame in container.decode(video=0)]
+    assert shown_ms == [0, 33, 67, 400, 401, 1600]
+    assert len(_read(path)) == 6
 
 
 @needs_av

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Iterator, List
 
@@ -65,6 +66,8 @@ def test_a_video_on_a_full_disk_is_given_up(full_disk: Path, tmp_path: Path, tin
     assert "No space left on device" in outcome.said["error"] and "df -h" in outcome.said["fix"]
     assert "wrote" not in outcome.out
     assert files_below(full_disk) == ["filler"]
+    assert "30 frames in" in outcome.out, "the loop went on"
+    assert re.search(r"^video +\d+ +0 +stopped: cannot write .*No space left", outcome.out, re.MULTILINE)
 
 
 def test_masks_on_a_full_disk_are_whole_or_absent(full_disk: Path, tmp_path: Path, tiny_onnx: Path) -> None:
@@ -73,6 +76,7 @@ def test_masks_on_a_full_disk_are_whole_or_absent(full_disk: Path, tmp_path: Pat
     write_pictures(tmp_path / "noise", 8, (480, 640))
     outcome = invoke("run", tiny_onnx, "--camera", tmp_path / "noise", "--masks", full_disk / "masks")
     assert outcome.code == 1 and "No space left on device" in outcome.said["error"]
+    assert "8 frames in" in outcome.out, "the loop went on"
     for name in files_below(full_disk / "masks"):
         assert cv2.imread(str(full_disk / "masks" / name), cv2.IMREAD_UNCHANGED).shape == (480, 640)
 

@@ -59,15 +59,18 @@ def test_a_training_killed_while_it_writes_leaves_a_checkpoint_that_resumes(
     second.wait_until(lambda: f"resumed at step {reached}" in second.err, "word that it resumed")
 
 
-def test_ctrl_c_ends_a_run_with_its_summary_and_a_whole_video(start: Start, tmp_path: Path, tiny_onnx: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_with_its_summary_and_a_whole_video(
+    start: Start, tmp_path: Path, tiny_onnx: Path, number: signal.Signals, code: int
+) -> None:
     import cv2
 
     camera = "test://bars?fps=60&size=96x64"
     process = start("run", tiny_onnx, "--camera", camera, "--save", "o.mp4", "--masks", "masks")
     process.wait_until(lambda: len(list((tmp_path / "masks").glob("*.png"))) > 20, "20 masks")
-    process.send(signal.SIGINT)
+    process.send(number)
     ended = process.end()
-    assert ended.code == 130, ended.err
+    assert ended.code == code, ended.err
     assert "Traceback" not in ended.err
     found = re.search(r"(\d+) frames in .* wrote o\.mp4, masks", ended.out)
     assert found, ended.out
@@ -77,6 +80,21 @@ def test_ctrl_c_ends_a_run_with_its_summary_and_a_whole_video(start: Start, tmp_
         count += 1
     assert count == int(found.group(1)), "every frame so far is in it"
     assert not [name for name in files_below(tmp_path) if ".part" in name]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_that_waits_for_its_first_frame(
+    start: Start, tmp_path: Path, tiny_onnx: Path, number: signal.Signals, code: int
+) -> None:
+    camera = "test://bars?fps=0.01&size=96x64"
+    process = start("run", tiny_onnx, "--camera", camera, "--save", "o.mp4", "--view", "auto", "--json")
+    process.wait_until(lambda: "view " in process.err, "first lines")
+    process.send(number)
+    ended = process.end()
+    assert ended.code == code, ended.err
+    assert "Traceback" not in ended.err
+    left = [name for name in files_below(tmp_path) if name not in (".stdout", ".stderr")]
+    assert left in ([], ["o.mp4"]), f"a frame may have come before: {ended.err}"
 
 
 def test_ctrl_c_before_anything_runs_is_in_order_too(start: Start, tmp_path: Path, tiny_onnx: Path) -> None:

@@ -14,11 +14,26 @@ _Self = TypeVar("_Self", bound="Sink")
 
 
 class Sink(abc.ABC):
-    """Something that takes results: a video file, a folder of masks."""
+    """Something that takes results: a video file, a folder of masks, viewers.
+
+    In a pipeline each sink has a thread of its own, which makes every call of :meth:`write` and the last one of
+    :meth:`close`. An exception of :meth:`write` stops this sink alone; the pipeline tells of it and goes on.
+
+    Attributes:
+        name: What its thread (``rtda-<name>``), statistics and messages call it.
+        keeps: Nothing may be lost: under the policy ``every`` the pipeline waits for it. False: it takes the newest
+            result when it is ready for one, and the others are counted as its own drops.
+    """
+
+    name: str = "sink"
+    keeps: bool = False
 
     @abc.abstractmethod
     def write(self, result: Result) -> Mapping[str, float]:
         """Take one result; gives the milliseconds spent per stage, such as ``overlay`` and ``encode``."""
+
+    def on_state(self, state: str, sentence: str) -> None:  # noqa: B027, most sinks need not know
+        """Told, from the reader's thread, when the source becomes ``live``, ``stale`` or ``lost``; must not wait."""
 
     @abc.abstractmethod
     def close(self) -> None:

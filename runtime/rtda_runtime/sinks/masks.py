@@ -21,6 +21,9 @@ class MaskFolder(Sink):
         FileAccessError: If the folder cannot be made or written to.
     """
 
+    name = "masks"
+    keeps = True
+
     def __init__(self, folder: Union[str, Path]) -> None:
         self._folder = writable_folder(folder)
 

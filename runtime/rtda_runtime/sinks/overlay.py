@@ -9,6 +9,7 @@ import numpy as np
 from rtda_deploy.errors import ConfigError, FrameError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
+from rtda_runtime.buffers import BufferPool
 from rtda_runtime.preprocess import check_frame
 from rtda_runtime.result import Result
 
@@ -30,15 +31,20 @@ class Overlay:
         spec: Class names and palette.
         alpha: 0: the frame alone, 1: the mask alone.
         legend: Whether to list the classes seen, largest first, with their share of the picture.
+        titles: What stands below the masks of two networks that are compared.
     """
 
-    def __init__(self, spec: ModelSpec, alpha: float = 0.5, *, legend: bool = True) -> None:
+    def __init__(
+        self, spec: ModelSpec, alpha: float = 0.5, *, legend: bool = True, titles: Tuple[str, str] = ("", "")
+    ) -> None:
         if not 0.0 <= alpha <= 1.0:
             raise ConfigError(f"alpha must lie between 0 and 1, got {alpha}", hint="0.5 shows both")
         self._spec = spec
         self._alpha = alpha
         self._legend = legend
+        self._titles = titles
         self._table = _bgr_table(spec.palette)
+        self._scratch = BufferPool()
 
     def draw(
         self,
@@ -74,15 +80,28 @@ class Overlay:
     def draw_result(
         self, result: Result, *, fps: Optional[float] = None, out: Optional[np.ndarray] = None
     ) -> np.ndarray:
-        """:meth:`draw` for a result, with its age where it has one."""
-        return self.draw(result.frame, result.mask, fps=fps, age_ms=result.timing.get("age"), out=out)
+        """:meth:`draw` for a result, with its age where it has one.
+
+        With the mask of a second network the picture is twice as wide: uint8 (H, 2 W, 3), the second on the right.
+        """
+        age_ms = result.timing.get("age")
+        if result.compared is None:
+            return self.draw(result.frame, result.mask, fps=fps, age_ms=age_ms, out=out)
+        height, width = result.mask.shape
+        picture = np.empty((height, 2 * width, 3), np.uint8) if out is None else out
+        for place, mask in enumerate((result.mask, result.compared)):
+            half = picture[:, place * width : (place + 1) * width]
+            drawn = self.draw(result.frame, mask, fps=fps, age_ms=age_ms, out=self._scratch.take(half.shape))
+            _draw_title(drawn, self._titles[place], _line_px(height))
+            half[:] = drawn
+        return picture
 
     def _blend(self, frame: np.ndarray, mask: np.ndarray, out: Optional[np.ndarray]) -> np.ndarray:
         cv2: Any = opencv("to draw overlays")
-        colours = cv2.applyColorMap(mask, self._table)
-        unknown = mask >= self._spec.num_classes
+        colours = cv2.applyColorMap(mask, self._table, self._scratch.take(frame.shape))
+        unknown = np.greater_equal(mask, self._spec.num_classes, out=self._scratch.take(mask.shape, bool))
         if unknown.any():
-            colours[unknown] = frame[unknown]
+            cv2.copyTo(frame, unknown.view(np.uint8), colours)
         picture: np.ndarray = cv2.addWeighted(frame, 1.0 - self._alpha, colours, self._alpha, 0.0, dst=out)
         return picture
 
@@ -119,7 +138,8 @@ class Overlay:
 
     def _entries(self, mask: np.ndarray) -> List[Tuple[int, float]]:
         """Classes seen with their share of the picture, largest first."""
-        counts = np.bincount(mask.reshape(-1), minlength=256)[: self._spec.num_classes]
+        cv2: Any = opencv("to draw overlays")
+        counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).reshape(-1)[: self._spec.num_classes]
         shares = counts / mask.size
         order = sorted(range(len(shares)), key=lambda index: -shares[index])
         return [(index, float(shares[index])) for index in order if shares[index] >= _LEAST_SHARE]
@@ -155,6 +175,15 @@ def _draw_numbers(picture: np.ndarray, fps: Optional[float], age_ms: Optional[fl
         _write(picture, line, left + pad, pad + pad // 2 + line_px * (row + 1), line_px)
 
 
+def _draw_title(picture: np.ndarray, title: str, line_px: int) -> None:
+    if not title:
+        return
+    text, pad = _plain(title), line_px // 3
+    top = picture.shape[0] - line_px - 2 * pad
+    _shade(picture, pad, top, _text_px(text, line_px) + 2 * pad, line_px + pad)
+    _write(picture, text, 2 * pad, top + pad // 2 + line_px, line_px)
+
+
 def _line_px(height: int) -> int:
     return max(_LEAST_LINE_PX, min(_MOST_LINE_PX, height // _LINES_PER_PICTURE))
 
@@ -177,8 +206,10 @@ def _write(picture: np.ndarray, text: str, left: int, base: int, line_px: int) -
 
 def _shade(picture: np.ndarray, left: int, top: int, width: int, height: int) -> None:
     """Darken a box, so that white text reads on any picture."""
+    cv2: Any = opencv("to draw overlays")
     box = picture[max(0, top) : top + height, max(0, left) : left + width]
-    box[:] = (box * _SHADE).astype(np.uint8)
+    if box.size:
+        cv2.addWeighted(box, _SHADE, box, 0.0, 0.0, dst=box)
 
 
 def _plain(name: str) -> str:

@@ -22,6 +22,7 @@ from rtda_deploy.errors import ConfigError, FileAccessError, FrameError, Missing
 from rtda_deploy.files import atomic_path, file_error
 from rtda_deploy.optional import available, install_line, require
 from rtda_runtime._opencv import opencv
+from rtda_runtime.buffers import BufferPool
 from rtda_runtime.preprocess import check_frame
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
@@ -44,6 +45,7 @@ _AV_OPTIONS = {
 }
 _AV_CONTAINER_OPTIONS = {".mp4": {"movflags": "+faststart"}}  # the index first: plays while it is loaded
 _THREADS = 2  # of the encoder; more would take the network's
+_MILLISECOND = Fraction(1, 1000)
 _LARGEST_PTS_BASE = 65535  # of the frame rate's fraction; MPEG-4 containers take no more
 
 
@@ -56,12 +58,17 @@ class VideoSink(Sink):
         size_wh: Width and height; None: those of the first frame. An odd side gets its last row or column twice,
             because the format has even sides only.
         overlay: Draws each result of a pipeline; None: the frame is written as it was captured.
+        timed: Each result stands at the time it was captured, so that a film of a camera plays at its true speed though
+            frames were dropped; ``fps`` is then the usual rate only. PyAV only; OpenCV writes at a constant rate.
 
     Raises:
         ConfigError: If the suffix, rate or size makes no sense.
         FileAccessError: If the file cannot be written; then nothing is left under ``path``.
         MissingPackageError: If nothing here can encode that kind of file.
     """
+
+    name = "video"
+    keeps = True
 
     def __init__(
         self,
@@ -70,6 +77,7 @@ class VideoSink(Sink):
         size_wh: Optional[Tuple[int, int]] = None,
         *,
         overlay: Optional[Overlay] = None,
+        timed: bool = False,
     ) -> None:
         self.path = Path(path)
         self.frames = 0
@@ -85,6 +93,8 @@ class VideoSink(Sink):
         self.fps = float(fps)
         self.size_wh = size_wh
         self._overlay = overlay
+        self._timed = timed
+        self._pictures = BufferPool()
         self._encoder: Optional[_Encoder] = None
         self._writer = _writer_kind(self.path)
         self._writing: Optional[ContextManager[Path]] = atomic_path(self.path)
@@ -101,11 +111,13 @@ class VideoSink(Sink):
         spent_ms: Dict[str, float] = {}
         picture = item.frame if isinstance(item, Result) else item
         if isinstance(item, Result) and self._overlay is not None:
-            picture = self._overlay.draw_result(item)
+            height, width = item.mask.shape
+            shape = (height, width if item.compared is None else 2 * width, 3)
+            picture = self._overlay.draw_result(item, out=self._pictures.take(shape))
             drawn = time.perf_counter_ns()
             spent_ms["overlay"] = (drawn - start) / 1e6
             start = drawn
-        self._encode(picture)
+        self._encode(picture, item.captured_ns if self._timed and isinstance(item, Result) else None)
         spent_ms["encode"] = (time.perf_counter_ns() - start) / 1e6
         return spent_ms
 
@@ -128,7 +140,7 @@ class VideoSink(Sink):
         writing, self._writing = self._writing, None
         writing.__exit__(None, None, None)
 
-    def _encode(self, picture: np.ndarray) -> None:
+    def _encode(self, picture: np.ndarray, captured_ns: Optional[int]) -> None:
         if self._writing is None:
             raise FileAccessError(f"video {self.path} is closed", hint="make a new sink for a new file")
         check_frame(picture)
@@ -141,8 +153,9 @@ class VideoSink(Sink):
             )
         try:
             if self._encoder is None:
-                self._encoder = self._writer(self._temporary, self.fps, (width + width % 2, height + height % 2))
-            self._encoder.add(_even(picture))
+                even_wh = (width + width % 2, height + height % 2)
+                self._encoder = self._writer(self._temporary, self.fps, even_wh, timed=self._timed)
+            self._encoder.add(_even(picture), captured_ns)
         except OSError as err:
             raise self._failed(err) from err
         self.frames += 1
@@ -169,10 +182,10 @@ class _Encoder(abc.ABC):
     """One open file of one encoder; its errors are ``OSError``."""
 
     @abc.abstractmethod
-    def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int]) -> None: ...
+    def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int], *, timed: bool = False) -> None: ...
 
     @abc.abstractmethod
-    def add(self, picture: np.ndarray) -> None: ...
+    def add(self, picture: np.ndarray, captured_ns: Optional[int] = None) -> None: ...
 
     @abc.abstractmethod
     def finish(self) -> None: ...
@@ -184,7 +197,7 @@ class _Encoder(abc.ABC):
 class _AvEncoder(_Encoder):
     """PyAV."""
 
-    def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int]) -> None:
+    def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int], *, timed: bool = False) -> None:
         self._av: Any = require("av", extra="runtime", purpose="to write videos")
         suffix = path.suffix.lower()
         codec = _AV_CODECS[suffix]
@@ -197,15 +210,26 @@ class _AvEncoder(_Encoder):
             self._stream.pix_fmt = "yuv420p"  # the only layout every browser decodes
             self._stream.options = dict(_AV_OPTIONS[codec])
             self._stream.codec_context.thread_count = _THREADS
-            self._time_base = 1 / rate
+            self._time_base = _MILLISECOND if timed else 1 / rate
+            self._stream.codec_context.time_base = self._time_base
+            self._first_ns: Optional[int] = None
 
-    def add(self, picture: np.ndarray) -> None:
+    def add(self, picture: np.ndarray, captured_ns: Optional[int] = None) -> None:
         frame = self._av.VideoFrame.from_ndarray(picture, format="bgr24")
-        frame.pts, frame.time_base = self._count, self._time_base
-        self._count += 1
+        frame.pts, frame.time_base = self._place(captured_ns), self._time_base
         with _os_errors(self._av):
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
+
+    def _place(self, captured_ns: Optional[int]) -> int:
+        """Where the next frame stands, after the one before; in units of the time base."""
+        if captured_ns is not None:
+            self._first_ns = captured_ns if self._first_ns is None else self._first_ns
+            place = max(self._count, round((captured_ns - self._first_ns) / 1e6))
+        else:
+            place = self._count
+        self._count = place + 1
+        return place
 
     def finish(self) -> None:
         with _os_errors(self._av):
@@ -237,13 +261,13 @@ class _os_errors:
 class _CvEncoder(_Encoder):
     """OpenCV. It reports no error while writing, so the file is checked at its end."""
 
-    def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int]) -> None:
+    def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int], *, timed: bool = False) -> None:
         self._cv2: Any = opencv("to write videos")
         self._path = path
         self._count = 0
         self._writer: Any = _cv_writer(path, fps, size_wh)
 
-    def add(self, picture: np.ndarray) -> None:
+    def add(self, picture: np.ndarray, captured_ns: Optional[int] = None) -> None:
         self._writer.write(picture)
         self._count += 1
 

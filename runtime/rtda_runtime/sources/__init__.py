@@ -1,11 +1,11 @@
 """Sources of frames; one function opens any of them by its address.
 
 ====================================  ==============================================================
-``0``, ``/dev/video0``                V4L2 camera
+``0``, ``/dev/video0``                V4L2 camera; ``/dev/v4l/by-id/...`` is the name that stays
 ``clip.mp4``                          video file
 ``frames/``, ``frames/%06d.png``      pictures in natural order; a single picture too
-``rtsp://...``, ``http://...``        network camera or stream
-``csi://0``, ``gst:...``              Jetson's camera connector, any GStreamer pipeline (OpenCV with GStreamer)
+``rtsp://...``, ``http://...``        network camera or stream (PyAV)
+``csi://0``, ``gst:...``              Jetson's camera connector, any GStreamer pipeline that ends in appsink
 ``test://bars?fps=30``                moving colour bars; also ``size=640x480``, ``frames=100``; ``fps=0``: no pace
 ====================================  ==============================================================
 """
@@ -14,17 +14,29 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Optional, Tuple, Union
+from typing import Any, Callable, Optional, Tuple, Union
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from rtda_deploy.errors import ConfigError, FileAccessError
 from rtda_deploy.files import readable_file
 from rtda_runtime.sources.address import mask_password
-from rtda_runtime.sources.base import CLOCK, Frame, Source
-from rtda_runtime.sources.devices import CameraInfo, cameras
+from rtda_runtime.sources.base import CLOCK, Frame, RefusedError, Source
+from rtda_runtime.sources.devices import CameraInfo, cameras, stable_path
+from rtda_runtime.sources.reconnect import ReconnectingSource
 from rtda_runtime.sources.synthetic import BarsSource
 
-__all__ = ["CLOCK", "BarsSource", "CameraInfo", "Frame", "Source", "cameras", "mask_password", "open_source"]
+__all__ = [
+    "CLOCK",
+    "BarsSource",
+    "CameraInfo",
+    "Frame",
+    "ReconnectingSource",
+    "RefusedError",
+    "Source",
+    "cameras",
+    "mask_password",
+    "open_source",
+]
 
 _STREAM_SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
 _KINDS = (
@@ -38,6 +50,7 @@ def open_source(
     size_wh: Optional[Tuple[int, int]] = None,
     fps: Optional[float] = None,
     fourcc: Optional[str] = None,
+    reconnect: bool = False,
 ) -> Source:
     """Open a source of frames.
 
@@ -46,6 +59,8 @@ def open_source(
         size_wh: Width and height to ask a camera for; a camera that refuses is an error.
         fps: Rate to ask a camera for.
         fourcc: Pixel format to ask a V4L2 camera for, such as ``MJPG``.
+        reconnect: A camera or live stream that is lost later is opened again until it is back
+            (:class:`ReconnectingSource`). That it cannot be opened now is an error all the same.
 
     Raises:
         ConfigError: If the address is of no known kind, or something is asked that this kind cannot do.
@@ -57,7 +72,7 @@ def open_source(
     text = str(uri).strip()
     scheme = _scheme(text)
     if scheme in ("camera", "csi", "gst"):
-        return _open_live(text, scheme, size_wh, fps, fourcc)
+        return _again(_live_opener(text, scheme, size_wh, fps, fourcc), reconnect)
     if size_wh is not None or fps is not None or fourcc is not None:
         raise ConfigError(
             f"size, rate and format can be asked of cameras only, not of {mask_password(text)}",
@@ -66,9 +81,9 @@ def open_source(
     if scheme == "test":
         return _open_test(text)
     if scheme in _STREAM_SCHEMES:
-        from rtda_runtime.sources.capture import open_stream
+        from rtda_runtime.sources.stream import open_stream
 
-        return open_stream(text)
+        return _again(lambda: open_stream(text), reconnect)
     if scheme not in ("", "file"):
         raise ConfigError(f"unknown kind of source: {mask_password(text)}", hint=f"known: {_KINDS}")
     return _open_recording(Path(unquote(urlsplit(text).path)) if scheme == "file" else Path(text))
@@ -85,21 +100,29 @@ def _scheme(text: str) -> str:
     return found.group(1).lower() if found else ""
 
 
-def _open_live(
-    text: str, scheme: str, size_wh: Optional[Tuple[int, int]], fps: Optional[float], fourcc: Optional[str]
-) -> Source:
-    from rtda_runtime.sources import capture
+def _again(opener: Callable[[], Source], reconnect: bool) -> Source:
+    source = opener()
+    return ReconnectingSource(opener, first=source) if reconnect and source.live else source
 
+
+def _live_opener(
+    text: str, scheme: str, size_wh: Optional[Tuple[int, int]], fps: Optional[float], fourcc: Optional[str]
+) -> Callable[[], Source]:
     if scheme == "camera":
+        from rtda_runtime.sources.v4l2 import open_camera
+
         device = Path(f"/dev/video{text}") if text.isdecimal() else Path(text.replace("v4l2://", "", 1))
-        return capture.open_camera(device, size_wh=size_wh, fps=fps, fourcc=fourcc)
+        stays = stable_path(device) or device  # one that was unplugged may come back under another number
+        return lambda: open_camera(stays, name=str(device), size_wh=size_wh, fps=fps, fourcc=fourcc)
     if fourcc is not None:
         raise ConfigError(f"the pixel format of {mask_password(text)} cannot be chosen", hint="leave --fourcc out")
     if scheme == "gst" and (size_wh is not None or fps is not None):
         raise ConfigError(
             "a gst: pipeline says its size and rate itself", hint="add video/x-raw,width=1280,height=720 to it"
         )
-    return capture.open_gstreamer(text, size_wh=size_wh, fps=fps)
+    from rtda_runtime.sources.gstreamer import open_gstreamer
+
+    return lambda: open_gstreamer(text, size_wh=size_wh, fps=fps)
 
 
 def _open_recording(path: Path) -> Source:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from types import TracebackType
-from typing import TYPE_CHECKING, Optional, Tuple, Type, TypeVar
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Callable, Mapping, Optional, Tuple, Type, TypeVar
+
+from rtda_deploy.errors import CameraError
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CLOCK", "Frame", "Source"]
+__all__ = ["CLOCK", "LIVE", "LOST", "STALE", "Frame", "RefusedError", "Source"]
 
 CLOCK = "monotonic"  # CLOCK_MONOTONIC, what time.perf_counter_ns and time.monotonic_ns read on Linux
 
+LIVE, STALE, LOST = "live", "stale", "lost"  # states of a source
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _Self = TypeVar("_Self", bound="Source")
+
+
+class RefusedError(CameraError):
+    """A camera whose answer will be the same the next time: a wrong password, a codec nobody here knows."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,9 +31,9 @@ class Frame:
     """One picture of a source.
 
     Attributes:
-        image: uint8 (H, W, 3) BGR, C-contiguous; a new array for each frame.
-        captured_ns: When it was captured, nanoseconds on the clock of ``time.perf_counter_ns``. A recording's frames
-            carry the time they were read.
+        image: uint8 (H, W, 3) BGR, C-contiguous; yours for as long as you hold it, or a view of it.
+        captured_ns: When it was captured, nanoseconds on the clock of ``time.perf_counter_ns``; which moment that is
+            says :attr:`Source.stamp`. A recording's frames carry the time they were read.
         sequence: 0, 1, 2 ... in the order of the source.
     """
 
@@ -43,6 +52,14 @@ class Source(abc.ABC):
         size_wh: Width and height of its (first) frame.
         num_frames: Length, where it has one; a video file's own claim, which may be wrong.
         clock: Clock of ``captured_ns``.
+        stamp: The moment that ``captured_ns`` tells: ``driver`` (the camera driver filled its buffer), ``pipeline``
+            (GStreamer's source element made the buffer), ``arrival`` (decoded here) or ``read`` (recordings).
+        asked: What was asked of a camera, such as ``{"size": "1280x720", "fps": "30", "format": "MJPG"}``.
+        granted: What it gives, under the same keys; empty where nothing is known.
+        state: ``live``, ``stale`` (no frame for three periods) or ``lost`` (being opened again). Any thread may read
+            it. Without reconnecting (:class:`rtda_runtime.sources.reconnect.ReconnectingSource`) always ``live``.
+        losses: How many times it was lost so far.
+        on_state: Called with the new state and a sentence for a person, at each change, in the thread that reads.
     """
 
     name: str
@@ -51,19 +68,35 @@ class Source(abc.ABC):
     size_wh: Tuple[int, int]
     num_frames: Optional[int] = None
     clock: str = CLOCK
+    stamp: str = "read"
+    asked: Mapping[str, str] = _NOTHING
+    granted: Mapping[str, str] = _NOTHING
+    on_state: Optional[Callable[[str, str], None]] = None
+
+    @property
+    def state(self) -> str:
+        return LIVE
+
+    @property
+    def losses(self) -> int:
+        return 0
 
     @abc.abstractmethod
     def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
         """The next frame, or None at the end of the source and ever after.
 
         Raises:
-            CameraError: If a live source gave no frame for ``timeout_s``, or is gone.
+            CameraError: If a live source gave no frame for ``timeout_s``, or is gone. A network stream waits for its
+                own limit of a few seconds where that is longer.
             SourceError: If a recording cannot be read on, or the source is closed.
         """
 
     @abc.abstractmethod
     def close(self) -> None:
         """Let go of the device or file. Calling it again does nothing."""
+
+    def interrupt(self) -> None:  # noqa: B027  (most sources have nothing to end)
+        """End the waits of :meth:`read` from another thread; it then raises. A driver that is stuck stays so."""
 
     def __enter__(self: _Self) -> _Self:
         return self

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Callable, Optional, Tuple
 
 import numpy as np
 
 from rtda_deploy.errors import CameraError, SourceError
+from rtda_runtime.buffers import BufferPool
 from rtda_runtime.sources.base import Frame, Source
 
 __all__ = ["BarsSource", "bars"]
@@ -39,7 +41,7 @@ class BarsSource(Source):
         size_wh: Tuple[int, int] = (640, 480),
         num_frames: Optional[int] = None,
         clock: Callable[[], int] = time.perf_counter_ns,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Optional[Callable[[float], object]] = None,
     ) -> None:
         self.name = name
         self.live = fps > 0
@@ -47,20 +49,29 @@ class BarsSource(Source):
         self.size_wh = size_wh
         self.num_frames = num_frames
         self._clock = clock
-        self._sleep = sleep
+        self._interrupted = threading.Event()
+        self._sleep = sleep or self._interrupted.wait
+        self._pool = BufferPool()
         self._next = 0
         self._due_ns: Optional[int] = None
         self._closed = False
 
     def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
-        if self._closed:
+        if self._closed or self._interrupted.is_set():
             raise SourceError(f"{self.name} is closed", hint="open it again")
         if self.num_frames is not None and self._next >= self.num_frames:
             return None
         self._wait(timeout_s)
-        frame = Frame(image=bars(self._next, self.size_wh), captured_ns=self._clock(), sequence=self._next)
+        if self._interrupted.is_set():
+            raise SourceError(f"{self.name} is closed", hint="open it again")
+        width, height = self.size_wh
+        image = bars(self._next, self.size_wh, self._pool.take((height, width, 3)))
+        frame = Frame(image=image, captured_ns=self._clock(), sequence=self._next)
         self._next += 1
         return frame
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
 
     def close(self) -> None:
         self._closed = True
@@ -83,11 +94,11 @@ class BarsSource(Source):
         self._due_ns = max(self._due_ns, now) + round(1e9 / self.fps)
 
 
-def bars(number: int, size_wh: Tuple[int, int]) -> np.ndarray:
-    """Frame ``number`` as uint8 (H, W, 3) BGR."""
+def bars(number: int, size_wh: Tuple[int, int], out: Optional[np.ndarray] = None) -> np.ndarray:
+    """Frame ``number`` as uint8 (H, W, 3) BGR; written into ``out`` where it is given."""
     width, height = size_wh
     column = np.arange(width)
-    picture = np.empty((height, width, 3), np.uint8)
+    picture = np.empty((height, width, 3), np.uint8) if out is None else out
     split = height * 3 // 4
     picture[:split] = _COLOURS[(column + _STEP_PX * number) % width * 8 // width]
     ramp = (column - _STEP_PX * number) % width * 256 // width

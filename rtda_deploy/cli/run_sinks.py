@@ -1,0 +1,119 @@
+"""The sinks that ``rtda-deploy run`` was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
+
+if TYPE_CHECKING:
+    from rtda_deploy.cli.run_screen import Screen
+    from rtda_runtime import Overlay, Segmenter, Sink, Source
+
+__all__ = ["SinkChoice", "check_outputs", "open_sinks"]
+
+_DEFAULT_FPS = 30.0  # of a video whose source names no rate
+
+
+@dataclasses.dataclass(frozen=True)
+class SinkChoice:
+    """What was typed."""
+
+    view: Optional[str] = None
+    show: bool = False
+    save: Optional[Path] = None
+    masks: Optional[Path] = None
+    publish: Tuple[str, ...] = ()
+    alpha: float = 0.5
+
+    @property
+    def paths(self) -> List[Path]:
+        """The files and folders that will be written."""
+        recorded = [Path(uri.partition(":")[2]) for uri in self.publish if uri.startswith("mcap:")]
+        return [path for path in (self.save, self.masks, *recorded) if path is not None]
+
+
+def check_outputs(choice: SinkChoice, camera: str) -> None:
+    """Check that no two sinks write to one place, and none over what is read.
+
+    Raises:
+        ConfigError: If they do.
+    """
+    from rtda_deploy.errors import ConfigError
+
+    taken: Dict[str, str] = {}
+    named = [("--save", choice.save), ("--masks", choice.masks)]
+    named += [(f"--publish {uri}", Path(uri.partition(":")[2])) for uri in choice.publish if uri.startswith("mcap:")]
+    for option, path in named:
+        if path is None:
+            continue
+        real = os.path.realpath(path)
+        if real in taken:
+            raise ConfigError(f"{taken[real]} and {option} both write to {path}", hint="give each a place of its own")
+        taken[real] = option
+        if real == os.path.realpath(camera):
+            raise ConfigError(f"{option} would write over {path}, which is the source", hint="choose another name")
+    for uri in choice.publish:
+        if choice.publish.count(uri) > 1:
+            raise ConfigError(f"--publish {uri} was given twice", hint="once is enough")
+
+
+def open_sinks(
+    stack: contextlib.ExitStack,
+    choice: SinkChoice,
+    segmenter: Segmenter,
+    source: Source,
+    screen: Screen,
+    *,
+    compared: Tuple[Path, Optional[Path]],
+) -> List[Sink]:
+    """Open what was asked for; what was opened is closed with ``stack`` if nobody closes it before."""
+    from rtda_runtime.sinks import MaskFolder, Overlay, VideoSink, WindowSink
+
+    titles = (str(compared[0]), str(compared[1])) if compared[1] is not None else ("", "")
+    spec, sinks = segmenter.spec, []
+
+    def overlay() -> Overlay:  # one each: they draw in threads of their own
+        return Overlay(spec, choice.alpha, titles=titles)
+
+    def add(sink: Sink) -> None:
+        sinks.append(stack.enter_context(sink))
+
+    if choice.show:
+        add(WindowSink(overlay(), f"rtda-deploy · {source.name}", on_quit=screen.quit.set))
+    if choice.view is not None:
+        add(_view(choice, segmenter, source, screen))
+    if choice.save is not None:
+        add(VideoSink(choice.save, source.fps or _DEFAULT_FPS, overlay=overlay(), timed=source.live))
+    if choice.masks is not None:
+        add(MaskFolder(choice.masks))
+    for uri in choice.publish:
+        add(_publisher(uri, segmenter, source))
+    screen.snapshots_of(overlay())
+    return sinks
+
+
+def _view(choice: SinkChoice, segmenter: Segmenter, source: Source, screen: Screen) -> Sink:
+    from rtda_deploy.cli.console import note
+    from rtda_runtime.sinks.view import ViewSink
+
+    assert choice.view is not None
+    title = f"{segmenter.path.name if segmenter.path else 'model'} · {source.name}"
+    view = ViewSink(choice.view, segmenter.spec, stats=screen.stats, title=title, alpha=choice.alpha)
+    if "?" in view.url:
+        who = "whoever has this URL can look"
+    else:
+        who = "this machine only; --view 0.0.0.0:8080 lets others look, with a token in the URL"
+    note(f"view    {view.url}   ({who})")
+    return view
+
+
+def _publisher(uri: str, segmenter: Segmenter, source: Source) -> Sink:
+    from rtda_deploy.cli.console import note
+    from rtda_runtime.sinks.publish import open_publisher
+
+    publisher = open_publisher(uri, segmenter.spec, name=source.name)
+    note(f"publish {getattr(publisher, 'address', uri)}")
+    return publisher

@@ -1,0 +1,1 @@
+"""ROS 2 package: one node around rtda-deploy's runtime."""

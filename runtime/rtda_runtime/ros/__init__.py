@@ -1,0 +1,31 @@
+"""What the ROS 1 and the ROS 2 node share: pictures, labels and the worker, without any ROS import.
+
+The nodes themselves are ROS packages of their own, ``runtime/ros1`` and ``runtime/ros2``, because they are built with
+catkin and colcon; they translate messages, parameters and QoS, and nothing else.
+"""
+
+from __future__ import annotations
+
+from rtda_runtime.ros.images import (
+    CompressedMessage,
+    Header,
+    ImageMessage,
+    frame_from_compressed,
+    frame_from_image,
+    image_from_array,
+)
+from rtda_runtime.ros.labels import LabelInfo, label_info
+from rtda_runtime.ros.worker import Outputs, SegmentationWorker
+
+__all__ = [
+    "CompressedMessage",
+    "Header",
+    "ImageMessage",
+    "LabelInfo",
+    "Outputs",
+    "SegmentationWorker",
+    "frame_from_compressed",
+    "frame_from_image",
+    "image_from_array",
+    "label_info",
+]

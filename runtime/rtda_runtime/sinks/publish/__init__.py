@@ -1,0 +1,8 @@
+"""Publishing sinks: masks, overlays and statistics for Foxglove, Zenoh, or an MCAP file."""
+
+from __future__ import annotations
+
+from rtda_runtime.sinks.publish.address import PUBLISHERS, open_publisher
+from rtda_runtime.sinks.publish.base import Publisher
+
+__all__ = ["PUBLISHERS", "Publisher", "open_publisher"]

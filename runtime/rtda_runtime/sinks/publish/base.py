@@ -1,0 +1,123 @@
+"""What the publishing sinks share: which topics go out when, and the state of the camera between frames."""
+
+from __future__ import annotations
+
+import abc
+import collections
+import threading
+import time
+from typing import Any, Deque, Mapping, Tuple
+
+from rtda_deploy.errors import RtdaError
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime.result import Result
+from rtda_runtime.sinks.base import Sink
+from rtda_runtime.sinks.publish.messages import Messages
+
+__all__ = ["Publisher"]
+
+
+class Publisher(Sink):
+    """A sink that sends the five topics of :mod:`rtda_runtime.sinks.publish.messages`.
+
+    What nobody listens to is not encoded, where the carrier can tell. :meth:`write` is for the sink's thread;
+    :meth:`on_state` and :meth:`close` may be called by any.
+
+    Attributes:
+        address: Where it goes, for people: ``ws://127.0.0.1:8765``, a key, a path.
+    """
+
+    address: str
+    _sends_at_once: bool = True  # False: sending may wait, so changes of state go with the next result
+
+    def __init__(self, spec: ModelSpec, name: str) -> None:
+        self._messages = Messages(spec, name)
+        self._source = name
+        self._lock = threading.RLock()  # held while sending
+        self._state: Tuple[str, str] = ("live", "the camera is live")
+        self._changes: Deque[Tuple[int, str, str]] = collections.deque()  # of the state: stamp, state, sentence
+        self._greeted = False
+        self._closed = False
+
+    def write(self, result: Result) -> Mapping[str, float]:
+        """Publish one result; gives the milliseconds for ``publish``.
+
+        Raises:
+            RtdaError: If the sink is closed, or the carrier fails.
+        """
+        start = time.perf_counter_ns()
+        with self._lock:
+            if self._closed:
+                raise RtdaError(f"{self.name} {self.address} is closed", hint="open a new publisher")
+            messages, stamp_ns = self._messages, self._messages.stamp_ns(result)
+            if not self._greeted:
+                self._greet()
+            if self._wanted("mask"):
+                self._send_image("mask", stamp_ns, "png", messages.mask_png(result), result)
+            if self._wanted("overlay"):
+                self._send_image("overlay", stamp_ns, "jpeg", messages.overlay_jpeg(result), result)
+            if self._wanted("statistics"):
+                self._send_json("statistics", stamp_ns, messages.statistics(result))
+            self._send_changes()
+        if self._sends_at_once and self._changes:  # one that came while this thread held the lock
+            self._try_to_send_changes()
+        return {"publish": (time.perf_counter_ns() - start) / 1e6}
+
+    def on_state(self, state: str, sentence: str) -> None:
+        """Tell that the camera is now ``live``, ``stale`` or ``lost``; any thread, also while no frames come."""
+        self._state = (state, sentence)
+        self._changes.append((self._messages.now_ns(), state, sentence))
+        if self._sends_at_once:
+            self._try_to_send_changes()
+
+    def _try_to_send_changes(self) -> None:
+        """Without waiting: who holds the lock sends them when it lets go."""
+        while self._changes and self._lock.acquire(blocking=False):
+            try:
+                self._send_changes()
+            finally:
+                self._lock.release()
+
+    def _send_changes(self) -> None:
+        while self._changes:
+            change = self._changes.popleft()
+            if not self._closed:
+                self._send_state(*change)
+
+    def _greet(self) -> None:
+        """Send what does not change with each frame, for whoever has just begun to listen."""
+        with self._lock:
+            if self._closed:
+                return
+            self._greeted = True
+            now_ns = self._messages.now_ns()
+            self._send_json("labels", now_ns, self._messages.labels())
+            if not self._changes:
+                self._send_state(now_ns, *self._state)
+
+    def close(self) -> None:
+        """End what is being published. Calling it again does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                self._send_changes()
+            finally:
+                self._closed = True
+        self._end()
+
+    @abc.abstractmethod
+    def _wanted(self, topic: str) -> bool:
+        """Whether somebody listens to ``topic``."""
+
+    @abc.abstractmethod
+    def _send_image(self, topic: str, stamp_ns: int, format_: str, content: bytes, result: Result) -> None: ...
+
+    @abc.abstractmethod
+    def _send_json(self, topic: str, stamp_ns: int, values: Mapping[str, Any]) -> None: ...
+
+    @abc.abstractmethod
+    def _send_state(self, stamp_ns: int, state: str, sentence: str) -> None: ...
+
+    @abc.abstractmethod
+    def _end(self) -> None: ...

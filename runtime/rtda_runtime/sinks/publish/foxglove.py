@@ -1,0 +1,121 @@
+"""A WebSocket server that Foxglove opens as a live connection.
+
+A client gets the newest messages: of those it does not take in time only a few are kept, so that one that never reads
+costs neither memory nor the loop's time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from rtda_deploy.errors import DeviceError
+from rtda_deploy.optional import require
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime.result import Result
+from rtda_runtime.sinks.publish.base import Publisher
+from rtda_runtime.sinks.publish.messages import FRAME_ID
+from rtda_runtime.sinks.publish.schemas import SCHEMA_OF, SCHEMAS
+
+__all__ = ["FoxgloveSink"]
+
+_BACKLOG = 16  # messages kept per client: about five frames of all topics
+_LEVELS = {"live": "Info", "stale": "Warning", "lost": "Error"}
+
+
+class FoxgloveSink(Publisher):
+    """Serves the topics ``/rtda/mask``, ``/rtda/overlay``, ``/rtda/statistics``, ``/rtda/labels`` and ``/rtda/state``.
+
+    Args:
+        host: Address to listen on.
+        port: Port; 0: a free one, told by ``address``.
+
+    Raises:
+        DeviceError: If it cannot listen there.
+        MissingPackageError: If foxglove-sdk is not installed.
+    """
+
+    name = "foxglove"
+
+    def __init__(self, spec: ModelSpec, *, name: str, host: str = "127.0.0.1", port: int = 8765) -> None:
+        super().__init__(spec, name)
+        self._sdk: Any = _sdk()
+        self._context = context = self._sdk.Context()  # without it the channels are closed
+        channels = self._sdk.channels
+        self._images = {
+            topic: channels.CompressedImageChannel(f"/rtda/{topic}", context=context) for topic in ("mask", "overlay")
+        }
+        self._json = {
+            topic: self._sdk.Channel(f"/rtda/{topic}", schema=SCHEMAS[SCHEMA_OF[topic]], context=context)
+            for topic in ("statistics", "labels")
+        }
+        self._states: Any = channels.LogChannel("/rtda/state", context=context)
+        self._channels = {**self._images, **self._json, "state": self._states}
+        try:
+            self._server: Any = self._sdk.start_server(
+                name=f"rtda-deploy {name}",
+                host=host,
+                port=port,
+                context=context,
+                server_listener=_listener(self._sdk, self._welcome),
+                message_backlog_size=_BACKLOG,
+            )
+        except (OSError, RuntimeError) as err:  # the SDK's FoxgloveError is a RuntimeError
+            self._closed = True
+            raise DeviceError(
+                f"cannot serve Foxglove on {host}:{port}",
+                why=str(err).replace("FoxgloveError: ", ""),
+                hint="choose another port: --publish foxglove://127.0.0.1:0 takes a free one",
+            ) from err
+        shown = f"[{host}]" if ":" in host else host
+        self.address = f"ws://{shown}:{self._server.port}"
+
+    def _welcome(self, topic: str) -> None:
+        """Called by the server's own thread, which must not wait for one that waits for the server."""
+        if topic not in ("/rtda/labels", "/rtda/state"):
+            return
+        if self._lock.acquire(blocking=False):
+            try:
+                self._greet()
+            finally:
+                self._lock.release()
+        else:
+            self._greeted = False  # the next result greets
+
+    def _wanted(self, topic: str) -> bool:
+        return bool(self._channels[topic].has_sinks())
+
+    def _send_image(self, topic: str, stamp_ns: int, format_: str, content: bytes, result: Result) -> None:
+        image = self._sdk.messages.CompressedImage(
+            timestamp=self._stamp(stamp_ns), frame_id=FRAME_ID, data=content, format=format_
+        )
+        self._images[topic].log(image, log_time=stamp_ns)
+
+    def _send_json(self, topic: str, stamp_ns: int, values: Mapping[str, Any]) -> None:
+        self._json[topic].log(dict(values), log_time=stamp_ns)
+
+    def _send_state(self, stamp_ns: int, state: str, sentence: str) -> None:
+        level = getattr(self._sdk.messages.LogLevel, _LEVELS.get(state, "Info"))
+        line = self._sdk.messages.Log(
+            timestamp=self._stamp(stamp_ns), level=level, message=f"{state}: {sentence}", name=self._source
+        )
+        self._states.log(line, log_time=stamp_ns)
+
+    def _stamp(self, stamp_ns: int) -> Any:
+        return self._sdk.messages.Timestamp(stamp_ns // 1_000_000_000, stamp_ns % 1_000_000_000)
+
+    def _end(self) -> None:
+        self._server.stop()
+
+
+def _sdk() -> Any:
+    for module in ("foxglove.channels", "foxglove.messages", "foxglove.websocket"):
+        require(module, extra="robotics", purpose="to publish to Foxglove")
+    return require("foxglove", extra="robotics", purpose="to publish to Foxglove")
+
+
+def _listener(sdk: Any, subscribed: Any) -> Any:
+    class Listener(sdk.websocket.ServerListener):
+        def on_subscribe(self, client: Any, channel: Any) -> None:
+            subscribed(channel.topic)
+
+    return Listener()

@@ -1,0 +1,154 @@
+"""A recording in MCAP, the format of Foxglove and ROS 2, whole or absent.
+
+It is written under a hidden temporary name (``.drive.xxxxxxxx.part.mcap``) and gets its own when it is closed. A
+process that is killed leaves the temporary file, whose finished chunks ``mcap recover`` makes playable.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from pathlib import Path
+from typing import Any, BinaryIO, ContextManager, Dict, Mapping, Optional
+
+from rtda_deploy.errors import FileAccessError
+from rtda_deploy.files import atomic_path, file_error
+from rtda_deploy.optional import require
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime.result import Result
+from rtda_runtime.sinks.publish.base import Publisher
+from rtda_runtime.sinks.publish.messages import FRAME_ID, TOPICS, timestamp
+from rtda_runtime.sinks.publish.schemas import LOG_LEVELS, SCHEMA_OF, SCHEMAS
+
+__all__ = ["McapSink"]
+
+_log = logging.getLogger(__name__)
+
+
+class McapSink(Publisher):
+    """Records every result: topics ``/rtda/...``, JSON messages with Foxglove's schemas, zstd-compressed chunks.
+
+    Args:
+        path: Replaced by :meth:`close` if it exists. Without a frame there is no file.
+
+    Raises:
+        FileAccessError: If the file cannot be written; then nothing is left under ``path``.
+        MissingPackageError: If mcap is not installed.
+    """
+
+    name = "mcap"
+    keeps = True
+    _sends_at_once = False  # the disk may be slow
+
+    def __init__(self, path: Path, spec: ModelSpec, *, name: str) -> None:
+        super().__init__(spec, name)
+        self.address = str(path)
+        self._path = path
+        writer: Any = require("mcap.writer", extra="robotics", purpose="to write MCAP files")
+        self._frames = 0
+        self._writing: Optional[ContextManager[Path]] = atomic_path(path)
+        temporary = self._writing.__enter__()
+        self._stream: BinaryIO = temporary.open("wb")
+        self._writer: Any = writer.Writer(self._stream)
+        self._writer.start(profile="", library="rtda-deploy")
+        self._ids = {topic: self._register(topic) for topic in TOPICS}
+        self._writer.add_metadata("rtda.spec", {"spec": spec.to_json(), "source": name})
+
+    def write(self, result: Result) -> Mapping[str, float]:
+        """Add a result.
+
+        Raises:
+            FileAccessError: If the disk is full; the file is given up and removed.
+        """
+        try:
+            spent_ms = super().write(result)
+        except OSError as err:
+            raise self._failed(err) from err
+        self._frames += 1
+        return spent_ms
+
+    def close(self) -> None:
+        """Finish the file and give it its name. Calling it again does nothing.
+
+        Raises:
+            FileAccessError: If the disk is full; then nothing is left under the name.
+        """
+        try:
+            super().close()
+        except OSError as err:
+            raise self._failed(err) from err
+
+    def _register(self, topic: str) -> int:
+        name = SCHEMA_OF[topic]
+        schema = self._writer.register_schema(name, "jsonschema", json.dumps(SCHEMAS[name]).encode())
+        channel: int = self._writer.register_channel(f"/rtda/{topic}", "json", schema, {"source": self._source})
+        return channel
+
+    def _wanted(self, topic: str) -> bool:
+        return True
+
+    def _send_image(self, topic: str, stamp_ns: int, format_: str, content: bytes, result: Result) -> None:
+        image = {
+            "timestamp": timestamp(stamp_ns),
+            "frame_id": FRAME_ID,
+            "data": base64.b64encode(content).decode("ascii"),
+            "format": format_,
+        }
+        self._add(topic, stamp_ns, image, result.sequence)
+
+    def _send_json(self, topic: str, stamp_ns: int, values: Mapping[str, Any]) -> None:
+        self._add(topic, stamp_ns, dict(values), int(values.get("sequence", 0)))
+
+    def _send_state(self, stamp_ns: int, state: str, sentence: str) -> None:
+        line = {
+            "timestamp": timestamp(stamp_ns),
+            "level": LOG_LEVELS.get(state, LOG_LEVELS["live"]),
+            "message": f"{state}: {sentence}",
+            "name": self._source,
+            "file": "",
+            "line": 0,
+        }
+        self._add("state", stamp_ns, line, 0)
+
+    def _add(self, topic: str, stamp_ns: int, values: Dict[str, Any], sequence: int) -> None:
+        content = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+        self._writer.add_message(self._ids[topic], stamp_ns, content, stamp_ns, sequence & 0xFFFFFFFF)
+
+    def _end(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        if not self._frames:
+            _log.warning("no frame was recorded, so there is no %s", self._path)
+            self._give_up(writing, FileAccessError("no frame"))
+            return
+        try:
+            self._writer.finish()
+            self._stream.close()
+        except OSError as err:
+            error = file_error(err, self._path, "write")
+            self._give_up(writing, error)
+            raise error from err
+        writing.__exit__(None, None, None)
+
+    def _failed(self, err: OSError) -> FileAccessError:
+        error = file_error(err, self._path, "write")
+        with self._lock:
+            self._closed = True
+            writing, self._writing = self._writing, None
+        if writing is not None:
+            self._give_up(writing, error)
+        return error
+
+    def _give_up(self, writing: ContextManager[Path], error: FileAccessError) -> None:
+        """Remove the temporary file."""
+        try:
+            self._stream.close()
+        except OSError as err:  # what was left in the buffer does not fit either
+            _log.debug("closing %s: %s", self._path, err)
+        try:
+            writing.__exit__(type(error), error, None)
+        except FileAccessError as same:
+            if same is not error:
+                raise

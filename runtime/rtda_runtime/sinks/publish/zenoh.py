@@ -1,0 +1,143 @@
+"""A Zenoh peer: encoded pictures and JSON under one key prefix, for fleets and for programs on other machines.
+
+The payload is the file itself (``image/png``, ``image/jpeg``, ``application/json``); what it belongs to stands in the
+attachment, a small JSON object: ``stamp_ns``, ``captured_ns``, ``sequence``, ``size_wh``, ``spec_sha256``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Sequence
+
+from rtda_deploy.errors import ConfigError, DeviceError
+from rtda_deploy.optional import require
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime.result import Result
+from rtda_runtime.sinks.publish.base import Publisher
+from rtda_runtime.sinks.publish.messages import TOPICS
+
+__all__ = ["ZenohSink"]
+
+_REPEAT_S = 1.0  # labels and state are sent again so often, for whoever came later: Zenoh keeps nothing
+_JSON = "application/json"
+
+_log = logging.getLogger(__name__)
+
+
+class ZenohSink(Publisher):
+    """Puts ``PREFIX/mask``, ``PREFIX/overlay``, ``PREFIX/statistics``, ``PREFIX/labels`` and ``PREFIX/state``.
+
+    Args:
+        prefix: Key expression without wildcards.
+        connect: Endpoints to connect to, such as ``tcp/192.168.1.2:7447``.
+        listen: Endpoints to listen on; none: Zenoh's own, which is every network of this machine.
+        scouting: Whether peers find each other by multicast.
+        config: A Zenoh configuration file (JSON5), read first; for routers, TLS and access control.
+
+    Raises:
+        ConfigError: If Zenoh refuses the key, an endpoint or the configuration.
+        DeviceError: If it cannot listen or connect.
+        MissingPackageError: If eclipse-zenoh is not installed.
+    """
+
+    name = "zenoh"
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        name: str,
+        prefix: str = "rtda",
+        connect: Sequence[str] = (),
+        listen: Sequence[str] = (),
+        scouting: bool = True,
+        config: Optional[Path] = None,
+    ) -> None:
+        super().__init__(spec, name)
+        self.address = f"{prefix}/**"
+        self._spec_sha256 = hashlib.sha256(spec.to_json().encode()).hexdigest()
+        zenoh: Any = require("zenoh", extra="robotics", purpose="to publish with Zenoh")
+        keys = _keys(zenoh, prefix)
+        settings = _config(zenoh, connect, listen, scouting, config)
+        try:
+            self._session: Any = zenoh.open(settings)
+        except zenoh.ZError as err:
+            raise DeviceError(
+                "Zenoh cannot listen or connect",
+                why=_plain(err),
+                hint="is the port free, is the router up? zenoh://KEY?listen=tcp/127.0.0.1:7447",
+            ) from err
+        self._publishers = {topic: self._session.declare_publisher(key) for topic, key in keys.items()}
+        if scouting and not listen and config is None:
+            _log.warning("zenoh %s: anyone on this network can watch; listen=tcp/127.0.0.1:7447 keeps it here", prefix)
+        self._stop = threading.Event()
+        self._repeater = threading.Thread(target=self._repeat, name="rtda-zenoh-labels", daemon=True)
+        self._repeater.start()
+
+    def _repeat(self) -> None:
+        while not self._stop.wait(_REPEAT_S):
+            self._greet()
+
+    def _wanted(self, topic: str) -> bool:
+        return bool(self._publishers[topic].matching_status.matching)
+
+    def _send_image(self, topic: str, stamp_ns: int, format_: str, content: bytes, result: Result) -> None:
+        header = {
+            "stamp_ns": stamp_ns,
+            "captured_ns": result.captured_ns,
+            "sequence": result.sequence,
+            "size_wh": [result.frame.shape[1], result.frame.shape[0]],
+            "spec_sha256": self._spec_sha256,
+        }
+        self._put(topic, content, f"image/{format_}", header)
+
+    def _send_json(self, topic: str, stamp_ns: int, values: Mapping[str, Any]) -> None:
+        header = {"stamp_ns": stamp_ns, "spec_sha256": self._spec_sha256}
+        self._put(topic, json.dumps(values, ensure_ascii=False).encode(), _JSON, header)
+
+    def _send_state(self, stamp_ns: int, state: str, sentence: str) -> None:
+        self._send_json("state", stamp_ns, {"state": state, "message": sentence, "source": self._source})
+
+    def _put(self, topic: str, payload: bytes, encoding: str, header: Mapping[str, Any]) -> None:
+        self._publishers[topic].put(payload, encoding=encoding, attachment=json.dumps(header).encode())
+
+    def _end(self) -> None:
+        self._stop.set()
+        self._repeater.join(_REPEAT_S)
+        self._session.close()
+
+
+def _keys(zenoh: Any, prefix: str) -> Dict[str, str]:
+    try:
+        return {topic: str(zenoh.KeyExpr(f"{prefix}/{topic}")) for topic in TOPICS}
+    except zenoh.ZError as err:
+        raise ConfigError(
+            f"{prefix!r} is no Zenoh key", why=_plain(err), hint="letters, digits and slashes: zenoh://robot/front"
+        ) from err
+
+
+def _config(zenoh: Any, connect: Sequence[str], listen: Sequence[str], scouting: bool, file: Optional[Path]) -> Any:
+    try:
+        settings = zenoh.Config.from_file(str(file)) if file is not None else zenoh.Config()
+        if file is None:
+            settings.insert_json5("mode", json.dumps("peer"))
+        if connect:
+            settings.insert_json5("connect/endpoints", json.dumps(list(connect)))
+        if listen:
+            settings.insert_json5("listen/endpoints", json.dumps(list(listen)))
+        if not scouting:
+            settings.insert_json5("scouting/multicast/enabled", "false")
+    except zenoh.ZError as err:
+        raise ConfigError(
+            "Zenoh refuses this configuration", why=_plain(err), hint="an endpoint looks like tcp/127.0.0.1:7447"
+        ) from err
+    return settings
+
+
+def _plain(err: Exception) -> str:
+    """Zenoh's sentence without the place in its own source code."""
+    return str(err).split(" at /")[0]

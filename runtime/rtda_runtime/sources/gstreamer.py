@@ -1,0 +1,266 @@
+"""GStreamer pipelines: ``csi://N`` (Jetson's camera connector) and ``gst:...`` (any pipeline that ends in appsink).
+
+Through OpenCV where it was built with GStreamer, as JetPack's is. Else through GStreamer's own Python bindings
+(PyGObject), so that OpenCV from pip, which is built without, is no dead end. The bindings belong to the system's
+Python: ``docs/sources.md`` has the virtual environment that sees them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from typing import Any, Callable, List, Optional, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import CameraError, ConfigError, DeviceError, SourceError
+from rtda_deploy.optional import is_jetson
+from rtda_runtime._opencv import has_gstreamer, opencv
+from rtda_runtime.buffers import BufferPool
+from rtda_runtime.sources.address import mask_password
+from rtda_runtime.sources.base import Frame, RefusedError, Source
+from rtda_runtime.sources.capture import CaptureSource
+
+__all__ = ["GStreamerSource", "open_gstreamer"]
+
+_START_TIMEOUT_S = 10.0
+_SLICE_NS = 100_000_000  # how long one look at the pipeline may take; then errors and interrupt() are looked at
+_OLDEST_NS = 10_000_000_000  # a time further back than this is no capture time
+_CHANNELS = {"BGR": 3, "BGRx": 4, "BGRA": 4, "GRAY8": 1}
+_TRY = "try the pipeline by itself: gst-launch-1.0 ..."
+_CSI_PIPELINE = (  # the last stages drop old frames in the driver, so that the newest one is what is read
+    "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM){caps} ! nvvidconv ! video/x-raw, format=BGRx"
+    " ! videoconvert ! video/x-raw, format=BGR ! appsink drop=true max-buffers=1 sync=false"
+)
+
+
+def open_gstreamer(uri: str, *, size_wh: Optional[Tuple[int, int]] = None, fps: Optional[float] = None) -> Source:
+    """Open ``csi://N`` or ``gst:PIPELINE``.
+
+    Raises:
+        DeviceError: If there is no GStreamer that Python can use, or it lacks an element.
+        CameraError: If the pipeline does not start or gives no frame.
+    """
+    name = mask_password(uri)
+    pipeline = uri[len("gst:") :].strip() if uri.startswith("gst:") else csi_pipeline(uri, size_wh, fps)
+    source: Source
+    if has_gstreamer():
+        source = _through_opencv(pipeline, name)
+    else:
+        source = GStreamerSource(pipeline, name, gst=_bindings(name))
+    if not uri.startswith("gst:"):
+        source.asked = {
+            **({"size": "{}x{}".format(*size_wh)} if size_wh else {}),
+            **({"fps": f"{fps:g}"} if fps else {}),
+        }
+    source.granted = {"size": "{}x{}".format(*source.size_wh), **({"fps": f"{source.fps:g}"} if source.fps else {})}
+    return source
+
+
+def csi_pipeline(uri: str, size_wh: Optional[Tuple[int, int]], fps: Optional[float]) -> str:
+    """The pipeline that ``csi://N`` stands for."""
+    caps = f", width={size_wh[0]}, height={size_wh[1]}" if size_wh else ""
+    caps += f", framerate={round(fps)}/1" if fps else ""
+    sensor = uri[len("csi://") :].strip("/") or "0"
+    if not sensor.isdigit():
+        raise CameraError(f"{uri} names no CSI sensor", hint="they are numbered: csi://0")
+    return _CSI_PIPELINE.format(sensor=sensor, caps=caps)
+
+
+class GStreamerSource(Source):
+    """Frames of a pipeline's appsink, through GStreamer's Python bindings.
+
+    The pipeline runs on the system's monotonic clock, so a buffer's time is a capture time on ours.
+
+    Args:
+        pipeline: As typed for gst-launch; has one ``appsink``.
+        gst: The module ``gi.repository.Gst``.
+    """
+
+    def __init__(self, pipeline: str, name: str, *, gst: Any, clock: Callable[[], int] = time.perf_counter_ns) -> None:
+        self.name = name
+        self._gst = gst
+        self._clock = clock
+        self._pool = BufferPool()
+        self._next = 0
+        self._ended = False
+        self._interrupted = threading.Event()
+        self._sync_typed = "sync=" in pipeline
+        self._pipeline: Any = self._parse(pipeline)
+        try:
+            self._sink: Any = self._find_sink()
+            self._start()
+            self._first = self._grab(_START_TIMEOUT_S)
+            if self._first is None:
+                raise SourceError(f"{name} ended before its first frame", hint=_TRY)
+        except BaseException:
+            self.close()
+            raise
+        self.size_wh = (self._first.image.shape[1], self._first.image.shape[0])
+
+    def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
+        if self._pipeline is None or self._interrupted.is_set():
+            raise SourceError(f"{self.name} is closed", hint="open it again")
+        frame, self._first = self._first, None
+        if frame is None and not self._ended:
+            frame = self._grab(timeout_s)
+        if frame is None:
+            self._ended = True
+            return None
+        self._next = frame.sequence + 1
+        return frame
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
+
+    def close(self) -> None:
+        pipeline, self._pipeline, self._first = self._pipeline, None, None
+        if pipeline is not None:
+            self._sink = None
+            pipeline.set_state(self._gst.State.NULL)
+
+    def _parse(self, text: str) -> Any:
+        try:
+            return self._gst.parse_launch(text)
+        except Exception as err:  # GLib.Error, whose class is not here without the bindings
+            said = mask_password(str(getattr(err, "message", err)))
+        missing = "no element" in said
+        kind = DeviceError if missing else ConfigError
+        raise kind(
+            f"{self.name} is no pipeline that GStreamer here can run: {said}",
+            hint="install the package with that element: gst-inspect-1.0 ELEMENT tells" if missing else _TRY,
+        )
+
+    def _find_sink(self) -> Any:
+        found: List[Any] = []
+        if isinstance(self._pipeline, self._gst.Bin):
+            elements = self._pipeline.iterate_sinks()
+            while True:
+                result, element = elements.next()
+                if result != self._gst.IteratorResult.OK:
+                    break
+                found.append(element)
+        sinks = [element for element in found if element.get_factory().get_name() == "appsink"]
+        if len(sinks) != 1:
+            raise ConfigError(
+                f"{self.name} has {len(sinks)} appsinks, one is needed", hint="end it in: ! videoconvert ! appsink"
+            )
+        formats = ", ".join(_CHANNELS)
+        sinks[0].set_property("caps", self._gst.Caps.from_string(f"video/x-raw, format=(string){{ {formats} }}"))
+        return sinks[0]
+
+    def _start(self) -> None:
+        self._pipeline.use_clock(self._gst.SystemClock.obtain())
+        returned = self._gst.StateChangeReturn
+        paused = self._pipeline.set_state(self._gst.State.PAUSED)
+        self.live = paused == returned.NO_PREROLL  # what is live cannot show a picture while it is paused
+        self.stamp = "pipeline" if self.live else "read"
+        if self.live and not self._sync_typed:
+            self._sink.set_property("sync", False)  # else it waits until the picture would be shown
+        if returned.FAILURE in (paused, self._pipeline.set_state(self._gst.State.PLAYING)):
+            raise self._trouble() or CameraError(f"camera {self.name} did not start", hint=_TRY)
+
+    def _grab(self, timeout_s: float) -> Optional[Frame]:
+        deadline_s = time.monotonic() + timeout_s
+        while not self._interrupted.is_set():
+            sample = self._sink.emit("try-pull-sample", _SLICE_NS)
+            if sample is not None:
+                return self._frame(sample)
+            trouble = self._trouble()
+            if trouble is not None:
+                raise trouble
+            if self._sink.get_property("eos"):
+                if not self.live:
+                    return None
+                raise CameraError(f"camera {self.name} ended, after {self._next} frames", hint=_TRY)
+            if time.monotonic() > deadline_s:
+                raise CameraError(f"camera {self.name} gave no frame for {timeout_s:g} s", hint=_TRY)
+        raise SourceError(f"{self.name} is closed", hint="open it again")
+
+    def _trouble(self) -> Optional[CameraError]:
+        """The error that an element put on the pipeline's bus, if one did."""
+        message = self._pipeline.get_bus().pop_filtered(self._gst.MessageType.ERROR)
+        if message is None:
+            return None
+        error, details = message.parse_error()
+        said = mask_password(str(error.message))
+        if error.matches(self._gst.ResourceError.quark(), self._gst.ResourceError.NOT_AUTHORIZED):
+            return RefusedError(
+                f"camera {self.name} refused the user name and password", why=said, hint="user-id=... user-pw=..."
+            )
+        hint = "put videoconvert before appsink" if "not-negotiated" in str(details) else _TRY
+        return CameraError(f"camera {self.name} stopped: {said}", hint=hint)
+
+    def _frame(self, sample: Any) -> Frame:
+        caps = sample.get_caps().get_structure(0)
+        width, height, pixels = caps.get_value("width"), caps.get_value("height"), caps.get_value("format")
+        good, numerator, denominator = caps.get_fraction("framerate")
+        if good and numerator > 0:
+            self.fps = numerator / denominator
+        buffer = sample.get_buffer()
+        captured_ns = self._captured_ns(sample, buffer)
+        good, mapped = buffer.map(self._gst.MapFlags.READ)
+        if not good:
+            raise CameraError(f"camera {self.name} gave a frame that cannot be read", hint=_TRY)
+        try:
+            image = self._image(mapped.data, width, height, _CHANNELS[pixels])
+        finally:
+            buffer.unmap(mapped)
+        return Frame(image=image, captured_ns=captured_ns, sequence=self._next)
+
+    def _image(self, data: Any, width: int, height: int, channels: int) -> np.ndarray:
+        rows = np.frombuffer(data, np.uint8)
+        rows = rows[: rows.size - rows.size % height].reshape(height, -1)  # GStreamer pads rows to four bytes
+        pixels = rows[:, : width * channels].reshape(height, width, channels)
+        image = self._pool.take((height, width, 3))
+        np.copyto(image, pixels[:, :, :3])  # grey is repeated
+        return image
+
+    def _captured_ns(self, sample: Any, buffer: Any) -> int:
+        now_ns = self._clock()
+        if not self.live or buffer.pts == self._gst.CLOCK_TIME_NONE:
+            return now_ns
+        running_ns = sample.get_segment().to_running_time(self._gst.Format.TIME, buffer.pts)
+        stamp_ns = int(self._pipeline.get_base_time() + running_ns)
+        return stamp_ns if 0 <= now_ns - stamp_ns < _OLDEST_NS else now_ns
+
+
+def _through_opencv(pipeline: str, name: str) -> CaptureSource:
+    cv2: Any = opencv("to open cameras")
+
+    def lost(happened: str) -> SourceError:
+        return CameraError(f"camera {name} {happened}", hint=_TRY)
+
+    capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
+    if not capture.isOpened():
+        raise lost("did not start")
+    return CaptureSource(capture, name, live=True, lost=lost)
+
+
+def _bindings(name: str) -> Any:
+    """The module ``gi.repository.Gst``, ready for use."""
+    try:
+        gi: Any = importlib.import_module("gi")
+        gi.require_version("Gst", "1.0")
+        gst: Any = importlib.import_module("gi.repository.Gst")
+    except (ImportError, ValueError) as err:
+        raise _no_gstreamer(name) from err
+    gst.init(None)
+    return gst
+
+
+def _no_gstreamer(name: str) -> DeviceError:
+    cv2: Any = opencv("to open cameras")
+    if is_jetson():
+        fix = "pip uninstall opencv-python opencv-python-headless (they hide JetPack's own); then: rtda-deploy doctor"
+    else:
+        fix = (
+            "sudo apt-get install python3-gi python3-gst-1.0 gstreamer1.0-plugins-good; then, with the system's Python:"
+            " /usr/bin/python3 -m venv --system-site-packages .venv"
+        )
+    return DeviceError(
+        f"{name} needs GStreamer",
+        why=f"OpenCV {cv2.__version__} here was built without (pip's wheels are), and this Python has no python3-gi",
+        hint=fix,
+    )

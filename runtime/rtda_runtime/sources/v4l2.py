@@ -1,0 +1,155 @@
+"""Cameras of the kernel's video interface (V4L2), through OpenCV: USB cameras, ``/dev/videoN``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from rtda_deploy.errors import CameraError, RtdaError, SourceError
+from rtda_runtime._opencv import opencv
+from rtda_runtime.sources.capture import CaptureSource
+from rtda_runtime.sources.devices import camera_paths, group_of
+
+__all__ = ["driver_time_ns", "open_camera"]
+
+_OLDEST_NS = 10_000_000_000  # a driver's time further back than this is on another clock
+_BAYER = ("BA", "GB", "BG", "RG", "GR", "pB", "pG", "pR", "Y10", "Y12")  # raw formats of sensors: RG10, BA81, pBAA ...
+
+
+def open_camera(
+    device: Path,
+    *,
+    name: Optional[str] = None,
+    size_wh: Optional[Tuple[int, int]] = None,
+    fps: Optional[float] = None,
+    fourcc: Optional[str] = None,
+) -> CaptureSource:
+    """Open a V4L2 camera such as ``/dev/video0``.
+
+    Args:
+        name: What to call it; None: the device.
+
+    Raises:
+        CameraError: If it is missing, busy, not permitted, gives no frame, or refuses the size, rate or format.
+    """
+    _check_device(device)
+    cv2: Any = opencv("to open cameras")
+    # Video nodes are opened by number, because older OpenCV takes a path only through another backend.
+    resolved = device.resolve().name
+    number = resolved[len("video") :]
+    target: Any = int(number) if resolved.startswith("video") and number.isdigit() else str(device)
+    capture = cv2.VideoCapture(target, cv2.CAP_V4L2)
+    if not capture.isOpened():
+        raise CameraError(
+            f"camera {device} cannot be opened",
+            why="another program uses it, or it is no capture device (cameras often have a second, metadata node)",
+            hint=f"who uses it: fuser -v {device}   which there are: rtda-deploy cameras",
+        )
+    asked = configure(capture, device, size_wh, fps, fourcc)
+
+    def lost(happened: str) -> SourceError:
+        return CameraError(
+            f"camera {device} {happened}", hint="check the cable and USB power, then: rtda-deploy cameras"
+        )
+
+    granted_format = _code(capture.get(cv2.CAP_PROP_FOURCC))
+    try:
+        source = CaptureSource(capture, name or str(device), live=True, lost=lost, stamp_of=driver_time_ns)
+    except CameraError as err:
+        raise _raw_sensor(device, granted_format) or err from err
+    source.asked = asked
+    source.granted = {"size": "{}x{}".format(*source.size_wh)}
+    if source.fps is not None:
+        source.granted["fps"] = f"{source.fps:g}"
+    if granted_format:
+        source.granted["format"] = granted_format
+    return source
+
+
+def driver_time_ns(capture: Any, now_ns: int) -> Optional[int]:
+    """When the driver filled the buffer that was grabbed last; None where it does not say so on the monotonic clock.
+
+    Args:
+        capture: ``cv2.VideoCapture`` on V4L2; its position is the buffer's time stamp.
+    """
+    cv2: Any = opencv("to open cameras")
+    stamp_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+    return stamp_ns if 0 <= now_ns - stamp_ns < _OLDEST_NS else None
+
+
+def configure(
+    capture: Any,
+    device: Path,
+    size_wh: Optional[Tuple[int, int]],
+    fps: Optional[float],
+    fourcc: Optional[str],
+) -> Dict[str, str]:
+    """Ask for format, size and rate, in the order V4L2 needs; gives what was asked, for people.
+
+    Raises:
+        CameraError: If the driver changes a value; the capture is closed then.
+    """
+    cv2: Any = opencv("to open cameras")
+    wanted: List[Tuple[str, int, float]] = []
+    asked: Dict[str, str] = {}
+    if fourcc is not None:
+        wanted.append(("format", cv2.CAP_PROP_FOURCC, float(cv2.VideoWriter_fourcc(*fourcc))))
+        asked["format"] = fourcc
+    if size_wh is not None:
+        wanted.append(("width", cv2.CAP_PROP_FRAME_WIDTH, float(size_wh[0])))
+        wanted.append(("height", cv2.CAP_PROP_FRAME_HEIGHT, float(size_wh[1])))
+        asked["size"] = f"{size_wh[0]}x{size_wh[1]}"
+    if fps is not None:
+        wanted.append(("rate", cv2.CAP_PROP_FPS, float(fps)))
+        asked["fps"] = f"{fps:g}"
+    for _, key, value in wanted:
+        capture.set(key, value)
+    for what, key, value in wanted:
+        got = capture.get(key)
+        if abs(got - value) > 0.01 * value:
+            capture.release()
+            raise _refused(device, what, value, got)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # not every driver obeys; the newest-frame thread does the rest
+    return asked
+
+
+def _check_device(device: Path) -> None:
+    if not device.exists():
+        there = [str(path) for path in camera_paths()]
+        found = f"there are: {' '.join(there)}" if there else "there is no camera at all (no /dev/video*)"
+        raise CameraError(f"there is no camera {device}", why=found, hint="plug it in, then: rtda-deploy cameras")
+    if not os.access(str(device), os.R_OK | os.W_OK):
+        group = group_of(device) or "video"
+        raise CameraError(
+            f"no permission to open camera {device}",
+            why=f"cameras are for the members of group {group}, and this user is none",
+            hint=f"sudo usermod -aG {group} $USER, then log out and in"
+            f"   (in a container: --device {device} --group-add {group})",
+        )
+
+
+def _refused(device: Path, what: str, value: float, got: float) -> RtdaError:
+    asked, given = f"{value:g}", f"{got:g}"
+    if what == "format":
+        asked, given = _code(value), _code(got)
+    return CameraError(
+        f"camera {device} does not give {what} {asked}, it offered {given}",
+        hint=f"what it can do: v4l2-ctl -d {device} --list-formats-ext",
+    )
+
+
+def _raw_sensor(device: Path, granted_format: str) -> Optional[CameraError]:
+    """A Jetson's camera connector shows as a video node too, but its pictures need the image processor."""
+    if not granted_format.startswith(_BAYER):
+        return None
+    return CameraError(
+        f"camera {device} gives raw sensor data ({granted_format}), no pictures",
+        why="it sits on the camera connector (CSI), whose pictures are made by the image processor",
+        hint="rtda-deploy run --camera csi://0",
+    )
+
+
+def _code(value: float) -> str:
+    """A four-character code, such as MJPG; empty for none."""
+    return int(value).to_bytes(4, "little").decode("ascii", "replace").strip("\0 ") if 0 < value < 1 << 32 else ""

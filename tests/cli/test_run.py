@@ -1,0 +1,395 @@
+"""``rtda-deploy run``: what it shows, writes and refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+import pytest
+from cli.commandline import arguments, assert_refused, environment, files_below, invoke, run_command
+from runtime.boards import FakeJetson
+from runtime.models import tiny_spec, write_model
+from runtime.streams import mjpeg_server
+
+from rtda_runtime.sources.synthetic import bars
+
+FAST = "test://bars?fps=0&frames=6&size=96x64"
+
+
+@pytest.fixture(autouse=True)
+def standing(here: Path) -> None:
+    """In a folder with two small networks."""
+    write_model(Path("a.onnx"))
+    write_model(Path("b.onnx"), seed=1)
+
+
+def frames_in(path: str) -> int:
+    import cv2
+
+    video = cv2.VideoCapture(path)
+    count = 0
+    while video.grab():
+        count += 1
+    return count
+
+
+# What it tells
+
+
+def test_progress_comes_as_time_goes_by_and_the_summary_last() -> None:
+    camera = "test://bars?fps=50&frames=50&size=96x64"
+    outcome = invoke("run", "a.onnx", "--camera", camera, "--json", "--report-every", "0.1")
+    lines = [json.loads(line) for line in outcome.out.splitlines()]
+    events = [line["event"] for line in lines]
+    assert events[-1] == "summary" and set(events[:-1]) == {"progress"} and len(events) > 3
+    frames = [line["frames"] for line in lines]
+    assert frames == sorted(frames)
+    assert {"fps", "dropped", "stages", "state", "losses", "sinks", "threads"} <= set(lines[0])
+
+
+def test_the_summary_says_what_each_sink_did() -> None:
+    outcome = invoke("run", "a.onnx", "--camera", FAST, "--save", "o.mp4", "--masks", "masks", "--json")
+    told = outcome.json
+    assert told["wrote"] == ["o.mp4", "masks"] and told["stopped"] is False and told["board"] is None
+    for name in ("video", "masks"):
+        sink = told["sinks"][name]
+        assert (sink["written"], sink["dropped"], sink["error"]) == (6, 0, None)
+        assert sink["stages"]["encode"]["count"] == 6
+    assert told["threads"] == [], "everything has ended"
+    shown = invoke("run", "a.onnx", "--camera", FAST, "--save", "o.mp4", "--masks", "masks").out
+    assert re.search(r"^video +6 +0", shown, re.MULTILINE) and "6 frames in" in shown
+
+
+def test_only_cameras_can_be_lost() -> None:
+    live = invoke("run", "a.onnx", "--camera", "test://bars?fps=100&frames=5&size=96x64")
+    assert "camera lost 0 times" in live.out
+    assert "camera lost" not in invoke("run", "a.onnx", "--camera", FAST).out
+
+
+def test_frames_above_the_age_limit_are_counted() -> None:
+    outcome = invoke("run", "a.onnx", "--camera", FAST, "--max-age-ms", "0.000001", "--masks", "masks", "--json")
+    assert outcome.code == 0, outcome.err
+    assert (outcome.json["frames"], outcome.json["too_old"], outcome.json["wrote"]) == (0, 6, ["masks"])
+    assert files_below(Path("masks")) == []
+
+
+# A camera that breaks off
+
+
+@pytest.fixture()
+def breaking_camera() -> Iterator[str]:
+    """Hangs up after 20 pictures, each time; who asks again gets them again."""
+    with mjpeg_server([bars(number, (96, 64)) for number in range(20)]) as host:
+        yield f"http://user:secret@{host}/stream"
+
+
+def test_a_camera_that_comes_back_is_told_of_and_counted(breaking_camera: str) -> None:
+    words = ["--camera", breaking_camera, "--policy", "every", "--max-frames", "50", "--save", "o.mp4"]
+    outcome = run_command("run", "a.onnx", *words, "--json")
+    assert outcome.code == 0, outcome.err
+    lines = [json.loads(line) for line in outcome.out.splitlines()]
+    told = [(line["state"], line["losses"] >= 1) for line in lines if line["event"] == "camera"]
+    assert ("lost", True) in told and ("live", True) in told
+    assert lines[-1]["frames"] == 50 and lines[-1]["losses"] >= 2 and frames_in("o.mp4") == 50
+    assert "secret" not in outcome.out + outcome.err
+    shown = run_command("run", "a.onnx", "--camera", breaking_camera, "--policy", "every", "--max-frames", "30")
+    assert re.search(r"^camera +lost: ", shown.err, re.MULTILINE) and re.search(
+        r"camera lost [1-9]\d* times", shown.out
+    )
+    assert "WARNING" not in shown.err, "told once"
+
+
+def test_a_lost_camera_is_an_error_where_nobody_wants_it_back(breaking_camera: str) -> None:
+    words = ["--camera", breaking_camera, "--policy", "every", "--no-reconnect", "--save", "o.mp4"]
+    outcome = run_command("run", "a.onnx", *words)
+    assert outcome.code == 3, outcome.err
+    found = re.search(r"(\d+) frames in .* wrote o\.mp4", outcome.out)
+    assert found and frames_in("o.mp4") == int(found.group(1)) > 0, "the film until then is whole"
+    assert "secret" not in outcome.out + outcome.err
+
+
+def test_a_recording_that_breaks_leaves_a_whole_film() -> None:
+    import cv2
+
+    Path("pictures").mkdir()
+    for number in range(5):
+        cv2.imwrite(f"pictures/{number}.png", bars(number, (96, 64)))
+    Path("pictures/5.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    outcome = invoke("run", "a.onnx", "--camera", "pictures", "--save", "o.mp4")
+    assert outcome.code == 1 and "5.png" in outcome.said["error"]
+    assert "5 frames in" in outcome.out and "wrote o.mp4" in outcome.out and frames_in("o.mp4") == 5
+
+
+# Two networks
+
+
+def test_two_networks_stand_side_by_side_in_the_video() -> None:
+    import cv2
+
+    outcome = invoke("run", "a.onnx", "--camera", FAST, "--compare", "b.onnx", "--save", "o.mp4", "--json")
+    assert outcome.code == 0, outcome.err
+    video = cv2.VideoCapture("o.mp4")
+    assert (video.get(cv2.CAP_PROP_FRAME_WIDTH), video.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (192, 64)
+    assert frames_in("o.mp4") == 6
+    assert outcome.json["stages"]["compare"]["count"] == 6
+    assert re.search(r"^compare .*b\.onnx", outcome.err, re.MULTILINE)
+
+
+def test_networks_of_other_classes_are_refused() -> None:
+    write_model(Path("other.onnx"), tiny_spec(class_names=("a", "b", "c", "d", "e")))
+    outcome = invoke("run", "a.onnx", "--camera", FAST, "--compare", "other.onnx", "--save", "o.mp4")
+    assert outcome.code == 2 and "different classes" in outcome.said["error"]
+    assert files_below(Path()) == ["a.onnx", "b.onnx", "other.onnx"]
+
+
+# What makes no sense
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--save", "o.mp4", "--masks", "o.mp4"], "both write to o.mp4"),
+        (["--save", "o.mp4", "--publish", "mcap:./x/../o.mp4"], "both write to"),
+        (["--publish", "mcap:a.mcap", "--publish", "mcap:a.mcap"], "both write to a.mcap"),
+        (["--publish", "foxglove", "--publish", "foxglove"], "given twice"),
+        (["--report-every", "0"], "--report-every must be positive"),
+        (["--max-age-ms", "-1"], "age must be positive"),
+        (["--size", "wide"], "'wide' is no size"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_meant_exits_2(words: List[str], error: str) -> None:
+    assert_refused_after_notes(invoke("run", "a.onnx", "--camera", FAST, *words), 2, error)
+    assert files_below(Path()) == ["a.onnx", "b.onnx"]
+
+
+def assert_refused_after_notes(outcome: Any, code: int, error: str) -> None:
+    """As ``assert_refused``; lines about the camera may stand before the error."""
+    kept = [line for line in outcome.err.splitlines() if not line.startswith(("camera", "engine"))]
+    assert_refused(outcome._replace(err="\n".join(kept) + "\n"), code, error)
+
+
+def test_the_source_is_never_written_over() -> None:
+    assert invoke("run", "a.onnx", "--camera", FAST, "--save", "o.mp4").code == 0
+    before = Path("o.mp4").read_bytes()
+    outcome = invoke("run", "a.onnx", "--camera", "o.mp4", "--save", "./o.mp4")
+    assert_refused(outcome, 2, r"write over o\.mp4, which is the source", "another name")
+    assert Path("o.mp4").read_bytes() == before
+
+
+def test_a_window_without_a_display_exits_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    outcome = invoke("run", "a.onnx", "--camera", FAST, "--show")
+    assert_refused(outcome, 3, "no display", "--view auto")
+
+
+def test_a_port_that_is_taken_exits_3_with_the_fix() -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        outcome = invoke("run", "a.onnx", "--camera", FAST, "--view", f":{port}", "--save", "o.mp4")
+    assert_refused_after_notes(outcome, 3, "port is taken")
+    assert "--view auto" in outcome.said["fix"] and not Path("o.mp4").exists()
+
+
+# When a sink fails
+
+
+def test_a_sink_that_fails_stops_alone_and_the_run_exits_1() -> None:
+    import cv2
+    import numpy as np
+
+    Path("mixed").mkdir()
+    for index, size in enumerate([(40, 60), (40, 60), (64, 64), (40, 60)]):
+        cv2.imwrite(f"mixed/{index}.png", np.zeros((*size, 3), np.uint8))
+    outcome = invoke("run", "a.onnx", "--camera", "mixed", "--save", "o.mp4", "--masks", "masks", "--json")
+    assert outcome.code == 1 and "64x64" in outcome.said["error"]
+    told = json.loads(outcome.out)
+    assert told["frames"] == 4 and told["sinks"]["masks"]["written"] == 4, "the loop went on"
+    assert told["sinks"]["video"]["written"] == 2 and "64x64" in told["sinks"]["video"]["error"]
+    assert told["wrote"] == ["o.mp4", "masks"] and frames_in("o.mp4") == 2, "what was filmed until then is whole"
+
+
+# A person at the terminal
+
+
+class Terminal:
+    """A command in a terminal of 120 columns, whose keyboard is ours."""
+
+    def __init__(self, *words: str) -> None:
+        leader, follower = pty.openpty()
+        self._leader = leader
+        self.seen = b""
+        self.process = subprocess.Popen(
+            [*arguments(), *words],
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            env=environment(TERM="xterm-256color", COLUMNS="120"),
+            preexec_fn=_take_the_terminal,
+        )
+        os.close(follower)
+        os.set_blocking(leader, False)
+
+    def type(self, keys: str) -> None:
+        os.write(self._leader, keys.encode())
+
+    def wait_until(self, condition: Callable[[], bool], what: str, limit_s: float = 60.0) -> None:
+        deadline = time.monotonic() + limit_s
+        while not condition():
+            assert time.monotonic() < deadline, f"no {what}: {self.text[-2000:]}"
+            self._read()
+            time.sleep(0.01)
+
+    @property
+    def text(self) -> str:
+        return self.seen.decode(errors="replace")
+
+    def end(self) -> int:
+        self.wait_until(lambda: self.process.poll() is not None, "end")
+        self._read()
+        os.close(self._leader)
+        return self.process.returncode
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # nothing now, or the other end is closed
+            self.seen += os.read(self._leader, 65536)
+
+
+def _take_the_terminal() -> None:
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_keys_save_a_picture_and_quit_in_order() -> None:
+    terminal = Terminal("run", "a.onnx", "--camera", "test://bars?fps=60&size=96x64", "--save", "o.mp4")
+    try:
+        terminal.wait_until(lambda: bool(re.search(r"frame [1-9]", terminal.text)), "live line")
+        terminal.type("s")
+        terminal.wait_until(lambda: bool(list(Path().glob("snapshot-*.png"))), "snapshot")
+        terminal.type("q")
+        assert terminal.end() == 0, terminal.text
+    finally:
+        if terminal.process.poll() is None:
+            terminal.process.kill()
+            terminal.process.wait(30)
+    assert re.search(r"saved +snapshot-\d{6}\.png", terminal.text)
+    found = re.search(r"(\d+) frames in .* wrote o\.mp4", terminal.text)
+    assert found and frames_in("o.mp4") == int(found.group(1))
+    assert "Traceback" not in terminal.text
+
+
+# Advice
+
+
+def stats(**changes: Any) -> Dict[str, Any]:
+    stages = {"capture": 30.0, "preprocess": 2.0, "infer": 10.0, "postprocess": 1.0, "age": 14.0}
+    stages.update(changes.pop("stages", {}))
+    values: Dict[str, Any] = {
+        "frames": 300,
+        "captured": 300,
+        "dropped": 0,
+        "seconds": 10.0,
+        "fps": 30.0,
+        "policy": "newest",
+        "sinks": {},
+        "stages": {stage: {"p50": ms, "p99": 2 * ms} for stage, ms in stages.items()},
+    }
+    return {**values, **changes}
+
+
+def sink(written: int, dropped: int) -> Dict[str, Any]:
+    return {"written": written, "dropped": dropped, "error": None, "stages": {"encode": {"p50": 45.0}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "known", "said"),
+    [
+        ({}, {"fps": 30.0}, "the camera is the limit: 30.0 of its 30 fps"),
+        ({"fps": 15.0}, {"fps": 30.0}, "gives 15.0 fps though it says 30"),
+        ({"stages": {"age": 46.0}}, {"stamp": "driver"}, "wait in the camera's driver"),
+        ({"stages": {"age": 46.0}}, {"stamp": "arrival"}, "short of cores"),
+        ({"captured": 900, "dropped": 600, "stages": {"age": 25.0}}, {}, "waits for the one before"),
+        ({"captured": 900, "dropped": 600}, {}, r"67 % of the frames .*: the work takes 13.0 ms .* every 11.1 ms"),
+        ({"captured": 300, "dropped": 30}, {}, r"10 % of the frames .*: the work takes only 13.0 of 33.3 ms"),
+        ({"stages": {"postprocess": 40.0, "age": 55.0}}, {}, "postprocess takes 40.0 ms, the network 10.0"),
+        ({"stages": {"preprocess": 40.0, "age": 55.0}}, {}, "preprocess takes 40.0 ms, the network 10.0"),
+        ({"sinks": {"video": sink(200, 100)}}, {}, r"video kept 200 of 300 results: it takes 45.0 ms each, .*33.3 ms"),
+        ({}, {"clocks_locked": False}, "sudo jetson_clocks"),
+    ],
+)  # fmt: skip
+def test_numbers_that_show_a_cause_are_explained(changes: Dict[str, Any], known: Dict[str, Any], said: str) -> None:
+    from rtda_deploy.cli.run_advice import advice
+
+    assert any(re.search(said, sentence) for sentence in advice(stats(**changes), live=True, **known)), said
+
+
+@pytest.mark.parametrize(
+    ("changes", "live"),
+    [({}, True), ({"frames": 3, "fps": 1.0}, True), ({"sinks": {"view": sink(1, 299)}}, True), ({}, False)],
+)
+def test_numbers_that_show_nothing_are_left_alone(changes: Dict[str, Any], live: bool) -> None:
+    from rtda_deploy.cli.run_advice import advice
+
+    assert advice(stats(**changes), live=live) == []
+
+
+# What the camera gives
+
+
+def camera(asked: Optional[Dict[str, str]] = None, granted: Optional[Dict[str, str]] = None) -> str:
+    from rtda_deploy.cli.run_screen import camera_text
+    from rtda_runtime.sources import BarsSource
+
+    source = BarsSource("cam", fps=30.0, size_wh=(640, 480))
+    source.asked, source.granted = asked or {}, granted or {}
+    return camera_text(source)
+
+
+def test_the_first_line_says_what_was_granted_and_asked() -> None:
+    assert camera() == "cam  640x480 @ 30"
+    assert camera({"fps": "60"}, {"size": "1280x720", "fps": "25", "format": "MJPG"}) == (
+        "cam  1280x720 @ 25 MJPG (asked @ 60)"
+    )
+
+
+# A Jetson
+
+
+def test_a_jetson_tells_its_power_mode_clocks_temperature_and_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rtda_deploy.cli.run_board import RunBoard
+
+    jetson = FakeJetson(tmp_path / "xavier")
+    monkeypatch.setenv("PATH", f"{jetson.bin}:{os.environ['PATH']}")
+    with RunBoard(jetson.root) as board:
+        assert re.fullmatch(r"MODE_\w+, clocks not locked", board.line()) and board.clocks_locked is False
+        deadline = time.monotonic() + 30
+        while not board.now():
+            assert time.monotonic() < deadline, "no reading"
+            time.sleep(0.01)
+        assert re.fullmatch(r"\d+ °C \d+\.\d W", board.now())
+        told = json.loads(json.dumps(board.to_dict()))
+    assert told["power_mode"]["name"].startswith("MODE_") and told["telemetry"]["power_w"] > 0
+
+
+def test_any_other_machine_tells_nothing(tmp_path: Path) -> None:
+    from rtda_deploy.cli.run_board import RunBoard
+
+    with RunBoard(tmp_path) as board:
+        assert (board.line(), board.now(), board.to_dict(), board.clocks_locked) == ("", "", None, None)

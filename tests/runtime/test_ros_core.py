@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import array
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Collection, List
+
+import cv2
+import numpy as np
+import pytest
+from runtime.fakes import NumpyEngine
+from runtime.models import PALETTE, tiny_spec
+
+from rtda_deploy.errors import ConfigError, FrameError
+from rtda_runtime import Segmenter
+from rtda_runtime.ros import (
+    CompressedMessage,
+    Header,
+    ImageMessage,
+    Outputs,
+    SegmentationWorker,
+    frame_from_compressed,
+    frame_from_image,
+    image_from_array,
+    label_info,
+)
+
+HEADER = Header(1_700_000_000, 123_456_789, "front_optical")
+_WAIT_S = 20.0
+
+
+def picture(seed: int = 0, size_hw: tuple[int, int] = (64, 96)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+
+
+def message(
+    pixels: np.ndarray, encoding: str, *, padding: int = 0, cut: int = 0, header: Header = HEADER
+) -> ImageMessage:
+    """An image message; each row is followed by ``padding`` bytes, ``cut`` bytes are missing at its end."""
+    rows = pixels.reshape(pixels.shape[0], -1)
+    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=77)
+    data = padded.tobytes()
+    return ImageMessage(header, pixels.shape[0], pixels.shape[1], encoding, 0, padded.shape[1], data[: len(data) - cut])
+
+
+def encoded(bgr: np.ndarray, encoding: str) -> np.ndarray:
+    """The picture in the layout of ``encoding``, by NumPy alone."""
+    alpha = np.full((*bgr.shape[:2], 1), 200, np.uint8)
+    return {
+        "bgr8": bgr,
+        "8UC3": bgr,
+        "rgb8": bgr[..., ::-1],
+        "bgra8": np.concatenate([bgr, alpha], 2),
+        "8UC4": np.concatenate([bgr, alpha], 2),
+        "rgba8": np.concatenate([bgr[..., ::-1], alpha], 2),
+    }[encoding]
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize("encoding", ["bgr8", "8UC3", "rgb8", "bgra8", "8UC4", "rgba8"])
+def test_every_encoding_becomes_the_same_bgr_frame(encoding: str, padding: int) -> None:
+    bgr = picture()
+    frame = frame_from_image(message(encoded(bgr, encoding), encoding, padding=padding))
+    assert frame.dtype == np.uint8 and frame.flags.c_contiguous and np.array_equal(frame, bgr)
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.parametrize("encoding", ["mono8", "8UC1"])
+def test_grey_pictures_become_three_equal_channels(encoding: str, padding: int) -> None:
+    grey = picture()[..., 0]
+    frame = frame_from_image(message(grey, encoding, padding=padding))
+    assert all(np.array_equal(frame[..., channel], grey) for channel in range(3))
+
+
+def test_the_last_row_may_lack_its_padding() -> None:
+    bgr = picture()
+    assert np.array_equal(frame_from_image(message(bgr, "bgr8", padding=5, cut=5)), bgr)
+
+
+def test_data_may_be_what_each_ros_gives() -> None:
+    bgr = picture()
+    for data in (bgr.tobytes(), array.array("B", bgr.tobytes()), bytearray(bgr.tobytes()), bgr.reshape(-1)):
+        assert np.array_equal(frame_from_image(ImageMessage(HEADER, 64, 96, "bgr8", 0, 288, data)), bgr)
+
+
+def test_a_frame_without_padding_is_no_copy_and_cannot_change_the_message() -> None:
+    data = bytearray(picture().tobytes())
+    frame = frame_from_image(ImageMessage(HEADER, 64, 96, "bgr8", 0, 288, data))
+    assert np.shares_memory(frame, np.frombuffer(data, np.uint8))
+    with pytest.raises(ValueError, match="read-only"):
+        frame[0, 0, 0] = 1
+
+
+def test_the_byte_order_of_single_bytes_does_not_matter() -> None:
+    bgr = picture()
+    assert np.array_equal(frame_from_image(ImageMessage(HEADER, 64, 96, "bgr8", 1, 288, bgr.tobytes())), bgr)
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "mono16", "bgr16", "32FC1", "yuv422", "bayer_rggb8", ""])
+def test_other_encodings_are_refused_with_those_that_are_known(encoding: str) -> None:
+    with pytest.raises(FrameError) as caught:
+        frame_from_image(ImageMessage(HEADER, 4, 4, encoding, 0, 8, bytes(32)))
+    assert repr(encoding) in caught.value.message and "bgr8, rgb8, mono8, bgra8, rgba8" in caught.value.hint
+    assert bool(caught.value.why) == ("16" in encoding)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "step", "size"),
+    [(4, 6, 18, 71), (4, 6, 17, 72), (0, 6, 18, 72), (4, 0, 0, 0), (4, 6, 18, 0), (4, 6, 0, 72), (1 << 30, 6, 18, 72)],
+)
+def test_a_message_whose_fields_do_not_fit_is_refused(height: int, width: int, step: int, size: int) -> None:
+    with pytest.raises(FrameError, match=rf"image is {width}x{height} bgr8 with step {step} and {size} bytes"):
+        frame_from_image(ImageMessage(HEADER, height, width, "bgr8", 0, step, bytes(size)))
+
+
+def test_compressed_images_are_decoded() -> None:
+    bgr = picture()
+    png = cv2.imencode(".png", bgr)[1].tobytes()
+    jpeg = cv2.imencode(".jpg", np.full((64, 96, 3), (10, 100, 200), np.uint8))[1].tobytes()
+    assert np.array_equal(frame_from_compressed(CompressedMessage(HEADER, "png", png)), bgr)
+    decoded = frame_from_compressed(CompressedMessage(HEADER, "bgr8; jpeg compressed bgr8", array.array("B", jpeg)))
+    assert np.abs(decoded.astype(int) - (10, 100, 200)).max() < 4  # JPEG's colours
+    grey = cv2.imencode(".png", bgr[..., 0])[1].tobytes()
+    assert frame_from_compressed(CompressedMessage(HEADER, "mono8; png compressed ", grey)).shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize(
+    ("format_", "data", "said"),
+    [
+        ("jpeg", b"", "of 0 bytes"),
+        ("jpeg", b"\xff\xd8\xff\xe0 no picture", "cannot be decoded"),
+        ("16UC1; compressedDepth png", b"x", "compressedDepth"),
+    ],
+)
+def test_what_is_no_picture_is_refused(format_: str, data: bytes, said: str) -> None:
+    with pytest.raises(FrameError, match=said):
+        frame_from_compressed(CompressedMessage(HEADER, format_, data))
+
+
+def test_masks_and_pictures_become_messages_and_come_back() -> None:
+    bgr = picture()
+    made = image_from_array(bgr, HEADER)
+    assert (made.encoding, made.step, made.height, made.width, made.header) == ("bgr8", 288, 64, 96, HEADER)
+    assert np.array_equal(frame_from_image(made), bgr)
+    mask = bgr[:, ::2, 1]  # not contiguous
+    made = image_from_array(mask, HEADER)
+    assert (made.encoding, made.step, made.is_bigendian) == ("mono8", 48, 0)
+    assert np.array_equal(np.frombuffer(made.data, np.uint8).reshape(64, 48), mask)
+    for wrong in (mask.astype(np.uint16), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)):
+        with pytest.raises(FrameError, match="expected uint8"):
+            image_from_array(wrong, HEADER)
+
+
+def test_labels_are_the_models_and_fit_json() -> None:
+    info = label_info(tiny_spec(), HEADER)
+    assert [(one.class_id, one.class_name) for one in info.class_map][:2] == [(0, "road"), (1, "building")]
+    values = json.loads(info.to_json())
+    assert values["class_map"][2] == {"class_id": 2, "class_name": "sky", "color": list(PALETTE[2])}
+    assert values["unlabeled"] == 255 and values["threshold"] == 0.0
+
+
+# --- The worker ---
+
+
+class Published:
+    """Collects outputs, and waits for them."""
+
+    def __init__(self) -> None:
+        self.outputs: List[Outputs] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, outputs: Outputs) -> None:
+        with self._changed:
+            self.outputs.append(outputs)
+            self._changed.notify_all()
+
+    def wait_for(self, count: int) -> List[Outputs]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.outputs) >= count, _WAIT_S), f"only {len(self.outputs)}"
+            return list(self.outputs)
+
+
+@pytest.fixture()
+def make(request: pytest.FixtureRequest) -> Callable[..., SegmentationWorker]:
+    def make_one(publish: Any, engine: Any = None, **options: Any) -> SegmentationWorker:
+        worker = SegmentationWorker(Segmenter(engine or NumpyEngine()), publish, **options)
+        request.addfinalizer(worker.close)
+        return worker
+
+    return make_one
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_one_image_gives_three_pictures_with_its_header(make: Any, model_path: Path) -> None:
+    published = Published()
+    make(published).give(message(picture()[..., ::-1], "rgb8", padding=7))
+    (outputs,) = published.wait_for(1)
+    with Segmenter.open(model_path) as segmenter:
+        expected = segmenter.segment(picture()).mask
+    assert {outputs.header, outputs.class_mask.header, outputs.color_mask.header, outputs.overlay.header} == {HEADER}
+    mask = np.frombuffer(outputs.class_mask.data, np.uint8).reshape(64, 96)
+    assert outputs.class_mask.encoding == "mono8" and np.array_equal(mask, expected)
+    colours = frame_from_image(outputs.color_mask)
+    assert np.array_equal(colours, np.array(PALETTE, np.uint8)[mask][..., ::-1])
+    overlay = frame_from_image(outputs.overlay)
+    assert overlay.shape == (64, 96, 3) and not np.array_equal(overlay, picture())
+
+
+def test_only_what_is_wanted_is_made(make: Any) -> None:
+    published = Published()
+    wants: List[Collection[str]] = [("overlay",), ("class_mask",), ()]
+    worker = make(published, wanted=lambda: wants[0])
+    worker.give(message(picture(), "bgr8"))
+    (first,) = published.wait_for(1)
+    assert first.overlay is not None and first.class_mask is None and first.color_mask is None
+    wants.pop(0)
+    worker.give(message(picture(), "bgr8"))
+    second = published.wait_for(2)[1]
+    assert second.class_mask is not None and second.overlay is None
+
+
+def test_the_network_rests_while_nobody_listens(make: Any) -> None:
+    ran: List[int] = []
+    worker = make(Published(), NumpyEngine(before=lambda: ran.append(1)), wanted=lambda: ())
+    worker.give(message(picture(), "bgr8"))
+    _wait(lambda: worker.stats["unwanted"] == 1)
+    assert ran == [] and worker.stats["published"] == 0
+
+
+def test_the_newest_image_wins_and_the_others_are_counted(make: Any) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        assert go_on.wait(_WAIT_S)
+
+    published = Published()
+    worker = make(published, NumpyEngine(before=slow))
+    stamps = [Header(10, number, "front") for number in range(9)]
+    worker.give(message(picture(), "bgr8", header=stamps[0]))
+    assert begun.wait(_WAIT_S)
+    for stamp in stamps[1:]:  # none of these calls waits for the network
+        worker.give(message(picture(), "bgr8", header=stamp))
+    go_on.set()
+    assert [outputs.header for outputs in published.wait_for(2)] == [stamps[0], stamps[8]]
+    assert (worker.stats["received"], worker.stats["replaced"]) == (9, 7)
+
+
+def test_stale_images_are_left_out_and_counted(make: Any) -> None:
+    published = Published()
+    worker = make(published, now_ns=lambda: 20_000_000_000, max_age_s=0.5)
+    worker.give(message(picture(), "bgr8", header=Header(19, 400_000_000, "old")))
+    _wait(lambda: worker.stats["stale"] == 1)
+    worker.give(message(picture(), "bgr8", header=Header(19, 600_000_000, "new")))
+    worker_outputs = published.wait_for(1)
+    assert [outputs.header.frame_id for outputs in worker_outputs] == ["new"]
+    _wait(lambda: worker.stats["published"] == 1)
+    assert worker.stats["age_ms"] == pytest.approx(400)
+
+
+def test_an_image_without_a_stamp_is_never_stale(make: Any) -> None:
+    published = Published()
+    make(published, max_age_s=0.5).give(message(picture(), "bgr8", header=Header(0, 0, "")))
+    published.wait_for(1)
+
+
+def test_images_that_cannot_be_used_are_told_once_and_do_not_stop_it(make: Any) -> None:
+    published, said = Published(), []
+    worker = make(published, warn=said.append)
+    for _ in range(3):
+        worker.give(ImageMessage(HEADER, 4, 4, "16UC1", 0, 8, bytes(32)))
+        count = worker.stats["refused"]
+        _wait(lambda count=count: worker.stats["refused"] > count or worker.stats["replaced"] > 0)
+    worker.give(CompressedMessage(HEADER, "jpeg", b"no"))
+    _wait(lambda: len(said) == 2)
+    worker.give(message(picture(), "bgr8"))
+    published.wait_for(1)
+    assert "'16UC1'" in said[0] and "image_proc" in said[0] and "cannot be decoded" in said[1]
+
+
+def test_reasons_without_end_do_not_fill_memory(make: Any) -> None:
+    said: List[str] = []
+    worker = make(Published(), warn=said.append)
+    for number in range(80):
+        worker.give(ImageMessage(HEADER, 4, 4, f"kind{number}", 0, 8, bytes(32)))
+        _wait(lambda number=number: worker.stats["refused"] == number + 1)
+    assert len(said) == 50
+
+
+def test_a_publisher_that_fails_while_ros_ends_does_not_stop_it(make: Any) -> None:
+    said: List[str] = []
+
+    def fail(outputs: Outputs) -> None:
+        raise ValueError("publisher is gone")
+
+    worker = make(fail, warn=said.append)
+    worker.give(message(picture(), "bgr8"))
+    _wait(lambda: worker.stats["refused"] == 1)
+    assert "publisher is gone" in said[0]
+
+
+def test_sizes_may_change_between_images(make: Any) -> None:
+    published = Published()
+    worker = make(published)
+    for count, size_hw in enumerate([(64, 96), (48, 80), (64, 96)], 1):
+        worker.give(message(picture(size_hw=size_hw), "bgr8"))
+        outputs = published.wait_for(count)[-1]
+        assert (outputs.class_mask.height, outputs.class_mask.width) == size_hw
+
+
+def test_closing_ends_the_thread_and_the_engine() -> None:
+    engine = NumpyEngine()
+    worker = SegmentationWorker(Segmenter(engine), lambda outputs: None)
+    assert "rtda-segment" in {thread.name for thread in threading.enumerate()}
+    worker.close()
+    worker.close()
+    assert "rtda-segment" not in {thread.name for thread in threading.enumerate()} and engine.released == 1
+    worker.give(message(picture(), "bgr8"))
+
+
+def test_a_negative_age_is_refused() -> None:
+    with pytest.raises(ConfigError, match="max_age must not be negative"):
+        SegmentationWorker(Segmenter(NumpyEngine()), lambda outputs: None, max_age_s=-1)
