@@ -39,7 +39,7 @@ gpu-check: $(STAMP) ## everything that needs an NVIDIA GPU; goes on where it was
 	$(BIN)/python benchmarks/gpu_check.py run --in runs/gpu-files --out runs/gpu-check
 
 check: $(STAMP) ## ruff, format, mypy strict
-	$(BIN)/ruff check .
+	$(BIN)/ruff check . runtime/ros1/scripts/segmentation_node
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
@@ -47,6 +47,12 @@ bench: $(STAMP) ## the measured claims of the README
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/toytown.py
 	$(BIN)/python benchmarks/estimate_fit.py
+	$(BIN)/python benchmarks/loop_overhead.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/view_clients.py
+	$(BIN)/python benchmarks/camera_age.py --seconds 20
+	$(BIN)/python benchmarks/camera_restarts.py --times 20
+	$(BIN)/python benchmarks/soak.py --minutes 1
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .

@@ -33,6 +33,9 @@ def run(
     masks: Optional[Path] = typer.Option(None, help="Write each mask as a PNG of class ids into this folder."),
     publish: Optional[List[str]] = typer.Option(None, help="foxglove, zenoh or mcap:FILE; may be repeated."),
     compare: Optional[Path] = typer.Option(None, help="A second model for the same frames, shown beside the first."),
+    group: Optional[List[str]] = typer.Option(None, help="Join classes: drivable=road,parking; may be repeated."),
+    region: Optional[str] = typer.Option(None, help="Segment this part only: LEFT,TOP,RIGHT,BOTTOM as fractions."),
+    confidence: bool = typer.Option(False, "--confidence", help="Also say how sure the network is; costs time."),
     alpha: float = typer.Option(0.5, min=0.0, max=1.0, help="Weight of the mask's colours in the overlay."),
     policy: Optional[str] = typer.Option(None, help="newest or every (default: newest for cameras, every for files)."),
     max_frames: Optional[int] = typer.Option(None, min=1, help="Stop after so many frames."),
@@ -76,8 +79,11 @@ def run(
 
     with sigterm_raises(), camera_log_silenced(), contextlib.ExitStack() as stack:
         source = stack.enter_context(_open_camera(camera, size, fps, fourcc, reconnect))
-        segmenter = stack.enter_context(Segmenter.open(found, provider, contract, threads))
-        second = stack.enter_context(Segmenter.open(compare, provider, contract, threads)) if compare else None
+        asked: Dict[str, Any] = {"region": region, "groups": tuple(group or ())}
+        segmenter = stack.enter_context(
+            Segmenter.open(found, provider, contract, threads, confidence=confidence, **asked)
+        )
+        second = stack.enter_context(Segmenter.open(compare, provider, contract, threads, **asked)) if compare else None
         board = stack.enter_context(RunBoard())
         print_camera(source, segmenter, second, board)
         screen = stack.enter_context(Screen(source, board, json_=json_, every_s=report_every, limit=max_frames))
@@ -103,7 +109,7 @@ def run(
         except RtdaError as err:  # told after the summary of what was done until then
             failed = err
         pipeline.close()
-        stats = pipeline.stats
+        stats = {**pipeline.stats, **screen.seen()}
         failed = failed or _sink_error(pipeline)
 
     if failed is not None and not stats["frames"]:

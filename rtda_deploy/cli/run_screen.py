@@ -94,6 +94,24 @@ class Screen:
         """The statistics of the pipeline, once there is one; for sinks, which are opened before it."""
         return self._pipeline.stats if self._pipeline is not None else {}
 
+    def seen(self) -> Dict[str, Any]:
+        """What the newest result shows, JSON-ready: ``shares`` by class, ``confidence`` (mean) where it was asked."""
+        from rtda_deploy.errors import StaleFrameError
+        from rtda_runtime.classes import class_shares
+
+        if self._pipeline is None:
+            return {}
+        try:
+            result = self._pipeline.latest()
+        except StaleFrameError:  # none yet
+            return {}
+        shares = class_shares(result.mask, result.spec)
+        told: Dict[str, Any] = {"shares": {name: round(share, 4) for name, share in shares.items()}}
+        if result.confidence is not None:
+            known = result.confidence[result.mask != result.spec.ignore_index]
+            told["confidence"] = round(float(known.mean()) / 255, 4) if known.size else None
+        return told
+
     def snapshots_of(self, overlay: Overlay) -> None:
         """What the key ``s`` draws with."""
         self._overlay = overlay
@@ -123,7 +141,7 @@ class Screen:
         if self._json:
             from rtda_deploy.cli.console import print_json
 
-            print_json({"event": "progress", **stats})
+            print_json({"event": "progress", **stats, **self.seen()})
         else:
             self._line.show(self._text(stats, now))
 

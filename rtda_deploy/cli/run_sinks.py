@@ -84,7 +84,7 @@ def open_sinks(
     if choice.show:
         add(WindowSink(overlay(), f"rtda-deploy · {source.name}", on_quit=screen.quit.set))
     if choice.view is not None:
-        add(_view(choice, segmenter, source, screen))
+        add(_view(choice, segmenter, source, screen, titles))
     if choice.save is not None:
         add(VideoSink(choice.save, source.fps or _DEFAULT_FPS, overlay=overlay(), timed=source.live))
     if choice.masks is not None:
@@ -95,13 +95,14 @@ def open_sinks(
     return sinks
 
 
-def _view(choice: SinkChoice, segmenter: Segmenter, source: Source, screen: Screen) -> Sink:
+def _view(choice: SinkChoice, segmenter: Segmenter, source: Source, screen: Screen, titles: Tuple[str, str]) -> Sink:
     from rtda_deploy.cli.console import note
     from rtda_runtime.sinks.view import ViewSink
 
     assert choice.view is not None
     title = f"{segmenter.path.name if segmenter.path else 'model'} · {source.name}"
-    view = ViewSink(choice.view, segmenter.spec, stats=screen.stats, title=title, alpha=choice.alpha)
+    named = {"titles": titles} if any(titles) else {}
+    view = ViewSink(choice.view, segmenter.spec, stats=screen.stats, title=title, alpha=choice.alpha, **named)
     if "?" in view.url:
         who = "whoever has this URL can look"
     else:

@@ -6,18 +6,30 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, Optional, Tuple, Type, Union
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
+from rtda_deploy.errors import ConfigError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.buffers import BufferPool
+from rtda_runtime.classes import ClassGroups, RegionOfInterest
+from rtda_runtime.confidence import confidence_from_logits
 from rtda_runtime.engines import Engine, open_engine
-from rtda_runtime.preprocess import Box, Preprocessor
+from rtda_runtime.preprocess import Box, Preprocessor, check_frame
 from rtda_runtime.result import Result
-from rtda_runtime.upsample import Region, resize_mask, upsample_argmax
+from rtda_runtime.upsample import Region, resize_mask, target_array, upsample_argmax
 
 __all__ = ["Segmenter"]
+
+Place = Tuple[slice, slice]  # rows and columns of a frame
+
+
+class _Seen(NamedTuple):
+    mask: np.ndarray
+    confidence: Optional[np.ndarray]
+    started_ns: int
+    timing: Dict[str, float]
 
 
 class Segmenter:
@@ -31,13 +43,37 @@ class Segmenter:
 
     Args:
         engine: Closed with the segmenter.
+        region: The part of each frame that the network sees, at its full resolution; the rest of the mask is
+            ``spec.ignore_index``. None: all of it.
+        groups: Classes to join: masks and :attr:`spec` are of the groups then. None: the network's own classes.
+        confidence: Whether results say how sure the network is of each pixel, which costs an exponential per class and
+            pixel.
         clock: Nanoseconds; the clock of ``captured_ns``.
+
+    Raises:
+        ConfigError: If ``confidence`` is asked of a network that gives finished masks and no confidence.
     """
 
     def __init__(
-        self, engine: Engine, *, path: Optional[Path] = None, clock: Callable[[], int] = time.perf_counter_ns
+        self,
+        engine: Engine,
+        *,
+        path: Optional[Path] = None,
+        region: Optional[RegionOfInterest] = None,
+        groups: Optional[ClassGroups] = None,
+        confidence: bool = False,
+        clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
+        if confidence and engine.spec.output == "mask" and engine.confidence is None:
+            raise ConfigError(
+                "this network gives finished masks without saying how sure it is",
+                hint="rtda-deploy export MODEL --output mask --confidence, or --output logits",
+            )
         self.path = path
+        self._region = region
+        self._groups = groups
+        self._confidence = confidence
+        self._spec = engine.spec if groups is None else groups.spec(engine.spec)
         self._engine = engine
         self._clock = clock
         self._preprocess = Preprocessor(engine.spec)
@@ -52,14 +88,30 @@ class Segmenter:
         provider: str = "auto",
         spec: Optional[ModelSpec] = None,
         threads: Optional[int] = None,
+        *,
+        region: Union[str, RegionOfInterest, None] = None,
+        groups: Sequence[str] = (),
+        confidence: bool = False,
     ) -> Segmenter:
-        """Open a model file; arguments and errors as in :func:`rtda_runtime.open_engine`."""
-        return cls(open_engine(path, provider, spec=spec, threads=threads), path=Path(path))
+        """Open a model file; arguments and errors as in :func:`rtda_runtime.open_engine` and of the class.
+
+        Args:
+            region: Such as ``0,0.5,1,1``, the lower half: left, top, right, bottom as fractions.
+            groups: Such as ``["drivable=road,parking"]``.
+        """
+        part = RegionOfInterest.parse(region) if isinstance(region, str) else region
+        engine = open_engine(path, provider, spec=spec, threads=threads)
+        try:
+            joined = ClassGroups.parse(groups, engine.spec) if groups else None
+            return cls(engine, path=Path(path), region=part, groups=joined, confidence=confidence)
+        except BaseException:
+            engine.close()
+            raise
 
     @property
     def spec(self) -> ModelSpec:
-        """What the network was trained with: classes, palette, size."""
-        return self._engine.spec
+        """What the network was trained with: classes (or the groups asked for), palette, size."""
+        return self._spec
 
     @property
     def provider(self) -> str:
@@ -93,35 +145,24 @@ class Segmenter:
             EngineError: If the segmenter is closed, or the network fails or gives NaN.
         """
         with self._lock:
-            clock = self._clock
-            start = clock()
-            box = self._preprocess(frame, self._engine.input_buffer)
-            prepared = clock()
-            answer = self._engine.infer()
-            inferred = clock()
-            mask = self._mask(answer, (frame.shape[0], frame.shape[1]), box, out)
-            done = clock()
+            seen = self._segment(frame, out)
             number, self._count = self._count, self._count + 1
         return Result(
             frame=frame,
-            mask=mask,
-            captured_ns=start if captured_ns is None else captured_ns,
+            mask=seen.mask,
+            captured_ns=seen.started_ns if captured_ns is None else captured_ns,
             sequence=number if sequence is None else sequence,
             dropped=0,
-            timing={
-                "preprocess": (prepared - start) / 1e6,
-                "infer": (inferred - prepared) / 1e6,
-                "postprocess": (done - inferred) / 1e6,
-            },
+            timing=seen.timing,
             spec=self.spec,
+            confidence=seen.confidence,
         )
 
     def warm_up(self, size_hw: Optional[Tuple[int, int]] = None) -> None:
         """Segment one black frame of ``size_hw``: first runs allocate, compile and tune, and take longer."""
-        frame = np.zeros((*(size_hw or self.spec.size_hw), 3), np.uint8)
+        frame = np.zeros((*(size_hw or self._engine.spec.size_hw), 3), np.uint8)
         with self._lock:
-            box = self._preprocess(frame, self._engine.input_buffer)
-            self._mask(self._engine.infer(), (frame.shape[0], frame.shape[1]), box, None)
+            self._segment(frame, None)
 
     def close(self) -> None:
         """Give the engine's memory back, after a call in progress. Calling it again does nothing."""
@@ -136,15 +177,66 @@ class Segmenter:
     ) -> None:
         self.close()
 
-    def _mask(self, answer: np.ndarray, size_hw: Tuple[int, int], box: Box, out: Optional[np.ndarray]) -> np.ndarray:
-        region = _region(self.spec, box)
-        out = self._masks.take(size_hw) if out is None else out
-        if self.spec.output == "mask":
-            return resize_mask(answer, size_hw, region=region, out=out)
-        return upsample_argmax(answer, size_hw, region=region, out=out)
+    def _segment(self, frame: np.ndarray, out: Optional[np.ndarray]) -> _Seen:
+        clock = self._clock
+        start = clock()
+        check_frame(frame)
+        size_hw = frame.shape[0], frame.shape[1]
+        place = None if self._region is None else self._region.slices(size_hw)
+        box = self._preprocess(frame if place is None else frame[place], self._engine.input_buffer)
+        prepared = clock()
+        answer = self._engine.infer()
+        inferred = clock()
+        mask = self._mask(answer, size_hw, place, box, out)
+        confidence = self._sure(answer, size_hw, place, box) if self._confidence else None
+        timing = {
+            "preprocess": (prepared - start) / 1e6,
+            "infer": (inferred - prepared) / 1e6,
+            "postprocess": (clock() - inferred) / 1e6,
+        }
+        return _Seen(mask, confidence, start, timing)
+
+    def _mask(
+        self,
+        answer: np.ndarray,
+        size_hw: Tuple[int, int],
+        place: Optional[Place],
+        box: Box,
+        out: Optional[np.ndarray],
+    ) -> np.ndarray:
+        mask = self._masks.take(size_hw) if out is None else target_array(size_hw, out)
+        grid = _grid_region(self._engine.spec, box)
+        resized = resize_mask if self._engine.spec.output == "mask" else upsample_argmax
+        if place is None:
+            resized(answer, size_hw, region=grid, out=mask)
+        else:
+            part = mask[place]
+            seen = resized(answer, part.shape, region=grid, out=self._masks.take(part.shape))
+            mask.fill(self._engine.spec.ignore_index)
+            part[...] = seen
+        return mask if self._groups is None else self._groups.mask(mask, out=mask)
+
+    def _sure(self, answer: np.ndarray, size_hw: Tuple[int, int], place: Optional[Place], box: Box) -> np.ndarray:
+        """uint8 (H, W): probability of the winning class, 255 is 1.0; 0 outside the region."""
+        confidence = self._masks.take(size_hw)
+        if place is not None:
+            confidence.fill(0)
+        part = confidence if place is None else confidence[place]
+        target = part if place is None else self._masks.take(part.shape)
+        grid = _grid_region(self._engine.spec, box)
+        if self._engine.spec.output == "mask":
+            given = self._engine.confidence
+            assert given is not None  # checked when it was opened
+            scaled = given if given.dtype == np.uint8 else np.rint(given * 255.0).astype(np.uint8)
+            resize_mask(scaled, part.shape, region=grid, out=target)
+        else:
+            confidence_from_logits(answer, part.shape, region=grid, out=target)
+        if place is not None:
+            part[...] = target
+        return confidence
 
 
-def _region(spec: ModelSpec, box: Box) -> Optional[Region]:
+def _grid_region(spec: ModelSpec, box: Box) -> Optional[Region]:
     """The part of the network's output grid that shows the frame; None: all of it."""
     if box == (0, 0, *spec.size_hw):
         return None

@@ -393,3 +393,36 @@ def test_any_other_machine_tells_nothing(tmp_path: Path) -> None:
 
     with RunBoard(tmp_path) as board:
         assert (board.line(), board.now(), board.to_dict(), board.clocks_locked) == ("", "", None, None)
+
+
+# Classes, regions, confidence
+
+
+def test_groups_are_what_the_summary_the_masks_and_the_recording_speak_of() -> None:
+    import cv2
+
+    outcome = invoke("run", "a.onnx", "--camera", FAST, "--group", "drivable=road", "--masks", "masks", "--json")
+    shares = outcome.json["shares"]
+    assert list(shares) == ["drivable", "other"] and sum(shares.values()) == pytest.approx(1, abs=1e-3)
+    masks = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted(Path("masks").iterdir())]
+    assert len(masks) == 6 and all(mask.max() <= 1 for mask in masks)
+    assert shares["drivable"] == pytest.approx(float((masks[-1] == 0).mean()), abs=1e-3)
+
+
+def test_a_region_and_the_confidence_are_written_beside_the_masks() -> None:
+    import cv2
+
+    words = ("--region", "0,0.5,1,1", "--confidence", "--masks", "masks", "--json")
+    outcome = invoke("run", "a.onnx", "--camera", FAST, *words)
+    assert 0 < outcome.json["confidence"] <= 1
+    assert len(list(Path("masks").glob("*.confidence.png"))) == 6
+    mask = cv2.imread("masks/000000.png", cv2.IMREAD_UNCHANGED)
+    assert (mask[: mask.shape[0] // 2] == 255).all() and (mask[mask.shape[0] // 2 :] < 5).all()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [("--group", "drivable=raod", "there is no class 'raod'"), ("--region", "0,0,640,480", "no part of a picture")],
+)
+def test_groups_and_regions_that_make_no_sense_are_usage_errors(option: str, value: str, words: str) -> None:
+    assert_refused(invoke("run", "a.onnx", "--camera", FAST, option, value), 2, words)

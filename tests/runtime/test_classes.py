@@ -69,8 +69,9 @@ def test_a_group_mask_can_be_made_in_place(mask: np.ndarray) -> None:
     ],
 )
 def test_groups_that_make_no_sense_are_refused_with_the_reason(texts: list, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError) as caught:
         ClassGroups.parse(texts, SPEC)
+    assert words in f"{caught.value.message} {caught.value.hint}" and caught.value.hint
 
 
 def test_a_region_is_typed_as_fractions_and_fits_any_size() -> None:
@@ -105,3 +106,10 @@ def test_masks_of_another_kind_are_refused() -> None:
         class_shares(MASK.astype(np.int64), SPEC)
     with pytest.raises(FrameError, match="uint8"):
         ClassGroups.parse(["a=road"], SPEC).mask(np.zeros((2, 2, 3), np.uint8))
+
+
+def test_groups_that_name_every_class_leave_no_other() -> None:
+    groups = ClassGroups.parse(["free=road,parking", "not=traffic light,person,sky"], SPEC)
+    assert groups.names == ("free", "not")
+    assert groups.spec(SPEC).class_names == ("free", "not")
+    assert groups.spec(SPEC).palette == (SPEC.palette[0], SPEC.palette[2])

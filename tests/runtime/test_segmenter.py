@@ -10,7 +10,7 @@ import pytest
 from runtime.fakes import FakeClock, NumpyEngine
 from runtime.models import tiny_logits, tiny_spec, write_model
 
-from rtda_deploy.errors import DeviceError, EngineError, FrameError
+from rtda_deploy.errors import ConfigError, DeviceError, EngineError, FrameError
 from rtda_runtime import Segmenter
 from rtda_runtime.preprocess import preprocess
 from rtda_runtime.upsample import upsample_argmax
@@ -154,3 +154,57 @@ def test_close_may_be_called_again_and_use_after_it_is_an_error() -> None:
 def test_a_provider_that_is_not_here_is_an_error_not_a_cpu(model_path: Path) -> None:
     with pytest.raises(DeviceError):
         Segmenter.open(model_path, provider="tensorrt")
+
+
+def test_a_region_is_segmented_as_a_frame_of_its_own(model_path: Path) -> None:
+    frame = _frame(100, 160)
+    lower = np.ascontiguousarray(frame[50:, 40:])
+    with Segmenter.open(model_path) as whole, Segmenter.open(model_path, region="0.25,0.5,1,1") as part:
+        expected = whole.segment(lower).mask
+        result = part.segment(frame)
+        out = np.zeros((100, 160), np.uint8)
+        again = part.segment(frame, out=out)
+    np.testing.assert_array_equal(result.mask[50:, 40:], expected)
+    assert (result.mask[:50] == 255).all() and (result.mask[:, :40] == 255).all()
+    assert again.mask is out and (out == result.mask).all()
+
+
+def test_groups_are_the_classes_of_everything_after_the_network(model_path: Path) -> None:
+    frame = _frame()
+    with Segmenter.open(model_path) as plain, Segmenter.open(model_path, groups=["drivable=road,car"]) as grouped:
+        classes, result = plain.segment(frame).mask, grouped.segment(frame)
+    assert result.spec.class_names == grouped.spec.class_names == ("drivable", "other")
+    assert result.spec.palette == (tiny_spec().palette[0], (96, 96, 96))
+    np.testing.assert_array_equal(result.mask == 0, np.isin(classes, (0, 3)))
+    assert set(np.unique(result.mask)) <= {0, 1}
+
+
+def test_confidence_is_the_winners_probability_and_only_on_demand(model_path: Path) -> None:
+    frame = _frame(64, 96)
+    picture = np.empty((1, 3, 64, 96), np.float32)
+    preprocess(frame, tiny_spec(), picture)
+    logits = tiny_logits(picture)
+    with Segmenter.open(model_path) as plain, Segmenter.open(model_path, confidence=True) as sure:
+        assert plain.segment(frame).confidence is None
+        result = sure.segment(frame)
+    assert result.confidence is not None and result.confidence.dtype == np.uint8
+    probability = 1 / np.exp(logits - logits.max(0)).sum(0)
+    centres = result.confidence[3:61:8, 3:93:8].astype(float), result.confidence[4:61:8, 4:93:8].astype(float)
+    lo, hi = probability.min() * 255, probability.max() * 255
+    assert lo - 60 <= centres[0].min() and centres[1].max() <= hi + 60
+    with Segmenter.open(model_path, confidence=True, region="0,0.5,1,1") as part:
+        half = part.segment(frame)
+    assert half.confidence is not None and (half.confidence[:32] == 0).all() and half.confidence[32:].all()
+
+
+def test_confidence_of_a_network_that_gives_masks_is_its_second_output(tmp_path: Path) -> None:
+    spec = tiny_spec(output="mask", output_stride=1)
+    with_it = write_model(tmp_path / "sure.onnx", spec, confidence="float32")
+    without = write_model(tmp_path / "unsure.onnx", spec)
+    with Segmenter.open(with_it, confidence=True) as segmenter:
+        result = segmenter.segment(_frame(128, 192))
+        given = segmenter._engine.confidence
+        assert given is not None and result.confidence is not None
+        np.testing.assert_array_equal(result.confidence[::2, ::2], np.rint(given * 255).astype(np.uint8))
+    with pytest.raises(ConfigError, match="without saying how sure"):
+        Segmenter.open(without, confidence=True)

@@ -49,6 +49,8 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None
     assert "rtda_export/devices.toml" in names
     recipes = {path.name for path in (ROOT / "training/recipes").glob("*.toml")}
     assert {name.rpartition("/")[2] for name in names if name.startswith("rtda_training/recipes/")} == recipes
+    assert {f"rtda_runtime/sinks/view/{name}" for name in ("page.html", "script.js", "style.css")} <= set(names)
+    assert not [name for name in names if "segmentation_node" in name], "ROS packages are built by ROS"
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pth", ".onnx"))]
     assert wheel.name.endswith("-py3-none-any.whl")
 

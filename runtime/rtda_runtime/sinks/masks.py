@@ -17,6 +17,8 @@ __all__ = ["MaskFolder"]
 class MaskFolder(Sink):
     """Writes ``000000.png``, ``000001.png`` ... named by the frame's sequence number; a file of that name is replaced.
 
+    Results that say how sure the network is also give ``000000.confidence.png``: 255 is certain.
+
     Raises:
         FileAccessError: If the folder cannot be made or written to.
     """
@@ -30,8 +32,10 @@ class MaskFolder(Sink):
     def write(self, result: Result) -> Mapping[str, float]:
         cv2: Any = opencv("to write masks")
         start = time.perf_counter_ns()
-        _, content = cv2.imencode(".png", result.mask)
-        write_bytes(self._folder / f"{result.sequence:06d}.png", content.tobytes())
+        for suffix, picture in (("", result.mask), (".confidence", result.confidence)):
+            if picture is not None:
+                _, content = cv2.imencode(".png", picture)
+                write_bytes(self._folder / f"{result.sequence:06d}{suffix}.png", content.tobytes())
         return {"encode": (time.perf_counter_ns() - start) / 1e6}
 
     def close(self) -> None:
