@@ -47,6 +47,7 @@ bench: $(STAMP) ## the measured claims of the README
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/toytown.py
 	$(BIN)/python benchmarks/estimate_fit.py
+	$(BIN)/python benchmarks/upsample.py
 	$(BIN)/python benchmarks/loop_overhead.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/view_clients.py
