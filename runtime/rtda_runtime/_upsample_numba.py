@@ -7,6 +7,7 @@ is evaluated for the classes that can win there.
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING, Any, Tuple
 
 import numpy as np
@@ -14,7 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     from rtda_runtime.upsample import GridPlan
 
-__all__ = ["fill_mask"]
+__all__ = ["compiled", "fill_mask"]
+
+_log = logging.getLogger(__name__)
 
 
 def fill_mask(logits: np.ndarray, plan: GridPlan, mask: np.ndarray) -> bool:
@@ -31,15 +34,28 @@ def fill_mask(logits: np.ndarray, plan: GridPlan, mask: np.ndarray) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def compiled() -> Tuple[Any, Any]:
-    """The two loops below as machine code; compiled at their first call, and kept on the disk for the next program.
+    """The two loops below as machine code, kept on the disk for the next program where there is room for it.
 
     Raises:
         ImportError: If numba is not installed, or does not go with this NumPy.
     """
     from numba import njit
 
-    compile_ = njit(nogil=True, cache=True)
-    return compile_(_coarse_classes), compile_(_fill_cells)
+    try:
+        return _compiled(njit(nogil=True, cache=True))
+    except (OSError, RuntimeError) as err:  # a full disk; no folder that can be written to
+        _log.info("the compiled mask kernel cannot be kept on the disk, every start compiles it anew: %s", err)
+        return _compiled(njit(nogil=True))
+
+
+def _compiled(compile_: Any) -> Tuple[Any, Any]:
+    """Both loops, called once on a single cell: numba compiles, and writes, at the first call."""
+    coarse_classes, fill_cells = compile_(_coarse_classes), compile_(_fill_cells)
+    mask, first, share = np.zeros((1, 1), np.uint8), np.zeros(1, np.intp), np.zeros(1, np.float32)
+    logits = np.zeros((1, 1, 1), np.float32)
+    coarse_classes(logits, np.zeros((1, 1), np.float32), mask)
+    fill_cells(logits, mask, first, first, share, first, first, share, mask)
+    return coarse_classes, fill_cells
 
 
 def _coarse_classes(logits: np.ndarray, best: np.ndarray, classes: np.ndarray) -> bool:
