@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import re
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Iterator, Union
@@ -70,9 +71,9 @@ def atomic_path(path: PathLike, *, verb: str = "write") -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(final))
-        handle, name = tempfile.mkstemp(prefix=f".{final.stem}.", suffix=f".part{final.suffix}", dir=str(final.parent))
-        os.close(handle)
-        temporary = Path(name)
+        # The name is known before the file is there: a signal in between leaves nothing behind.
+        temporary = final.with_name(f".{final.stem}.{secrets.token_hex(4)}.part{final.suffix}")
+        os.close(os.open(str(temporary), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         yield temporary
         _flush_to_disk(temporary)
         os.chmod(temporary, 0o666 & ~_umask())

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import typer
 
+from rtda_deploy.cli.signals import Terminated, exit_quickly, stops_in_order
+
 if TYPE_CHECKING:
     from rtda_deploy.cli.run_screen import Screen
     from rtda_deploy.errors import RtdaError
@@ -18,6 +20,7 @@ __all__ = ["run"]
 _TICK_S = 0.1  # longest wait between two looks at keys, signals and the clock
 
 
+@stops_in_order()
 def run(
     model: Optional[Path] = typer.Argument(None, help="A model (default: the newest under ./runs and . that loads)."),
     camera: str = typer.Option(
@@ -50,10 +53,10 @@ def run(
 
     Example: rtda-deploy run model.onnx --camera test://bars?frames=30
     """
+    from rtda_deploy.cli.console import print_error
     from rtda_deploy.cli.run_board import RunBoard
     from rtda_deploy.cli.run_screen import Screen, camera_log_silenced, print_camera, print_summary
     from rtda_deploy.cli.run_sinks import SinkChoice, check_outputs, open_sinks
-    from rtda_deploy.cli.signals import Terminated, exit_quickly, sigterm_raises
     from rtda_deploy.errors import ConfigError, RtdaError
     from rtda_deploy.spec import ModelSpec
     from rtda_runtime import Pipeline, Segmenter
@@ -77,8 +80,8 @@ def run(
     failed: Optional[RtdaError] = None
     exit_code = 0
 
-    with sigterm_raises(), camera_log_silenced(), contextlib.ExitStack() as stack:
-        source = stack.enter_context(_open_camera(camera, size, fps, fourcc, reconnect))
+    with camera_log_silenced(), contextlib.ExitStack() as stack, contextlib.ExitStack() as opened:
+        source = opened.enter_context(_open_camera(camera, size, fps, fourcc, reconnect))
         asked: Dict[str, Any] = {"region": region, "groups": tuple(group or ())}
         segmenter = stack.enter_context(
             Segmenter.open(found, provider, contract, threads, confidence=confidence, **asked)
@@ -87,7 +90,7 @@ def run(
         board = stack.enter_context(RunBoard())
         print_camera(source, segmenter, second, board)
         screen = stack.enter_context(Screen(source, board, json_=json_, every_s=report_every, limit=max_frames))
-        sinks = open_sinks(stack, choice, segmenter, source, screen, compared=(found, compare))
+        sinks = open_sinks(opened, choice, segmenter, source, screen, compared=(found, compare))
         pipeline = stack.enter_context(
             Pipeline.open(
                 segmenter,
@@ -100,6 +103,7 @@ def run(
                 on_state=screen.on_state,
             )
         )
+        opened.pop_all()  # the pipeline closes source and sinks, each in its own thread
         try:
             _attend(pipeline, screen)
         except KeyboardInterrupt:
@@ -112,12 +116,14 @@ def run(
         stats = {**pipeline.stats, **screen.seen()}
         failed = failed or _sink_error(pipeline)
 
-    if failed is not None and not stats["frames"]:
+    if failed is not None and not stats["frames"] and not json_ and not exit_code:
         raise failed
     wrote = [str(path) for path, stamp in outputs.items() if _stamp(path) not in (None, stamp)]
     summary = {"event": "summary", "model": str(found), **stats, "wrote": wrote, "stopped": exit_code != 0}
     print_summary({**summary, "board": board.to_dict()}, source, board, json_=json_)
-    if failed is not None:
+    if failed is not None and exit_code:  # whoever sent the signal is answered, the error is told
+        print_error(failed)
+    elif failed is not None:
         raise failed
     if exit_code:
         raise typer.Exit(exit_code)

@@ -95,9 +95,13 @@ class Screen:
         return self._pipeline.stats if self._pipeline is not None else {}
 
     def seen(self) -> Dict[str, Any]:
-        """What the newest result shows, JSON-ready: ``shares`` by class, ``confidence`` (mean) where it was asked."""
+        """What the newest result shows, JSON-ready.
+
+        ``shares`` of the labelled pixels by class, ``unlabelled`` (share of the picture without a class), and
+        ``confidence`` (mean) where it was asked.
+        """
         from rtda_deploy.errors import StaleFrameError
-        from rtda_runtime.classes import class_shares
+        from rtda_runtime.classes import count_classes
 
         if self._pipeline is None:
             return {}
@@ -105,8 +109,9 @@ class Screen:
             result = self._pipeline.latest()
         except StaleFrameError:  # none yet
             return {}
-        shares = class_shares(result.mask, result.spec)
-        told: Dict[str, Any] = {"shares": {name: round(share, 4) for name, share in shares.items()}}
+        counts = count_classes(result.mask, result.spec)
+        shares = {name: round(share, 4) for name, share in counts.shares.items()}
+        told: Dict[str, Any] = {"shares": shares, "unlabelled": round(counts.unlabelled, 4)}
         if result.confidence is not None:
             known = result.confidence[result.mask != result.spec.ignore_index]
             told["confidence"] = round(float(known.mean()) / 255, 4) if known.size else None
@@ -195,7 +200,7 @@ class Screen:
 
         stages = stats["stages"]
         parts = [f"{self._rate(stats, now):5.1f} fps"]
-        if stats["state"] != "live":
+        if stats["state"] not in ("live", "ended"):
             parts.append(f"camera {stats['state'].upper()}")
         if "age" in stages:
             parts.append(f"age {stages['age']['p50']:.1f} ms p95 {stages['age']['p95']:.1f}")

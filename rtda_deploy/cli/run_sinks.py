@@ -69,7 +69,7 @@ def open_sinks(
     *,
     compared: Tuple[Path, Optional[Path]],
 ) -> List[Sink]:
-    """Open what was asked for; what was opened is closed with ``stack`` if nobody closes it before."""
+    """Open what was asked for; what was opened is closed with ``stack``, unless a pipeline takes it over."""
     from rtda_runtime.sinks import MaskFolder, Overlay, VideoSink, WindowSink
 
     titles = (str(compared[0]), str(compared[1])) if compared[1] is not None else ("", "")

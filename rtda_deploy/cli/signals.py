@@ -1,4 +1,7 @@
-"""An end in order: SIGTERM, which init systems and container engines send, does what Ctrl-C does; and it is quick."""
+"""An end in order: SIGTERM, which init systems and container engines send, does what Ctrl-C does; and it is quick.
+
+A second signal does not stop the stop.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,13 @@ import contextlib
 import gc
 import signal
 import threading
+import time
 from types import FrameType
-from typing import Iterator, Optional
+from typing import Iterator, List, Optional
 
-__all__ = ["Terminated", "exit_quickly", "sigterm_raises"]
+__all__ = ["Terminated", "exit_quickly", "stops_in_order"]
+
+_PATIENCE_S = 3.0  # a stop may take so long before one more signal ends it
 
 
 class Terminated(SystemExit):
@@ -23,20 +29,32 @@ class Terminated(SystemExit):
 
 
 @contextlib.contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """While the block runs, SIGTERM raises :class:`Terminated` in the main thread."""
+def stops_in_order() -> Iterator[None]:
+    """While the block runs, SIGINT raises ``KeyboardInterrupt`` and SIGTERM :class:`Terminated` in the main thread.
+
+    The first of them does. The next is passed over, because people and init systems send several and what is being
+    finished would be broken; one more, or one that comes after ``_PATIENCE_S``, raises again.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's; who calls from another one handles them there
         return
 
-    def stop(number: int, frame: Optional[FrameType]) -> None:
-        raise Terminated
+    arrived_s: List[float] = []
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def stop(number: int, frame: Optional[FrameType]) -> None:
+        arrived_s.append(time.monotonic())
+        if len(arrived_s) == 2 and arrived_s[1] - arrived_s[0] < _PATIENCE_S:
+            return
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def exit_quickly() -> None:

@@ -29,11 +29,10 @@ class Inference(NamedThread):
         compare: A second network for the same frames.
         ready: Set when the networks are warm.
         stop: Ends it; set at its end.
-        give: Gets each result.
+        give: Gets each result; says whether there shall be more.
         end: Called at the end with the error, or None.
         timeout_s: No frame for this long is an error, unless the source says that it is lost.
         period_s: Of frames that come at a rate of their own; the timeout is longer by it.
-        max_frames: Ends after so many results.
         max_age_ms: Older results are counted and not given.
         owned: Segmenters to close at the end.
         clock: Nanoseconds.
@@ -45,6 +44,7 @@ class Inference(NamedThread):
         newest_is_too_old: Whether the last one was.
         newest_ns: When the last result was done.
         error: What it ended with, or what another thread made it end with.
+        ended: Whether no result comes any more.
     """
 
     def __init__(
@@ -56,11 +56,10 @@ class Inference(NamedThread):
         compare: Optional[Segmenter],
         ready: threading.Event,
         stop: threading.Event,
-        give: Callable[[Result], None],
+        give: Callable[[Result], bool],
         end: Callable[[Optional[BaseException]], None],
         timeout_s: float,
         period_s: float,
-        max_frames: Optional[int],
         max_age_ms: Optional[float],
         owned: Sequence[Segmenter],
         clock: Callable[[], int],
@@ -72,6 +71,7 @@ class Inference(NamedThread):
         self.newest_is_too_old = False
         self.newest_ns = 0
         self.error: Optional[BaseException] = None
+        self.ended = False
         self._segmenter = segmenter
         self._source = source
         self._frames = frames
@@ -82,7 +82,6 @@ class Inference(NamedThread):
         self._end = end
         self._timeout_s = timeout_s
         self._period_s = period_s
-        self._max_frames = max_frames
         self._max_age_ms = max_age_ms
         self._owned = tuple(owned)
         self._clock = clock
@@ -107,9 +106,10 @@ class Inference(NamedThread):
             self._ready.set()
             while not self._stop_inferring.is_set() and self._one():
                 pass
-        except Exception as err:  # whatever it is, it belongs to whoever takes the results
+        except BaseException as err:  # whatever it is, it belongs to whoever takes the results
             self.error = self.error or err
         finally:
+            self.ended = True
             self._stop_inferring.set()
             self._frames.close()
             self._end(self.error)
@@ -126,8 +126,7 @@ class Inference(NamedThread):
             return True
         self.newest = result
         self.frames_given += 1
-        self._give_to(result)
-        return self.frames_given != self._max_frames
+        return self._give_to(result)
 
     def _wait_for_frame(self) -> Optional[Tuple[Captured, int]]:
         while True:

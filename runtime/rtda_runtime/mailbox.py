@@ -40,14 +40,18 @@ class Mailbox(Generic[_Item]):
         self._error: Optional[BaseException] = None
         self._ended = False
         self._closed = False
+        self._paused = False
 
-    def put(self, item: _Item) -> None:
-        """Leave an item; waits for room unless the newest wins. Does nothing once ended or closed."""
+    def put(self, item: _Item) -> bool:
+        """Leave an item; waits for room unless the newest wins.
+
+        False, and nothing is done: paused, ended or closed.
+        """
         with self._changed:
-            while len(self._items) >= self._capacity and not self._replace and not (self._closed or self._ended):
+            while len(self._items) >= self._capacity and not self._replace and not self._refuses():
                 self._changed.wait(WAKE_S)
-            if self._closed or self._ended:
-                return
+            if self._refuses():
+                return False
             self.arrived += 1
             if len(self._items) >= self._capacity:
                 self._items.popleft()
@@ -55,6 +59,7 @@ class Mailbox(Generic[_Item]):
             self._items.append(item)
             self._changed.notify_all()
         self._tell()
+        return True
 
     def pass_over(self) -> None:
         """Count an item that arrived and is not put in."""
@@ -98,6 +103,19 @@ class Mailbox(Generic[_Item]):
         with self._changed:
             self.dropped += 1
 
+    def pause(self) -> None:
+        """Nobody takes anything until :meth:`resume`: what is there counts as dropped, what comes is passed over."""
+        with self._changed:
+            self._paused = True
+            self.dropped += len(self._items)
+            self._items.clear()
+            self._changed.notify_all()
+
+    def resume(self) -> None:
+        """Somebody takes again."""
+        with self._changed:
+            self._paused = False
+
     def close(self) -> None:
         """Nobody takes anything any more."""
         with self._changed:
@@ -105,6 +123,9 @@ class Mailbox(Generic[_Item]):
             self._items.clear()
             self._changed.notify_all()
         self._tell()
+
+    def _refuses(self) -> bool:
+        return self._closed or self._ended or self._paused
 
     def _tell(self) -> None:
         told = self.on_change

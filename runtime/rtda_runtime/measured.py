@@ -6,7 +6,6 @@ In turn in the caller's thread, by a schedule, or through a whole pipeline with 
 from __future__ import annotations
 
 import abc
-import sys
 from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -116,6 +115,12 @@ class InTurn(Taker):
         return due
 
 
+class _EachResult(Pipeline):
+    """Gives the loop each result of a camera too: one that was segmented and not looked at would count nowhere."""
+
+    _gives_each = True
+
+
 class Through(Taker):
     """Results of a pipeline, as they come."""
 
@@ -129,8 +134,7 @@ class Through(Taker):
             self.includes = "from when a frame was due to its mask: reading, waiting, preprocess, infer, postprocess"
         elif source.live:
             self.includes = "from a frame's capture to its mask: waiting, preprocess, infer, postprocess"
-        # A loop that is promised a number of results gets each of them; otherwise it gets the newest.
-        self._pipeline = Pipeline.open(segmenter, self._offered or source, max_frames=sys.maxsize)
+        self._pipeline = _EachResult.open(segmenter, self._offered or source)
         self._results = iter(self._pipeline)
         self._dropped_before = 0
 

@@ -44,7 +44,7 @@ OnState = Callable[[str, str], None]
 _AHEAD = 2  # frames the reader, and results the network, may be ahead under "every"
 _STOP_S = 0.8  # close() waits so long for threads that are stuck, in a driver or a sink
 _HURRY_S = 0.25  # and so long sinks may write what waits for them, where frames may be dropped
-_FINISH_S = 30.0  # and so long for sinks that keep everything: a video's index is written at its end
+_STUCK_S = 30.0  # a sink that keeps everything and takes so long for one result is stuck
 
 _log = logging.getLogger(__name__)
 
@@ -63,21 +63,27 @@ class Pipeline:
     counted in ``result.dropped``, or not yet looked at when the pipeline is closed. Errors of the reader and of the
     network are raised in the loop, after the results before them, and by :meth:`join`.
 
+    Under ``every`` the network waits for a loop over the pipeline. It waits for nobody once the loop is left, and the
+    results of that time are nobody's; ``next(pipeline)`` is waited for until :meth:`join` or :meth:`latest` is called.
+
     Args:
         segmenter: Closed with the pipeline only if it is one of ``owned``.
         source: Closed with the pipeline.
         policy: ``newest`` or ``every``; None: newest for a live source, every for a recording.
-        max_frames: Ends after so many results.
+        max_frames: Ends after so many results: those that a loop got; where there is none, those that were segmented.
+            Under ``newest`` a loop slower than the network gets so many of them; sinks get those in between, too.
         sinks: Each gets results on its own thread; closed with the pipeline.
         timeout_s: No frame for this long is an error, unless the source says that it is being connected again.
         max_age_ms: A result older than this when it is done is not given to anybody, but counted.
         compare: A second network for the same frames, with the same classes; its mask is ``result.compared``.
         on_result: Called with results on the thread ``rtda-callback``, as a sink is: each of a recording, the newest of
-            a camera. An exception of it stops the pipeline and is raised by :meth:`join`.
+            a camera. An exception of it is logged, stops the pipeline and is raised by :meth:`join`.
         on_state: Called with ``live``, ``stale`` or ``lost`` and a sentence when that changes, on the reader's thread.
         rate: Frames per second to take from a source that gives more.
         owned: Segmenters to close with the pipeline.
     """
+
+    _gives_each = False  # True: under ``newest``, too, a loop gets each result
 
     def __init__(
         self,
@@ -103,14 +109,17 @@ class Pipeline:
         self.policy = policy or ("newest" if source.live else "every")
         self._on_state = on_state
         self._clock = clock
-        self._lock = threading.Lock()
-        self._started = self._closed = self._iterated = False
+        self._lock = threading.RLock()  # a loop may be left by the garbage collector, at any place
+        self._started = self._closed = self._hurried = False
+        self._loops = 0
+        self._counted = 0  # for max_frames
+        self._max_frames = max_frames
         self._stop = threading.Event()
         self._times = StageTimes()
         newest = self.policy == "newest"
         self._frames: Mailbox[Captured] = Mailbox(1 if newest else _AHEAD, replace=newest)
-        # A loop that was promised a number of results gets each of them, however slow it is.
-        self._results: Mailbox[Result] = Mailbox(1 if newest else _AHEAD, replace=newest and max_frames is None)
+        self._results: Mailbox[Result] = Mailbox(1 if newest else _AHEAD, replace=self._is_newest_only)
+        self._results.pause()
         ready, pace = threading.Event(), Pace(rate, clock) if rate is not None else None
         self._reader = Reader(
             source, self._frames, ready=ready, stop=self._stop, timeout_s=timeout_s, pace=pace, clock=clock
@@ -126,7 +135,6 @@ class Pipeline:
             end=self._end,
             timeout_s=timeout_s,
             period_s=pace.period_s if pace is not None else 0.0,
-            max_frames=max_frames,
             max_age_ms=max_age_ms,
             owned=owned,
             clock=clock,
@@ -201,12 +209,20 @@ class Pipeline:
 
     @property
     def state(self) -> str:
-        """``live``; ``stale``: no frame for a while, or only ones too old; ``lost``: being connected again."""
+        """Whether results come.
+
+        ``live``; ``stale``: no frame for a while, or only ones too old; ``lost``: the camera is being connected again,
+        or an error ended the pipeline; ``ended``: in order, by the end of the source, ``max_frames`` or :meth:`close`.
+        """
+        if self._inference.error is not None:
+            return "lost"
+        if self._closed or self._inference.ended:
+            return "ended"
         state = self.source.state
         return "stale" if state == "live" and self._inference.newest_is_too_old else state
 
     @property
-    def sink_errors(self) -> Mapping[str, Exception]:
+    def sink_errors(self) -> Mapping[str, BaseException]:
         """What sinks failed with, by their names."""
         return {sink.sink_name: sink.error for sink in self._sinks if sink.error is not None}
 
@@ -217,8 +233,8 @@ class Pipeline:
         ``frames`` segmented, ``captured``, ``dropped`` (captured, not segmented), ``skipped`` (segmented, but the
         iterator took a newer one), ``too_old`` (segmented, but above ``max_age_ms``), ``seconds`` from the first read
         to the newest result (the network's warm-up is over by then), ``fps`` of results, ``policy``, ``provider``,
-        ``source``, ``state``, ``losses`` (how often the camera was lost), ``threads`` at work, ``sinks`` (by name:
-        ``written``, ``dropped``, ``error``, ``stages``), and ``stages``: milliseconds per stage as
+        ``source``, ``state`` (as :attr:`state`), ``losses`` (how often the camera was lost), ``threads`` at work,
+        ``sinks`` (by name: ``written``, ``dropped``, ``error``, ``stages``), and ``stages``: milliseconds per stage as
         :meth:`StageTimes.summary`; ``capture`` is reading a frame, which for a camera is mostly waiting for it, and
         ``age`` is from capture to finished mask.
         """
@@ -245,63 +261,61 @@ class Pipeline:
     # How results are had
 
     def __iter__(self) -> Iterator[Result]:
-        return self
-
-    def __next__(self) -> Result:
-        self._iterate()
-        while True:
-            with contextlib.suppress(TimeoutError):
-                taken = self._results.take(WAKE_S)
-                if taken is None:
-                    raise StopIteration
-                return _with_skipped(*taken)
-
-    async def aiter(self) -> AsyncIterator[Result]:
-        """The same results for an event loop, which is never blocked: ``async for result in pipeline.aiter()``."""
-        loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
-
-        def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(changed.set)
-
-        self._results.on_change = wake
-        self._iterate()
+        self._begin_loop()
         try:
             while True:
-                changed.clear()
-                try:
-                    taken = self._results.take(0.0)
-                except TimeoutError:
-                    with contextlib.suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(changed.wait(), WAKE_S)
-                    continue
-                if taken is None:
+                result = self._take()
+                if result is None:
                     return
-                yield _with_skipped(*taken)
+                yield result
+                del result  # its memory is not held while waiting for the next
         finally:
-            self._results.on_change = None
+            self._leave_loop()
+
+    def __next__(self) -> Result:
+        self._begin_loop()
+        try:
+            result = self._take()
+        finally:
+            with self._lock:  # what comes until the next call is kept for it
+                self._loops -= 1
+        if result is None:
+            raise StopIteration
+        return result
+
+    def aiter(self) -> AsyncIterator[Result]:
+        """The same results for an event loop, which is never blocked: ``async for result in pipeline.aiter()``."""
+        return _EventLoop(self)
 
     def latest(self, max_age_ms: Optional[float] = None) -> Result:
         """The newest result, at once; for loops that run at a rate of their own.
 
         Raises:
-            StaleFrameError: If there is none yet, or it is older than ``max_age_ms`` by now. ``why`` says what is known
-                about the reason: a lost camera, the error that ended the pipeline.
+            StaleFrameError: If there is none yet, it is older than ``max_age_ms`` by now, or an error ended the
+                pipeline. ``why`` says what is known about the reason: a lost camera, that error. After an end in order
+                the last result is still given; :attr:`state` is ``ended`` then.
         """
         self.start()
-        result = self._inference.newest
-        if result is None:
+        self._no_loop_is_waited_for()
+        result, error = self._inference.newest, self._inference.error
+        if error is not None:
             raise StaleFrameError(
-                f"{self.source.name} has given no result yet", why=self._why(), hint="ask again in a moment"
-            ) from self._inference.error
+                f"{self.source.name} gives no results any more", why=self._why(), hint="stop, and open it again"
+            ) from error
+        if result is None:
+            ended = self.state == "ended"
+            raise StaleFrameError(
+                f"{self.source.name} has given no result" + ("" if ended else " yet"),
+                why=self._why(),
+                hint="open it again" if ended else "ask again in a moment",
+            )
         age_ms = (self._clock() - result.captured_ns) / 1e6
         if max_age_ms is not None and age_ms > max_age_ms:
             raise StaleFrameError(
                 f"the newest result of {self.source.name} is {age_ms:.0f} ms old, the limit is {max_age_ms:g} ms",
                 why=self._why(),
                 hint="stop, or slow down, until there is a newer one",
-            ) from self._inference.error
+            )
         return result
 
     def snapshot(self) -> Result:
@@ -336,9 +350,10 @@ class Pipeline:
             Whether it ended, sinks included.
 
         Raises:
-            Exception: What the pipeline ended with, from the source, the network or the callback.
+            BaseException: What the pipeline ended with, from the source, the network or the callback.
         """
         self.start()
+        self._no_loop_is_waited_for()
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads:
             while not thread.join_until(min(deadline, time.monotonic() + WAKE_S)):
@@ -349,14 +364,13 @@ class Pipeline:
         return True
 
     def close(self) -> None:
-        """Stop reading, write what sinks were given, close everything. Calling it again does nothing.
+        """Stop reading, write what sinks were given, close everything. Calling it again waits for that, too.
 
-        Takes a second at most, unless a file needs longer to be finished. A driver or a sink that does not return is
-        left behind with a warning.
+        Takes a second at most, unless a file needs longer to be finished: that is waited for. Where an exception ends
+        the wait (Ctrl-C), the next call waits for a second at most. A driver or a sink that does not return is left
+        behind with a warning.
         """
         with self._lock:
-            if self._closed:
-                return
             self._closed = True
         if not self._stop.is_set():  # it did not come to its end by itself
             for sink in self._sinks:
@@ -365,8 +379,12 @@ class Pipeline:
         self._frames.close()
         self._results.close()
         self.source.interrupt()
-        self._close_unused()
-        self._await_end()
+        try:
+            self._close_unused()
+            self._await_end(patient=not self._hurried)
+        except BaseException:
+            self._hurried = True
+            raise
 
     def __enter__(self) -> Pipeline:
         return self
@@ -378,12 +396,12 @@ class Pipeline:
 
     # What the threads call
 
-    def _give(self, result: Result) -> None:
+    def _give(self, result: Result) -> bool:
         self._times.add(result.timing)
         for sink in self._sinks:
             sink.give(result)
-        if self._iterated:
-            self._results.put(result)
+        looped = self._results.put(result)
+        return True if looped and self._is_newest_only else self._count()
 
     def _end(self, error: Optional[BaseException]) -> None:
         for sink in self._sinks:
@@ -401,6 +419,11 @@ class Pipeline:
     # Around it
 
     @property
+    def _is_newest_only(self) -> bool:
+        """Whether a loop gets the newest result, so that it is counted for ``max_frames`` when it is taken."""
+        return self.policy == "newest" and not self._gives_each
+
+    @property
     def _threads(self) -> List[NamedThread]:
         return [self._reader, self._inference, *self._sinks]
 
@@ -408,23 +431,60 @@ class Pipeline:
         every = self.policy == "every"
         shared: Dict[str, Any] = {"times": self._times, "size_wh": self.source.size_wh}
         threads: List[SinkThread] = []
-        for sink in sinks:
+        for sink in (*sinks, *([_Callback(on_result)] if on_result is not None else [])):
             alike = sum(thread.sink.name == sink.name for thread in threads)
             name = f"{sink.name}-{alike + 1}" if alike else sink.name
-            threads.append(SinkThread(sink, name, wait=every and sink.keeps, **shared))
-        if on_result is not None:
-            callback = _Callback(on_result)
-            threads.append(SinkThread(callback, callback.name, wait=every, on_error=self._inference.fail, **shared))
+            called = isinstance(sink, _Callback)
+            fail = self._inference.fail if called else None
+            threads.append(SinkThread(sink, name, wait=every and (sink.keeps or called), on_error=fail, **shared))
         return threads
 
-    def _iterate(self) -> None:
-        self._iterated = True
+    def _begin_loop(self) -> None:
+        with self._lock:
+            self._loops += 1
+            self._results.resume()
         self.start()
+
+    def _leave_loop(self) -> None:
+        with self._lock:
+            self._loops -= 1
+            self._no_loop_is_waited_for()
+
+    def _no_loop_is_waited_for(self) -> None:
+        """The network goes on where nobody is in a loop, whatever was taken before."""
+        with self._lock:
+            if not self._loops:
+                self._results.pause()
+
+    def _take(self) -> Optional[Result]:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                return self._take_now(WAKE_S)
+
+    def _take_now(self, timeout_s: float = 0.0) -> Optional[Result]:
+        taken = self._results.take(timeout_s)
+        if taken is None:
+            return None
+        if self._is_newest_only and not self._count():
+            self._stop.set()
+            self._frames.close()
+            self._results.end()
+            self._results.pause()  # a newer one is not given any more
+        return _with_skipped(*taken)
+
+    def _count(self) -> bool:
+        """Count one for ``max_frames``; tells whether there shall be more."""
+        with self._lock:
+            self._counted += 1
+            return self._max_frames is None or self._counted < self._max_frames
 
     def _why(self) -> str:
         if self._inference.error is not None:
-            return str(self._inference.error)
-        return "" if self.state == "live" else f"the camera is {self.state}"
+            return str(self._inference.error) or type(self._inference.error).__name__
+        state = self.state
+        if state == "ended":
+            return "the pipeline has ended"
+        return "" if state == "live" else f"the camera is {state}"
 
     def _close_unused(self) -> None:
         """Close what belongs to threads that never began: nobody asked for a result, or Ctrl-C came in between."""
@@ -437,16 +497,84 @@ class Pipeline:
             if not sink.began():
                 sink.close_unused()
 
-    def _await_end(self) -> None:
+    def _await_end(self, *, patient: bool) -> None:
         start = time.monotonic()
         if not self._inference.join_until(start + _STOP_S):
             _log.warning("the network does not return; %s ends when it does", self._inference.name)
         for sink in self._sinks:
-            if not sink.join_until(start + (_FINISH_S if sink.sink.keeps else _STOP_S)):
+            if not (_await_file(sink) if patient and sink.sink.keeps else sink.join_until(start + _STOP_S)):
                 sink.abandon()
                 _log.warning("sink %s does not return; its thread ends when it does", sink.sink_name)
         if not self._reader.join_until(start + _STOP_S):
             _log.warning("%s does not return from its driver; its reader ends when it does", self.source.name)
+
+
+def _await_file(sink: SinkThread) -> bool:
+    """Wait for as long as the sink writes, or finishes its file; tells whether it ended and is not stuck."""
+    written, since = sink.written, time.monotonic()
+    while not sink.join_until(time.monotonic() + WAKE_S):
+        if sink.written != written or sink.finishing:
+            written, since = sink.written, time.monotonic()
+        elif time.monotonic() - since > _STUCK_S:
+            return False
+    return True
+
+
+class _EventLoop(AsyncIterator[Result]):
+    """Results for an event loop. Not an async generator: of one that is left, the end waits for a turn of the loop."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._changed: Optional[asyncio.Event] = None  # made in the loop it belongs to
+        self._left = False
+
+    def __aiter__(self) -> _EventLoop:
+        return self
+
+    async def __anext__(self) -> Result:
+        if self._left:
+            raise StopAsyncIteration
+        if self._changed is None:
+            self._changed = self._begin()
+        try:
+            while True:
+                self._changed.clear()
+                try:
+                    result = self._pipeline._take_now()
+                except TimeoutError:
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), WAKE_S)
+                    continue
+                if result is None:
+                    raise StopAsyncIteration
+                return result
+        except Exception:  # the end, or what it ended with; who was only interrupted may ask again
+            self._leave()
+            raise
+
+    async def aclose(self) -> None:
+        """Leave the loop; so does forgetting it."""
+        self._leave()
+
+    def __del__(self) -> None:
+        self._leave()
+
+    def _begin(self) -> asyncio.Event:
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(changed.set)
+
+        self._pipeline._results.on_change = wake
+        self._pipeline._begin_loop()
+        return changed
+
+    def _leave(self) -> None:
+        if self._changed is not None and not self._left:
+            self._pipeline._results.on_change = None
+            self._pipeline._leave_loop()
+        self._left = True
 
 
 class _Callback(Sink):

@@ -50,7 +50,7 @@ class Reader(NamedThread):
         self._clock = clock
 
     def _read(self) -> None:
-        error: Optional[Exception] = None
+        error: Optional[BaseException] = None
         try:
             while not self._ready.wait(WAKE_S):
                 if self._stop_reading.is_set():
@@ -58,7 +58,7 @@ class Reader(NamedThread):
             self.started_ns = self._clock()
             while not self._stop_reading.is_set() and self._read_one():
                 pass
-        except Exception as err:  # whatever it is, it belongs to whoever takes the frames
+        except BaseException as err:  # whatever it is, it belongs to whoever takes the frames
             error = err
         finally:
             self._frames.end(error)

@@ -32,7 +32,10 @@ class SinkThread(NamedThread):
         wait: Who gives a result waits for room. False: the oldest one waiting is dropped, and counted.
         size_wh: Of the frames.
         times: Gets the sink's stages, too.
-        on_error: Gets what the sink failed with, from this thread; None: it is logged, and that is all.
+        on_error: Also gets what the sink failed with, from this thread; it is logged in any case.
+
+    Attributes:
+        finishing: Everything is written, and the sink is being closed.
     """
 
     def __init__(
@@ -43,13 +46,14 @@ class SinkThread(NamedThread):
         wait: bool,
         size_wh: Tuple[int, int],
         times: StageTimes,
-        on_error: Optional[Callable[[Exception], None]] = None,
+        on_error: Optional[Callable[[BaseException], None]] = None,
     ) -> None:
         super().__init__(f"rtda-{name}", self._serve)
         self.sink = sink
         self.sink_name = name
-        self.error: Optional[Exception] = None
+        self.error: Optional[BaseException] = None
         self.written = 0
+        self.finishing = False
         capacity = 1 if not sink.keeps else _LEAST_WAITING if wait else _waiting(size_wh)
         self._mailbox: Mailbox[Result] = Mailbox(capacity, replace=not wait)
         self._wait = wait
@@ -84,7 +88,7 @@ class SinkThread(NamedThread):
         return {
             "written": self.written,
             "dropped": self._mailbox.dropped,
-            "error": None if self.error is None else str(self.error),
+            "error": None if self.error is None else str(self.error) or type(self.error).__name__,
             "stages": self._own_times.summary(),
         }
 
@@ -93,9 +97,12 @@ class SinkThread(NamedThread):
         self._guarded(self.sink.close)
 
     def _serve(self) -> None:
-        self._guarded(self._write_all)
-        self._mailbox.close()
-        self._guarded(self.sink.close)
+        try:
+            self._guarded(self._write_all)
+        finally:
+            self._mailbox.close()
+            self.finishing = True
+            self._guarded(self.sink.close)
 
     def _write_all(self) -> None:
         while True:
@@ -115,15 +122,14 @@ class SinkThread(NamedThread):
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as err:
+        except BaseException as err:  # sys.exit(), too: what waits for this sink would wait for ever
             if self.error is not None:  # closing what failed before; the first reason is the one to tell
                 _log.debug("sink %s, already stopped: %s", self.sink_name, err)
                 return
             self.error = err
+            _log.error("sink %s stopped: %s", self.sink_name, err, exc_info=not _is_ours(err))
             if self._on_error is not None:
                 self._on_error(err)
-            else:
-                _log.error("sink %s stopped: %s", self.sink_name, err, exc_info=not _is_ours(err))
 
 
 def _waiting(size_wh: Tuple[int, int]) -> int:
@@ -131,7 +137,7 @@ def _waiting(size_wh: Tuple[int, int]) -> int:
     return max(_LEAST_WAITING, min(_MOST_WAITING, _WAITING_BYTES // max(1, result_bytes)))
 
 
-def _is_ours(err: Exception) -> bool:
+def _is_ours(err: BaseException) -> bool:
     """Whether the sentence of the error is enough; of any other error people need the place."""
     from rtda_deploy.errors import RtdaError
 

@@ -26,13 +26,17 @@ class NamedThread(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._work = work
         self._asked = False
+        self._done = threading.Event()
 
     def run(self) -> None:
         """Body of the thread."""
         with contextlib.suppress(OSError):  # Python tells the kernel by itself only from 3.14 on
             comm = Path(f"/proc/self/task/{threading.get_native_id()}/comm")
             comm.write_text(self.name[:_KERNEL_NAME], encoding="ascii", errors="replace")
-        self._work()
+        try:
+            self._work()
+        finally:
+            self._done.set()
 
     def start(self) -> None:
         """Start it; where Ctrl-C comes in between, :meth:`began` tells whether it runs."""
@@ -51,7 +55,10 @@ class NamedThread(threading.Thread):
 
         A thread that was not started has ended, and so, for itself, has the calling one.
         """
-        if self.ident is not None and self is not threading.current_thread():
-            self.join(max(0.0, deadline_s - time.monotonic()))
-            return not self.is_alive()
+        if self.ident is None or self is threading.current_thread():
+            return True
+        # Not join() alone: an exception from a signal's handler in it makes Python take a running thread for ended.
+        if not self._done.wait(max(0.0, deadline_s - time.monotonic())):
+            return False
+        self.join(_MOMENT_S)
         return True

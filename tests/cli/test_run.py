@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -219,6 +220,61 @@ def test_a_sink_that_fails_stops_alone_and_the_run_exits_1() -> None:
     assert told["frames"] == 4 and told["sinks"]["masks"]["written"] == 4, "the loop went on"
     assert told["sinks"]["video"]["written"] == 2 and "64x64" in told["sinks"]["video"]["error"]
     assert told["wrote"] == ["o.mp4", "masks"] and frames_in("o.mp4") == 2, "what was filmed until then is whole"
+
+
+def test_a_signal_wins_over_a_failed_sink_whose_error_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cv2
+    import numpy as np
+
+    from rtda_deploy.cli import run
+
+    def attend(pipeline: Any, screen: Any) -> None:
+        pipeline.join()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_attend", attend)
+    Path("mixed").mkdir()
+    for index, size in enumerate([(40, 60), (64, 64)]):
+        cv2.imwrite(f"mixed/{index}.png", np.zeros((*size, 3), np.uint8))
+    outcome = invoke("run", "a.onnx", "--camera", "mixed", "--save", "o.mp4", "--json")
+    assert outcome.code == 130 and "64x64" in outcome.said["error"] and outcome.json["stopped"] is True
+
+
+def test_an_error_before_the_first_result_still_gives_the_json_summary() -> None:
+    import cv2
+
+    Path("pictures").mkdir()
+    cv2.imwrite("pictures/0.png", bars(0, (96, 64)))
+    Path("pictures/1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    words = ("run", "a.onnx", "--camera", "pictures", "--max-age-ms", "0.000001")
+    outcome = invoke(*words, "--json")
+    assert outcome.code == 1 and "1.png" in outcome.said["error"]
+    assert (outcome.json["event"], outcome.json["frames"], outcome.json["state"]) == ("summary", 0, "lost")
+    assert_refused_after_notes(invoke(*words), 1, r"1\.png")
+
+
+# Signals
+
+
+def test_the_first_signal_stops_the_second_is_passed_over_the_third_forces(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rtda_deploy.cli import signals
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with signals.stops_in_order():
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            with pytest.raises(signals.Terminated):
+                signal.raise_signal(signal.SIGTERM)
+        monkeypatch.setattr(signals, "_PATIENCE_S", 0.0)
+        with signals.stops_in_order():
+            for _ in range(2):
+                with pytest.raises(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # A person at the terminal

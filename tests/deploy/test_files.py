@@ -196,3 +196,16 @@ def test_every_reason_has_its_fix(number: int) -> None:
 def test_a_library_error_without_a_number_still_makes_a_sentence() -> None:
     assert files.file_error(OSError("odd"), "x.pth", "write").message == "cannot write x.pth: odd"
     assert files.file_error(OSError(), "x.pth", "write").message == "cannot write x.pth: OSError"
+
+
+def test_a_signal_as_soon_as_the_file_is_there_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    close = os.close
+
+    def interrupted(handle: int) -> None:
+        close(handle)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "a.mp4"):
+        pass
+    assert names(tmp_path) == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from runtime.models import tiny_spec
 
+from rtda_deploy.cli.run_screen import Screen
 from rtda_deploy.errors import ConfigError, FrameError
-from rtda_runtime.classes import ClassGroups, RegionOfInterest, class_shares
+from rtda_runtime import Overlay, Result
+from rtda_runtime.classes import ClassGroups, RegionOfInterest, class_shares, count_classes
+from rtda_runtime.sinks.publish.messages import Messages
+from rtda_runtime.sinks.view.feed import Feed
 
 SPEC = tiny_spec(
     class_names=("road", "parking", "traffic light", "person", "sky"),
@@ -30,6 +37,30 @@ def test_shares_of_a_region_look_at_nothing_else() -> None:
     assert class_shares(MASK, SPEC, LOWER)["sky"] == pytest.approx(2 / 3)
 
 
+def test_what_has_no_class_is_told_as_a_share_of_all_pixels() -> None:
+    assert count_classes(MASK, SPEC).unlabelled == pytest.approx(2 / 8)
+    assert count_classes(MASK, SPEC, LEFT).unlabelled == 0
+    assert count_classes(MASK, SPEC).shares == class_shares(MASK, SPEC)
+    assert count_classes(np.full((3, 3), 5, np.uint8), SPEC).unlabelled == 1, "beyond the classes"
+
+
+def test_every_place_that_tells_shares_means_the_same() -> None:
+    """A mask of which half has no class, as with ``--region``."""
+    mask = np.full((40, 60), 255, np.uint8)
+    mask[20:] = 0
+    result = Result(np.zeros((40, 60, 3), np.uint8), mask, 0, 0, 0, {}, SPEC)
+    assert class_shares(mask, SPEC)["road"] == 1
+    published = Messages(SPEC, "x").statistics(result)
+    assert (published["shares"]["road"], published["unlabelled"]) == (1, 0.5)
+    feed = Feed(SPEC, stats=dict, title="x")
+    feed.put(result)
+    assert (feed.report()["classes"][0]["share"], feed.report()["unlabelled"]) == (1, 0.5)
+    assert Overlay(SPEC)._entries(mask) == [(0, 1.0)]
+    watched = SimpleNamespace(_pipeline=SimpleNamespace(latest=lambda: result))
+    seen = Screen.seen(cast(Screen, watched))  # run --json
+    assert (seen["shares"]["road"], seen["unlabelled"]) == (1, 0.5)
+
+
 def test_a_mask_without_any_class_has_no_shares() -> None:
     assert set(class_shares(np.full((2, 2), 255, np.uint8), SPEC).values()) == {0.0}
 
@@ -38,8 +69,8 @@ def test_groups_join_classes_by_name_and_the_rest_is_other() -> None:
     groups = ClassGroups.parse(["drivable=road,parking", "stop = Traffic_Light , person"], SPEC)
     assert groups.names == ("drivable", "stop", "other")
     assert groups.mask(MASK).tolist() == [[0, 0, 0, 255], [2, 2, 1, 255]]
-    assert groups.shares(MASK) == pytest.approx({"drivable": 3 / 6, "stop": 1 / 6, "other": 2 / 6})
-    assert groups.shares(MASK, LOWER) == pytest.approx({"drivable": 0, "stop": 1 / 3, "other": 2 / 3})
+    shares = class_shares(groups.mask(MASK), groups.spec(SPEC))
+    assert shares == pytest.approx({"drivable": 3 / 6, "stop": 1 / 6, "other": 2 / 6})
 
 
 @settings(max_examples=50, deadline=None)

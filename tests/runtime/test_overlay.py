@@ -106,6 +106,17 @@ def test_results_are_drawn_with_their_age() -> None:
     np.testing.assert_array_equal(overlay.draw_result(result), overlay.draw(_grey(), _mask(), age_ms=12.0))
 
 
+def test_pictures_of_results_are_valid_while_held_and_their_memory_is_used_again() -> None:
+    result = Result(_grey(), _mask(), 0, 0, 0, {}, tiny_spec(), compared=_mask())
+    overlay = Overlay(tiny_spec())
+    first, second = overlay.draw_result(result), overlay.draw_result(result)
+    assert first.shape == (540, 1920, 3) and not np.shares_memory(first, second)
+    addresses = {first.ctypes.data, second.ctypes.data}
+    del first, second
+    between = [np.empty((540, 1920, 3), np.uint8) for _ in range(3)]  # takes what was freed
+    assert between and overlay.draw_result(result).ctypes.data in addresses
+
+
 def test_names_beyond_ascii_do_not_stop_it() -> None:
     spec = tiny_spec(class_names=("Straße", "建物", "sky", "car", "vegetation"))
     Overlay(spec).draw(_grey(), _mask())

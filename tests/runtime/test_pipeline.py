@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -27,6 +29,7 @@ from rtda_runtime.mailbox import Mailbox
 from rtda_runtime.pace import Pace
 from rtda_runtime.result import Result
 from rtda_runtime.sinks import Sink
+from rtda_runtime.threads import NamedThread
 
 WAIT_S = 10.0  # longest wait for something that takes microseconds: then the test has failed
 
@@ -117,6 +120,25 @@ def test_max_frames_ends_the_run() -> None:
         assert [result.sequence for result in pipeline] == [0, 1, 2]
         assert list(pipeline) == []
     assert pipeline.stats["frames"] == 3
+
+
+def test_of_a_camera_max_frames_counts_what_the_loop_got_and_each_was_the_newest() -> None:
+    source, seen = ListSource(10**6, live=True), []
+    with Pipeline(_segmenter(), source, max_frames=3) as pipeline:
+        for result in pipeline:
+            seen.append(result.sequence)
+            since = pipeline.stats["frames"]
+            _wait_for(lambda: len(seen) == 3 or pipeline.stats["frames"] >= since + 3)  # noqa: B023, called here
+        assert pipeline.join(WAIT_S) is True and pipeline.state == "ended"
+    assert len(seen) == 3 and seen[1] - seen[0] >= 3 <= seen[2] - seen[1], "those in between were passed over"
+    assert pipeline.stats["skipped"] > 0
+
+
+def test_of_a_camera_max_frames_counts_what_was_segmented_where_nobody_loops() -> None:
+    sink = _ListSink()
+    with Pipeline(_segmenter(), ListSource(10**6, live=True), max_frames=3, sinks=[sink]) as pipeline:
+        pipeline.join()
+    assert len(sink.results) == pipeline.stats["frames"] == 3
 
 
 def test_an_empty_recording_gives_no_results() -> None:
@@ -463,7 +485,106 @@ def test_ctrl_c_between_the_starts_of_two_threads_leaves_nothing_open(started: i
     assert set(threading.enumerate()) <= before
 
 
+class _Film(_ListSink):
+    """Its end takes until the test lets it; ``finishing`` is set when it began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.finishing, self.finished = threading.Event(), threading.Event()
+
+    def close(self) -> None:
+        self.finishing.set()
+        assert self.finished.wait(WAIT_S)
+        super().close()
+
+
+def test_a_file_is_waited_for_however_long_it_needs_to_be_finished_and_by_whoever_closes(monkeypatch: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.pipeline._STUCK_S", 0.0)
+    monkeypatch.setattr("rtda_runtime.pipeline._STOP_S", 0.0)
+    film = _Film()
+    pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[film])
+    pipeline.start()
+    assert film.finishing.wait(WAIT_S)
+    closing = [threading.Thread(target=pipeline.close) for _ in range(2)]
+    for thread in closing:
+        thread.start()
+    for thread in closing:
+        thread.join(0.5)
+        assert thread.is_alive(), "the film is not finished yet"
+    film.finished.set()
+    for thread in closing:
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+    assert film.closed == 1
+
+
+def test_who_stops_the_stop_does_not_wait_for_the_file(monkeypatch: Any, caplog: Any) -> None:
+    film = _Film()
+    pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[film])
+    pipeline.start()
+    assert film.finishing.wait(WAIT_S)
+
+    def interrupted(sink: Any) -> bool:
+        raise InterruptedError
+
+    monkeypatch.setattr("rtda_runtime.pipeline._await_file", interrupted)
+    monkeypatch.setattr("rtda_runtime.pipeline._STOP_S", 0.0)
+    with pytest.raises(InterruptedError):
+        pipeline.close()
+    pipeline.close()
+    assert "sink list does not return" in caplog.text and film.closed == 0
+    film.finished.set()
+    _wait_for(lambda: film.closed == 1)
+
+
+def test_a_file_that_is_stuck_in_a_result_is_left_behind(monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.pipeline._STUCK_S", 0.0)
+    release = threading.Event()
+    pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[_ListSink(before=lambda result: release.wait(WAIT_S))])
+    next(pipeline)
+    pipeline.close()
+    assert "sink list does not return" in caplog.text
+    release.set()
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_sys_exit_in_a_callback_or_a_sink_stalls_nothing(called: bool) -> None:
+    def leave(result: Result) -> None:
+        sys.exit(3)
+
+    sink = _ListSink(before=lambda result: None if called else leave(result))
+    source = ListSource(10**6 if called else 50)
+    with Pipeline(_segmenter(), source, sinks=[sink], on_result=leave if called else None) as pipeline:
+        if called:
+            with pytest.raises(SystemExit, match="3"):
+                pipeline.join(WAIT_S)
+        else:
+            assert pipeline.join(WAIT_S) is True
+    assert sink.closed == 1
+    assert isinstance(pipeline.sink_errors["callback" if called else "list"], SystemExit)
+
+
 # Threads
+
+
+def test_a_signal_does_not_make_a_running_thread_pass_for_ended() -> None:
+    release = threading.Event()
+    thread = NamedThread("rtda-test", lambda: release.wait(WAIT_S) and None)
+    thread.start()
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            thread.join_until(time.monotonic() + WAIT_S)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert thread.is_alive() and not thread.join_until(time.monotonic())
+    release.set()
+    assert thread.join_until(time.monotonic() + WAIT_S) and not thread.is_alive()
 
 
 def test_every_thread_has_a_name_that_the_kernel_shows() -> None:
@@ -516,6 +637,32 @@ def test_an_error_of_the_callback_ends_the_pipeline_and_join_raises_it() -> None
             pipeline.join(WAIT_S)
         assert caught.value is error
     assert source.closed.wait(WAIT_S)
+
+
+def test_an_error_of_the_callback_after_the_end_is_told(caplog: Any) -> None:
+    results: List[Result] = []
+    over = threading.Event()
+
+    def fail_at_the_end(result: Result) -> None:
+        assert over.wait(WAIT_S)
+        raise ZeroDivisionError("theirs")
+
+    with Pipeline(_segmenter(), ListSource(1), on_result=fail_at_the_end) as pipeline:
+        results += pipeline
+        over.set()
+    assert len(results) == 1 and pipeline.stats["sinks"]["callback"]["error"] == "theirs"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "sink callback stopped: theirs"
+    ]
+    with pytest.raises(ZeroDivisionError, match="theirs"):
+        pipeline.join()
+
+
+def test_a_sink_may_be_called_callback_too() -> None:
+    sink = _ListSink(name="callback")
+    with Pipeline(_segmenter(), ListSource(3), sinks=[sink], on_result=lambda result: None) as pipeline:
+        pipeline.join()
+    assert {name: told["written"] for name, told in pipeline.stats["sinks"].items()} == {"callback": 3, "callback-2": 3}
 
 
 def test_the_callback_may_close_the_pipeline() -> None:
@@ -578,6 +725,74 @@ def test_latest_says_why_there_is_nothing_newer() -> None:
         with pytest.raises(StaleFrameError) as caught:
             pipeline.latest(max_age_ms=1)
     assert caught.value.why == "pulled out" and isinstance(caught.value.__cause__, CameraError)
+
+
+def test_after_an_error_there_is_no_newest_result_and_the_state_is_lost() -> None:
+    with Pipeline(_segmenter(), ListSource(3, error=CameraError("pulled out"))) as pipeline:
+        with pytest.raises(CameraError):
+            pipeline.join(WAIT_S)
+        for _ in range(2):  # before close() and after
+            with pytest.raises(StaleFrameError, match="no results any more") as caught:
+                pipeline.latest()
+            assert caught.value.why == "pulled out" and pipeline.stats["state"] == "lost"
+            pipeline.close()
+
+
+def test_after_an_end_in_order_the_state_is_ended_and_the_last_result_is_there() -> None:
+    with Pipeline(_segmenter(), ListSource(3, clock=lambda: 0)) as pipeline:
+        assert pipeline.state == "live"
+        pipeline.join(WAIT_S)
+        assert pipeline.state == pipeline.stats["state"] == "ended" and pipeline.latest().sequence == 2
+        with pytest.raises(StaleFrameError) as caught:
+            pipeline.latest(max_age_ms=1)
+        assert caught.value.why == "the pipeline has ended"
+    closed = Pipeline(_segmenter(), ListSource(3, live=True))
+    closed.close()
+    assert closed.state == "ended"
+    with pytest.raises(StaleFrameError, match="has given no result"):
+        closed.latest()
+
+
+# Who leaves the loop
+
+
+def test_after_the_loop_is_left_the_pipeline_goes_on_by_itself() -> None:
+    with Pipeline(_segmenter(), ListSource(50)) as pipeline:
+        for result in pipeline:
+            if result.sequence == 3:
+                break
+        _wait_for(lambda: pipeline.stats["frames"] == 50)
+        assert pipeline.join(WAIT_S) is True and list(pipeline) == []
+
+
+def test_a_loop_of_two_that_is_left_does_not_end_the_other() -> None:
+    with Pipeline(_segmenter(), ListSource(50)) as pipeline:
+        seen = [next(pipeline).sequence]
+        for result in pipeline:
+            seen.append(result.sequence)
+            if result.sequence == 3:
+                for inner in pipeline:
+                    seen.append(inner.sequence)
+                    break
+    assert seen == list(range(50))
+
+
+def test_an_event_loop_that_is_left_holds_nobody_up() -> None:
+    async def use() -> bool:
+        with Pipeline(_segmenter(), ListSource(50)) as pipeline:
+            async for _ in pipeline.aiter():
+                break
+            return pipeline.join(WAIT_S)  # no turn of the event loop in between
+
+    assert asyncio.run(use()) is True
+
+
+@pytest.mark.parametrize("ask", [lambda pipeline: pipeline.join(0.0), lambda pipeline: pipeline.latest()])
+def test_after_one_result_was_taken_join_and_latest_wait_for_nobody(ask: Callable[[Pipeline], Any]) -> None:
+    with Pipeline(_segmenter(), ListSource(50)) as pipeline:
+        assert [next(pipeline).sequence, next(pipeline).sequence] == [0, 1], "each, while nothing else is asked for"
+        ask(pipeline)
+        _wait_for(lambda: pipeline.stats["frames"] == 50)
 
 
 def test_a_snapshot_is_a_copy() -> None:

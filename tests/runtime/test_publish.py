@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import logging
 import os
@@ -20,8 +21,9 @@ from runtime.publish_clients import result
 
 from rtda_deploy.errors import ConfigError, FileAccessError, MissingPackageError, RtdaError
 from rtda_deploy.spec import ModelSpec
+from rtda_runtime.sinks.loopback import is_loopback
 from rtda_runtime.sinks.publish import Publisher, open_publisher
-from rtda_runtime.sinks.publish.address import check_python, is_loopback
+from rtda_runtime.sinks.publish.address import check_python
 from rtda_runtime.sinks.publish.messages import Messages, wall_clock_offset_ns
 
 
@@ -48,10 +50,11 @@ def test_an_address_that_makes_no_sense_is_refused_with_one_that_does(uri: str, 
     assert said in caught.value.message and caught.value.hint
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.1.1", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.1.1", "::1", "localhost", "LOCALHOST.", "robot.localhost"])
 def test_addresses_of_this_machine_alone_are_known(host: str) -> None:
     assert is_loopback(host)
     assert not is_loopback("0.0.0.0") and not is_loopback("::") and not is_loopback("robot.local")
+    assert not any(is_loopback(name) for name in ("", "127.0.0.1.evil.example", "localhost.evil.example"))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,7 @@ def test_stamps_are_wall_clock_and_keep_the_exact_distances() -> None:
     assert abs(wall_clock_offset_ns() - (time.time_ns() - time.perf_counter_ns())) < 1_000_000_000
 
 
-def test_statistics_are_shares_of_the_picture() -> None:
+def test_statistics_are_shares_of_the_labelled_pixels_and_of_the_picture_without_a_class() -> None:
     values = Messages(tiny_spec(), "x", offset_ns=2_000_000_000).statistics(result(7, captured_ns=5))
     mask = result(7).mask
     assert values["timestamp"] == {"sec": 2, "nsec": 5} and values["captured_ns"] == 5
@@ -105,9 +108,28 @@ def test_statistics_are_shares_of_the_picture() -> None:
     assert values["size_wh"] == [96, 64]
     assert values["timing_ms"] == {"preprocess": 1.25, "infer": 7.5, "age": 12.0}
     assert list(values["shares"]) == list(tiny_spec().class_names)
-    assert values["shares"]["sky"] == pytest.approx((mask == 2).mean(), abs=1e-6)
+    assert values["shares"]["sky"] == pytest.approx((mask[mask < 5] == 2).mean(), abs=1e-6)
     assert values["unlabelled"] == pytest.approx(1 / 8)
-    assert sum(values["shares"].values()) + values["unlabelled"] == pytest.approx(1.0, abs=1e-5)
+    assert sum(values["shares"].values()) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_overlays_are_drawn_into_the_same_memory_again(two: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = result(1)
+    given = dataclasses.replace(given, compared=given.mask) if two else given
+    encoded: List[Tuple[int, Any]] = []
+    encode = cv2.imencode
+
+    def spy(suffix: str, picture: np.ndarray, options: Any) -> Any:
+        encoded.append((picture.ctypes.data, picture.shape))
+        return encode(suffix, picture, options)
+
+    messages = Messages(tiny_spec(), "x")
+    monkeypatch.setattr(cv2, "imencode", spy)
+    messages.overlay_jpeg(given)
+    between = [np.empty(given.frame.nbytes * (2 if two else 1), np.uint8) for _ in range(3)]  # takes what was freed
+    messages.overlay_jpeg(given)
+    assert encoded[0] == encoded[1] and encoded[0][1] == (64, 192 if two else 96, 3) and between
 
 
 def test_labels_say_what_the_values_mean() -> None:

@@ -120,6 +120,27 @@ def test_where_vision_msgs_lacks_it_labels_are_json(model_path: Path) -> None:
     assert [one["class_name"] for one in json.loads(text.data)["class_map"]] == list(NAMES)
 
 
+def test_groups_region_and_confidence_are_parameters(ros: Ros2, picture: np.ndarray, model_path: Path) -> None:
+    ros.parameters.update(groups=["drivable=road"], region="0,0.5,1,1", confidence=True, only_when_subscribed=False)
+    with loaded(ros) as module:
+        node = module.SegmentationNode()
+        ros.subscriptions["image_in"].callback(_image(ros, picture, "bgr8"))
+        _until(lambda: ros.publishers["confidence"].published)
+        node.destroy_node()
+    names = ("class_mask", "confidence", "label_info")
+    mask, sure, info = (ros.types.to_cdr_and_back(ros.publishers[name].published[0]) for name in names)
+    assert [one.class_name for one in info.class_map] == ["drivable", "other"]
+    with Segmenter.open(model_path, groups=["drivable=road"], region="0,0.5,1,1", confidence=True) as segmenter:
+        expected = segmenter.segment(picture)
+    assert np.array_equal(mask.data.reshape(60, 90), expected.mask)
+    assert (sure.encoding, sure.step, sure.header.frame_id) == ("mono8", 90, "front_optical")
+    assert np.array_equal(sure.data.reshape(60, 90), expected.confidence)
+
+
+def test_without_confidence_there_is_no_such_topic(ros: Ros2, node: Any) -> None:
+    assert set(ros.publishers) == {"class_mask", "color_mask", "overlay", "label_info"}
+
+
 def test_only_topics_with_subscribers_are_published(ros: Ros2, node: Any, picture: np.ndarray) -> None:
     give = ros.subscriptions["image_in"].callback
     give(_image(ros, picture, "bgr8"))
@@ -244,12 +265,15 @@ def test_the_parameter_file_has_every_default(ros: Ros2) -> None:
 def test_the_ros1_launch_file_sets_the_same_parameters(ros: Ros2) -> None:
     launch = ET.parse(_PACKAGE.parent / "ros1" / "launch" / "segmentation.launch").getroot()
     params = {one.attrib["name"]: one.attrib["value"] for one in launch.iter("param")}
+    params.update({one.attrib["param"]: str(one.text) for one in launch.iter("rosparam")})
     arguments = {one.attrib["name"]: one.attrib.get("default") for one in launch.iter("arg")}
     with loaded(ros) as module:
         defaults = {name: value for name, value in module._PARAMETERS.items() if name not in ("reliability", "depth")}
     assert {name: f"$(arg {name})" for name in defaults} == params
     for name, value in defaults.items():
-        if name != "model":
+        if name == "groups":  # none: an empty list, which ROS 2 does not have
+            assert (value, arguments[name]) == ([""], "[]")
+        elif name != "model":
             assert arguments[name] == (str(value).lower() if isinstance(value, bool) else str(value))
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Collection, List
+from typing import Any, Callable, Collection, Dict, List
 
 import cv2
 import numpy as np
@@ -25,7 +26,10 @@ from rtda_runtime.ros import (
     frame_from_image,
     image_from_array,
     label_info,
+    open_segmenter,
 )
+from rtda_runtime.ros import worker as worker_module
+from rtda_runtime.ros.worker import output_names
 
 HEADER = Header(1_700_000_000, 123_456_789, "front_optical")
 _WAIT_S = 20.0
@@ -161,6 +165,29 @@ def test_labels_are_the_models_and_fit_json() -> None:
     assert values["unlabeled"] == 255 and values["threshold"] == 0.0
 
 
+# --- Parameters ---
+
+_PARAMETERS: Dict[str, Any] = {"provider": "cpu", "threads": 0, "spec": "", "region": "", "confidence": False}
+
+
+@pytest.mark.parametrize("groups", [[], [""], None, ""])
+def test_without_groups_and_region_the_network_is_as_it_is(groups: Any, model_path: Path) -> None:
+    with open_segmenter({**_PARAMETERS, "model": str(model_path), "groups": groups}) as segmenter:
+        assert segmenter.spec == tiny_spec()
+        assert segmenter.segment(picture()).confidence is None
+
+
+@pytest.mark.parametrize("groups", [["drivable=road"], "drivable=road", ["", "drivable=road"]])
+def test_groups_region_and_confidence_are_those_of_the_segmenter(groups: Any, model_path: Path) -> None:
+    values = {**_PARAMETERS, "model": str(model_path), "groups": groups, "region": "0,0.5,1,1", "confidence": True}
+    with open_segmenter(values) as segmenter:
+        result = segmenter.segment(picture())
+        info = label_info(segmenter.spec, HEADER)
+    assert [one.class_name for one in info.class_map] == ["drivable", "other"]
+    assert (result.mask[:32] == 255).all() and (result.mask[32:] < 2).all()
+    assert result.confidence is not None and result.confidence[32:].all() and not result.confidence[:32].any()
+
+
 # --- The worker ---
 
 
@@ -212,6 +239,41 @@ def test_one_image_gives_three_pictures_with_its_header(make: Any, model_path: P
     assert np.array_equal(colours, np.array(PALETTE, np.uint8)[mask][..., ::-1])
     overlay = frame_from_image(outputs.overlay)
     assert overlay.shape == (64, 96, 3) and not np.array_equal(overlay, picture())
+
+
+@pytest.mark.parametrize("sure", [False, True])
+def test_the_confidence_is_published_where_the_segmenter_tells_it(sure: bool) -> None:
+    published = Published()
+    segmenter = Segmenter(NumpyEngine(), confidence=sure)
+    with contextlib.closing(SegmentationWorker(segmenter, published)) as worker:
+        worker.give(message(picture(), "bgr8"))
+        (outputs,) = published.wait_for(1)
+    assert output_names(confidence=sure)[3:] == (("confidence",) if sure else ())
+    if not sure:
+        assert outputs.confidence is None
+        return
+    assert (outputs.confidence.encoding, outputs.confidence.header) == ("mono8", HEADER)
+    expected = Segmenter(NumpyEngine(), confidence=True).segment(picture()).confidence
+    assert bytes(outputs.confidence.data) == expected.tobytes()
+
+
+def test_pictures_are_drawn_into_the_same_memory_again(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    published, addresses = Published(), []
+
+    def keep(pixels: np.ndarray, header: Header) -> ImageMessage:
+        addresses.append((header.sec, pixels.ctypes.data))
+        return image_from_array(pixels, header)
+
+    monkeypatch.setattr(worker_module, "image_from_array", keep)
+    worker = make(published)
+    between = []
+    for number in (1, 2, 3):
+        worker.give(message(picture(size_hw=(480, 640)), "bgr8", header=Header(number, 0, "")))
+        published.wait_for(number)
+        between += [np.empty((480, 640, 3), np.uint8) for _ in range(3)]  # takes what was freed
+        _wait(lambda number=number: worker.stats["published"] == number)
+    second, third = ({address for sec, address in addresses if sec == number} for number in (2, 3))
+    assert second == third and len(second) == 3 and between
 
 
 def test_only_what_is_wanted_is_made(make: Any) -> None:

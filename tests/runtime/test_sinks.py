@@ -30,6 +30,33 @@ def no_display(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+def test_who_closes_a_recording_again_waits_until_it_is_finished(tmp_path: Path) -> None:
+    pytest.importorskip("mcap", reason="recordings need mcap")
+    from rtda_runtime.sinks.publish.mcap import McapSink
+
+    sink = McapSink(tmp_path / "drive.mcap", tiny_spec(), name="front")
+    sink.write(_result())
+    finishing, release, finish = threading.Event(), threading.Event(), sink._writer.finish
+
+    def slowly() -> None:
+        finishing.set()
+        assert release.wait(10)
+        finish()
+
+    sink._writer.finish = slowly
+    first, second = threading.Thread(target=sink.close), threading.Thread(target=sink.close)
+    first.start()
+    assert finishing.wait(10)
+    second.start()
+    second.join(0.2)
+    assert second.is_alive() and not (tmp_path / "drive.mcap").exists()
+    release.set()
+    for closing in (first, second):
+        closing.join(10)
+        assert not closing.is_alive()
+    assert (tmp_path / "drive.mcap").exists()
+
+
 def test_a_window_needs_a_display(no_display: Any) -> None:
     with pytest.raises(DeviceError, match="no display here") as caught:
         WindowSink(Overlay(tiny_spec()))

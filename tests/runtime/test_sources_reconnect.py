@@ -13,7 +13,7 @@ import pytest
 from runtime.source_contract import OpenSource, SourceContract
 
 from rtda_deploy.errors import CameraError, DeviceError, SourceError
-from rtda_runtime.sources import Frame, ReconnectingSource, RefusedError, Source, open_source
+from rtda_runtime.sources import Frame, ReconnectingSource, RefusedError, Source, open_source, reconnect
 from rtda_runtime.sources.reconnect import delay_s
 
 _LONG_S = 60.0  # a wait that a test never sits out
@@ -155,6 +155,51 @@ def test_a_camera_slower_than_it_says_is_not_stale_between_its_frames(connect: A
     assert 2.5 < source._limit_s() <= 3.0
 
 
+def test_a_camera_slower_than_half_a_second_is_stale_once_and_then_known(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconnect, "_WAKE_S", 0.001)
+    reader, changed = threading.current_thread(), threading.Condition()
+    now_s, due_s = 0.0, 0.0
+    told: List[str] = []
+
+    def clock() -> float:
+        """Goes on with each look of the reader, until the camera's next frame is due."""
+        nonlocal now_s
+        with changed:
+            if threading.current_thread() is reader:
+                now_s = min(now_s + 0.125, due_s)
+                changed.notify_all()
+            return now_s
+
+    def wait_two_seconds() -> None:
+        nonlocal due_s
+        with changed:
+            due_s += 2.0
+            assert changed.wait_for(lambda: now_s == due_s, _LONG_S)
+
+    camera = Camera(*[step for number in range(6) for step in (wait_two_seconds, number)][1:])
+    camera.fps = None  # type: ignore[assignment]
+    source = connect(camera, clock=clock)
+    source.on_state = lambda state, sentence: told.append(state)
+    for _ in range(6):
+        source.read(5.0)
+    assert told == ["stale", "live"]
+    assert source._limit_s() == 6.0
+
+
+def test_a_pause_counts_for_the_period_at_most_as_the_timeout(connect: Any) -> None:
+    now_s = [0.0]
+
+    def pass_an_hour() -> None:
+        now_s[0] += 3600.0
+
+    source = connect(Camera(1, pass_an_hour, 2), clock=lambda: now_s[0])
+    source.read(2.0)
+    source.read(2.0)
+    assert source._limit_s() <= 3 * 5.0
+
+
 def test_delays_grow_up_to_a_cap(connect: Any) -> None:
     waited: List[float] = []
     failures = [CameraError("still gone")] * 7
@@ -218,6 +263,45 @@ def test_close_returns_while_the_driver_does_not(connect: Any) -> None:
     stuck.set()
     source._thread.join(_LONG_S)
     assert camera.closed_by == ["rtda-camera"], "closed by the thread that read it, once it came back"
+
+
+class Interruptible(Camera):
+    """Its read ends when it is interrupted, and only then."""
+
+    def interrupt(self) -> None:
+        self._stuck.set()
+
+
+@pytest.mark.parametrize("end", ["interrupt", "close"])
+def test_a_source_that_can_be_interrupted_is_and_its_thread_ends(connect: Any, end: str) -> None:
+    camera = Interruptible(1)
+    source = connect(camera)
+    source.read()
+    assert camera.reading.wait(_LONG_S)
+    getattr(source, end)()
+    source._thread.join(_LONG_S / 2)
+    assert not source._thread.is_alive()
+    assert camera.closed_by == ["rtda-camera"]
+
+
+def test_what_is_opened_while_the_source_is_closed_is_closed_at_once(connect: Any, caplog: Any) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+    late = Camera(2)
+
+    def open_slowly() -> Source:
+        opening.set()
+        assert go_on.wait(_LONG_S)
+        return late
+
+    source = ReconnectingSource(open_slowly, first=Camera(1, _gone()), drain=False, wait=lambda _: False)
+    source.read()
+    assert opening.wait(_LONG_S)
+    with caplog.at_level(logging.INFO):
+        source.interrupt()
+        go_on.set()
+        source._thread.join(_LONG_S)
+    assert late.closed_by == ["rtda-camera"] and not late.reading.is_set()
+    assert "first good frame" not in caplog.text and source.state == "lost"
 
 
 @pytest.mark.parametrize("end", ["interrupt", "close"])

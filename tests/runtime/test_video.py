@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, List
 
@@ -180,6 +181,38 @@ def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
         with pytest.raises(FrameError, match="grey"):
             sink.write(np.zeros((48, 64), np.uint8))
         sink.write(bars(0, (64, 48)))
+
+
+@needs_av
+def test_closing_waits_for_the_frame_that_is_being_written(tmp_path: Path) -> None:
+    sink, order = VideoSink(tmp_path / "clip.mp4", 25), []
+    sink.write(bars(0, (64, 48)))
+    assert sink._encoder is not None
+    encoding, release, add, finish = threading.Event(), threading.Event(), sink._encoder.add, sink._encoder.finish
+
+    def slowly(*args: Any) -> None:
+        encoding.set()
+        assert release.wait(10)
+        add(*args)
+        order.append("added")
+
+    def note() -> None:
+        order.append("finished")
+        finish()
+
+    sink._encoder.add, sink._encoder.finish = slowly, note  # type: ignore[method-assign]
+    threads = [threading.Thread(target=sink.write, args=(bars(1, (64, 48)),))]
+    threads[0].start()
+    assert encoding.wait(10)
+    threads += [threading.Thread(target=sink.close) for _ in range(2)]
+    for closing in threads[1:]:
+        closing.start()
+        closing.join(0.2)
+        assert closing.is_alive()
+    release.set()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["added", "finished"] and len(_read(tmp_path / "clip.mp4")) == 2
 
 
 @needs_av

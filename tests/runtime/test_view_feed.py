@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, Dict
+from typing import Any, Dict, Mapping
 
 import cv2
 import numpy as np
@@ -259,6 +259,16 @@ def test_results_that_call_themselves_stale_are_believed() -> None:
     assert state_of(setting) == "stale"
 
 
+def test_a_run_that_ended_shows_an_old_picture() -> None:
+    setting = Setting()
+    setting.put(5)
+    setting.clock.sleep(1.1)  # the statistics are looked at once a second
+    setting.put(5)
+    setting.stats = {"state": "ended"}
+    setting.clock.sleep(1.1)
+    assert state_of(setting) == "stale"
+
+
 def test_a_camera_lost_before_its_first_frame_is_lost() -> None:
     setting = Setting()
     setting.stats = {"state": "lost"}
@@ -297,8 +307,8 @@ def test_the_report_counts_shares_exactly() -> None:
     setting.put(size_hw=(80, 100), dropped=4)
     report = setting.feed.report()
     shares = {row["name"]: row["share"] for row in report["classes"]}
-    assert shares == {"road": 0.65625, "building": 0.0, "sky": 0.0, "car": 0.21875, "vegetation": 0.0}
-    assert report["unlabelled"] == 0.125
+    assert shares == {"road": 0.75, "building": 0.0, "sky": 0.0, "car": 0.25, "vegetation": 0.0}, "of what has a class"
+    assert report["unlabelled"] == 0.125, "of the whole picture"
     assert report["dropped"] == 4
     assert report["size"] == [100, 80]
     assert report["classes"][0]["colour"] == "#804080"
@@ -343,6 +353,18 @@ def test_statistics_are_asked_for_once_a_second_at_most() -> None:
         setting.feed.report()
         setting.feed.part("overlay")
     assert 4 <= setting.asked <= 6
+
+
+def test_statistics_that_raise_are_none_and_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    def stats() -> Mapping[str, Any]:
+        raise NameError("name 'pipeline' is not defined")
+
+    feed = Feed(SPEC, stats=stats, title="early")
+    assert feed.state() == ("waiting", 0.0)
+    feed.put(result())
+    assert feed.report()["state"] == "live" and feed.report()["source"] == ""
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["view: no statistics: NameError: name 'pipeline' is not defined"]
 
 
 def test_whether_there_is_a_second_model_is_open_until_the_first_frame() -> None:

@@ -189,6 +189,19 @@ def test_a_second_model_that_is_not_there_is_not_shown(view: View) -> None:
     assert b"--compare" in content
 
 
+def test_statistics_that_raise_drop_no_connection(caplog: pytest.LogCaptureFixture) -> None:
+    def stats() -> Dict[str, Any]:
+        raise NameError("name 'pipeline' is not defined")
+
+    view = View.of(ViewSink("127.0.0.1:0", SPEC, stats=stats, title="early"))
+    try:
+        assert view.get("/healthz")[0] == 503
+        assert [view.report()["state"] for _ in range(2)] == ["waiting", "waiting"]
+    finally:
+        view.sink.close()
+    assert caplog.text.count("no statistics: NameError") == 1
+
+
 def test_a_pipeline_serves_its_results_and_ends_with_its_view() -> None:
     stats: Dict[str, Any] = {}
     sink = ViewSink("127.0.0.1:0", SPEC, stats=lambda: pipeline.stats if stats else {}, title="real")
@@ -341,10 +354,18 @@ def test_what_is_no_proper_request_gets_its_status(view: View, content: bytes, s
 
 @pytest.mark.parametrize("content", [b"", b"GET /", b"GET / HTTP/1.1\r\nHost: loc"])
 def test_half_a_request_is_given_up(view: View, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEAD_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(server, "FIRST_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(server, "HEAD_TIMEOUT_S", 3600.0)
     with view.connect() as made:
         made.sendall(content)
         assert read_all(made) == b""
+
+
+def test_an_idle_connection_is_given_up(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "FIRST_TIMEOUT_S", 3600.0)
+    monkeypatch.setattr(server, "HEAD_TIMEOUT_S", 0.1)
+    answer = view.raw(b"GET /stats.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b"\r\nConnection: keep-alive\r\n" in answer
 
 
 # ---- what clients cannot do to it
@@ -411,17 +432,50 @@ def test_fifty_clients_that_come_and_vanish_leave_nothing(view: View) -> None:
     view.until(lambda: _handles() <= handles, "closed handles")
 
 
-def test_there_is_a_limit_on_clients_and_it_is_told(view: View) -> None:
-    held = [view.connect() for _ in range(server.MAX_CLIENTS)]
+def test_there_is_a_limit_on_clients_and_it_is_told(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CLIENTS", 4)
+    view.write()
+    held = [Stream(view) for _ in range(server.MAX_CLIENTS)]
     try:
-        view.until(lambda: view.get("/healthz", headers={"Connection": "close"})[0] == 503, "refusal")
-        status, headers, content = view.get("/")
-        assert (status, headers["Retry-After"]) == (503, "5")
-        assert b"too many" in content
+        for path in ("/", "/stats.json", "/stream.mjpg"):
+            status, headers, content = view.get(path)
+            assert (status, headers["Retry-After"]) == (429, "5")
+            assert b"too many" in content
+        assert "state" in json.loads(view.get("/healthz")[2]), "a watchdog is answered all the same"
     finally:
         for made in held:
             made.close()
     view.until(lambda: view.get("/")[0] == 200, "room")
+
+
+def test_strangers_who_say_nothing_or_have_no_token_take_nobodys_place(guarded: View) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(server.MAX_CLIENTS + 6):
+            held.enter_context(guarded.connect())
+            refused = held.enter_context(guarded.connect())
+            refused.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: robot\r\n\r\n")
+        with guarded.moving():
+            guarded.until(lambda: guarded.get("/healthz")[0] == 200, "green")
+            assert guarded.get(f"/?token={_token(guarded)}")[0] == 200
+
+
+def test_beyond_the_limit_the_connection_that_was_silent_for_longest_is_dropped(
+    view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 8)
+    monkeypatch.setattr(server, "FIRST_TIMEOUT_S", 3600.0)
+    view.write()
+    stream = Stream(view)
+    stream.part()
+    with contextlib.ExitStack() as held:
+        silent = [held.enter_context(view.connect()) for _ in range(10)]
+        assert [read_all(made) for made in silent[:3]] == [b"", b"", b""]
+        newest = silent[-1]
+        newest.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert read_all(newest).startswith(b"HTTP/1.1 ")
+        view.write()
+        assert stream.part(), "who is being answered is not dropped"
+    stream.close()
 
 
 # ---- the end

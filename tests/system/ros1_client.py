@@ -112,6 +112,17 @@ def compressed(folder: Path) -> None:
     save(folder, "class_mask", client.received["class_mask"])
 
 
+def groups(folder: Path) -> None:
+    """A node that was asked for groups, a region and the confidence."""
+    names = ("class_mask", "confidence")
+    client = Client(Image, "/cam", names)
+    client.camera.publish(image(np.load(folder / "picture.npy"), "bgr8", 0))
+    client.wait(lambda: all(client.received[name] for name in names), "mask and confidence came back")
+    for name in names:
+        save(folder, name, client.received[name])
+    (folder / "label_info.json").write_text(client.received["label_info"][0].data)
+
+
 def flood(folder: Path) -> None:
     """Large images as fast as they go; the last one must come back."""
     client = Client(Image, "/cam", ("class_mask",))
@@ -126,5 +137,5 @@ def flood(folder: Path) -> None:
 
 if __name__ == "__main__":
     rospy.init_node("client", anonymous=True, disable_signals=True)
-    {"encodings": encodings, "compressed": compressed, "flood": flood}[sys.argv[2]](Path(sys.argv[1]))
+    {"encodings": encodings, "compressed": compressed, "groups": groups, "flood": flood}[sys.argv[2]](Path(sys.argv[1]))
     rospy.signal_shutdown("done")

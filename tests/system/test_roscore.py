@@ -204,6 +204,21 @@ def test_compressed_images_are_taken_too(ros: Ros, model: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "class_mask.json").read_text())[0]["stamp"] == [7, 8]
 
 
+def test_groups_region_and_confidence_are_launch_arguments(ros: Ros, model: Path, tmp_path: Path) -> None:
+    bgr = _picture(tmp_path)
+    ros.node(model, groups="['drivable=road','stop=car,sky']", region="0,0.5,1,1", confidence="true")
+    ros.client("groups")
+    labels = json.loads((tmp_path / "label_info.json").read_text())
+    assert [one["class_name"] for one in labels["class_map"]] == ["drivable", "stop", "other"]
+    asked = {"groups": ["drivable=road", "stop=car,sky"], "region": "0,0.5,1,1", "confidence": True}
+    with Segmenter.open(model, **asked) as segmenter:
+        expected = segmenter.segment(bgr)
+    assert np.array_equal(np.load(tmp_path / "class_mask_0.npy"), expected.mask)
+    assert np.array_equal(np.load(tmp_path / "confidence_0.npy"), expected.confidence)
+    (fields,) = json.loads((tmp_path / "confidence.json").read_text())
+    assert fields["encoding"] == "mono8" and fields["stamp"] == [1_700_000_000, 123_456_789]
+
+
 def test_a_flood_of_images_ends_with_the_newest_and_in_order(ros: Ros, model: Path, tmp_path: Path) -> None:
     ros.node(model)
     ros.client("flood")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Tuple
 
 import pytest
 from cli.commandline import files_below
@@ -79,6 +80,38 @@ def test_a_signal_ends_a_run_with_its_summary_and_a_whole_video(
     while video.grab():
         count += 1
     assert count == int(found.group(1)), "every frame so far is in it"
+    assert not [name for name in files_below(tmp_path) if ".part" in name]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "code"),
+    [
+        (signal.SIGINT, (0.15, signal.SIGINT), 130),
+        (signal.SIGINT, (0.05, signal.SIGTERM), 130),
+        (signal.SIGTERM, (0.05, signal.SIGINT), 143),
+    ],
+)
+def test_a_second_signal_does_not_break_the_film_that_is_being_finished(
+    start: Start, tmp_path: Path, tiny_onnx: Path, first: int, then: Tuple[float, int], code: int
+) -> None:
+    import cv2
+
+    words = ("--camera", "test://bars?size=1920x1080", "--save", "o.mp4", "--masks", "masks", "--policy", "every")
+    process = start("run", tiny_onnx, *words)
+    process.wait_until(lambda: len(list((tmp_path / "masks").glob("*.png"))) > 20, "20 masks")
+    process.send(first)
+    time.sleep(then[0])
+    process.send(then[1])
+    ended = process.end()
+    assert ended.code == code, ended.err
+    assert "Traceback" not in ended.err
+    found = re.search(r"(\d+) frames in .* wrote o\.mp4, masks", ended.out)
+    assert found, ended.out
+    video = cv2.VideoCapture(str(tmp_path / "o.mp4"))
+    count = 0
+    while video.grab():
+        count += 1
+    assert count == int(found.group(1))
     assert not [name for name in files_below(tmp_path) if ".part" in name]
 
 

@@ -105,7 +105,7 @@ def test_the_picture_moves_and_the_figures_are_those_of_the_run(view: View, brow
         assert browser.value("document.getElementById('source').textContent") == "test://street · 320×180 · cpu"
         age = "Number.parseFloat(document.getElementById('age').firstChild.textContent)"
         browser.until(f"{age} >= 20 && {age} <= 24.5", "the age of the results")  # none while the machine lags behind
-        assert int(browser.value("document.getElementById('dropped').firstChild.textContent")) > 0
+        browser.until("Number(document.getElementById('dropped').firstChild.textContent) > 0", "a count of drops")
         browser.until(
             "document.getElementById('spark-line').getAttribute('d').split('L').length > 10", "a line of ages"
         )
@@ -114,6 +114,22 @@ def test_the_picture_moves_and_the_figures_are_those_of_the_run(view: View, brow
     assert {link.partition("?")[0] for link in browser.addresses() if not link.startswith("data:")} == {
         f"{view.sink.url}{name}" for name in ("", "style.css", "script.js", "stream.mjpg", "stats.json")
     }
+
+
+def test_what_has_no_class_is_told_beside_the_shares(view: View, browser: Browser) -> None:
+    def lower_half(number: int) -> Result:
+        given = street(number)
+        given.mask[:90] = 255
+        return given
+
+    view.make = lower_half
+    with view.moving(every_s=0.03):
+        browser.open(view.sink.url)
+        browser.until(state("live"))
+        browser.until("document.querySelectorAll('#legend li').length === 6", "a row for what has no class")
+        told = shares(browser)
+        assert (told["road"], told["car"], told["unlabelled (of the picture)"]) == ("75 %", "25 %", "50 %")
+        assert browser.value("document.getElementById('legend-note').textContent") == "share of the labelled pixels"
 
 
 def test_buttons_and_keys_change_what_is_shown(view: View, browser: Browser) -> None:

@@ -1,8 +1,8 @@
-"""ROS 2 node: ``image_in`` -> ``class_mask``, ``color_mask``, ``overlay``, and ``label_info`` (transient local).
+"""ROS 2 node: ``image_in`` -> ``class_mask``, ``color_mask``, ``overlay``, ``confidence``, ``label_info`` (latched).
 
-Parameters: ``model`` (needed), ``provider``, ``threads``, ``spec``, ``compressed``, ``max_age``, ``alpha``,
-``only_when_subscribed``, ``report_every``, ``reliability``, ``depth``. Everything about classes, colours and sizes is
-read from the model file.
+Parameters: ``model`` (needed), ``provider``, ``threads``, ``spec``, ``groups``, ``region``, ``confidence``,
+``compressed``, ``max_age``, ``alpha``, ``only_when_subscribed``, ``report_every``, ``reliability``, ``depth``.
+Everything about classes, colours and sizes is read from the model file.
 """
 
 from __future__ import annotations
@@ -20,10 +20,18 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from rtda_deploy.errors import ConfigError, RtdaError
-from rtda_deploy.spec import ModelSpec
 from rtda_runtime import Segmenter
-from rtda_runtime.ros import CompressedMessage, Header, ImageMessage, LabelInfo, Outputs, SegmentationWorker, label_info
-from rtda_runtime.ros.worker import OUTPUTS
+from rtda_runtime.ros import (
+    CompressedMessage,
+    Header,
+    ImageMessage,
+    LabelInfo,
+    Outputs,
+    SegmentationWorker,
+    label_info,
+    open_segmenter,
+)
+from rtda_runtime.ros.worker import output_names
 
 try:  # Humble and newer; before that vision_msgs has no such message
     from vision_msgs.msg import LabelInfo as LabelInfoMessage
@@ -36,6 +44,9 @@ _PARAMETERS: Dict[str, Any] = {
     "provider": "auto",
     "threads": 0,
     "spec": "",
+    "groups": [""],  # rclpy takes an empty list for one of bytes
+    "region": "",
+    "confidence": False,
     "compressed": False,
     "max_age": 0.0,
     "alpha": 0.5,
@@ -58,8 +69,9 @@ class SegmentationNode(Node):
         segmenter = _open(values)
         self.get_logger().info(segmenter.description)
         segmenter.warm_up()
+        names = output_names(confidence=bool(values["confidence"]))
         # A reliable publisher serves best-effort subscribers, too.
-        self._publishers_by_name = {name: self.create_publisher(Image, name, _qos(latched=False)) for name in OUTPUTS}
+        self._publishers_by_name = {name: self.create_publisher(Image, name, _qos(latched=False)) for name in names}
         self._publish_labels(label_info(segmenter.spec, self._now()))
         self.worker = SegmentationWorker(
             segmenter,
@@ -100,7 +112,7 @@ class SegmentationNode(Node):
 
     def _wanted(self) -> List[str]:
         if not self._only_when_subscribed:
-            return list(OUTPUTS)
+            return list(self._publishers_by_name)
         publishers = self._publishers_by_name.items()
         return [name for name, publisher in publishers if publisher.get_subscription_count()]
 
@@ -128,8 +140,7 @@ def _open(values: Dict[str, Any]) -> Segmenter:
         raise ConfigError(
             "parameter model is not set", hint="ros2 launch rtda_ros segmentation.launch.py model:=/m.onnx"
         )
-    spec = ModelSpec.load(values["spec"]) if values["spec"] else None
-    return Segmenter.open(values["model"], values["provider"], spec, values["threads"] or None)
+    return open_segmenter(values)
 
 
 def _input_qos(reliability: str, depth: int) -> QoSProfile:

@@ -15,6 +15,7 @@ from rtda_runtime.ros.images import (
     image_from_array,
 )
 from rtda_runtime.ros.labels import LabelInfo, label_info
+from rtda_runtime.ros.parameters import open_segmenter
 from rtda_runtime.ros.worker import Outputs, SegmentationWorker
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "frame_from_image",
     "image_from_array",
     "label_info",
+    "open_segmenter",
 ]

@@ -26,7 +26,8 @@ class LabelInfo:
 
     Attributes:
         header: Stamp of the publication; no coordinate frame.
-        class_map: One entry per class of the model. 255 in a mask means unlabelled, as the message's own text says.
+        class_map: One entry per class of the model, or per group of classes. 255 in a mask means unlabelled, as the
+            message's own text says.
         threshold: Least confidence of a pixel; 0: every pixel gets its likeliest class.
         palette: RGB per class.
         ignore_index: What the model calls unlabelled.
@@ -50,6 +51,6 @@ class LabelInfo:
 
 
 def label_info(spec: ModelSpec, header: Header) -> LabelInfo:
-    """The classes of a model."""
+    """The classes of a model; with :attr:`Segmenter.spec`, the groups that its masks speak of."""
     classes = tuple(VisionClass(index, name) for index, name in enumerate(spec.class_names))
     return LabelInfo(header, classes, 0.0, spec.palette, spec.ignore_index)

@@ -11,11 +11,12 @@ import dataclasses
 import logging
 import threading
 import time
-from typing import Callable, Collection, Dict, Optional, Set, Union
+from typing import Callable, Collection, Dict, Optional, Set, Tuple, Union
 
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, RtdaError
+from rtda_runtime.buffers import BufferPool
 from rtda_runtime.mailbox import WAKE_S, Mailbox
 from rtda_runtime.result import Result
 from rtda_runtime.ros.images import (
@@ -30,9 +31,9 @@ from rtda_runtime.segmenter import Segmenter
 from rtda_runtime.sinks.overlay import Overlay, colorize
 from rtda_runtime.threads import NamedThread
 
-__all__ = ["OUTPUTS", "Outputs", "SegmentationWorker"]
+__all__ = ["OUTPUTS", "Outputs", "SegmentationWorker", "output_names"]
 
-OUTPUTS = ("class_mask", "color_mask", "overlay")
+OUTPUTS = ("class_mask", "color_mask", "overlay", "confidence")
 
 _MOST_REASONS = 50  # told apart; a broken driver may give another size with every image
 _STOP_S = 2.0  # close() waits so long for an inference in progress
@@ -44,12 +45,18 @@ Message = Union[ImageMessage, CompressedMessage]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outputs:
-    """What is published of one image; None: nobody wanted it. All have the header of the image they belong to."""
+    """What is published of one image; all have its header. None: not wanted, or not told by the segmenter."""
 
     header: Header
     class_mask: Optional[ImageMessage]
     color_mask: Optional[ImageMessage]
     overlay: Optional[ImageMessage]
+    confidence: Optional[ImageMessage]
+
+
+def output_names(*, confidence: bool) -> Tuple[str, ...]:
+    """:data:`OUTPUTS`, without the confidence where nobody asked the network for it."""
+    return OUTPUTS if confidence else OUTPUTS[:-1]
 
 
 class SegmentationWorker:
@@ -90,7 +97,7 @@ class SegmentationWorker:
         self._warn = warn
         self._told: Set[str] = set()
         self._mailbox: Mailbox[Message] = Mailbox(1, replace=True)
-        self._mask: Optional[np.ndarray] = None  # written into again while the size stays
+        self._pictures = BufferPool()
         self._lock = threading.Lock()
         self._counts = {"published": 0, "stale": 0, "unwanted": 0, "refused": 0}
         self._age_ms = 0.0
@@ -144,10 +151,7 @@ class SegmentationWorker:
         if not wanted:
             return "unwanted"
         frame = frame_from_image(message) if isinstance(message, ImageMessage) else frame_from_compressed(message)
-        if self._mask is None or self._mask.shape != frame.shape[:2]:
-            self._mask = np.empty(frame.shape[:2], np.uint8)
-        result = self.segmenter.segment(frame, out=self._mask)
-        self._publish(self._outputs(result, message.header, wanted))
+        self._publish(self._outputs(self.segmenter.segment(frame), message.header, wanted))
         self._age_ms = self._age_ns(message.header) / 1e6
         return "published"
 
@@ -156,13 +160,20 @@ class SegmentationWorker:
         return self._now_ns() - header.stamp_ns if header.stamp_ns else 0
 
     def _outputs(self, result: Result, header: Header, wanted: Collection[str]) -> Outputs:
-        mask, spec = result.mask, result.spec
+        def made(name: str, draw: Callable[[], Optional[np.ndarray]]) -> Optional[ImageMessage]:
+            picture = draw() if name in wanted else None
+            return None if picture is None else image_from_array(picture, header)
+
         return Outputs(
             header=header,
-            class_mask=image_from_array(mask, header) if "class_mask" in wanted else None,
-            color_mask=image_from_array(colorize(mask, spec.palette), header) if "color_mask" in wanted else None,
-            overlay=image_from_array(self._overlay.draw_result(result), header) if "overlay" in wanted else None,
+            class_mask=made("class_mask", lambda: result.mask),
+            color_mask=made("color_mask", lambda: self._colours(result)),
+            overlay=made("overlay", lambda: self._overlay.draw_result(result)),
+            confidence=made("confidence", lambda: result.confidence),
         )
+
+    def _colours(self, result: Result) -> np.ndarray:
+        return colorize(result.mask, result.spec.palette, self._pictures.take(result.frame.shape))
 
     def _tell(self, reason: str, more: str) -> None:
         """Say each reason once; a camera of the wrong kind would fill the log."""

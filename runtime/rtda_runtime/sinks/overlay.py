@@ -10,12 +10,13 @@ from rtda_deploy.errors import ConfigError, FrameError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
 from rtda_runtime.buffers import BufferPool
+from rtda_runtime.classes import class_shares
 from rtda_runtime.preprocess import check_frame
 from rtda_runtime.result import Result
 
 __all__ = ["Overlay", "colorize"]
 
-_LEAST_SHARE = 0.001  # classes below a thousandth of the picture are left out of the legend
+_LEAST_SHARE = 0.001  # classes below a thousandth are left out of the legend
 _MOST_ENTRIES = 12  # of the legend; the picture matters more than the classes that fill hardly any of it
 _LINES_PER_PICTURE = 27  # text size: so many lines would fill the height
 _LEAST_LINE_PX, _MOST_LINE_PX = 12, 40  # below: unreadable; above: in the way
@@ -30,7 +31,7 @@ class Overlay:
     Args:
         spec: Class names and palette.
         alpha: 0: the frame alone, 1: the mask alone.
-        legend: Whether to list the classes seen, largest first, with their share of the picture.
+        legend: Whether to list the classes seen, largest first, with their share of the labelled pixels.
         titles: What stands below the masks of two networks that are compared.
     """
 
@@ -83,12 +84,14 @@ class Overlay:
         """:meth:`draw` for a result, with its age where it has one.
 
         With the mask of a second network the picture is twice as wide: uint8 (H, 2 W, 3), the second on the right.
+        Without ``out`` the picture is in memory of the overlay, used again once nobody holds the picture any more.
         """
         age_ms = result.timing.get("age")
-        if result.compared is None:
-            return self.draw(result.frame, result.mask, fps=fps, age_ms=age_ms, out=out)
         height, width = result.mask.shape
-        picture = np.empty((height, 2 * width, 3), np.uint8) if out is None else out
+        if result.compared is None:
+            picture = self._scratch.take((height, width, 3)) if out is None else out
+            return self.draw(result.frame, result.mask, fps=fps, age_ms=age_ms, out=picture)
+        picture = self._scratch.take((height, 2 * width, 3)) if out is None else out
         for place, mask in enumerate((result.mask, result.compared)):
             half = picture[:, place * width : (place + 1) * width]
             drawn = self.draw(result.frame, mask, fps=fps, age_ms=age_ms, out=self._scratch.take(half.shape))
@@ -137,22 +140,20 @@ class Overlay:
             _write(picture, share, left + width - pad - _text_px(share, line_px), base, line_px)
 
     def _entries(self, mask: np.ndarray) -> List[Tuple[int, float]]:
-        """Classes seen with their share of the picture, largest first."""
-        cv2: Any = opencv("to draw overlays")
-        counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).reshape(-1)[: self._spec.num_classes]
-        shares = counts / mask.size
-        order = sorted(range(len(shares)), key=lambda index: -shares[index])
-        return [(index, float(shares[index])) for index in order if shares[index] >= _LEAST_SHARE]
+        """Classes seen with their share of the labelled pixels, largest first."""
+        shares = enumerate(class_shares(mask, self._spec).values())
+        return sorted((entry for entry in shares if entry[1] >= _LEAST_SHARE), key=lambda entry: -entry[1])
 
 
-def colorize(mask: np.ndarray, palette: Sequence[Tuple[int, int, int]]) -> np.ndarray:
+def colorize(mask: np.ndarray, palette: Sequence[Tuple[int, int, int]], out: Optional[np.ndarray] = None) -> np.ndarray:
     """A class mask uint8 (H, W) in colours: uint8 (H, W, 3) BGR, ready for ``cv2.imwrite``.
 
     Args:
         palette: RGB per class, as in :class:`ModelSpec`. Indices beyond it become black.
+        out: uint8 (H, W, 3) to write into; None: a new array.
     """
     cv2: Any = opencv("to colour masks")
-    picture: np.ndarray = cv2.applyColorMap(np.ascontiguousarray(mask), _bgr_table(palette))
+    picture: np.ndarray = cv2.applyColorMap(np.ascontiguousarray(mask), _bgr_table(palette), out)
     return picture
 
 

@@ -11,6 +11,7 @@ import abc
 import errno
 import logging
 import os
+import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -95,6 +96,7 @@ class VideoSink(Sink):
         self._overlay = overlay
         self._timed = timed
         self._pictures = BufferPool()
+        self._lock = threading.Lock()  # an encoder that is closed while it encodes takes the process with it
         self._encoder: Optional[_Encoder] = None
         self._writer = _writer_kind(self.path)
         self._writing: Optional[ContextManager[Path]] = atomic_path(self.path)
@@ -117,16 +119,23 @@ class VideoSink(Sink):
             drawn = time.perf_counter_ns()
             spent_ms["overlay"] = (drawn - start) / 1e6
             start = drawn
-        self._encode(picture, item.captured_ns if self._timed and isinstance(item, Result) else None)
+        with self._lock:
+            self._encode(picture, item.captured_ns if self._timed and isinstance(item, Result) else None)
         spent_ms["encode"] = (time.perf_counter_ns() - start) / 1e6
         return spent_ms
 
     def close(self) -> None:
         """Finish the file and give it its name; without a frame there is no file. Calling it again does nothing.
 
+        Any thread may call it: it waits for the frame that is being written, or for who closes already.
+
         Raises:
             FileAccessError: If the disk is full; then nothing is left under the name.
         """
+        with self._lock:
+            self._finish()
+
+    def _finish(self) -> None:
         if self._writing is None:
             return
         if self._encoder is None:

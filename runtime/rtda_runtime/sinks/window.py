@@ -15,7 +15,6 @@ import numpy as np
 from rtda_deploy.errors import DeviceError
 from rtda_deploy.files import write_bytes
 from rtda_runtime._opencv import opencv
-from rtda_runtime.buffers import BufferPool
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.sinks.overlay import Overlay
@@ -58,19 +57,16 @@ class WindowSink(Sink):
         self._title = title
         self._on_quit = on_quit
         self._snapshots = snapshots
-        self._pictures = BufferPool()
         self._shown = False
 
     def write(self, result: Result) -> Mapping[str, float]:
         """Show one result and look for keys; gives ms for ``overlay`` and ``show``."""
         start = time.perf_counter_ns()
-        height, width = result.mask.shape
-        shape = (height, width if result.compared is None else 2 * width, 3)
-        picture = self._overlay.draw_result(result, out=self._pictures.take(shape))
+        picture = self._overlay.draw_result(result)
         drawn = time.perf_counter_ns()
         if not self._shown:
             self._cv2.namedWindow(self._title, self._cv2.WINDOW_NORMAL | self._cv2.WINDOW_KEEPRATIO)
-            self._cv2.resizeWindow(self._title, shape[1], shape[0])
+            self._cv2.resizeWindow(self._title, picture.shape[1], picture.shape[0])
             self._shown = True
         elif self._was_closed():
             self._quit()

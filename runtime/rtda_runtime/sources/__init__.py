@@ -12,12 +12,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any, Callable, Optional, Tuple, Union
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from rtda_deploy.errors import ConfigError, FileAccessError
+from rtda_deploy.errors import ConfigError, FileAccessError, SourceError
 from rtda_deploy.files import readable_file
 from rtda_runtime.sources.address import mask_password
 from rtda_runtime.sources.base import CLOCK, Frame, RefusedError, Source
@@ -86,7 +87,18 @@ def open_source(
         return _again(lambda: open_stream(text), reconnect)
     if scheme not in ("", "file"):
         raise ConfigError(f"unknown kind of source: {mask_password(text)}", hint=f"known: {_KINDS}")
-    return _open_recording(Path(unquote(urlsplit(text).path)) if scheme == "file" else Path(text))
+    path = Path(unquote(urlsplit(text).path)) if scheme == "file" else Path(text)
+    shown = mask_password(text)
+    if shown == text:
+        return _open_recording(path)
+    with contextlib.suppress(FileAccessError, SourceError, OSError):
+        return _open_recording(path)
+    # A mistyped address. Outside of the with block: what was raised there holds the password.
+    raise FileAccessError(
+        f"cannot read {shown}",
+        why="there is no file, folder or video of that name that can be read",
+        hint="a camera is rtsp://user:password@host/path; a file with : and @ in its name needs its whole path, /...",
+    )
 
 
 def _scheme(text: str) -> str:

@@ -7,16 +7,30 @@ import dataclasses
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Callable, Mapping, Optional, Tuple, Type, TypeVar
 
-from rtda_deploy.errors import CameraError
+from rtda_deploy.errors import CameraError, SourceError
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CLOCK", "LIVE", "LOST", "STALE", "Frame", "RefusedError", "Source"]
+__all__ = [
+    "CLOCK",
+    "LIVE",
+    "LOST",
+    "STALE",
+    "Frame",
+    "GrabbingSource",
+    "RefusedError",
+    "Source",
+    "capture_time_ns",
+    "frame_rate",
+]
 
 CLOCK = "monotonic"  # CLOCK_MONOTONIC, what time.perf_counter_ns and time.monotonic_ns read on Linux
 
 LIVE, STALE, LOST = "live", "stale", "lost"  # states of a source
+
+_OLDEST_NS = 10_000_000_000  # a time further back than this is on another clock, or none
+_MOST_FPS = 1000.0  # above: a time base, not a rate
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _Self = TypeVar("_Self", bound="Source")
@@ -105,3 +119,41 @@ class Source(abc.ABC):
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.close()
+
+    def _closed_error(self) -> SourceError:
+        return SourceError(f"{self.name} is closed", hint="open it again")
+
+
+class GrabbingSource(Source):
+    """A source whose constructor grabs the first frame, which proves it and gives its size."""
+
+    _first: Optional[Frame] = None
+    _next = 0
+    _ended = False
+    _closed = False
+
+    def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
+        if self._closed:
+            raise self._closed_error()
+        frame, self._first = self._first, None
+        if frame is None and not self._ended:
+            frame = self._grab(timeout_s)
+        if frame is None:
+            self._ended = True
+            return None
+        self._next = frame.sequence + 1
+        return frame
+
+    @abc.abstractmethod
+    def _grab(self, timeout_s: float) -> Optional[Frame]:
+        """Frame number ``_next``, or None at the end; not called after it. Raises what :meth:`read` does."""
+
+
+def capture_time_ns(stamp_ns: int, now_ns: int) -> Optional[int]:
+    """``stamp_ns`` if it can be the time of a frame that is here now; else None."""
+    return stamp_ns if 0 <= now_ns - stamp_ns < _OLDEST_NS else None
+
+
+def frame_rate(claimed: float) -> Optional[float]:
+    """Frames per second that a library claims; None where it cannot be a rate."""
+    return float(claimed) if 0 < claimed < _MOST_FPS else None

@@ -10,16 +10,14 @@ from typing import Any, Callable, Optional, Tuple
 from rtda_deploy.errors import SourceError
 from rtda_runtime._opencv import opencv
 from rtda_runtime.buffers import BufferPool
-from rtda_runtime.sources.base import Frame, Source
+from rtda_runtime.sources.base import Frame, GrabbingSource, frame_rate
 
 __all__ = ["CaptureSource", "open_video"]
 
 _log = logging.getLogger(__name__)
 
-_MOST_FPS = 1000.0  # above: a time base, not a rate
 
-
-class CaptureSource(Source):
+class CaptureSource(GrabbingSource):
     """Frames of an opened ``cv2.VideoCapture``. The first one is read at once: it proves the stream and gives its size.
 
     Args:
@@ -45,10 +43,8 @@ class CaptureSource(Source):
         self._clock = clock
         self._pool = BufferPool()
         self._shape: Optional[Tuple[int, ...]] = None
-        self._next = 0
-        self._ended = False
         rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.fps = float(rate) if 0 < rate < _MOST_FPS else None
+        self.fps = frame_rate(rate)
         self.num_frames = int(count) if 0 < count < 1e9 else None
         self.live = live and self.num_frames is None
         self.stamp = "arrival" if self.live else "read"
@@ -58,20 +54,8 @@ class CaptureSource(Source):
             raise lost("holds no frame that can be decoded")
         self.size_wh = (self._first.image.shape[1], self._first.image.shape[0])
 
-    def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
-        if self._capture is None and not self._ended:
-            raise SourceError(f"{self.name} is closed", hint="open it again")
-        frame, self._first = self._first, None
-        if frame is None and not self._ended:
-            frame = self._grab(timeout_s)
-        if frame is None:
-            self._end()
-            return None
-        self._next = frame.sequence + 1
-        return frame
-
     def close(self) -> None:
-        capture, self._capture, self._first, self._ended = self._capture, None, None, False
+        capture, self._capture, self._first, self._closed = self._capture, None, None, True
         if capture is not None:
             capture.release()
 
@@ -93,15 +77,11 @@ class CaptureSource(Source):
             waited_s = (self._clock() - start) / 1e9
             late = f"gave no frame for {waited_s:.1f} s" if waited_s >= timeout_s > 0 else "ended or was disconnected"
             raise self._lost(f"{late}, after {self._next} frames")
-        return None
-
-    def _end(self) -> None:
-        """Note the end; say so when the file promised more."""
-        if not self._ended and self.num_frames is not None and self._next < self.num_frames:
+        if self.num_frames is not None and 0 < self._next < self.num_frames:
             _log.warning(
                 "%s ended after %d of %d frames: the rest is missing or damaged", self.name, self._next, self.num_frames
             )
-        self._ended = True
+        return None
 
 
 def open_video(path: Path) -> CaptureSource:

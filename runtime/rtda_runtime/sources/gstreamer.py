@@ -8,7 +8,6 @@ Python: ``docs/sources.md`` has the virtual environment that sees them.
 from __future__ import annotations
 
 import importlib
-import threading
 import time
 from typing import Any, Callable, List, Optional, Tuple
 
@@ -19,14 +18,13 @@ from rtda_deploy.optional import is_jetson
 from rtda_runtime._opencv import has_gstreamer, opencv
 from rtda_runtime.buffers import BufferPool
 from rtda_runtime.sources.address import mask_password
-from rtda_runtime.sources.base import Frame, RefusedError, Source
+from rtda_runtime.sources.base import Frame, GrabbingSource, RefusedError, Source, capture_time_ns
 from rtda_runtime.sources.capture import CaptureSource
 
 __all__ = ["GStreamerSource", "open_gstreamer"]
 
 _START_TIMEOUT_S = 10.0
 _SLICE_NS = 100_000_000  # how long one look at the pipeline may take; then errors and interrupt() are looked at
-_OLDEST_NS = 10_000_000_000  # a time further back than this is no capture time
 _CHANNELS = {"BGR": 3, "BGRx": 4, "BGRA": 4, "GRAY8": 1}
 _TRY = "try the pipeline by itself: gst-launch-1.0 ..."
 _CSI_PIPELINE = (  # the last stages drop old frames in the driver, so that the newest one is what is read
@@ -68,7 +66,7 @@ def csi_pipeline(uri: str, size_wh: Optional[Tuple[int, int]], fps: Optional[flo
     return _CSI_PIPELINE.format(sensor=sensor, caps=caps)
 
 
-class GStreamerSource(Source):
+class GStreamerSource(GrabbingSource):
     """Frames of a pipeline's appsink, through GStreamer's Python bindings.
 
     The pipeline runs on the system's monotonic clock, so a buffer's time is a capture time on ours.
@@ -83,9 +81,6 @@ class GStreamerSource(Source):
         self._gst = gst
         self._clock = clock
         self._pool = BufferPool()
-        self._next = 0
-        self._ended = False
-        self._interrupted = threading.Event()
         self._sync_typed = "sync=" in pipeline
         self._pipeline: Any = self._parse(pipeline)
         try:
@@ -99,22 +94,11 @@ class GStreamerSource(Source):
             raise
         self.size_wh = (self._first.image.shape[1], self._first.image.shape[0])
 
-    def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
-        if self._pipeline is None or self._interrupted.is_set():
-            raise SourceError(f"{self.name} is closed", hint="open it again")
-        frame, self._first = self._first, None
-        if frame is None and not self._ended:
-            frame = self._grab(timeout_s)
-        if frame is None:
-            self._ended = True
-            return None
-        self._next = frame.sequence + 1
-        return frame
-
     def interrupt(self) -> None:
-        self._interrupted.set()
+        self._closed = True  # _grab() looks at it after each slice
 
     def close(self) -> None:
+        self._closed = True
         pipeline, self._pipeline, self._first = self._pipeline, None, None
         if pipeline is not None:
             self._sink = None
@@ -163,7 +147,7 @@ class GStreamerSource(Source):
 
     def _grab(self, timeout_s: float) -> Optional[Frame]:
         deadline_s = time.monotonic() + timeout_s
-        while not self._interrupted.is_set():
+        while not self._closed:
             sample = self._sink.emit("try-pull-sample", _SLICE_NS)
             if sample is not None:
                 return self._frame(sample)
@@ -176,7 +160,7 @@ class GStreamerSource(Source):
                 raise CameraError(f"camera {self.name} ended, after {self._next} frames", hint=_TRY)
             if time.monotonic() > deadline_s:
                 raise CameraError(f"camera {self.name} gave no frame for {timeout_s:g} s", hint=_TRY)
-        raise SourceError(f"{self.name} is closed", hint="open it again")
+        raise self._closed_error()
 
     def _trouble(self) -> Optional[CameraError]:
         """The error that an element put on the pipeline's bus, if one did."""
@@ -222,8 +206,8 @@ class GStreamerSource(Source):
         if not self.live or buffer.pts == self._gst.CLOCK_TIME_NONE:
             return now_ns
         running_ns = sample.get_segment().to_running_time(self._gst.Format.TIME, buffer.pts)
-        stamp_ns = int(self._pipeline.get_base_time() + running_ns)
-        return stamp_ns if 0 <= now_ns - stamp_ns < _OLDEST_NS else now_ns
+        stamp_ns = capture_time_ns(int(self._pipeline.get_base_time() + running_ns), now_ns)
+        return now_ns if stamp_ns is None else stamp_ns
 
 
 def _through_opencv(pipeline: str, name: str) -> CaptureSource:

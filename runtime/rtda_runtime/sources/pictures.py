@@ -45,7 +45,7 @@ class PictureSource(Source):
 
     def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
         if self._closed:
-            raise SourceError(f"{self.name} is closed", hint="open it again")
+            raise self._closed_error()
         if self._next >= len(self._files):
             return None
         image = self._first if self._first is not None else read_picture(self._files[self._next])

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Callable, Deque, Mapping, Optional, Tuple
 
-from rtda_deploy.errors import CameraError, SourceError
+from rtda_deploy.errors import CameraError
 from rtda_runtime.sources.base import LIVE, LOST, STALE, Frame, RefusedError, Source
 from rtda_runtime.threads import NamedThread
 
@@ -116,7 +116,7 @@ class ReconnectingSource(Source):
             if frame is not None:
                 return frame
             if self._closing.is_set():
-                raise SourceError(f"{self.name} is closed", hint="open it again")
+                raise self._closed_error()
             if error is not None:
                 raise error
             if ended:
@@ -127,6 +127,7 @@ class ReconnectingSource(Source):
         with self._changed:
             self._slot = None
             self._changed.notify_all()
+        self._source.interrupt()  # after _closing is set: one that is opened meanwhile is not read any more
 
     def close(self) -> None:
         self.interrupt()
@@ -191,8 +192,8 @@ class ReconnectingSource(Source):
     def _deliver(self, frame: Frame) -> None:
         with self._changed:
             now_s = self._clock()
-            if self._state == LIVE and self._next:
-                step_s = now_s - self._last_s
+            if self._state != LOST and self._next:  # what makes it stale may be its own slow pace
+                step_s = min(now_s - self._last_s, self._timeout_s)
                 self._period_s = _FORGETS * (self._period_s or step_s) + (1 - _FORGETS) * step_s
             self._last_s, self._next = now_s, frame.sequence + 1
             if self._state != LIVE:
@@ -222,6 +223,8 @@ class ReconnectingSource(Source):
                 said = failed.message
                 attempt += 1
                 continue
+            if self._closing.is_set():
+                break  # _run() closes what was just opened
             self._describe(self._source)
             self._back = f"{self.name} is back after {self._clock() - began_s:.1f} s"
             _log.info("%s: first good frame", self._back)

@@ -21,7 +21,7 @@ from rtda_deploy.errors import CameraError, SourceError
 from rtda_deploy.optional import require
 from rtda_runtime.buffers import BufferPool
 from rtda_runtime.sources.address import mask_password
-from rtda_runtime.sources.base import Frame, RefusedError, Source
+from rtda_runtime.sources.base import Frame, GrabbingSource, RefusedError, frame_rate
 
 __all__ = ["StreamSource", "open_stream"]
 
@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 
 _OPEN_TIMEOUT_S = 10.0  # an RTSP camera that wakes up answers within a few seconds
 _READ_TIMEOUT_S = 5.0
-_MOST_FPS = 1000.0  # above: a time base, not a rate
 _OPTIONS = {
     "fflags": "nobuffer",  # what is read to learn the format is not kept: the first frame is a new one
     "flags": "low_delay",  # the decoder gives each picture as soon as it has it
@@ -38,7 +37,7 @@ _OPTIONS = {
 }
 
 
-class StreamSource(Source):
+class StreamSource(GrabbingSource):
     """Frames of an opened ``av`` container. The first one is read at once: it proves the stream and gives its size.
 
     Args:
@@ -63,8 +62,6 @@ class StreamSource(Source):
         self._damaged: Tuple[Any, ...] = (av.error.InvalidDataError,)
         self._pool = BufferPool()
         self._reformatter: Any = av.video.reformatter.VideoReformatter()
-        self._next = 0
-        self._ended = False
         self._stream: Any = _video_of(container, name)
         self._stream.thread_type = "SLICE"  # FRAME would hold one picture back for each thread
         # A length is what recordings have; a camera's server may claim one all the same.
@@ -80,20 +77,8 @@ class StreamSource(Source):
         if self._first is None:
             raise refuse("ended before its first picture")
 
-    def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
-        if self._container is None:
-            raise SourceError(f"{self.name} is closed", hint="open it again")
-        frame, self._first = self._first, None
-        if frame is None and not self._ended:
-            frame = self._grab(timeout_s)
-        if frame is None:
-            self._ended = True
-            return None
-        self._next = frame.sequence + 1
-        return frame
-
     def close(self) -> None:
-        container, self._container, self._first = self._container, None, None
+        container, self._container, self._first, self._closed = self._container, None, None, True
         self._packets = self._decoded = iter(())
         if container is not None:
             container.close()
@@ -217,8 +202,7 @@ def _video_of(container: Any, name: str) -> Any:
 def _rate(container: Any, stream: Any) -> Optional[float]:
     if container.format.name == "mpjpeg":  # nothing in it says a rate; FFmpeg claims 25
         return None
-    rate = float(stream.average_rate or stream.guessed_rate or 0)
-    return rate if 0 < rate < _MOST_FPS else None
+    return frame_rate(float(stream.average_rate or stream.guessed_rate or 0))
 
 
 class _Trouble(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Callable, Optional, Tuple
 
 import numpy as np
 
-from rtda_deploy.errors import CameraError, SourceError
+from rtda_deploy.errors import CameraError
 from rtda_runtime.buffers import BufferPool
 from rtda_runtime.sources.base import Frame, Source
 
@@ -58,12 +58,12 @@ class BarsSource(Source):
 
     def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
         if self._closed or self._interrupted.is_set():
-            raise SourceError(f"{self.name} is closed", hint="open it again")
+            raise self._closed_error()
         if self.num_frames is not None and self._next >= self.num_frames:
             return None
         self._wait(timeout_s)
         if self._interrupted.is_set():
-            raise SourceError(f"{self.name} is closed", hint="open it again")
+            raise self._closed_error()
         width, height = self.size_wh
         image = bars(self._next, self.size_wh, self._pool.take((height, width, 3)))
         frame = Frame(image=image, captured_ns=self._clock(), sequence=self._next)

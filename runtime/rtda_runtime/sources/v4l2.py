@@ -8,12 +8,12 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from rtda_deploy.errors import CameraError, RtdaError, SourceError
 from rtda_runtime._opencv import opencv
+from rtda_runtime.sources.base import capture_time_ns
 from rtda_runtime.sources.capture import CaptureSource
 from rtda_runtime.sources.devices import camera_paths, group_of
 
 __all__ = ["driver_time_ns", "open_camera"]
 
-_OLDEST_NS = 10_000_000_000  # a driver's time further back than this is on another clock
 _BAYER = ("BA", "GB", "BG", "RG", "GR", "pB", "pG", "pR", "Y10", "Y12")  # raw formats of sensors: RG10, BA81, pBAA ...
 
 
@@ -74,8 +74,7 @@ def driver_time_ns(capture: Any, now_ns: int) -> Optional[int]:
         capture: ``cv2.VideoCapture`` on V4L2; its position is the buffer's time stamp.
     """
     cv2: Any = opencv("to open cameras")
-    stamp_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-    return stamp_ns if 0 <= now_ns - stamp_ns < _OLDEST_NS else None
+    return capture_time_ns(round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6), now_ns)
 
 
 def configure(

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from rtda_deploy.errors import ConfigError, MissingPackageError
 from rtda_deploy.spec import ModelSpec
+from rtda_runtime.sinks.loopback import is_loopback
 from rtda_runtime.sinks.publish.base import Publisher
 
 __all__ = ["PUBLISHERS", "open_publisher"]
@@ -123,13 +123,3 @@ def check_python(package: str, needed: Tuple[int, int], have: Tuple[int, int] = 
             f"{package} needs Python {needed[0]}.{needed[1]} or newer, this is {have[0]}.{have[1]}",
             hint="record with --publish mcap:drive.mcap, which Foxglove opens; or use the ROS node (docs/ros.md)",
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -14,12 +14,11 @@ from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.publish.base import Publisher
 from rtda_runtime.sinks.publish.messages import FRAME_ID
-from rtda_runtime.sinks.publish.schemas import SCHEMA_OF, SCHEMAS
+from rtda_runtime.sinks.publish.schemas import LOG_LEVELS, SCHEMA_OF, SCHEMAS
 
 __all__ = ["FoxgloveSink"]
 
 _BACKLOG = 16  # messages kept per client: about five frames of all topics
-_LEVELS = {"live": "Info", "stale": "Warning", "lost": "Error"}
 
 
 class FoxgloveSink(Publisher):
@@ -94,7 +93,7 @@ class FoxgloveSink(Publisher):
         self._json[topic].log(dict(values), log_time=stamp_ns)
 
     def _send_state(self, stamp_ns: int, state: str, sentence: str) -> None:
-        level = getattr(self._sdk.messages.LogLevel, _LEVELS.get(state, "Info"))
+        level = getattr(self._sdk.messages.LogLevel, LOG_LEVELS.get(state, LOG_LEVELS["live"]).name)
         line = self._sdk.messages.Log(
             timestamp=self._stamp(stamp_ns), level=level, message=f"{state}: {sentence}", name=self._source
         )

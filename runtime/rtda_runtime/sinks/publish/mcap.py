@@ -69,13 +69,14 @@ class McapSink(Publisher):
         return spent_ms
 
     def close(self) -> None:
-        """Finish the file and give it its name. Calling it again does nothing.
+        """Finish the file and give it its name. Calling it again does nothing, but waits for who closes already.
 
         Raises:
             FileAccessError: If the disk is full; then nothing is left under the name.
         """
         try:
-            super().close()
+            with self._lock:
+                super().close()
         except OSError as err:
             raise self._failed(err) from err
 

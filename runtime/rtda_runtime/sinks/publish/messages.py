@@ -5,7 +5,7 @@
 ``overlay``
     JPEG: the mask in the data set's colours over the frame, with its legend.
 ``statistics``
-    JSON: share of each class, milliseconds per stage, frames dropped, state of the camera.
+    JSON: share of each class among the labelled pixels, milliseconds per stage, frames dropped, state of the camera.
 ``labels``
     JSON: class indices, names and colours.
 ``state``
@@ -24,6 +24,7 @@ import numpy as np
 
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
+from rtda_runtime.classes import count_classes
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.overlay import Overlay
 
@@ -49,7 +50,6 @@ class Messages:
         self._name = name
         self._overlay = Overlay(spec)
         self._offset_ns = wall_clock_offset_ns() if offset_ns is None else offset_ns
-        self._picture: Optional[np.ndarray] = None  # drawn into again while the size stays
 
     def stamp_ns(self, result: Result) -> int:
         """When the frame was captured, nanoseconds since 1970."""
@@ -67,15 +67,16 @@ class Messages:
     def overlay_jpeg(self, result: Result) -> bytes:
         """The overlay with its legend as a JPEG."""
         cv2: Any = opencv("to publish overlays")
-        out = self._picture if self._picture is not None and self._picture.shape == result.frame.shape else None
-        self._picture = self._overlay.draw_result(result, out=out)
-        return _encoded(cv2.imencode(".jpg", self._picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]))
+        picture = self._overlay.draw_result(result)
+        return _encoded(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]))
 
     def statistics(self, result: Result) -> Dict[str, Any]:
-        """Numbers about one result, JSON-ready; ``shares`` of the picture by class name, ``unlabelled`` the rest."""
-        counts = np.bincount(result.mask.reshape(-1), minlength=256)
-        shares = counts / max(1, result.mask.size)
-        known = self._spec.num_classes
+        """Numbers about one result, JSON-ready.
+
+        ``shares`` are of the labelled pixels, by class name; ``unlabelled`` is the share of the whole picture that has
+        no class.
+        """
+        counts = count_classes(result.mask, self._spec)
         return {
             "timestamp": timestamp(self.stamp_ns(result)),
             "captured_ns": result.captured_ns,
@@ -84,8 +85,8 @@ class Messages:
             "state": result.state,
             "size_wh": [result.mask.shape[1], result.mask.shape[0]],
             "timing_ms": {stage: round(float(spent), 3) for stage, spent in result.timing.items()},
-            "shares": {name: round(float(share), 6) for name, share in zip(self._spec.class_names, shares)},
-            "unlabelled": round(float(shares[known:].sum()), 6),
+            "shares": {name: round(share, 6) for name, share in counts.shares.items()},
+            "unlabelled": round(counts.unlabelled, 6),
         }
 
     def labels(self) -> Dict[str, Any]:

@@ -6,6 +6,7 @@ are base64 and times are ``{"sec", "nsec"}``. ``rtda.Statistics`` and ``rtda.Lab
 
 from __future__ import annotations
 
+import enum
 from typing import Any, Dict
 
 __all__ = ["LOG_LEVELS", "SCHEMAS", "SCHEMA_OF"]
@@ -18,7 +19,16 @@ SCHEMA_OF = {
     "state": "foxglove.Log",
 }
 
-LOG_LEVELS = {"live": 2, "stale": 3, "lost": 4}  # INFO, WARNING, ERROR of foxglove.Log
+
+class LogLevel(enum.IntEnum):
+    """Of ``foxglove.Log``, as the SDK spells them."""
+
+    Info = 2
+    Warning = 3
+    Error = 4
+
+
+LOG_LEVELS = {"live": LogLevel.Info, "stale": LogLevel.Warning, "lost": LogLevel.Error}
 
 _TIME = {
     "type": "object",

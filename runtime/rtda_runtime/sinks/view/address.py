@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Iterator, Tuple
 
 from rtda_deploy.errors import ConfigError, DeviceError
+from rtda_runtime.sinks.loopback import is_loopback
 
 __all__ = ["ViewAddress", "listen", "parse_address", "view_url"]
 
@@ -43,7 +44,7 @@ class ViewAddress:
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach it; then no token is needed."""
-        return ipaddress.ip_address(self.host).is_loopback
+        return is_loopback(self.host)
 
     @property
     def family(self) -> socket.AddressFamily:

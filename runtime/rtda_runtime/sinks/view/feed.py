@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import json
+import logging
 import statistics
 import threading
 import time
@@ -16,6 +17,7 @@ import numpy as np
 
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
+from rtda_runtime.classes import count_classes
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.view.painter import MODES, Painter
 
@@ -33,6 +35,8 @@ _STALE_PERIODS, _STALE_LEAST_S = 3.0, 0.5  # as a source calls itself stale
 _FIRST_PERIOD_S = 1.0  # until two results came
 _STATS_KEPT_S = 1.0  # percentiles over a long run cost milliseconds; all clients share one look
 _LEAST_SHARE = 1e-6
+
+_log = logging.getLogger(__name__)
 
 
 class Part(NamedTuple):
@@ -53,7 +57,7 @@ class Feed:
     Args:
         spec: Class names and palette.
         stats: The pipeline's statistics; ``state``, ``dropped``, ``losses``, ``source``, ``provider``, ``stages``
-            are shown where they are there.
+            are shown where they are there. While it raises there are none, which is logged once.
         title: What runs, for people.
         titles: What to call the two networks of a comparison.
         clock: The clock of ``Result.captured_ns``.
@@ -81,6 +85,7 @@ class Feed:
         self._count = 0
         self._arrivals: Deque[_Arrival] = collections.deque(maxlen=_KEPT)
         self._seen_stats: Tuple[int, Mapping[str, Any]] = (0, {})
+        self._warned = False
         self._parts: Dict[str, Tuple[int, Part]] = {}  # mode -> when it was encoded, what
         self._shares: Tuple[int, Dict[str, Any]] = (0, {})
 
@@ -105,7 +110,7 @@ class Feed:
             source = "live"
         if source == "lost":
             return "lost", since_s
-        if "stale" in (source, newest.state) or since_s > _stale_after_s(arrivals):
+        if source in ("stale", "ended") or newest.state == "stale" or since_s > _stale_after_s(arrivals):
             return "stale", since_s
         return "live", since_s
 
@@ -177,8 +182,17 @@ class Feed:
     def _sample(self, now_ns: int) -> Tuple[int, Mapping[str, Any]]:
         sampled_ns, stats = self._seen_stats
         if not stats or now_ns - sampled_ns > _STATS_KEPT_S * 1e9:
-            self._seen_stats = (now_ns, self._stats())
+            self._seen_stats = (now_ns, self._asked())
         return self._seen_stats
+
+    def _asked(self) -> Mapping[str, Any]:
+        try:
+            return self._stats()
+        except Exception as err:  # the caller's, such as one that speaks of a pipeline which is not there yet
+            if not self._warned:
+                self._warned = True
+                _log.warning("view: no statistics: %s: %s", type(err).__name__, err)
+            return {}
 
     def _encode(
         self, result: Result, mode: str, suffix: str, max_width: Optional[int], state: str, since_s: float
@@ -211,28 +225,20 @@ class Feed:
 
     def _count_classes(self, result: Optional[Result]) -> Dict[str, Any]:
         compared = None if result is None else result.compared
-        first = None if result is None else _histogram(result.mask)
-        second = None if compared is None else _histogram(compared)
+        first = None if result is None else count_classes(result.mask, self._spec)
+        second = None if compared is None else count_classes(compared, self._spec)
         rows: List[Dict[str, Any]] = []
-        for index, (name, rgb) in enumerate(zip(self._spec.class_names, self._spec.palette)):
+        for name, rgb in zip(self._spec.class_names, self._spec.palette):
             row: Dict[str, Any] = {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*rgb)}
-            row["share"] = 0.0 if first is None else _share(first[index])
+            row["share"] = 0.0 if first is None else _share(first.shares[name])
             if second is not None:
-                row["compared"] = _share(second[index])
+                row["compared"] = _share(second.shares[name])
             rows.append(row)
-        unlabelled = 0.0 if first is None else _share(float(first[self._spec.num_classes :].sum()))
-        return {"classes": rows, "unlabelled": unlabelled}
-
-
-def _histogram(mask: np.ndarray) -> np.ndarray:
-    """Share of the picture per value, (256,)."""
-    cv2: Any = opencv("for the view")
-    counts: np.ndarray = cv2.calcHist([mask], [0], None, [256], [0, 256])  # without a copy of the mask
-    return counts.reshape(256) / mask.size
+        return {"classes": rows, "unlabelled": 0.0 if first is None else _share(first.unlabelled)}
 
 
 def _share(value: float) -> float:
-    return round(float(value), 5) if value > _LEAST_SHARE else 0.0
+    return round(value, 5) if value > _LEAST_SHARE else 0.0
 
 
 def _stale_after_s(arrivals: List[_Arrival]) -> float:

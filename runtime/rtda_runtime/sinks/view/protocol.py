@@ -8,10 +8,11 @@ import http
 import http.client
 import http.cookies
 import io
-import ipaddress
 import re
 from typing import Dict, Mapping, Optional, Sequence, Tuple
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from rtda_runtime.sinks.loopback import is_loopback
 
 __all__ = ["BadRequest", "Guard", "Request", "head", "parse_request"]
 
@@ -116,7 +117,7 @@ class Guard:
         """
         if not self._token:
             host = request.headers.get("host")
-            if host is not None and not _is_loopback(host):
+            if host is not None and not _names_this_machine(host):
                 raise BadRequest(403, "the view answers to localhost, 127.0.0.1 and [::1] only")
             if request.headers.get("sec-fetch-site") == "cross-site" and request.path != "/":
                 raise BadRequest(403, "other sites may not show this view")
@@ -139,17 +140,9 @@ def _cookie_value(header: str, name: str) -> str:
     return ""
 
 
-def _is_loopback(host: str) -> bool:
+def _names_this_machine(host: str) -> bool:
     match = _HOST.fullmatch(host)
-    if match is None:
-        return False
-    name = match.group(1).lower().strip("[]").rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return match is not None and is_loopback(match.group(1).strip("[]"))
 
 
 def head(

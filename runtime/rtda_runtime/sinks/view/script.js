@@ -6,7 +6,7 @@ const $ = id => document.getElementById(id);
 const canvas = $("picture"), stage = $("stage"), context = canvas.getContext("2d");
 const POLL_MS = 500, GONE_MS = 2500, RETRY_MS = 1000;
 const PANES = { side: ["camera", "mask"], compare: ["", ""] };   // of two models the titles come with the figures
-const SEEN = 0.001;          // a class below a thousandth of the picture counts as absent
+const SEEN = 0.001;          // a class below a thousandth counts as absent
 const MANY_CLASSES = 24;     // with more, only those that were seen are listed
 
 const SHORT = { preprocess: "pre", postprocess: "post" };
@@ -197,7 +197,7 @@ function renderStages(stages) {
 function renderLegend() {
   const list = $("legend"), two = report.classes.some(c => "compared" in c);
   const rows = [...report.classes];
-  if (report.unlabelled >= SEEN) rows.push({ name: "unlabelled", colour: "", share: report.unlabelled });
+  if (report.unlabelled >= SEEN) rows.push({ name: "unlabelled (of the picture)", colour: "", share: report.unlabelled });
   for (const c of rows) if (Math.max(c.share, c.compared || 0) >= SEEN) everSeen.add(c.name);
   const listed = rows.length > MANY_CLASSES ? rows.filter(c => everSeen.has(c.name)) : rows;
   const names = listed.map(c => c.name).join("\n") + two;
@@ -214,7 +214,7 @@ function renderLegend() {
     setText(shares[0], percent(c.share));
     if (two) setText(shares[1], "compared" in c ? percent(c.compared) : "–");
   });
-  setText($("legend-note"), two ? "first | second model" : "share of the picture");
+  setText($("legend-note"), two ? "first | second model" : "share of the labelled pixels");
   const unseen = rows.length - listed.length;
   $("unseen").hidden = unseen === 0;
   setText($("unseen"), `and ${unseen} classes not seen so far`);

@@ -13,7 +13,7 @@ import pkgutil
 import socket
 import threading
 import time
-from typing import Any, Awaitable, Callable, Dict, Optional, Sequence, Set, Tuple
+from typing import Any, Awaitable, Callable, Dict, Iterator, Optional, Sequence, Set, Tuple
 
 from rtda_runtime.sinks.view.feed import BOUNDARY, Feed, report_json
 from rtda_runtime.sinks.view.painter import MODES
@@ -23,9 +23,11 @@ from rtda_runtime.threads import NamedThread
 __all__ = ["ViewServer"]
 
 HEAD_LIMIT_B = 16 << 10  # of a request; a browser also sends the cookies of every other port of this machine
-HEAD_TIMEOUT_S = 15.0  # to send a whole request, and for an idle connection
+FIRST_TIMEOUT_S = 5.0  # for a connection to send its first whole request
+HEAD_TIMEOUT_S = 15.0  # for each later one, and for an idle connection
 SEND_TIMEOUT_S = 10.0  # for an answer or a picture to leave
-MAX_CLIENTS = 64
+MAX_CLIENTS = 64  # answered at a time, streams above all; /healthz and who is refused do not count
+MAX_CONNECTIONS = 256  # beyond, the one that has been silent for longest is dropped
 
 _LOOK_S = 0.2  # a waiting stream looks so often whether the state changed or its client left
 _PAUSE_S = 1.0  # without file handles for new clients
@@ -65,6 +67,8 @@ class ViewServer:
         self._streams = 0
         self._wanted = False  # a stream is about to wait for a newer result
         self._clients: Set[asyncio.Task[None]] = set()
+        self._silent: Dict[socket.socket, None] = {}  # connections that are not being answered, longest first
+        self._answered = 0  # requests in progress that the guard let in
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._fresh: Optional[asyncio.Event] = None
         self._stop: Optional[asyncio.Event] = None
@@ -141,18 +145,40 @@ class ViewServer:
             loop.remove_reader(self._listening)
             loop.call_later(_PAUSE_S, loop.add_reader, self._listening, self._accept)
             return
+        self._silent[connection] = None
+        if len(self._silent) + self._answered > MAX_CONNECTIONS:
+            self._drop(next(iter(self._silent)))
         task = loop.create_task(self._client(connection))
         self._clients.add(task)
         task.add_done_callback(lambda _: connection.close())  # for one that was cancelled before its first step
+        task.add_done_callback(lambda _: self._silent.pop(connection, None))
         task.add_done_callback(self._clients.discard)
+
+    def _drop(self, connection: socket.socket) -> None:
+        del self._silent[connection]
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)  # whoever waits for its request sees the end
+
+    @contextlib.contextmanager
+    def _answering(self, connection: socket.socket) -> Iterator[None]:
+        if self._answered >= MAX_CLIENTS:
+            raise BadRequest(429, "too many clients", [("Retry-After", "5")])
+        self._silent.pop(connection, None)
+        self._answered += 1
+        try:
+            yield
+        finally:
+            self._answered -= 1
+            self._silent[connection] = None
 
     async def _client(self, connection: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=connection, limit=HEAD_LIMIT_B)
         transport: Any = writer.transport
         transport.set_write_buffer_limits(high=0)  # drain() returns when all has left
         try:
-            while await self._one_request(reader, writer):
-                pass
+            timeout_s = FIRST_TIMEOUT_S
+            while await self._one_request(connection, reader, writer, timeout_s):
+                timeout_s = HEAD_TIMEOUT_S
         except BadRequest as refused:
             with contextlib.suppress(OSError, asyncio.TimeoutError):
                 await self._refuse(refused, reader, writer)
@@ -163,12 +189,16 @@ class ViewServer:
         finally:
             transport.abort()
 
-    async def _one_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _one_request(
+        self,
+        connection: socket.socket,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        timeout_s: float,
+    ) -> bool:
         """Read and answer; whether the connection stays open."""
-        if len(self._clients) > MAX_CLIENTS:
-            raise BadRequest(503, "too many clients", [("Retry-After", "5")])
         try:
-            content = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_TIMEOUT_S)
+            content = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), timeout_s)
         except asyncio.LimitOverrunError as err:
             raise BadRequest(431, "the request's head is too large") from err
         request = parse_request(content)
@@ -177,10 +207,11 @@ class ViewServer:
             return request.keep_alive
         cookie = self._guard.check(request)
         headers = [("Set-Cookie", cookie)] if cookie else []
-        if request.path == "/stream.mjpg":
-            await self._stream(reader, writer, request, headers)
-            return False
-        await self._send(writer, request, self._answer(request), headers)
+        with self._answering(connection):
+            if request.path == "/stream.mjpg":
+                await self._stream(reader, writer, request, headers)
+                return False
+            await self._send(writer, request, self._answer(request), headers)
         return request.keep_alive
 
     def _answer(self, request: Request) -> _Answer:
