@@ -28,8 +28,17 @@ def fill_mask(logits: np.ndarray, plan: GridPlan, mask: np.ndarray) -> bool:
     coarse_classes, fill_cells = compiled()
     if not coarse_classes(logits, best, coarse):
         return False
-    fill_cells(logits, coarse, plan.top, plan.bottom, plan.down, plan.left, plan.right, plan.right_share, mask)
+    terms, classes = _scratch(logits.shape[0])
+    axes = (plan.top, plan.bottom, plan.down, plan.left, plan.right, plan.right_share)
+    fill_cells(logits, coarse, *axes, mask, terms, classes)
     return True
+
+
+def _scratch(count: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Room for the classes that can win in a cell. Made here, because a kernel that allocates does so without Python's
+    lock, which tracemalloc does not survive.
+    """
+    return np.empty((4, count), np.float32), np.empty(count, np.uint8)
 
 
 @functools.lru_cache(maxsize=1)
@@ -54,7 +63,7 @@ def _compiled(compile_: Any) -> Tuple[Any, Any]:
     mask, first, share = np.zeros((1, 1), np.uint8), np.zeros(1, np.intp), np.zeros(1, np.float32)
     logits = np.zeros((1, 1, 1), np.float32)
     coarse_classes(logits, np.zeros((1, 1), np.float32), mask)
-    fill_cells(logits, mask, first, first, share, first, first, share, mask)
+    fill_cells(logits, mask, first, first, share, first, first, share, mask, *_scratch(1))
     return coarse_classes, fill_cells
 
 
@@ -94,15 +103,14 @@ def _fill_cells(
     right: np.ndarray,
     right_share: np.ndarray,
     mask: np.ndarray,
+    terms: np.ndarray,
+    number_of: np.ndarray,
 ) -> None:
-    """Fill ``mask``; the arrays are those of a ``GridPlan``."""
+    """Fill ``mask``; the arrays before it are those of a ``GridPlan``, those after it are written over."""
     count = logits.shape[0]
     height, width = mask.shape
-    base_a = np.empty(count, np.float32)  # per candidate: value at the upper left corner, and its change
-    along_x = np.empty(count, np.float32)
-    along_y = np.empty(count, np.float32)
-    along_xy = np.empty(count, np.float32)
-    number_of = np.empty(count, np.uint8)
+    # Per candidate: its value at the upper left corner, and how that changes.
+    base_a, along_x, along_y, along_xy = terms[0], terms[1], terms[2], terms[3]
     row = 0
     while row < height:
         end_row = row + 1
