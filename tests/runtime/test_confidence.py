@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Tuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runtime.upsampled import upsampled
 
 from rtda_deploy.errors import FrameError
 from rtda_runtime import confidence
 from rtda_runtime.confidence import confidence_from_logits
-
-
-def _large(
-    logits: np.ndarray, size_hw: Tuple[int, int], region: Optional[Tuple[float, float, float, float]]
-) -> np.ndarray:
-    """The upsampled logits (C, H, W) in float64."""
-    large = logits.astype(np.float64)
-    top, left, height, width = region or (0.0, 0.0, *logits.shape[1:])
-    for axis, (start, extent, target) in enumerate(((top, height, size_hw[0]), (left, width, size_hw[1])), 1):
-        last = int(np.floor(start + extent - 0.5))
-        at = np.clip(start + (np.arange(target) + 0.5) * extent / target - 0.5, np.ceil(start - 0.5), last)
-        low = np.floor(at).astype(int)
-        share = (at - low).reshape((-1, 1) if axis == 1 else (1, -1))
-        large = np.take(large, low, axis) * (1 - share) + np.take(large, np.minimum(low + 1, last), axis) * share
-    return large
 
 
 @settings(max_examples=60, deadline=None)
@@ -43,7 +29,7 @@ def test_it_is_the_softmax_of_the_upsampled_logits(
 ) -> None:
     logits = (np.random.default_rng(seed).standard_normal((classes, *grid)) * scale).astype(np.float32)
     region = (grid[0] / 4, 0.0, grid[0] / 2, float(grid[1])) if letterboxed and grid[0] >= 4 else None
-    large = _large(logits, size, region)
+    large = upsampled(logits, size, region)
     expected = 255 / np.exp(large - large.max(0)).sum(0)
     got = confidence_from_logits(logits, size, region=region)
     assert got.dtype == np.uint8 and got.shape == size

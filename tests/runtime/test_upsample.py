@@ -3,12 +3,13 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import sys
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any, Iterator, Tuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runtime.upsampled import upsampled
 
 from rtda_deploy.errors import EngineError, FrameError
 from rtda_runtime import _upsample_numba, _upsample_numpy, upsample
@@ -32,21 +33,6 @@ _choose: Any = upsample._kernel.__wrapped__  # without its cache
 TIE = 1e-5  # of the logits' range: below this float32 may prefer either class
 
 
-def _reference(
-    logits: np.ndarray, size_hw: Tuple[int, int], region: Optional[Tuple[float, float, float, float]] = None
-) -> np.ndarray:
-    """The upsampled logits (C, H, W) in float64: half-pixel centres, clamped to the cells centred in the region."""
-    large = logits.astype(np.float64)
-    top, left, height, width = region or (0.0, 0.0, *logits.shape[1:])
-    for axis, (start, extent, target) in enumerate(((top, height, size_hw[0]), (left, width, size_hw[1])), 1):
-        last = int(np.floor(start + extent - 0.5))
-        at = np.clip(start + (np.arange(target) + 0.5) * extent / target - 0.5, np.ceil(start - 0.5), last)
-        low = np.floor(at).astype(int)
-        share = (at - low).reshape((-1, 1) if axis == 1 else (1, -1))
-        large = np.take(large, low, axis) * (1 - share) + np.take(large, np.minimum(low + 1, last), axis) * share
-    return large
-
-
 def _check(mask: np.ndarray, large: np.ndarray) -> None:
     """``mask`` is the argmax of ``large``, or a class as good as the best."""
     assert mask.dtype == np.uint8 and mask.shape == large.shape[1:]
@@ -68,13 +54,13 @@ def test_it_is_resize_then_argmax(shape: Any, size_hw: Any, smooth: bool, offset
     if smooth:  # large areas of one class, as real networks give
         logits[:, 1:] = logits[:, :1] + 0.2 * logits[:, 1:]
     logits = (logits + offset).astype(np.float32)
-    _check(upsample_argmax(logits, size_hw), _reference(logits, size_hw))
+    _check(upsample_argmax(logits, size_hw), upsampled(logits, size_hw))
 
 
 @pytest.mark.parametrize("size_hw", [(128, 256), (135, 240), (100, 333), (16, 32), (5, 7), (1, 1), (512, 33)])
 def test_scales_whole_broken_and_downwards(size_hw: Tuple[int, int]) -> None:
     logits = np.random.default_rng(3).standard_normal((19, 16, 32)).astype(np.float32)
-    _check(upsample_argmax(logits, size_hw), _reference(logits, size_hw))
+    _check(upsample_argmax(logits, size_hw), upsampled(logits, size_hw))
 
 
 def test_it_agrees_with_opencv() -> None:
@@ -129,7 +115,7 @@ def test_a_region_is_the_letterboxed_frame(
 ) -> None:
     logits = np.random.default_rng(seed).standard_normal((4, 9, 9)).astype(np.float32)
     region = (top, left, height, width)
-    _check(upsample_argmax(logits, size_hw, region=region), _reference(logits, size_hw, region))
+    _check(upsample_argmax(logits, size_hw, region=region), upsampled(logits, size_hw, region))
 
 
 def test_a_region_of_whole_cells_is_the_crop_of_them() -> None:
