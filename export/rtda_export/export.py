@@ -98,6 +98,7 @@ def export_model(
     output: str = "logits",
     confidence: bool = False,
     batch: int = 1,
+    rewritten: bool = True,
     verify_path: Optional[Union[str, Path]] = None,
     calibrate: Optional[Union[str, Path]] = None,
     int8_target: str = "tensorrt",
@@ -118,11 +119,12 @@ def export_model(
         model: ``.pth`` or ``.onnx``.
         to: ``onnx``, ``engine`` or both; None: the ONNX, and an engine where TensorRT works here.
         precision: ``fp32``, ``fp16`` or ``int8``; None: fp32 in the ONNX and fp16 in the engine.
-        size_hw: Input size; None: as trained. A checkpoint's only, as the next four.
+        size_hw: Input size; None: as trained. A checkpoint's only, as the next five.
         opset: 11 to 17; None: 17.
         output: ``logits`` at 1/8 for this runtime, or ``mask`` uint8 at input size, made in the graph.
         confidence: With ``mask``, a second output: the winner's probability, float32.
         batch: Pictures at a time; more than one for other programs' runtimes only.
+        rewritten: Whether convolutions of enlarged maps move to where the maps are small (:mod:`rtda_export.rewrite`).
         verify_path: Pictures to verify on; None: ``verify/`` beside the model.
         calibrate: Pictures to calibrate INT8 on.
         int8_target: ``tensorrt`` (symmetric) or ``cpu`` (unsigned activations).
@@ -150,6 +152,7 @@ def export_model(
         output=output,
         confidence=confidence,
         batch=batch,
+        rewritten=rewritten,
         verify_path=verify_path,
         calibrate=calibrate,
         int8_target=int8_target,

@@ -25,6 +25,7 @@ from rtda_deploy.spec import ModelSpec
 if TYPE_CHECKING:
     from torch import nn
 
+    from rtda_export.rewrite import Rewrite
     from rtda_training.checkpoint import Checkpoint
 
 __all__ = [
@@ -56,6 +57,7 @@ def onnx_from_checkpoint(
     output: str = "logits",
     confidence: bool = False,
     batch: int = 1,
+    rewritten: bool = True,
 ) -> Path:
     """Write a checkpoint's network as ONNX: float32 ``image`` (N, 3, H, W) to ``logits`` (N, C, H/8, W/8).
 
@@ -71,6 +73,8 @@ def onnx_from_checkpoint(
         output: ``logits``, or ``mask``: class ids uint8 (N, H, W) made in the graph, for programs other than ours.
         confidence: With ``mask``: a second output, float32 (N, H, W), the winner's probability.
         batch: Pictures at a time, N, fixed in the file; this project's runtime takes 1.
+        rewritten: Whether convolutions of enlarged maps are computed where the maps are small; see
+            :mod:`rtda_export.rewrite`. The provenance lists them.
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
@@ -85,18 +89,20 @@ def onnx_from_checkpoint(
     check_opset(opset)
     check_output(output, confidence=confidence, batch=batch)
     from rtda_export.outputs import with_batch, with_mask_output
+    from rtda_export.rewrite import rewrite
     from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 
     checkpoint = read_checkpoint(checkpoint_path, spec=spec)
     model = model_from_checkpoint(checkpoint)
     sized = checkpoint.spec.replace(size_hw=check_size(size_hw or checkpoint.spec.size_hw, model.size_multiple))
     graph = _traced(model.deploy_view(), sized, opset)
+    changes = rewrite(graph) if rewritten else ()
     if batch > 1:
         with_batch(graph, batch)
     if output == "mask":
         sized = with_mask_output(graph, sized, confidence=confidence)
     _simplify(graph)
-    return write_bytes(out_path, stamped(graph, _with_provenance(sized, checkpoint, opset)))
+    return write_bytes(out_path, stamped(graph, _with_provenance(sized, checkpoint, opset, changes)))
 
 
 def check_output(output: str, *, confidence: bool, batch: int) -> None:
@@ -237,7 +243,7 @@ def _simplify(model: Any) -> None:
     require("onnx", extra="export").checker.check_model(model, full_check=True)
 
 
-def _with_provenance(spec: ModelSpec, checkpoint: Checkpoint, opset: int) -> ModelSpec:
+def _with_provenance(spec: ModelSpec, checkpoint: Checkpoint, opset: int, changes: tuple[Rewrite, ...]) -> ModelSpec:
     import onnx
     import torch
 
@@ -245,6 +251,7 @@ def _with_provenance(spec: ModelSpec, checkpoint: Checkpoint, opset: int) -> Mod
     made_by: Mapping[str, Any] = {
         "opset": opset,
         "precision": "fp32",
+        "rewritten": {change.node: {"macs": [change.macs_before, change.macs_after]} for change in changes},
         "versions": {"rtda-deploy": __version__, "torch": str(torch.__version__), "onnx": str(onnx.__version__)},
     }
     more = {"parent": path.name, "parent_sha256": sha256_file(path), "export": made_by}

@@ -145,15 +145,30 @@ def write_onnx(request: Request, reference: Path, target: Path, frames: List[Nam
     started = time.perf_counter()
     asked = None if request.spec is None else request.spec.replace(output="logits")
     with atomic_path(target) as temporary:
-        onnx_from_checkpoint(request.parent, temporary, size_hw=request.size_hw, opset=request.opset, spec=asked)
+        onnx_from_checkpoint(
+            request.parent,
+            temporary,
+            size_hw=request.size_hw,
+            opset=request.opset,
+            spec=asked,
+            rewritten=request.rewritten,
+        )
         shutil.copyfile(temporary, reference)
         _finish(request, temporary)
         seconds = time.perf_counter() - started
-        tell(ExportStep("onnx", path=target, size_bytes=temporary.stat().st_size, seconds=seconds))
+        spec = spec_of(temporary)
+        size = temporary.stat().st_size
+        tell(ExportStep("onnx", text=_rewritten(spec), path=target, size_bytes=size, seconds=seconds))
         names = (request.parent.name, target.name)
         parity = _verified(request, request.parent, temporary, frames, "fp32", names, "torch = onnx", tell, asked)
-        spec = spec_of(temporary)
     return Hop("onnx", target, spec, parity, seconds, notes=_forced([parity], tell))
+
+
+def _rewritten(spec: ModelSpec) -> str:
+    """What rewriting saved, for people."""
+    changes = [made["macs"] for made in spec.provenance["export"]["rewritten"].values()]
+    saved = sum(before - after for before, after in changes)
+    return f"{saved / 1e9:.2g} G multiply-adds rewritten away " if changes else ""
 
 
 def reduce_precision(

@@ -56,6 +56,7 @@ class Request:
         output: ``logits`` or ``mask``.
         confidence: Second output of a mask.
         batch: Pictures at a time.
+        rewritten: Whether the graph is rewritten to fewer operations.
         verify_path: Pictures to verify on; None: those stored beside the model.
         calibrate: Pictures to calibrate INT8 on.
         int8_target: What the INT8 file is for: ``tensorrt`` or ``cpu``.
@@ -76,6 +77,7 @@ class Request:
     output: str
     confidence: bool
     batch: int
+    rewritten: bool
     verify_path: Optional[Union[str, Path]]
     calibrate: Optional[Union[str, Path]]
     int8_target: str
@@ -122,6 +124,7 @@ def checked_request(
     output: str,
     confidence: bool,
     batch: int,
+    rewritten: bool,
     verify_path: Optional[Union[str, Path]],
     calibrate: Optional[Union[str, Path]],
     int8_target: str,
@@ -156,6 +159,7 @@ def checked_request(
         output=output,
         confidence=confidence,
         batch=batch,
+        rewritten=rewritten,
         verify_path=verify_path,
         calibrate=calibrate,
         int8_target=int8_target,
@@ -257,6 +261,7 @@ def _check_onnx(request: Request, opset: Optional[int]) -> None:
         "--output": request.output != "logits",
         "--confidence": request.confidence,
         "--batch": request.batch != 1,
+        "--no-rewrite": not request.rewritten,
     }
     for option, given in changes.items():
         if given:
