@@ -1,0 +1,121 @@
+"""peers: every way is a real one, of a tiny picture; the report is what the page writer reads."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Dict, Iterator, List
+
+import numpy as np
+import pytest
+
+from rtda_deploy.optional import available
+
+for _package in ("torch", "onnx", "onnxruntime", "openvino"):
+    if not available(_package):
+        pytest.skip(f"{_package} is not installed", allow_module_level=True)
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def peers() -> Iterator[Any]:
+    sys.path.insert(0, str(FOLDER))
+    try:
+        module = importlib.import_module("peers")
+        module.SIZE_HW, module.FRAME_HW, module._PAUSE_S = (64, 128), (90, 160), 0.0
+        module._PEAK = (16, 8, 16, 2)
+        yield module
+    finally:
+        sys.path.remove(str(FOLDER))
+        for name in ("peers", "peer_ways", "small_network"):
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def network(peers: Any, tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Any]:
+    folder = tmp_path_factory.mktemp("peers")
+    options = SimpleNamespace(quick=True, rounds=2, threads=1, peak=peers.peak_gflops(1))
+    checkpoint = peers.random_checkpoint(folder / "random.pth", "resnet18", "rtda", (128, 64))
+    found: Dict[str, Any] = peers.measure("rtda", checkpoint, peers._frames(None, 2), folder, options)
+    return found
+
+
+def test_the_report_is_whole(network: Dict[str, Any]) -> None:
+    assert json.loads(json.dumps(network)) == network
+    ways = {row["way"]: row for row in network["ways"]}
+    assert {row["group"] for row in network["ways"]} == {"ours", "peer", "peer, tuned", "bare"}
+    assert {"torch eager, tuned", "ONNX Runtime, tuned", "OpenVINO, tuned", "ours fp32", "ours int8"} <= set(ways)
+    (best,) = (row for row in network["ways"] if row["best_peer"])
+    assert best["group"] == "peer, tuned" and best["ratio"] == 1 and best["precision"] == "fp32"
+    assert all(row["low"] <= row["ratio"] <= row["high"] for row in network["ways"])
+    assert len(network["goals"]) == 6 and network["floor_ms"] > 0
+    assert set(network["peak_gflops"]) >= {"fp32", "int8"}
+
+
+def test_all_ways_see_the_same_network(network: Dict[str, Any]) -> None:
+    """Random weights put borders everywhere, and peers make their mask at the network's size: most pixels, not all."""
+    agreement = {row["way"]: row["agreement"] for row in network["ways"] if row["group"] != "bare"}
+    assert agreement.pop("ours fp32") > 0.9999
+    assert min(value for way, value in agreement.items() if "int8" not in way) > 0.8
+    peers = {way: value for way, value in agreement.items() if not way.startswith("ours") and "bf16" not in way}
+    assert max(peers.values()) - min(peers.values()) < 0.01, "one network, one mask"
+
+
+def test_both_inputs_are_what_the_network_was_trained_with(peers: Any) -> None:
+    from rtda_deploy.spec import ModelSpec
+    from rtda_runtime.preprocess import preprocess
+
+    ways = sys.modules["peer_ways"]
+    (frame,) = peers._frames(None, 1)
+    for extra in ({}, {"channel_order": "bgr", "pixel_scale": 1.0, "mean": (104.0, 116.0, 122.0), "std": (1, 1, 1)}):
+        spec = ModelSpec(size_hw=(64, 128), class_names=("a", "b"), palette=((0, 0, 0), (1, 1, 1)), **extra)
+        wanted = np.zeros((1, 3, 64, 128), np.float32)
+        preprocess(frame, spec, wanted)
+        step = spec.pixel_scale / min(spec.std)  # of one grey level
+        for make in (ways._numpy_input(spec), ways._blob_input(spec)):
+            given = make(frame)
+            assert given.dtype == np.float32 and np.abs(given - wanted).max() < 1.01 * step
+
+
+def test_rewriting_is_measured_with_its_parity(peers: Any, tmp_path: Path) -> None:
+    rewrites = importlib.import_module("rewrites")
+    try:
+        found = rewrites.measure("resnet18", "rtda", (64, 128), tmp_path, SimpleNamespace(rounds=2, threads=1))
+    finally:
+        sys.modules.pop("rewrites", None)
+    assert found["met"] and [row["graph"] for row in found["rows"]] == 2 * [
+        "published",
+        "head first",
+        "deployed",
+        "rewritten",
+    ]
+    gmacs = [row["gmacs"] for row in found["rows"][:4]]
+    assert gmacs == sorted(gmacs, reverse=True) and gmacs[2] > 1.02 * gmacs[3]
+    assert 0 < found["rows"][3]["differs"] < 1e-5
+    assert set(found["parts"]) >= {"backbone", "spatial_path", "context_path", "fusion"}
+    assert sum(found["parts"].values()) == pytest.approx(100, abs=0.1)
+
+
+def test_a_missed_goal_is_said_and_fails(peers: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    rows: List[Dict[str, Any]] = [{"way": "peer", "best_peer": True}, {"way": "ours fp32", "best_peer": False}]
+    run = peers.Run
+    runs = {
+        "peer": [run(1.0, 100.0, 1.0, None)] * 3,
+        "torch eager, tuned": [run(1.0, 100.0, 1.0, None)] * 3,
+        "ours fp32": [run(5.0, 90.0, 5.0, None)] * 3,
+    }
+    goals = {goal["goal"]: goal for goal in peers._goals("paper", rows, runs)}
+    assert [goal["met"] for goal in goals.values()] == [False, False, False]
+    assert goals["ours fp32, times the best fp32 peer (peer)"]["value"] == pytest.approx(1.02)
+    assert goals["share of an fp32 frame outside the network"]["value"] == pytest.approx(0.1)
+    network = {"variant": "paper", "backbone": "resnet18", "gflop": 1.0, "floor_ms": 1.0, "peak_gflops": {"fp32": 1.0}}
+    monkeypatch.setattr(peers, "peak_gflops", lambda threads: {"fp32": 1.0})
+    monkeypatch.setattr(peers, "measure", lambda *_: {**network, "ways": [], "goals": list(goals.values())})
+    monkeypatch.setattr(peers, "random_checkpoint", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--quick"])
+    assert peers.main() == 1
+    assert capsys.readouterr().out.count("MISSED") == 3
