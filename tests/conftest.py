@@ -14,6 +14,9 @@ import pytest
 # Two test processes share two cores: more threads would only wait for each other. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Which engine provider="auto" takes must not depend on the machine, nor a test write into its user's cache.
+os.environ.setdefault("RTDA_CONTEST", "0")
+
 # A shell's background jobs ignore Ctrl-C, and so would every program that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

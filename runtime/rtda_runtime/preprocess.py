@@ -47,7 +47,7 @@ class Preprocessor:
         self._tables = _tables(spec)  # float32 (3, 1, 256), in the network's channel order
         height, width = spec.size_hw
         self._resized = np.empty((height, width, 3), np.uint8)
-        self._plane = np.empty((height, width), np.uint8)
+        self._room = np.empty((3, height, width), np.uint8)  # the resized frame, a plane per colour
 
     def __call__(self, frame: np.ndarray, out: np.ndarray) -> Box:
         """Fill ``out``; gives the box (top, left, height, width) of ``out`` that shows the frame."""
@@ -74,11 +74,11 @@ class Preprocessor:
         if frame.shape[:2] != (height, width):
             small = self._resized.reshape(-1)[: height * width * 3].reshape(height, width, 3)
             cv2.resize(frame, (width, height), dst=small, interpolation=self._flag)
-        plane = self._plane.reshape(-1)[: height * width].reshape(height, width)
-        for index, table in enumerate(self._tables):
-            channel = 2 - index if self.spec.channel_order == "rgb" else index
-            cv2.extractChannel(small, channel, dst=plane)
-            cv2.LUT(plane, table, dst=planes[index])
+        room = self._room.reshape(-1)[: 3 * height * width].reshape(3, height, width)
+        blue, green, red = cv2.split(small, list(room))
+        ordered = (red, green, blue) if self.spec.channel_order == "rgb" else (blue, green, red)
+        for plane, table, target in zip(ordered, self._tables, planes):
+            cv2.LUT(plane, table, dst=target)
 
 
 def content_box(frame_hw: Tuple[int, int], spec: ModelSpec) -> Box:

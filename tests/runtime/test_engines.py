@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar, List
 
@@ -10,7 +11,8 @@ from runtime.fakes import NumpyEngine
 from runtime.models import tiny_logits, tiny_spec, write_model
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, FileAccessError, SpecError
-from rtda_runtime.engines import open_engine
+from rtda_runtime.cores import threads_text, usable_cores
+from rtda_runtime.engines import PROVIDERS, open_engine
 from rtda_runtime.engines.onnxruntime import provider_plan
 
 
@@ -23,12 +25,31 @@ class TestOrtEngine(EngineContract):
         return open_
 
     def test_threads_are_said_in_the_description(self, model_path: Path) -> None:
-        with open_engine(model_path, "cpu", threads=1) as engine:
-            assert "1 thread" in engine.description
+        for threads, said in ((1, "1 thread"), (3, "3 threads"), (None, threads_text(usable_cores()))):
+            with open_engine(model_path, "cpu", threads=threads) as engine:
+                assert engine.description.endswith(f" on cpu, {said}")
+
+    @pytest.mark.parametrize("threads", [1, None])
+    def test_the_session_has_the_threads_that_are_said_and_they_do_not_spin_for_long(
+        self, model_path: Path, threads: Any
+    ) -> None:
+        with open_engine(model_path, "cpu", threads=threads) as engine:
+            options = engine._session.get_session_options()  # type: ignore[attr-defined]
+            assert options.intra_op_num_threads == (threads or usable_cores())
+            assert 0 < int(options.get_session_config_entry("session.intra_op.spin_duration_us")) <= 1000
+
+    def test_a_process_bound_to_one_core_computes_with_one_thread(self, model_path: Path) -> None:
+        before = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {min(before)})
+            with open_engine(model_path, "cpu") as engine:
+                assert engine.description.endswith(", 1 thread")
+        finally:
+            os.sched_setaffinity(0, before)
 
 
 def test_numpy_engine_of_the_other_tests_computes_the_same(model_path: Path) -> None:
-    with open_engine(model_path) as real, NumpyEngine() as fake:
+    with open_engine(model_path, "cpu") as real, NumpyEngine() as fake:
         picture = np.random.default_rng(0).standard_normal(real.input_shape)
         real.input_buffer[:] = picture
         fake.input_buffer[:] = picture
@@ -37,7 +58,7 @@ def test_numpy_engine_of_the_other_tests_computes_the_same(model_path: Path) -> 
 
 def test_mask_network_gives_uint8_classes(tmp_path: Path) -> None:
     spec = tiny_spec(output="mask")
-    with open_engine(write_model(tmp_path / "mask.onnx", spec)) as engine, NumpyEngine() as reference:
+    with open_engine(write_model(tmp_path / "mask.onnx", spec), "cpu") as engine, NumpyEngine() as reference:
         picture = np.random.default_rng(0).standard_normal(engine.input_shape)
         engine.input_buffer[:] = picture
         reference.input_buffer[:] = picture
@@ -88,7 +109,7 @@ class _FallenBack:
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
     class SessionOptions:
-        pass
+        def add_session_config_entry(self, key: str, value: str) -> None: ...
 
     class InferenceSession:
         def __init__(self, path: str, **_: Any) -> None: ...
@@ -167,7 +188,7 @@ def test_a_network_without_confidence_says_so(model_path: Path) -> None:
 def test_unknown_provider_lists_the_known(model_path: Path) -> None:
     with pytest.raises(ConfigError, match="vulkan") as caught:
         open_engine(model_path, "vulkan")
-    assert "cpu" in caught.value.hint
+    assert all(name in caught.value.hint for name in PROVIDERS)
 
 
 def test_no_threads_at_all_is_refused(model_path: Path) -> None:

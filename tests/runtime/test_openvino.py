@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, List
 
 import numpy as np
 import pytest
 from runtime.engine_contract import EngineContract, OpenEngine
 from runtime.models import tiny_logits, tiny_spec, write_model
+from runtime.quantised import write_quantised
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, MissingPackageError, SpecError
 from rtda_deploy.optional import available
+from rtda_runtime.cores import threads_text, usable_cores
 from rtda_runtime.engines import open_engine
 from rtda_runtime.engines.openvino import open_openvino
 
@@ -28,9 +30,19 @@ class TestOpenvinoEngine(EngineContract):
         return open_
 
     def test_threads_and_precision_are_said_in_the_description(self, model_path: Path) -> None:
-        with open_engine(model_path, "openvino", threads=2) as engine:
-            assert "2 threads" in engine.description and "fp32" in engine.description
-            assert engine.provider == "openvino"
+        for threads, said in ((1, "1 thread"), (2, "2 threads"), (None, threads_text(usable_cores()))):
+            with open_engine(model_path, "openvino", threads=threads) as engine:
+                assert engine.description.endswith(f" on cpu in fp32, {said}")
+                assert engine.provider == "openvino"
+
+
+@needs_openvino
+@pytest.mark.parametrize("threads", [1, None])
+def test_openvino_has_the_threads_that_are_said_and_binds_them_to_no_core(model_path: Path, threads: Any) -> None:
+    with open_engine(model_path, "openvino", threads=threads) as engine:
+        compiled = engine._request.get_compiled_model()  # type: ignore[attr-defined]
+        assert compiled.get_property("INFERENCE_NUM_THREADS") == (threads or usable_cores())
+        assert compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
 @needs_openvino
@@ -38,9 +50,10 @@ def test_float32_is_float32_unless_bfloat16_was_asked_for(model_path: Path) -> N
     picture = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
     expected = tiny_logits(picture)
     errors = {}
-    for precision in ("fp32", "bf16"):
+    for precision, provider in (("fp32", "openvino"), ("bf16", "openvino-bf16")):
         try:
-            with open_openvino(model_path, precision=precision, threads=1) as engine:
+            with open_engine(model_path, provider, threads=1) as engine:
+                assert engine.provider == "openvino" and f" in {precision}, " in engine.description
                 engine.input_buffer[:] = picture
                 errors[precision] = np.abs(engine.infer() - expected).max() / np.ptp(expected)
         except DeviceError as err:
@@ -48,6 +61,49 @@ def test_float32_is_float32_unless_bfloat16_was_asked_for(model_path: Path) -> N
             pytest.skip(f"{err.message}: {err.why}")
     assert errors["fp32"] < 1e-6  # float32 has 24 bits
     assert 1e-4 < errors["bf16"] < 2e-2  # bfloat16 has 8
+
+
+@needs_openvino
+def test_an_int8_file_runs_in_int8_and_says_so(tmp_path: Path) -> None:
+    path = write_quantised(tmp_path / "int8.onnx")
+    with open_engine(path, "openvino") as engine, open_engine(path, "cpu") as reference:
+        assert " in int8, " in engine.description
+        picture = np.random.default_rng(0).standard_normal(engine.input_shape)
+        engine.input_buffer[:] = reference.input_buffer[:] = picture
+        expected = reference.infer()
+        np.testing.assert_allclose(engine.infer(), expected, atol=1e-3 * np.ptp(expected))
+        exact = tiny_logits(engine.input_buffer)
+        assert np.abs(engine.infer() - exact).max() > 1e-3 * np.ptp(exact), "it would be float32"
+
+
+@needs_openvino
+@pytest.mark.parametrize("able", [["FP32", "INT8", "BIN"], ["FP32", "BF16"]])
+def test_bfloat16_is_refused_where_the_processor_has_none(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch, able: List[str]
+) -> None:
+    import openvino
+
+    class Elsewhere(openvino.Core):  # type: ignore[misc]
+        """OpenVINO on a processor that can do what is said here."""
+
+        def get_property(self, device: str, name: str) -> Any:
+            return able if name == "OPTIMIZATION_CAPABILITIES" else super().get_property(device, name)
+
+    monkeypatch.setattr(openvino, "Core", Elsewhere)
+    open_engine(model_path, "openvino", threads=1).close()
+    if "BF16" in able:
+        open_engine(model_path, "openvino-bf16", threads=1).close()
+        return
+    with pytest.raises(DeviceError, match="does not compute in bfloat16") as caught:
+        open_engine(model_path, "openvino-bf16")
+    assert "FP32, INT8" in caught.value.why and "--provider openvino" in caught.value.hint
+
+
+def test_bfloat16_is_for_onnx_files_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.engine"
+    path.write_bytes(b"engine")
+    with pytest.raises(DeviceError, match="does not run on provider openvino-bf16"):
+        open_engine(path, "openvino-bf16")
 
 
 @needs_openvino

@@ -4,6 +4,8 @@ from typing import Any, Tuple
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from runtime.models import tiny_spec
 
 from rtda_deploy.errors import FrameError
@@ -80,6 +82,42 @@ def test_resizing_is_bilinear_between_pixel_centres(size_hw: Tuple[int, int], re
     frame = _smooth_frame(*size_hw)
     # OpenCV rounds the resized pixel to uint8 after 11-bit weights: at most one grey level
     assert np.abs(_result(frame, spec) - _reference(frame, spec)).max() <= 1.0
+
+
+_COLOURS = st.tuples(*[st.floats(0.0, 255.0, width=32)] * 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_it_is_the_resized_frame_normalised_in_float64(data: st.DataObject) -> None:
+    """Whatever the sizes, orders, means: what is in float32 differs from the contract by its rounding only."""
+    import cv2
+
+    side = st.integers(1, 140)
+    scale = data.draw(st.sampled_from([1.0, 1 / 255]))
+    spec = tiny_spec(
+        size_hw=(8 * data.draw(st.integers(1, 12)), 8 * data.draw(st.integers(1, 12))),
+        channel_order=data.draw(st.sampled_from(["rgb", "bgr"])),
+        resize=data.draw(st.sampled_from(["stretch", "letterbox"])),
+        interpolation=data.draw(st.sampled_from(["linear", "area", "cubic", "nearest"])),
+        pixel_scale=scale,
+        mean=tuple(value * scale for value in data.draw(_COLOURS)),
+        std=tuple(scale * data.draw(st.floats(0.5, 255.0)) for _ in range(3)),
+    )
+    prepare = Preprocessor(spec)
+    for seed in range(2):  # the second frame finds the buffers as the first left them
+        frame = _frame(data.draw(side), data.draw(side), seed)
+        out = np.full((1, 3, *spec.size_hw), np.nan, np.float32)
+        top, left, rows, columns = prepare(frame, out)
+        flag = getattr(cv2, f"INTER_{spec.interpolation.upper()}")
+        small = cv2.resize(frame, (columns, rows), interpolation=flag).reshape(rows, columns, 3)
+        ordered = small[:, :, ::-1] if spec.channel_order == "rgb" else small
+        whole = np.zeros((*spec.size_hw, 3))
+        inside = (ordered.astype(np.float64) * spec.pixel_scale - np.array(spec.mean)) / np.array(spec.std)
+        whole[top : top + rows, left : left + columns] = inside
+        # rounding once to float32: 2^-24 of the value, coarser only below the smallest normal one
+        np.testing.assert_allclose(out[0], whole.transpose(2, 0, 1), rtol=2.0**-23, atol=1e-38)
+        assert (top, left, rows, columns) == content_box(frame.shape[:2], spec)
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 500), (500, 1), (4000, 8000)])

@@ -12,6 +12,7 @@ from rtda_deploy.errors import ConfigError, DeviceError, EngineError
 from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
+from rtda_runtime.cores import threads_text, usable_cores
 from rtda_runtime.engines.base import Engine
 
 __all__ = ["PRECISIONS", "OpenvinoEngine", "open_openvino"]
@@ -30,22 +31,23 @@ def open_openvino(
     provider: str = "openvino",
     spec: Optional[ModelSpec] = None,
     threads: Optional[int] = None,
-    precision: str = "fp32",
+    precision: Optional[str] = None,
 ) -> OpenvinoEngine:
     """Open an ``.onnx`` file; arguments and errors as in :func:`rtda_runtime.open_engine`.
 
     Args:
         path: The model.
-        provider: ``openvino``.
+        provider: ``openvino``, or ``openvino-bf16`` for that precision.
         spec: Replaces the spec in the file.
-        threads: CPU threads for one inference; None: one per core.
-        precision: ``fp32``, or ``bf16``, which is about twice as fast where the processor has it.
+        threads: CPU threads for one inference; None: one per core that this process may use.
+        precision: ``fp32``, or ``bf16``, which is about twice as fast where the processor has it; None: the provider's.
 
     Raises:
         ConfigError: If there is no such precision.
         DeviceError: If the processor cannot compute in it.
         MissingPackageError: If OpenVINO is not installed.
     """
+    precision = precision or ("bf16" if provider == "openvino-bf16" else "fp32")
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}", hint=f"known: {', '.join(PRECISIONS)}")
     ov = require("openvino", extra="openvino", purpose="to run .onnx files with it")
@@ -55,11 +57,12 @@ def open_openvino(
         raise DeviceError(
             "this processor does not compute in bfloat16",
             why=f"OpenVINO says it can: {', '.join(able)}",
-            hint="leave the precision at fp32",
+            hint="run it in float32: --provider openvino",
         )
     metadata = read_onnx_metadata(path)  # OpenVINO gives none; and a file that is cut off is told from a foreign one
     contract = spec or spec_from_metadata(metadata, path.name)
-    return OpenvinoEngine(core, _read(core, path), contract, path=path, threads=threads, precision=precision)
+    model, count = _read(core, path), threads or usable_cores()
+    return OpenvinoEngine(core, model, contract, path=path, threads=count, precision=precision)
 
 
 class OpenvinoEngine(Engine):
@@ -69,15 +72,11 @@ class OpenvinoEngine(Engine):
         precision: In which it computes: a key of ``PRECISIONS``.
     """
 
-    def __init__(
-        self, core: Any, model: Any, spec: ModelSpec, *, path: Path, threads: Optional[int] = None, precision: str
-    ) -> None:
+    def __init__(self, core: Any, model: Any, spec: ModelSpec, *, path: Path, threads: int, precision: str) -> None:
         ov = require("openvino", extra="openvino")
-        count = f"{threads} thread{'s' if threads > 1 else ''}" if threads else "a thread per core"
         version = ov.__version__.partition("-")[0]
-        super().__init__(
-            spec, provider="openvino", description=f"{path.name}, OpenVINO {version} on cpu in {precision}, {count}"
-        )
+        how = f"OpenVINO {version} on cpu in {_computed_in(model, precision)}, {threads_text(threads)}"
+        super().__init__(spec, provider="openvino", description=f"{path.name}, {how}")
         self.precision = precision
         targets = _check_model(model, self, path)
         try:
@@ -106,15 +105,22 @@ class OpenvinoEngine(Engine):
         self._request = None
 
 
-def _settings(precision: str, threads: Optional[int]) -> Dict[str, Any]:
-    settings: Dict[str, Any] = {
+def _settings(precision: str, threads: int) -> Dict[str, Any]:
+    return {
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,  # all threads work on the one frame there is
+        "INFERENCE_NUM_THREADS": threads,
+        # A thread bound to a core waits there for whoever has it, beside free cores; and fewer threads than cores would
+        # be bound to the first of them, those of every other engine too.
+        "ENABLE_CPU_PINNING": False,
     }
-    if threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = threads
-    return settings
+
+
+def _computed_in(model: Any, precision: str) -> str:
+    if all(node.get_type_name() != "FakeQuantize" for node in model.get_ops()):  # what Q/DQ nodes are read as
+        return precision
+    return "int8" if precision == "fp32" else f"int8 and {precision}"
 
 
 def _read(core: Any, path: Path) -> Any:
