@@ -140,10 +140,18 @@ def _row(name: str, goal: bool, loop: Loop, frames: int, mask_bytes: int) -> Dic
 
 def resident_mb() -> float:
     """Resident memory of this process, MB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+    return status_mb(Path("/proc/self/status").read_text(), "VmRSS")
+
+
+def status_mb(status: str, field: str) -> float:
+    """A field of a ``/proc/<pid>/status``, MB: ``VmRSS`` is resident now, ``VmHWM`` the most it ever was.
+
+    The peak of ``resource.getrusage`` is not for it: a process inherits that of the one that started it.
+    """
+    for line in status.splitlines():
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
-    raise OSError("no VmRSS in /proc/self/status")
+    raise OSError(f"no {field} in /proc/<pid>/status")
 
 
 def _table(found: Dict[str, Any]) -> str:
