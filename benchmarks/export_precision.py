@@ -35,7 +35,7 @@ from rtda_export.graph import read_onnx, stamped
 from rtda_export.parity import percent
 from rtda_export.quantize import int8_onnx
 from rtda_export.rescue import rescue_fp16
-from rtda_export.scoring import _Classes
+from rtda_export.scoring import JoinedClasses
 from rtda_export.worth import libraries_here, worth
 from rtda_runtime import Segmenter
 from rtda_runtime.preprocess import preprocess
@@ -159,7 +159,7 @@ def end_to_end(
     count = min(len(data), pictures or len(data))
     opened = [Segmenter.open(path, provider, threads=threads) for path in (plain, reduced)]
     try:
-        classes = _Classes(opened[0].spec, data, plain)
+        classes = JoinedClasses(opened[0].spec, data, plain)
         confusions = [ConfusionMatrix(len(classes.scored.names)) for _ in opened]
         times: list[list[float]] = [[] for _ in opened]
         same, pixels, size = 0, 0, ""

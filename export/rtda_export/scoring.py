@@ -20,7 +20,7 @@ from rtda_training.labels import ClassList, describe_join, join_by_name, join_cl
 from rtda_training.metrics import ConfusionMatrix, Scores
 from rtda_training.readers import LabelledSet
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "JoinedClasses", "evaluate"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ def evaluate(
         DataError: If the model knows none of the set's classes, or a pair does not fit.
     """
     with open_network(model, spec=spec, provider=provider) as network:
-        classes = _Classes(network.spec, data, model)
+        classes = JoinedClasses(network.spec, data, model)
         confusion = ConfusionMatrix(len(classes.scored.names))
         prepare = Preprocessor(network.spec)
         image = np.empty((1, 3, *network.spec.size_hw), np.float32)
@@ -115,8 +115,18 @@ def evaluate(
         )
 
 
-class _Classes:
-    """The classes that are scored, and the tables that bring labels and masks there (None: as they are)."""
+class JoinedClasses:
+    """The classes that are scored, and the tables that bring labels and masks there.
+
+    Attributes:
+        scored: The classes.
+        of_label: Index of the scored class by label value; 255: not scored.
+        of_mask: The same by the model's own class; None: they are the scored ones.
+        joined: What was joined (``masks`` or ``labels``) and how, for people; None: nothing.
+
+    Raises:
+        DataError: If model and data share no class.
+    """
 
     def __init__(self, spec: ModelSpec, data: LabelledSet, model: Union[str, Path]) -> None:
         own = ClassList(spec.class_names, spec.palette)

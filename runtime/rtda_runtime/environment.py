@@ -20,6 +20,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Type
 
 from rtda_deploy.errors import DeviceError
 from rtda_runtime.board import read_board
+from rtda_runtime.cores import cpu_model, cpu_quota
 from rtda_runtime.tegrastats import Tegrastats, summarize_readings
 
 __all__ = ["Conditions", "environment"]
@@ -62,17 +63,17 @@ def environment(root: Path = Path("/")) -> Dict[str, Any]:
             python numpy onnxruntime openvino tensorrt opencv rtda_deploy
                                        versions; None: not loaded, so not used
     """
-    board = read_board(root)
+    board, quota = read_board(root), cpu_quota(root)
     return {
         "machine": platform.machine(),
         "system": platform.platform(),
         "os": _os_name(root),
         "kernel": platform.release(),
         "container": _container(root),
-        "cpu": _cpu_model(root),
+        "cpu": cpu_model(root),
         "cores": len(os.sched_getaffinity(0)),
         "cores_total": os.cpu_count(),
-        "cpu_quota": _cpu_quota(root),
+        "cpu_quota": None if quota is None else round(quota, 2),
         "governor": _text(root / _CPUS / "cpu0/cpufreq/scaling_governor"),
         "cpu_mhz": _cpu_mhz(root),
         "memory_mb": _memory_mb(root),
@@ -241,25 +242,6 @@ def _container(root: Path) -> Optional[str]:
         if word in groups:
             return kind
     return "container" if (root / "run/systemd/container").exists() else None
-
-
-def _cpu_model(root: Path) -> str:
-    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model", "Hardware"):
-            return value.strip()
-    return platform.processor() or "unknown"
-
-
-def _cpu_quota(root: Path) -> Optional[float]:
-    """Cores' worth of time of this control group: version 2's one file, else version 1's two."""
-    quota, _, period = (_text(root / "sys/fs/cgroup/cpu.max") or "").partition(" ")
-    if not period:
-        quota = _text(root / "sys/fs/cgroup/cpu/cpu.cfs_quota_us") or ""
-        period = _text(root / "sys/fs/cgroup/cpu/cpu.cfs_period_us") or ""
-    if not quota.isdigit() or not period.isdigit() or int(period) == 0:  # "max", "-1": no limit
-        return None
-    return round(int(quota) / int(period), 2)
 
 
 def _cpu_mhz(root: Path) -> Optional[Dict[str, int]]:

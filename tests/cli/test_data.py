@@ -178,12 +178,12 @@ def test_eval_says_which_join_it_made_and_none_where_classes_are_equal(
 
 def test_labels_are_joined_where_the_model_is_the_coarser(camvid: Path, tiny_data: Path) -> None:
     from rtda_deploy.spec import ModelSpec
-    from rtda_export.scoring import _Classes
+    from rtda_export.scoring import JoinedClasses
     from rtda_training.labels import CAMVID, CITYSCAPES, join_classes
     from rtda_training.readers import open_labelled
 
     spec = ModelSpec(size_hw=(64, 64), class_names=CAMVID.names, palette=CAMVID.palette)
-    classes = _Classes(spec, open_labelled(f"folder:{tiny_data}"), "m.onnx")
+    classes = JoinedClasses(spec, open_labelled(f"folder:{tiny_data}"), "m.onnx")
     assert classes.scored == CAMVID and classes.of_mask is None
     assert classes.joined is not None and classes.joined[0] == "labels"
     assert (classes.of_label == join_classes(CITYSCAPES, CAMVID)).all()

@@ -1,0 +1,85 @@
+"""Every benchmark of speed in turn, then docs/results/speed.md and its picture: what ``make bench`` begins with.
+
+    python benchmarks/speed.py [--out runs/speed] [--checkpoint rtda=A.pth] [--checkpoint paper=B.pth] [--frames PATH]
+        [--scored CKPT --data camvid:DATA/camvid] [--only peers,growth]
+
+Each prints JSON into ``--out``, where the page writer reads it; one that is not run leaves the figures of last time. A
+missed goal does not stop the others: it is on the page, and the exit code is 1 at the end. Nothing else should compute
+on the machine meanwhile; it takes about half an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Dict, List
+
+FOLDER = Path(__file__).resolve().parent
+PAGE = FOLDER.parent / "docs" / "results"
+
+
+def commands(options: argparse.Namespace) -> Dict[str, List[str]]:
+    """Words after the interpreter, by name; the JSON of each goes into ``NAME.json``."""
+    trained = [word for text in options.checkpoint for word in ("--checkpoint", text)]
+    frames = ["--frames", options.frames] if options.frames else []
+    found = {
+        name: [f"{name}.py", "--json"]
+        for name in ("upsample", "preprocess", "rewrites", "cpu_threads", "cameras", "growth")
+    }
+    found["peers"] = ["peers.py", "--json", *trained, *frames]
+    if options.scored:
+        found["export_precision"] = [
+            "export_precision.py",
+            options.scored,
+            "--data",
+            options.data,
+            "--out",
+            options.out,
+        ]
+    return found
+
+
+def main() -> int:
+    """Run them, write the page, and say what failed or was missed."""
+    options = _options()
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    chosen = {name: words for name, words in commands(options).items() if name in (options.only or name)}
+    failed = []
+    for number, (name, words) in enumerate(chosen.items(), 1):
+        started = time.monotonic()
+        print(f"{number}/{len(chosen)} {name}", file=sys.stderr, flush=True)
+        done = subprocess.run(
+            [sys.executable, str(FOLDER / words[0]), *words[1:]], stdout=subprocess.PIPE, text=True, check=False
+        )
+        if done.stdout.lstrip().startswith("{"):  # else it writes its own file, or has failed
+            (out / f"{name}.json").write_text(done.stdout, encoding="utf-8")
+        if done.returncode != 0:
+            failed.append(name)
+        word = "a goal was missed, or it failed" if done.returncode else "done"
+        print(f"    {word}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    page = subprocess.run(
+        [sys.executable, str(FOLDER / "speed_page.py"), str(out), "--out", str(options.page)], check=False
+    )
+    if failed:
+        print(f"not all goals were met: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed) or page.returncode != 0)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", default="runs/speed", help="where the JSON goes (default: runs/speed)")
+    parser.add_argument("--page", type=Path, default=PAGE, help="where the page goes (default: docs/results)")
+    parser.add_argument("--checkpoint", action="append", default=[], metavar="VARIANT=PATH", help="for peers.py")
+    parser.add_argument("--frames", help="for peers.py: a video or a folder of pictures")
+    parser.add_argument("--scored", help="a checkpoint to score in INT8 end to end")
+    parser.add_argument("--data", default="camvid:data/camvid", help="labelled pictures to score it on")
+    parser.add_argument("--only", type=lambda text: text.split(","), help="names with a comma (default: all)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
