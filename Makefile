@@ -26,7 +26,7 @@ demo: $(STAMP) ## train, adapt, export, run, report on ToyTown
 	$(BIN)/rtda-deploy demo
 
 test: $(STAMP) ## the tests that need nothing but Python
-	$(BIN)/python tools/run_tests.py
+	$(BIN)/python -m pytest -m "not system" -n 2 --dist worksteal
 
 test-system: $(STAMP) ## the tests that need Debian packages, servers, mounts or killed processes
 	$(BIN)/python -m pytest -m system

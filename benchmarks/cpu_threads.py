@@ -30,6 +30,7 @@ from rtda_deploy.optional import available, require
 from rtda_runtime import open_engine
 from rtda_runtime.cores import usable_cores
 from rtda_runtime.engines.onnxruntime import OrtEngine
+from rtda_runtime.engines.openvino import openvino_core
 from rtda_runtime.environment import Conditions, environment
 
 OWN = "library's own"
@@ -106,7 +107,7 @@ def _openvino(model: Path, picture: np.ndarray) -> Way:
     """Float32 and one frame at a time as ours; the number of threads and their cores are OpenVINO's choice."""
     ov = require("openvino", extra="openvino")
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
-    request = ov.Core().compile_model(str(model), "CPU", settings).create_infer_request()
+    request = openvino_core().compile_model(str(model), "CPU", settings).create_infer_request()
     request.set_input_tensor(0, ov.Tensor(picture, shared_memory=True))
     run: Way = request.infer
     return run

@@ -36,6 +36,7 @@ from rtda_deploy.errors import ConfigError
 from rtda_deploy.optional import available, require
 from rtda_runtime import Segmenter
 from rtda_runtime.cores import usable_cores
+from rtda_runtime.engines.openvino import openvino_core
 from rtda_runtime.environment import Conditions, environment
 
 Times = Dict[str, float]
@@ -248,10 +249,9 @@ def _ort_session(path: Path, threads: int) -> Tuple[Callable[[np.ndarray], Any],
 
 
 def _openvino_request(path: Path, threads: int) -> Tuple[Callable[[np.ndarray], Any], Tuple[int, ...]]:
-    ov: Any = require("openvino", extra="openvino")
     options: Dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
     options["INFERENCE_NUM_THREADS"] = threads
-    compiled = ov.Core().compile_model(str(path), "CPU", options)
+    compiled = openvino_core().compile_model(str(path), "CPU", options)
     request = compiled.create_infer_request()
     return lambda pictures: request.infer([pictures], share_inputs=True), tuple(compiled.input(0).shape)
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime import Segmenter
+from rtda_runtime.engines.openvino import openvino_core
 
 __all__ = ["Run", "Way", "onnx_of", "our_way", "peer_ways"]
 
@@ -206,7 +207,7 @@ def _openvino(path: Path, threads: int, precision: str) -> Stage:
     import openvino as ov
 
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    request = ov.Core().compile_model(str(path), "CPU", {**settings, "NUM_STREAMS": 1}).create_infer_request()
+    request = openvino_core().compile_model(str(path), "CPU", {**settings, "NUM_STREAMS": 1}).create_infer_request()
 
     def run(image: np.ndarray) -> np.ndarray:
         request.infer({0: ov.Tensor(image, shared_memory=True)})
@@ -216,9 +217,8 @@ def _openvino(path: Path, threads: int, precision: str) -> Stage:
 
 
 def _computes_bf16() -> bool:
-    import openvino as ov
 
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def onnx_of(model: Any, path: Path, spec: ModelSpec, answer: str) -> Path:

@@ -35,6 +35,7 @@ from small_network import random_checkpoint, smooth_pictures
 from rtda_deploy.files import readable_file
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime import Segmenter, open_engine
+from rtda_runtime.engines.openvino import openvino_core
 from rtda_runtime.environment import Conditions, environment
 from rtda_runtime.preprocess import preprocess
 
@@ -259,7 +260,6 @@ def peak_gflops(threads: int) -> Dict[str, float]:
 
 def _peak_runners(plain: bytes, int8: bytes, threads: int) -> List[Tuple[str, Any]]:
     import onnxruntime as ort
-    import openvino as ov
 
     image = np.random.default_rng(1).random((1, *_PEAK[:3]), dtype=np.float32)
     runners: List[Tuple[str, Any]] = []
@@ -268,7 +268,7 @@ def _peak_runners(plain: bytes, int8: bytes, threads: int) -> List[Tuple[str, An
     for precision, content in (("fp32", plain), ("int8", int8)):
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         runners.append((precision, lambda session=session: session.run(None, {"x0": image})))
-    core = ov.Core()
+    core = openvino_core()
     kinds = [("fp32", "f32", plain), ("int8", "f32", int8)]
     if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         kinds.append(("bf16", "bf16", plain))

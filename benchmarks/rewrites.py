@@ -33,6 +33,7 @@ from peer_ways import onnx_of
 from small_network import random_checkpoint
 
 from rtda_export import onnx_from_checkpoint
+from rtda_runtime.engines.openvino import openvino_core
 from rtda_runtime.environment import Conditions, environment
 
 LIMIT = 1e-4  # of the logits' range: the export's own for fp32
@@ -128,10 +129,9 @@ def _session(path: Path, threads: int, profile: str = "") -> Any:
 
 
 def _openvino(path: Path, threads: int) -> Net:
-    import openvino as ov
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-    request = ov.Core().compile_model(str(path), "CPU", settings).create_infer_request()
+    request = openvino_core().compile_model(str(path), "CPU", settings).create_infer_request()
     return lambda image: np.asarray(request.infer({0: image})[0])
 
 

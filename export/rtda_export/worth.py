@@ -144,13 +144,14 @@ def _ort(path: Path, threads: int) -> tuple[Run, tuple[int, ...]]:
 
 
 def _openvino(path: Path, threads: int) -> tuple[Run, tuple[int, ...]]:
-    openvino: Any = require("openvino", extra="openvino", purpose="to time a network in it")
+    from rtda_runtime.engines.openvino import openvino_core
+
     options = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32",
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = openvino.Core().compile_model(str(path), "CPU", options)
+    compiled = openvino_core().compile_model(str(path), "CPU", options)
     request = compiled.create_infer_request()
     return lambda image: request.infer([image]), tuple(compiled.input(0).shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, List
 
@@ -89,7 +91,7 @@ def test_bfloat16_is_refused_where_the_processor_has_none(
         def get_property(self, device: str, name: str) -> Any:
             return able if name == "OPTIMIZATION_CAPABILITIES" else super().get_property(device, name)
 
-    monkeypatch.setattr(openvino, "Core", Elsewhere)
+    monkeypatch.setattr("rtda_runtime.engines.openvino.openvino_core", Elsewhere)
     open_engine(model_path, "openvino", threads=1).close()
     if "BF16" in able:
         open_engine(model_path, "openvino-bf16", threads=1).close()
@@ -171,6 +173,35 @@ def test_an_operator_that_openvino_does_not_know_is_an_error_with_its_reason(tmp
     with pytest.raises(EngineError) as caught:
         open_engine(path, "openvino")
     assert caught.value.why and "\n" not in caught.value.why and len(caught.value.why) <= 200
+
+
+_CLOSED_ELSEWHERE = """
+import gc, os, signal, sys, threading
+from rtda_runtime.engines import open_engine
+
+engine = open_engine(sys.argv[1], "openvino")
+engine.infer()
+engines = [engine]
+del engine
+
+def end():
+    engines.pop().close()
+    gc.collect()
+
+thread = threading.Thread(target=end)
+thread.start()
+thread.join()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@needs_openvino
+def test_a_signal_after_another_thread_closed_the_engine_is_handled(model_path: Path) -> None:
+    """OpenVINO frees the signal stack of the thread that opened it when the last of its cores goes."""
+    command = [sys.executable, "-c", _CLOSED_ELSEWHERE, str(model_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 @needs_openvino

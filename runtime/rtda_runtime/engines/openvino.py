@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -15,7 +16,7 @@ from rtda_deploy.spec import ModelSpec
 from rtda_runtime.cores import threads_text, usable_cores
 from rtda_runtime.engines.base import Engine
 
-__all__ = ["PRECISIONS", "OpenvinoEngine", "open_openvino"]
+__all__ = ["PRECISIONS", "OpenvinoEngine", "open_openvino", "openvino_core"]
 
 # Left to itself OpenVINO computes float32 files in bfloat16 wherever the processor can: a silent change of precision.
 # INT8 models (Q/DQ) run in INT8 with either; the precision is that of their float layers.
@@ -50,8 +51,7 @@ def open_openvino(
     precision = precision or ("bf16" if provider == "openvino-bf16" else "fp32")
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}", hint=f"known: {', '.join(PRECISIONS)}")
-    ov = require("openvino", extra="openvino", purpose="to run .onnx files with it")
-    core = ov.Core()
+    core = openvino_core()
     able = list(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     if precision == "bf16" and "BF16" not in able:
         raise DeviceError(
@@ -63,6 +63,21 @@ def open_openvino(
     contract = spec or spec_from_metadata(metadata, path.name)
     model, count = _read(core, path), threads or usable_cores()
     return OpenvinoEngine(core, model, contract, path=path, threads=count, precision=precision)
+
+
+@functools.lru_cache(maxsize=1)
+def openvino_core() -> Any:
+    """The one ``openvino.Core`` of this process, never given back.
+
+    With the last of them OpenVINO 2026.4 unloads its CPU plugin, which then frees the signal stack that it gave to the
+    thread it was loaded in, and takes it from the thread that unloads it. Where that is another one, the first keeps a
+    stack of freed memory, and its next signal (Ctrl-C, a child that ends) overwrites what is there now or kills the
+    process. A network closed by the thread that ran it was enough.
+
+    Raises:
+        MissingPackageError: If OpenVINO is not installed.
+    """
+    return require("openvino", extra="openvino", purpose="to run .onnx files with it").Core()
 
 
 class OpenvinoEngine(Engine):
