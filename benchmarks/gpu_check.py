@@ -46,6 +46,12 @@ _PICTURES = 4
 _HOST_GROWTH_MIB = 16.0  # a soak may add: the allocator's slack, not 5,000 of anything
 _GPU_GROWTH_MIB = 8.0  # a soak may add: other programs' share of the GPU is in the figure
 _THREADS = 4
+_LEAST_AGREEMENT = 0.999  # pixels of the mask made on the GPU and of the one made on the CPU, from the same network
+_MOST_OVER_BARE = 1.15  # goal: frame to mask of the network alone and the two copies ...
+_MOST_BESIDE_BARE_MS = 0.2  # ... or so much more
+_LEAST_OVER_PEERS = 3.0  # goal: the peers' way of frame to mask
+_ROUNDS_PER_REPEAT = 0.1  # of frames: the peers' way takes tens of milliseconds
+_TURNS = 5  # of the quick ways in each round
 
 
 class Phase(NamedTuple):
@@ -71,6 +77,7 @@ class Backend(NamedTuple):
     build: Callable[[Dict[str, Path], Path, str], Dict[str, Any]]
     open: Callable[[Path], Any]
     torch: Callable[[], Optional[Any]]
+    cuda: Callable[[], Any]
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -318,6 +325,7 @@ def all_phases(
             engine = out / f"{about}.engine"
             check = Check(engine, size, precision, backend, trained=bool(manifest["trained"]))
             steps = [("build", check.build), ("parity", check.parity), ("latency", lambda c=check: c.latency(repeats))]
+            steps.append(("frames", lambda c=check: c.frames(repeats)))
             if not phases:
                 steps += [
                     ("threads", check.threads),
@@ -376,6 +384,49 @@ class Check:
         figures = {name: _percentiles(values) for name, values in times.items()}
         gpu_mib = None if before is None else round(used - before, 1)
         return {"passed": True, "ms": figures, "repeats": repeats, "cuda_graph": graph, "gpu_mib": gpu_mib}
+
+    def frames(self, repeats: int) -> Dict[str, Any]:
+        """Camera frame to mask on the GPU, beside the network alone with the two copies and beside the peers' way.
+
+        The frame has the network's size. ``bare``: the network as one CUDA graph, the frame's copy in and the mask's
+        copy out, each on the GPU's clock. ``peers``: normalise with NumPy, engine, logits of the full size to the
+        host, NumPy argmax; enlarging the logits is not even counted. Taken in turns, a ratio per round.
+        """
+        stored = self._stored()["frames"][0]
+        with self._backend.open(self._path) as engine:
+            frame = np.ascontiguousarray(stored[..., ::-1] if engine.spec.channel_order == "rgb" else stored)
+            path = engine.frame_path()
+            if path is None:
+                return {"passed": False, "error": "the kernels cannot be compiled here; the log says why"}
+            mask = np.empty(frame.shape[:2], np.uint8)
+            peers = Peers(engine, self._backend.cuda())
+            try:
+                _to_mask(path, frame, mask)
+                expected = upsample_argmax(_answer(engine, stored), frame.shape[:2])
+                agreement = float(np.mean(mask == expected))
+                rounds = [
+                    _round(engine, path, peers, frame, mask) for _ in range(max(3, int(repeats * _ROUNDS_PER_REPEAT)))
+                ]
+            finally:
+                peers.close()
+            steps, graph = path.times_ms(), path.graph
+        ours, bare, others = (np.array(column) for column in zip(*rounds))
+        beside = float(np.median(ours - bare))
+        over_bare, over_peers = _quartiles(ours / bare), _quartiles(others / ours)
+        met = over_bare["median"] <= _MOST_OVER_BARE or beside <= _MOST_BESIDE_BARE_MS
+        figures = {name: _percentiles(column) for name, column in (("frame", ours), ("bare", bare), ("peers", others))}
+        return {
+            "passed": agreement >= _LEAST_AGREEMENT,
+            "frame_ms": figures,
+            "over_bare": over_bare,
+            "beside_bare_ms": round(beside, 4),
+            "over_peers": over_peers,
+            "goal_met": bool(met and over_peers["median"] >= _LEAST_OVER_PEERS),
+            "mask_agreement": agreement,
+            "steps_ms": {name: round(value, 4) for name, value in steps.items()},
+            "cuda_graph": graph,
+            "rounds": len(rounds),
+        }
 
     def threads(self) -> Dict[str, Any]:
         """One engine used by several threads in turn gives each the same answers."""
@@ -452,6 +503,59 @@ class Check:
             cuda.close()
 
 
+class Peers:
+    """What users do around an engine that gives logits of the full size, which are copied here but not computed."""
+
+    def __init__(self, engine: Any, cuda: Any) -> None:
+        self._engine, self._cuda = engine, cuda
+        self._logits = cuda.pinned((engine.spec.num_classes, *engine.spec.size_hw), np.float32).array
+        with cuda.current():
+            self._memory = cuda.allocate(self._logits.nbytes)
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """From uint8 (H, W, 3) BGR to uint8 (H, W)."""
+        ordered = frame[..., ::-1] if self._engine.spec.channel_order == "rgb" else frame
+        self._engine.input_buffer[:] = _prepared(ordered, self._engine.spec)
+        self._engine.infer()
+        with self._cuda.current():
+            self._cuda.to_host(self._logits, self._memory)
+            self._cuda.synchronize()
+        mask: np.ndarray = self._logits.argmax(axis=0).astype(np.uint8)
+        return mask
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._cuda.close()
+
+
+def _to_mask(path: Any, frame: np.ndarray, mask: np.ndarray) -> None:
+    path.put(frame)
+    path.run()
+    path.take(mask)
+
+
+def _round(engine: Any, path: Any, peers: Peers, frame: np.ndarray, mask: np.ndarray) -> Tuple[float, float, float]:
+    """One turn of each way, ms: ours, the network with two copies, the peers'."""
+    ours = [_wall_ms(lambda: _to_mask(path, frame, mask)) for _ in range(_TURNS)]
+    bare = []
+    for _ in range(_TURNS):
+        copies = path.times_ms()
+        bare.append(copies["h2d"] + engine.device_times()["compute"] + copies["d2h"])
+    return float(np.median(ours)), float(np.median(bare)), _wall_ms(lambda: peers.segment(frame))
+
+
+def _wall_ms(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - started)
+
+
+def _quartiles(ratios: np.ndarray) -> Dict[str, float]:
+    """Median and the ends of the middle half."""
+    low, median, high = np.percentile(ratios, [25, 50, 75])
+    return {"median": round(float(median), 3), "low": round(float(low), 3), "high": round(float(high), 3)}
+
+
 def _answer(engine: Any, frame: np.ndarray) -> np.ndarray:
     engine.input_buffer[:] = _prepared(frame, engine.spec)
     logits: np.ndarray = engine.infer().copy()
@@ -520,7 +624,12 @@ def tensorrt_backend(*, external_tactics: bool = True) -> Backend:
 
         return open_tensorrt(path)
 
-    return Backend(machine, build, open_, _torch_with_cuda)
+    def cuda() -> Any:
+        from rtda_runtime.engines._cuda import open_cuda
+
+        return open_cuda()
+
+    return Backend(machine, build, open_, _torch_with_cuda, cuda)
 
 
 def _torch_with_cuda() -> Optional[Any]:
@@ -549,6 +658,14 @@ def line_of(facts: Dict[str, Any]) -> str:
         words = {"h2d": "H2D", "compute": "compute", "d2h": "D2H", "end_to_end": "end to end"}
         parts += [f"{word} {'/'.join(f'{v:.3f}' for v in facts['ms'][key].values())}" for key, word in words.items()]
         parts.append(f"ms p50/p95/p99, GPU memory {facts['gpu_mib']} MiB")
+    if "frame_ms" in facts:
+        bare, peers = facts["over_bare"], facts["over_peers"]
+        middle = "{median:.2f}x ({low:.2f}..{high:.2f})"
+        parts.append(f"frame to mask {facts['frame_ms']['frame']['p50']:.3f} ms")
+        parts.append(f"{middle.format(**bare)} of the network and two copies, {facts['beside_bare_ms']:+.3f} ms")
+        parts.append(f"{middle.format(**peers)} as quick as the peers' way")
+        parts.append(f"goal {'met' if facts['goal_met'] else 'missed'}")
+        parts.append(f"{100 * facts['mask_agreement']:.3f} % of pixels as made on the CPU")
     if "frames" in facts:
         parts.append(f"{facts['fps']} fps, memory +{facts['host_growth_mib']} host, +{facts['gpu_growth_mib']} GPU MiB")
     parts += [f"{facts[key]} {key}" for key in ("threads",) if key in facts]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Type, Union
+from typing import Callable, ContextManager, Dict, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
@@ -16,9 +15,12 @@ from rtda_runtime.buffers import BufferPool
 from rtda_runtime.classes import ClassGroups, RegionOfInterest
 from rtda_runtime.confidence import confidence_from_logits
 from rtda_runtime.engines import Engine, open_engine
+from rtda_runtime.engines.base import FramePath
+from rtda_runtime.grid import grid_region
 from rtda_runtime.preprocess import Box, Preprocessor, check_frame
 from rtda_runtime.result import Result
-from rtda_runtime.upsample import Region, resize_mask, target_array, upsample_argmax
+from rtda_runtime.turns import Turns
+from rtda_runtime.upsample import resize_mask, target_array, upsample_argmax
 
 __all__ = ["Segmenter"]
 
@@ -33,7 +35,7 @@ class _Seen(NamedTuple):
 
 
 class Segmenter:
-    """An engine with what goes before and after it. Any thread may call it; calls are served one at a time.
+    """An engine with what goes before and after it. Any thread may call it; calls are served one at a time, in order.
 
     ::
 
@@ -50,9 +52,14 @@ class Segmenter:
             pixel.
         clock: Nanoseconds; the clock of ``captured_ns``.
 
+    Attributes:
+        in_flight: Frames worked on at once.
+
     Raises:
         ConfigError: If ``confidence`` is asked of a network that gives finished masks and no confidence.
     """
+
+    in_flight = 1
 
     def __init__(
         self,
@@ -78,8 +85,9 @@ class Segmenter:
         self._clock = clock
         self._preprocess = Preprocessor(engine.spec)
         self._masks = BufferPool()
-        self._lock = threading.Lock()
+        self._lock = Turns()
         self._count = 0
+        self._path: Optional[Tuple[Optional[FramePath]]] = None  # what the engine offered, once it was asked
 
     @classmethod
     def open(
@@ -158,6 +166,10 @@ class Segmenter:
             confidence=seen.confidence,
         )
 
+    def turn(self) -> ContextManager[int]:
+        """``with segmenter.turn():`` waits its turn now; no other thread's frame comes before those of the block."""
+        return self._lock.kept()
+
     def warm_up(self, size_hw: Optional[Tuple[int, int]] = None) -> None:
         """Segment one black frame of ``size_hw``: first runs allocate, compile and tune, and take longer."""
         frame = np.zeros((*(size_hw or self._engine.spec.size_hw), 3), np.uint8)
@@ -181,6 +193,9 @@ class Segmenter:
         clock = self._clock
         start = clock()
         check_frame(frame)
+        path = self._path_of_engine()
+        if path is not None:
+            return self._segment_on_device(path, frame, out, start)
         size_hw = frame.shape[0], frame.shape[1]
         place = None if self._region is None else self._region.slices(size_hw)
         box = self._preprocess(frame if place is None else frame[place], self._engine.input_buffer)
@@ -196,6 +211,30 @@ class Segmenter:
         }
         return _Seen(mask, confidence, start, timing)
 
+    def _path_of_engine(self) -> Optional[FramePath]:
+        """The engine's own way from frame to mask, where it has one that does what is asked; looked for once."""
+        if self._path is None:
+            table = None if self._groups is None else self._groups.table
+            whole = self._region is None and not self._confidence
+            self._path = (self._engine.frame_path(table, self._spec.palette) if whole else None,)
+        return self._path[0]
+
+    def _segment_on_device(self, path: FramePath, frame: np.ndarray, out: Optional[np.ndarray], start: int) -> _Seen:
+        """``preprocess`` is handing over the frame, ``infer`` all that the device does, ``postprocess`` the mask."""
+        size_hw = frame.shape[0], frame.shape[1]
+        mask = self._masks.take(size_hw) if out is None else target_array(size_hw, out)
+        path.put(frame)
+        prepared = self._clock()
+        path.run()
+        inferred = self._clock()
+        path.take(mask)
+        timing = {
+            "preprocess": (prepared - start) / 1e6,
+            "infer": (inferred - prepared) / 1e6,
+            "postprocess": (self._clock() - inferred) / 1e6,
+        }
+        return _Seen(mask, None, start, timing)
+
     def _mask(
         self,
         answer: np.ndarray,
@@ -205,7 +244,7 @@ class Segmenter:
         out: Optional[np.ndarray],
     ) -> np.ndarray:
         mask = self._masks.take(size_hw) if out is None else target_array(size_hw, out)
-        grid = _grid_region(self._engine.spec, box)
+        grid = grid_region(self._engine.spec, box)
         resized = resize_mask if self._engine.spec.output == "mask" else upsample_argmax
         if place is None:
             resized(answer, size_hw, region=grid, out=mask)
@@ -223,7 +262,7 @@ class Segmenter:
             confidence.fill(0)
         part = confidence if place is None else confidence[place]
         target = part if place is None else self._masks.take(part.shape)
-        grid = _grid_region(self._engine.spec, box)
+        grid = grid_region(self._engine.spec, box)
         if self._engine.spec.output == "mask":
             given = self._engine.confidence
             assert given is not None  # checked when it was opened
@@ -234,12 +273,3 @@ class Segmenter:
         if place is not None:
             part[...] = target
         return confidence
-
-
-def _grid_region(spec: ModelSpec, box: Box) -> Optional[Region]:
-    """The part of the network's output grid that shows the frame; None: all of it."""
-    if box == (0, 0, *spec.size_hw):
-        return None
-    down, across = spec.output_hw[0] / spec.size_hw[0], spec.output_hw[1] / spec.size_hw[1]
-    top, left, height, width = box
-    return top * down, left * across, height * down, width * across

@@ -12,6 +12,7 @@ from typing import Any, Dict, List
 import numpy as np
 import pytest
 from runtime.fake_gpu import FakeGpu, FakeTensorrt, plan, write_engine
+from runtime.kernels_on_host import host_compiler
 from runtime.models import tiny_logits, tiny_spec
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, FileAccessError
@@ -38,7 +39,10 @@ class Machine:
         self.built: List[str] = []
         self.refuse: List[str] = []
         self.seed = 0
-        self.backend = gpu_check.Backend(lambda: dict(self.facts), self.build, self.open, lambda: None)
+        self.compilers: Any = [host_compiler]
+        self.backend = gpu_check.Backend(
+            lambda: dict(self.facts), self.build, self.open, lambda: None, lambda: open_cuda(driver=FakeGpu())
+        )
 
     def build(self, onnx: Dict[str, Path], engine: Path, precision: str) -> Dict[str, Any]:
         if precision in self.refuse:
@@ -49,11 +53,13 @@ class Machine:
 
     def open(self, path: Path) -> Any:
         gpu = FakeGpu()
-        return open_tensorrt(path, trt=FakeTensorrt(gpu), cuda=open_cuda(driver=gpu))
+        cuda = open_cuda(driver=gpu)
+        return open_tensorrt(path, trt=FakeTensorrt(gpu), cuda=cuda, compilers=self.compilers)
 
 
 @pytest.fixture()
-def machine(gpu_check: Any) -> Machine:
+def machine(gpu_check: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return Machine(gpu_check)
 
 
@@ -83,11 +89,12 @@ def test_the_first_sizes_fp16_comes_first_and_whole(
 ) -> None:
     assert _run(gpu_check, machine, files, tmp_path / "out") == 0
     names = list(json.loads((tmp_path / "out" / "gpu.json").read_text())["phases"])
-    assert names[:6] == [f"{step} small.fp16" for step in ("build", "parity", "latency", "threads", "soak-20", "torch")]
-    assert names[6:] == [
+    first = ("build", "parity", "latency", "frames", "threads", "soak-20", "torch")
+    assert names[:7] == [f"{step} small.fp16" for step in first]
+    assert names[7:] == [
         f"{step} {about}"
         for about in ("small.int8", "large.fp16", "large.int8")
-        for step in ("build", "parity", "latency")
+        for step in ("build", "parity", "latency", "frames")
     ]
     printed = capsys.readouterr().out
     assert printed.splitlines()[0] == "Fake GPU (9.0, 1 GiB) · TensorRT 8.5.2.2"
@@ -109,6 +116,60 @@ def test_results_name_the_device_and_hold_every_figure(
     assert soak["passed"] and soak["gpu_growth_mib"] == 0.0
     page = (tmp_path / "out" / "gpu.md").read_text()
     assert "Fake GPU (9.0, 1 GiB)" in page and "| small.fp16 | 1.5 | 2.5 | 100.000 % | 1.000 / 1.000 / 1.000 |" in page
+
+
+def test_frame_to_mask_is_held_against_the_bare_network_and_against_the_peers_way(
+    gpu_check: Any, machine: Machine, files: Path, tmp_path: Path
+) -> None:
+    assert _run(gpu_check, machine, files, tmp_path / "out") == 0
+    frames = json.loads((tmp_path / "out" / "gpu.json").read_text())["phases"]["frames small.fp16"]
+    assert frames["passed"] and frames["mask_agreement"] >= 0.999 and frames["cuda_graph"] is True
+    assert set(frames["frame_ms"]) == {"frame", "bare", "peers"}
+    assert frames["frame_ms"]["bare"]["p50"] == 3.0  # two copies and the network, a tick of the fake's clock each
+    assert frames["steps_ms"] == dict.fromkeys(("h2d", "preprocess", "compute", "postprocess", "d2h"), 1.0)
+    for ratio in ("over_bare", "over_peers"):
+        assert frames[ratio]["low"] <= frames[ratio]["median"] <= frames[ratio]["high"]
+    page = (tmp_path / "out" / "gpu.md").read_text()
+    assert "frames small.fp16: frame to mask" in page and "of the network and two copies" in page
+
+
+@pytest.mark.parametrize(
+    ("ours", "bare", "peers", "met"),
+    [(1.1, 1.0, 4.0, True), (1.3, 1.0, 4.0, False), (0.59, 0.4, 4.0, True), (1.1, 1.0, 3.0, False)],
+)
+def test_the_goal_is_a_share_or_a_fifth_of_a_millisecond_and_three_times_the_peers(
+    gpu_check: Any,
+    machine: Machine,
+    files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ours: float,
+    bare: float,
+    peers: float,
+    met: bool,
+) -> None:
+    monkeypatch.setattr(gpu_check, "_round", lambda *_: (ours, bare, peers))
+    assert _run(gpu_check, machine, files, tmp_path / "out") == 0
+    frames = json.loads((tmp_path / "out" / "gpu.json").read_text())["phases"]["frames small.fp16"]
+    assert frames["goal_met"] is met
+    assert f"goal {'met' if met else 'missed'}" in gpu_check.line_of(frames)
+
+
+def test_a_mask_that_is_not_the_cpus_fails(
+    gpu_check: Any, machine: Machine, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_check, "_to_mask", lambda path, frame, mask: (path.put(frame), path.run(), mask.fill(9)))
+    assert _run(gpu_check, machine, files, tmp_path / "out") == 1
+    frames = json.loads((tmp_path / "out" / "gpu.json").read_text())["phases"]["frames small.fp16"]
+    assert frames["mask_agreement"] == 0.0 and not frames["passed"]
+
+
+def test_frames_without_a_compiler_are_a_failed_phase_that_says_so(
+    gpu_check: Any, machine: Machine, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.compilers = []
+    assert _run(gpu_check, machine, files, tmp_path / "out") == 1
+    assert "FAILED  the kernels cannot be compiled here" in capsys.readouterr().out
 
 
 def test_what_is_done_is_not_done_again_and_what_failed_is_tried_again(

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 
 import numpy as np
+from runtime.kernels_on_host import is_host_image, start_on_host
 from runtime.models import tiny_logits, tiny_spec
 
 from rtda_deploy.engine_file import EngineBuild, EngineSidecar, write_sidecar
 from rtda_deploy.files import sha256_file
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.engines._cuda_driver import Device, Driver, cuda_error
+from rtda_runtime.engines._cuda_driver import Arguments, Device, Driver, cuda_error
 
 STREAM = 4711
+_FENCE = 256  # bytes behind each memory that nobody may write
 Work = Callable[[], None]
 
 
@@ -27,6 +29,8 @@ class FakeGpu(Driver):
     Attributes:
         diary: Names of the calls, in their order; pushes and pops too.
         refuse: Name of a call to fail, such as ``begin_capture``, with the code to fail with.
+        bytes_in: Copied to the GPU so far.
+        bytes_out: Copied to the host so far.
     """
 
     name = "fake 1.0"
@@ -37,8 +41,11 @@ class FakeGpu(Driver):
         self.diary: List[str] = []
         self.refuse: Dict[str, str] = {}
         self.retained = 0
+        self.bytes_in = self.bytes_out = 0
         self.live: Set[int] = set()  # addresses of device and pinned memory
         self._memory: Dict[int, np.ndarray] = {}  # freed memory is kept, poisoned, so that a wild read is seen
+        self._fences: Dict[int, np.ndarray] = {}  # what follows each
+        self._modules: Dict[int, bytes] = {}
         self._stacks: Dict[int, List[str]] = collections.defaultdict(list)
         self._queue: Deque[Work] = collections.deque()
         self._recording: Optional[List[Work]] = None
@@ -105,6 +112,8 @@ class FakeGpu(Driver):
         assert self._recording is None, "waiting voids a capture"
         while self._queue:
             self._queue.popleft()()
+        for address in self.live:
+            assert (self._fences[address] == 0xFF).all(), "a kernel or a copy wrote beyond the end of its memory"
 
     def destroy_stream(self, stream: Any) -> None:
         self._enter("destroy_stream")
@@ -112,11 +121,53 @@ class FakeGpu(Driver):
     def to_device(self, memory: Any, array: np.ndarray, stream: Any) -> None:
         self._enter("to_device")
         assert array.ctypes.data in self.live, "the source of an asynchronous copy is not pinned"
-        self.enqueue(lambda: ctypes.memmove(memory, array.ctypes.data, array.nbytes))
+
+        def copy() -> None:
+            assert {memory, array.ctypes.data} <= self.live, "a copy from or to memory that was freed"
+            self.bytes_in += array.nbytes
+            ctypes.memmove(memory, array.ctypes.data, array.nbytes)
+
+        self.enqueue(copy)
 
     def to_host(self, array: np.ndarray, memory: Any, stream: Any) -> None:
         self._enter("to_host")
-        self.enqueue(lambda: ctypes.memmove(array.ctypes.data, memory, array.nbytes))
+
+        def copy() -> None:
+            assert {memory, array.ctypes.data} <= self.live, "a copy from or to memory that was freed"
+            self.bytes_out += array.nbytes
+            ctypes.memmove(array.ctypes.data, memory, array.nbytes)
+
+        self.enqueue(copy)
+
+    def load_module(self, image: bytes) -> Any:
+        self._enter("load_module")
+        if not is_host_image(image):
+            raise cuda_error("load_module", "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available")
+        handle = len(self.diary)
+        self._modules[handle] = image
+        return handle
+
+    def unload_module(self, module: Any) -> None:
+        self._enter("unload_module")
+        del self._modules[module]
+
+    def function(self, module: Any, name: str) -> Any:
+        self._enter("function")
+        return module, name
+
+    def start(
+        self, function: Any, grid: Tuple[int, int], block: Tuple[int, int], arguments: Arguments, stream: Any
+    ) -> None:
+        self._enter("start")
+        module, name = function
+        image = self._modules[module]
+        copied = [type(argument).from_buffer_copy(argument) for argument in arguments]  # as the driver does
+
+        def work() -> None:
+            assert module in self._modules, "a kernel of a module that was unloaded"
+            start_on_host(image, name, grid, block, copied)
+
+        self.enqueue(work)
 
     def event(self) -> Any:
         self._enter("event")
@@ -158,6 +209,11 @@ class FakeGpu(Driver):
         """What a library does that was given the stream."""
         (self._queue if self._recording is None else self._recording).append(work)
 
+    @property
+    def modules(self) -> int:
+        """Modules that are loaded."""
+        return len(self._modules)
+
     def at(self, address: int, shape: Tuple[int, ...], dtype: Any) -> np.ndarray:
         """The array at an address."""
         assert address in self.live, f"no memory at {address}"
@@ -175,9 +231,9 @@ class FakeGpu(Driver):
             raise cuda_error(name, self.refuse[name], "as the test asked for")
 
     def _new(self, nbytes: int) -> int:
-        memory = np.full(nbytes, 0xFF, np.uint8)  # not zeroed, as real memory is not
+        memory = np.full(nbytes + _FENCE, 0xFF, np.uint8)  # not zeroed, as real memory is not
         address = int(memory.ctypes.data)
-        self._memory[address] = memory
+        self._memory[address], self._fences[address] = memory[:nbytes], memory[nbytes:]
         self.live.add(address)
         return address
 

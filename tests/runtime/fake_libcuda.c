@@ -9,8 +9,8 @@
 
 #define NEEDS_CONTEXT if (depth <= 0) return 201
 enum { OPERATIONS = 64 };
-typedef struct { void *to; const void *from; size_t bytes; } Copy;
-typedef struct { int count; Copy copies[OPERATIONS]; } Graph;
+typedef struct { void *to; const void *from; size_t bytes; int value; } Work; /* from nowhere: filled with value */
+typedef struct { int count; Work works[OPERATIONS]; } Graph;
 typedef struct { double ms; } Event;
 
 static __thread int depth;                /* contexts pushed on this thread */
@@ -71,17 +71,46 @@ int cuMemHostGetDevicePointer_v2(unsigned long long *device, void *host, unsigne
 int cuStreamCreate(void **stream, unsigned flags) { NEEDS_CONTEXT; *stream = &stream_; live++; return flags == 1 ? 0 : 1; }
 int cuStreamDestroy_v2(void *stream) { NEEDS_CONTEXT; live--; return 0; }
 int cuStreamSynchronize(void *stream) { NEEDS_CONTEXT; return recording ? 900 : 0; }
-static int copy(void *to, const void *from, size_t bytes) {
+static void perform(Work one) {
+    if (one.from) memcpy(one.to, one.from, one.bytes);
+    else memset(one.to, one.value, one.bytes);
+}
+static int give(Work one) {
     NEEDS_CONTEXT;
-    if (recording) graph->copies[graph->count++] = (Copy){to, from, bytes};
-    else memcpy(to, from, bytes);
+    if (recording) graph->works[graph->count++] = one;
+    else perform(one);
     return 0;
 }
 int cuMemcpyHtoDAsync_v2(unsigned long long to, const void *from, size_t bytes, void *stream) {
-    return copy((void *)(size_t)to, from, bytes);
+    return give((Work){(void *)(size_t)to, from, bytes, 0});
 }
 int cuMemcpyDtoHAsync_v2(void *to, unsigned long long from, size_t bytes, void *stream) {
-    return copy(to, (const void *)(size_t)from, bytes);
+    return give((Work){to, (const void *)(size_t)from, bytes, 0});
+}
+
+/* A module is the words "fake kernels"; its one kernel is fill(char *to, int value, int count) with a thread per byte. */
+static char module_, fill_;
+int cuModuleLoadData(void **module, const void *image) {
+    NEEDS_CONTEXT;
+    if (strcmp(image, "fake kernels")) return 200; /* invalid image */
+    *module = &module_;
+    live++;
+    return 0;
+}
+int cuModuleUnload(void *module) { NEEDS_CONTEXT; live--; return module == &module_ ? 0 : 1; }
+int cuModuleGetFunction(void **function, void *module, const char *name) {
+    NEEDS_CONTEXT;
+    if (module != &module_ || strcmp(name, "fill")) return 500; /* not found */
+    *function = &fill_;
+    return 0;
+}
+int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                   unsigned shared, void *stream, void **arguments, void **extra) {
+    NEEDS_CONTEXT;
+    if (function != &fill_ || stream != &stream_ || gz != 1 || bz != 1 || shared || !arguments || extra) return 1;
+    int count = *(int *)arguments[2];
+    if ((unsigned)count != gx * gy * bx * by || gx != 2 || gy != 3 || bx != 4 || by != 1) return 1;
+    return give((Work){*(void **)arguments[0], 0, count, *(int *)arguments[1]});
 }
 
 int cuEventCreate(void **event, unsigned flags) { NEEDS_CONTEXT; *event = calloc(1, sizeof(Event)); live++; return 0; }
@@ -114,8 +143,7 @@ int cuGraphExecDestroy(void *ready) { free(ready); live--; return 0; }
 int cuGraphLaunch(void *ready, void *stream) {
     NEEDS_CONTEXT;
     for (int i = 0; i < ((Graph *)ready)->count; i++) {
-        Copy *one = &((Graph *)ready)->copies[i];
-        memcpy(one->to, one->from, one->bytes);
+        perform(((Graph *)ready)->works[i]);
     }
     return 0;
 }
@@ -127,6 +155,7 @@ int cuGetErrorName(int code, const char **text) {
 }
 int cuGetErrorString(int code, const char **text) {
     *text = code == 2 ? "out of memory" : code == 100 ? "no CUDA-capable device is detected"
+          : code == 200 ? "device kernel image is invalid"
           : code == 201 ? "invalid device context" : "unknown error";
     return 0;
 }

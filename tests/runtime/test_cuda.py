@@ -20,6 +20,7 @@ import rtda_runtime.engines._cuda as seam
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, MissingPackageError
 from rtda_runtime.engines._cuda import open_cuda
 from rtda_runtime.engines._cuda_driver import cuda_error
+from rtda_runtime.engines._cuda_python import CudaPython
 
 _HERE = Path(__file__).parent
 _BINDINGS = {"pycuda": "PyCUDA", "cuda": "cuda-python"}
@@ -54,6 +55,30 @@ with cuda.current():
     cuda.launch(graph)
     cuda.synchronize()
     assert (target.array == source.array).all()
+    module = cuda.load(b"fake kernels")
+    fill = cuda.function(module, "fill")
+    def filled():
+        words = [ctypes.c_void_p(memory), ctypes.c_int(5), ctypes.c_int(24)]
+        cuda.start(fill, (2, 3), (4, 1), words)
+        cuda.to_host(target.array, memory)
+    filled()
+    cuda.synchronize()
+    assert target.array.view(np.uint8).reshape(-1)[:25].tolist() == [5] * 24 + [source.array.view(np.uint8)[1, 4]]
+    target.array[:] = 0
+    graph = cuda.capture(filled)
+    assert (target.array == 0).all()
+    cuda.launch(graph)
+    cuda.synchronize()
+    assert (target.array.view(np.uint8).reshape(-1)[:24] == 5).all()
+    cuda.destroy_graph(graph)
+    cuda.free(cuda.allocate(100))
+    for wrong in (lambda: cuda.load(b"no kernels"), lambda: cuda.function(module, "empty")):
+        try:
+            wrong()
+        except EngineError as err:
+            assert "CUDA failed in cuModule" in err.message
+        else:
+            raise AssertionError("there is no such thing")
     assert cuda.times_ms(there_and_back, there_and_back) == [2.5, 2.5]
     try:
         cuda.allocate(1 << 34)
@@ -140,6 +165,29 @@ def test_the_real_binding_without_a_driver_says_so(package: str) -> None:
         pytest.skip("there is a driver here")
     done = _run(package)
     assert "DeviceError: no NVIDIA driver was found" in done.stderr
+
+
+class _Api11:
+    """What recording ends with in cuda-python 11, whose ``cuGraphInstantiate`` wants a buffer for a log."""
+
+    class CUresult:
+        CUDA_SUCCESS = 0
+
+    def cuStreamEndCapture(self, stream: Any) -> Any:
+        return 0, "graph"
+
+    def cuGraphInstantiate(self, graph: Any, log: bytes, size: int) -> Any:
+        raise AssertionError("without flags")
+
+    def cuGraphInstantiateWithFlags(self, graph: Any, flags: int) -> Any:
+        return 0, "ready"
+
+    def cuGraphDestroy(self, graph: Any) -> Any:
+        return (0,)
+
+
+def test_cuda_python_11_ends_a_recording_by_another_name() -> None:
+    assert CudaPython(_Api11()).end_capture("stream") == "ready"
 
 
 def test_without_either_binding_the_install_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ from runtime.models import tiny_logits, tiny_spec, write_model
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, FrameError
 from rtda_runtime import Segmenter
+from rtda_runtime.classes import ClassGroups, RegionOfInterest
+from rtda_runtime.engines.base import FramePath
 from rtda_runtime.preprocess import preprocess
 from rtda_runtime.upsample import upsample_argmax
 
@@ -208,3 +210,82 @@ def test_confidence_of_a_network_that_gives_masks_is_its_second_output(tmp_path:
         np.testing.assert_array_equal(result.confidence[::2, ::2], np.rint(given * 255).astype(np.uint8))
     with pytest.raises(ConfigError, match="without saying how sure"):
         Segmenter.open(without, confidence=True)
+
+
+class _Path(FramePath):
+    """Gives a mask of one class; writes down what it is asked."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.asked: List[str] = []
+        self.size_hw = 0, 0
+
+    def put(self, frame: np.ndarray, *, alpha: Optional[float] = None) -> None:
+        self.asked.append("put")
+        self.size_hw = frame.shape[0], frame.shape[1]
+        self.clock.sleep(0.001)
+
+    def run(self) -> None:
+        self.asked.append("run")
+        self.clock.sleep(0.002)
+
+    def take(self, mask: np.ndarray, overlay: Optional[np.ndarray] = None) -> None:
+        self.asked.append("take")
+        assert mask.shape == self.size_hw
+        mask.fill(3)
+        self.clock.sleep(0.004)
+
+
+class _WithPath(NumpyEngine):
+    """An engine with a way of its own; ``offers`` none: it says so, as one without a compiler does."""
+
+    def __init__(self, offers: bool = True) -> None:
+        super().__init__(tiny_spec())
+        self.clock = FakeClock()
+        self.path = _Path(self.clock) if offers else None
+        self.asked_with: List[Any] = []
+
+    def frame_path(
+        self, classes: Optional[np.ndarray] = None, palette: Sequence[Tuple[int, int, int]] = ()
+    ) -> Optional[FramePath]:
+        self.asked_with.append((classes, tuple(palette)))
+        return self.path
+
+
+def test_an_engines_own_way_from_frame_to_mask_is_taken() -> None:
+    engine = _WithPath()
+    segmenter = Segmenter(engine, clock=engine.clock)
+    result, out = segmenter.segment(_frame()), np.empty((20, 30), np.uint8)
+    assert (result.mask == 3).all() and result.mask.shape == (90, 130)
+    assert result.timing == {"preprocess": 1.0, "infer": 2.0, "postprocess": 4.0}
+    assert segmenter.segment(_frame(20, 30), out=out).mask is out and (out == 3).all()
+    assert engine.path is not None and engine.path.asked == ["put", "run", "take"] * 2
+    assert engine.asked_with == [(None, tiny_spec().palette)]  # once
+    with pytest.raises(FrameError, match="grey"):
+        segmenter.segment(np.zeros((48, 64), np.uint8))
+    with pytest.raises(FrameError, match="out is"):
+        segmenter.segment(_frame(), out=out)
+
+
+def test_an_engines_own_way_joins_the_classes_itself() -> None:
+    engine = _WithPath()
+    groups = ClassGroups.parse(["drivable=road,car"], tiny_spec())
+    segmenter = Segmenter(engine, groups=groups, clock=engine.clock)
+    assert (segmenter.segment(_frame()).mask == 3).all()  # not mapped again
+    assert engine.asked_with[0][0] is groups.table and engine.asked_with[0][1] == segmenter.spec.palette
+
+
+@pytest.mark.parametrize("options", [{"region": RegionOfInterest(0, 0.5, 1, 1)}, {"confidence": True}])
+def test_a_region_and_a_confidence_go_the_way_of_all_engines(options: Any) -> None:
+    engine = _WithPath()
+    expected = Segmenter(NumpyEngine(), **options).segment(_frame()).mask
+    np.testing.assert_array_equal(Segmenter(engine, **options).segment(_frame()).mask, expected)
+    assert engine.path is not None and not engine.path.asked
+
+
+def test_an_engine_that_offers_no_way_is_asked_once() -> None:
+    engine = _WithPath(offers=False)
+    segmenter = Segmenter(engine)
+    for _ in range(2):
+        np.testing.assert_array_equal(segmenter.segment(_frame()).mask, Segmenter(NumpyEngine()).segment(_frame()).mask)
+    assert len(engine.asked_with) == 1

@@ -15,13 +15,13 @@ import contextlib
 import importlib
 import logging
 import weakref
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, EngineError, MissingPackageError, RtdaError
 from rtda_deploy.optional import available, install_line, is_jetson
-from rtda_runtime.engines._cuda_driver import Driver, cuda_error, no_driver
+from rtda_runtime.engines._cuda_driver import Arguments, Driver, cuda_error, no_driver
 
 __all__ = ["Cuda", "Pinned", "open_cuda"]
 
@@ -65,6 +65,7 @@ class Cuda:
         self._memory: Dict[int, Any] = {}
         self._events: List[Any] = []
         self._graphs: List[Any] = []
+        self._modules: List[Any] = []
         with self.current():
             self._stream: Any = driver.stream()
             self.stream = driver.stream_address(self._stream)
@@ -96,6 +97,24 @@ class Cuda:
         memory = self._driver.allocate(nbytes)
         self._memory[int(memory)] = memory
         return int(memory)
+
+    def free(self, address: int) -> None:
+        """Give back memory from :meth:`allocate` before the end; nothing may be using it."""
+        _attempt(self._driver.free, self._memory.pop(address))
+
+    def load(self, image: bytes) -> Any:
+        """A compiler's output, machine code or PTX, as a module; given back by :meth:`close`."""
+        module = self._driver.load_module(image)
+        self._modules.append(module)
+        return module
+
+    def function(self, module: Any, name: str) -> Any:
+        """A kernel of a module."""
+        return self._driver.function(module, name)
+
+    def start(self, function: Any, grid: Tuple[int, int], block: Tuple[int, int], arguments: Arguments) -> None:
+        """Run a kernel on the stream, asynchronously: ``grid`` blocks of ``block`` threads, across and down."""
+        self._driver.start(function, grid, block, arguments, self._stream)
 
     def to_device(self, address: int, array: np.ndarray) -> None:
         """Copy a pinned array to memory from :meth:`allocate`, asynchronously."""
@@ -141,6 +160,11 @@ class Cuda:
         """Run a graph on the stream, asynchronously."""
         self._driver.launch(graph, self._stream)
 
+    def destroy_graph(self, graph: Any) -> None:
+        """Give back one that :meth:`capture` made."""
+        self._graphs.remove(graph)
+        _attempt(self._driver.destroy_graph, graph)
+
     def destroy_graphs(self) -> None:
         """Give back all that :meth:`capture` made; before what they run is taken apart."""
         while self._graphs:
@@ -169,6 +193,8 @@ class Cuda:
         self.destroy_graphs()
         while self._events:
             _attempt(self._driver.destroy_event, self._events.pop())
+        while self._modules:
+            _attempt(self._driver.unload_module, self._modules.pop())
         while self._memory:
             _attempt(self._driver.free, self._memory.popitem()[1])
         _attempt(self._driver.destroy_stream, self._stream)

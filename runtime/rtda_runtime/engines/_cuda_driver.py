@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, NamedTuple, Tuple, Type, Union
+import ctypes
+from typing import Any, NamedTuple, Sequence, Tuple, Type, Union
 
 import numpy as np
 
 from rtda_deploy.errors import DeviceError, EngineError
 from rtda_deploy.optional import is_jetson
 
-__all__ = ["Device", "Driver", "cuda_error", "no_driver"]
+__all__ = ["Arguments", "Device", "Driver", "argument_pointers", "cuda_error", "no_driver"]
 
 # Codes that are about the machine, not about what was asked of it: exit code 3.
 _ABOUT_THE_DEVICE = {
@@ -32,6 +33,9 @@ _HINTS = {
     "CUDA_ERROR_OUT_OF_MEMORY": "free memory on the GPU: nvidia-smi shows who holds it   (on a Jetson: tegrastats)",
     "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": "the driver was updated: restart the machine",
 }
+
+
+Arguments = Sequence[Any]  # of a kernel: ctypes values of exactly the types that it declares
 
 
 class Device(NamedTuple):
@@ -128,6 +132,24 @@ class Driver(abc.ABC):
         """Copy into all of a pinned array, asynchronously."""
 
     @abc.abstractmethod
+    def load_module(self, image: bytes) -> Any:
+        """Kernels from a compiler's output, machine code or PTX."""
+
+    @abc.abstractmethod
+    def unload_module(self, module: Any) -> None:
+        """Undo ``load_module``."""
+
+    @abc.abstractmethod
+    def function(self, module: Any, name: str) -> Any:
+        """A kernel by its name."""
+
+    @abc.abstractmethod
+    def start(
+        self, function: Any, grid: Tuple[int, int], block: Tuple[int, int], arguments: Arguments, stream: Any
+    ) -> None:
+        """Run a kernel with ``grid`` blocks of ``block`` threads, across and down; the arguments are copied."""
+
+    @abc.abstractmethod
     def event(self) -> Any:
         """An event that keeps its time."""
 
@@ -158,6 +180,11 @@ class Driver(abc.ABC):
     @abc.abstractmethod
     def destroy_graph(self, graph: Any) -> None:
         """Undo ``end_capture``."""
+
+
+def argument_pointers(arguments: Arguments) -> Any:
+    """The arguments of a kernel as ``cuLaunchKernel`` wants them: an array of pointers to them."""
+    return (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(argument) for argument in arguments))
 
 
 def cuda_error(call: str, name: str, text: str = "") -> Union[DeviceError, EngineError]:

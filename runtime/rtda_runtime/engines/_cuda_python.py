@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from typing import Any, Tuple
 
 import numpy as np
 
-from rtda_runtime.engines._cuda_driver import Device, Driver, cuda_error, no_driver
+from rtda_runtime.engines._cuda_driver import Arguments, Device, Driver, argument_pointers, cuda_error, no_driver
 
 __all__ = ["CudaPython"]
 
@@ -95,6 +96,21 @@ class CudaPython(Driver):
     def to_host(self, array: np.ndarray, memory: Any, stream: Any) -> None:
         self._call("cuMemcpyDtoHAsync", array.ctypes.data, memory, array.nbytes, stream)
 
+    def load_module(self, image: bytes) -> Any:
+        return self._call("cuModuleLoadData", image)
+
+    def unload_module(self, module: Any) -> None:
+        self._call("cuModuleUnload", module)
+
+    def function(self, module: Any, name: str) -> Any:
+        return self._call("cuModuleGetFunction", module, name.encode())
+
+    def start(
+        self, function: Any, grid: Tuple[int, int], block: Tuple[int, int], arguments: Arguments, stream: Any
+    ) -> None:
+        pointers = argument_pointers(arguments)
+        self._call("cuLaunchKernel", function, *grid, 1, *block, 1, 0, stream, ctypes.addressof(pointers), 0)
+
     def event(self) -> Any:
         return self._call("cuEventCreate", int(self._api.CUevent_flags.CU_EVENT_DEFAULT))
 
@@ -115,7 +131,9 @@ class CudaPython(Driver):
     def end_capture(self, stream: Any) -> Any:
         graph = self._call("cuStreamEndCapture", stream)
         try:
-            return self._call("cuGraphInstantiate", graph, 0)
+            # 11's cuGraphInstantiate is another function; from 12 on it is what 11 calls so.
+            with_flags = hasattr(self._api, "cuGraphInstantiateWithFlags")
+            return self._call("cuGraphInstantiateWithFlags" if with_flags else "cuGraphInstantiate", graph, 0)
         finally:
             self._call("cuGraphDestroy", graph)
 

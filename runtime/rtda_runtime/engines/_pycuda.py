@@ -1,4 +1,7 @@
-"""The CUDA driver through PyCUDA, which has no CUDA graphs (2025.1): those six calls go to libcuda itself."""
+"""The CUDA driver through PyCUDA.
+
+Which has no CUDA graphs (2025.1), and gives no kernel its arguments as they are declared: those calls go to libcuda.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any, Dict, Tuple
 
 import numpy as np
 
-from rtda_runtime.engines._cuda_driver import Device, Driver, cuda_error
+from rtda_runtime.engines._cuda_driver import Arguments, Device, Driver, argument_pointers, cuda_error
 
 __all__ = ["PyCuda"]
 
@@ -29,7 +32,7 @@ class PyCuda(Driver):
 
     def __init__(self) -> None:
         self._api: Any = importlib.import_module("pycuda.driver")
-        self._graphs = _GraphCalls()
+        self._library = _Library()
         self.name = f"PyCUDA {importlib.import_module('pycuda').VERSION_TEXT}"
 
     def devices(self) -> int:
@@ -99,6 +102,20 @@ class PyCuda(Driver):
     def to_host(self, array: np.ndarray, memory: Any, stream: Any) -> None:
         self._call("cuMemcpyDtoHAsync", self._api.memcpy_dtoh_async, array, memory, stream)
 
+    def load_module(self, image: bytes) -> Any:
+        return self._library.load(image)
+
+    def unload_module(self, module: Any) -> None:
+        self._library.unload(module)
+
+    def function(self, module: Any, name: str) -> Any:
+        return self._library.function(module, name)
+
+    def start(
+        self, function: Any, grid: Tuple[int, int], block: Tuple[int, int], arguments: Arguments, stream: Any
+    ) -> None:
+        self._library.start(function, grid, block, arguments, self.stream_address(stream))
+
     def event(self) -> Any:
         return self._call("cuEventCreate", self._api.Event)
 
@@ -112,16 +129,16 @@ class PyCuda(Driver):
         """Nothing: as ``destroy_stream``."""
 
     def begin_capture(self, stream: Any) -> None:
-        self._graphs.begin(self.stream_address(stream))
+        self._library.begin(self.stream_address(stream))
 
     def end_capture(self, stream: Any) -> Any:
-        return self._graphs.end(self.stream_address(stream))
+        return self._library.end(self.stream_address(stream))
 
     def launch(self, graph: Any, stream: Any) -> None:
-        self._graphs.launch(graph, self.stream_address(stream))
+        self._library.launch(graph, self.stream_address(stream))
 
     def destroy_graph(self, graph: Any) -> None:
-        self._graphs.destroy(graph)
+        self._library.destroy(graph)
 
     def _call(self, name: str, function: Any, *arguments: Any) -> Any:
         try:
@@ -140,8 +157,8 @@ _NAMES = {
 }
 
 
-class _GraphCalls:
-    """The driver's functions for graphs; handles are numbers. All exist since CUDA 11.4, which JetPack 5 has."""
+class _Library:
+    """The driver's functions for graphs and kernels; handles are numbers. All are in CUDA 11.4, which JetPack 5 has."""
 
     def __init__(self) -> None:
         try:
@@ -166,6 +183,26 @@ class _GraphCalls:
 
     def destroy(self, graph: int) -> None:
         self._call("cuGraphExecDestroy", ctypes.c_void_p(graph))
+
+    def load(self, image: bytes) -> int:
+        module = ctypes.c_void_p()
+        self._call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(image))
+        return int(module.value or 0)
+
+    def unload(self, module: int) -> None:
+        self._call("cuModuleUnload", ctypes.c_void_p(module))
+
+    def function(self, module: int, name: str) -> int:
+        found = ctypes.c_void_p()
+        self._call("cuModuleGetFunction", ctypes.byref(found), ctypes.c_void_p(module), name.encode())
+        return int(found.value or 0)
+
+    def start(
+        self, function: int, grid: Tuple[int, int], block: Tuple[int, int], arguments: Arguments, stream: int
+    ) -> None:
+        sizes = (ctypes.c_uint(size) for size in (*grid, 1, *block, 1, 0))
+        pointers = argument_pointers(arguments)
+        self._call("cuLaunchKernel", ctypes.c_void_p(function), *sizes, ctypes.c_void_p(stream), pointers, None)
 
     def _call(self, function: str, *arguments: Any) -> None:
         code = getattr(self._library, function)(*arguments)

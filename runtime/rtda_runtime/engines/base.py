@@ -4,16 +4,43 @@ from __future__ import annotations
 
 import abc
 from types import TracebackType
-from typing import Optional, Tuple, Type, TypeVar
+from typing import Optional, Sequence, Tuple, Type, TypeVar
 
 import numpy as np
 
 from rtda_deploy.errors import EngineError
 from rtda_deploy.spec import ModelSpec
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "FramePath"]
 
 _Self = TypeVar("_Self", bound="Engine")
+
+
+class FramePath(abc.ABC):
+    """The whole way from a camera's frame to its mask on an engine's own device: ``put``, ``run``, ``take``.
+
+    Used in the place of :meth:`Engine.infer`, by one thread at a time. It ends with its engine.
+    """
+
+    @abc.abstractmethod
+    def put(self, frame: np.ndarray, *, alpha: Optional[float] = None) -> None:
+        """Hand over a frame, uint8 (H, W, 3) BGR of any size, checked before; it is not looked at after the call.
+
+        Args:
+            alpha: Draw an overlay too: 0: the frame alone, 1: the mask alone. None: no overlay.
+        """
+
+    @abc.abstractmethod
+    def run(self) -> None:
+        """Segment the frame, and wait for the end.
+
+        Raises:
+            EngineError: If the network gives NaN or infinity, or the device failed, or the engine is closed.
+        """
+
+    @abc.abstractmethod
+    def take(self, mask: np.ndarray, overlay: Optional[np.ndarray] = None) -> None:
+        """Write the mask into uint8 (H, W), and the overlay, if one was asked for, into uint8 (H, W, 3) BGR."""
 
 
 class Engine(abc.ABC):
@@ -80,6 +107,19 @@ class Engine(abc.ABC):
         if self._input is None:
             raise EngineError(f"{self.description} is closed", hint="open the engine again; close() is final")
         return self._infer()
+
+    def frame_path(
+        self, classes: Optional[np.ndarray] = None, palette: Sequence[Tuple[int, int, int]] = ()
+    ) -> Optional[FramePath]:
+        """The engine's own way from frame to mask, where it has one; made anew by each call. None: the caller's.
+
+        It gives the mask that resizing, :meth:`infer` and ``upsample_argmax`` give, but for pixels between two classes.
+
+        Args:
+            classes: uint8 (256,): what stands in the mask for each class; None: the class.
+            palette: RGB of what stands in the mask, for overlays; shorter or empty: the rest stays as in the frame.
+        """
+        return None
 
     def close(self) -> None:
         """Give the engine's memory back. Calling it again does nothing."""

@@ -11,7 +11,7 @@ import functools
 import logging
 import weakref
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines._cuda import Cuda, open_cuda
 from rtda_runtime.engines._cuda_driver import no_driver
+from rtda_runtime.engines._cuda_frames import INTERPOLATIONS, CudaFramePath, Network
+from rtda_runtime.engines._cuda_kernels import FindCompiler, Kernels, load_kernels
 from rtda_runtime.engines._tensorrt_log import tensorrt_logger
 from rtda_runtime.engines.base import Engine
 
@@ -58,6 +60,7 @@ def open_tensorrt(
     trt: Any = None,
     cuda: Optional[Cuda] = None,
     graph: bool = True,
+    compilers: Optional[Sequence[FindCompiler]] = None,
 ) -> TensorrtEngine:
     """Open an ``.engine`` or ``.plan`` file; ``threads`` is for CPUs and changes nothing here.
 
@@ -70,6 +73,7 @@ def open_tensorrt(
         trt: The module ``tensorrt``; None: the installed one.
         cuda: Closed with the engine; None: the first GPU.
         graph: Run the network as one CUDA graph where it can be recorded.
+        compilers: Of the kernels for frames and masks; None: NVRTC, then nvcc.
 
     Raises:
         SpecError: If neither a sidecar nor ``spec`` is there.
@@ -97,7 +101,7 @@ def open_tensorrt(
     try:
         if sidecar is not None:
             _check_machine(path, sidecar, Machine(trt.__version__, cuda.device_name, cuda.compute_capability))
-        return TensorrtEngine(path, wanted, sidecar=sidecar, trt=trt, cuda=cuda, graph=graph)
+        return TensorrtEngine(path, wanted, sidecar=sidecar, trt=trt, cuda=cuda, graph=graph, compilers=compilers)
     except BaseException:
         cuda.close()
         raise
@@ -123,6 +127,8 @@ class TensorrtEngine(Engine):
     (a Jetson) reads and writes them where they are. The network, without the copies, is recorded as a CUDA graph after
     one inference that is not counted.
 
+    :meth:`frame_path` does without that way of pictures and logits: frames and masks cross the bus, as uint8.
+
     Attributes:
         confidence: As in :class:`Engine`.
         graph: Whether it runs as a CUDA graph.
@@ -138,6 +144,7 @@ class TensorrtEngine(Engine):
         trt: Any,
         cuda: Cuda,
         graph: bool = True,
+        compilers: Optional[Sequence[FindCompiler]] = None,
     ) -> None:
         precision = "" if sidecar is None else f" {sidecar.built.precision}"
         self.gpu = cuda.device_name
@@ -148,6 +155,7 @@ class TensorrtEngine(Engine):
         # At the interpreter's end too: TensorRT aborts when its objects outlive CUDA.
         self._finalizer = weakref.finalize(self, session.close)
         self._session = session
+        self._compilers = compilers
         try:
             source, targets = _check_tensors(session.tensors(), self, path)
             self._input = session.bind(source)
@@ -176,6 +184,24 @@ class TensorrtEngine(Engine):
         """Bytes of the GPU's memory in use, by whomever."""
         self.input_buffer  # noqa: B018
         return self._session.cuda.memory_used()
+
+    def frame_path(
+        self, classes: Optional[np.ndarray] = None, palette: Sequence[Tuple[int, int, int]] = ()
+    ) -> Optional[CudaFramePath]:
+        """As in :class:`Engine`. None, with one warning, where nothing here compiles its kernels; None for pictures
+        resized by ``area`` or ``cubic``.
+
+        Raises:
+            EngineError: After :meth:`close`, or if the GPU has no memory for it.
+        """
+        self.input_buffer  # noqa: B018
+        if self.spec.interpolation not in INTERPOLATIONS:
+            return None
+        kernels = self._session.kernels(self._compilers)
+        if kernels is None:
+            return None
+        table = np.arange(256, dtype=np.uint8) if classes is None else classes
+        return self._session.frame_path(kernels, self.spec, classes=table, palette=palette)
 
     def _infer(self) -> np.ndarray:
         try:
@@ -211,6 +237,10 @@ class _Session:
         self._logger.clear()
         self._copies_in: List[Callable[[], None]] = []
         self._copies_out: List[Callable[[], None]] = []
+        self._addresses: Dict[bool, int] = {}  # of the input, and of the first output
+        self._record = False
+        self._compiled: Optional[Tuple[Optional[Kernels]]] = None  # what came of it, once it was tried
+        self._paths: List[CudaFramePath] = []
         self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
@@ -268,6 +298,7 @@ class _Session:
                     self._copies_in.append(functools.partial(cuda.to_device, address, host))
                 else:
                     self._copies_out.append(functools.partial(cuda.to_host, host, address))
+            self._addresses.setdefault(tensor.is_input, address)
             if not self._context.set_tensor_address(tensor.name, address):
                 raise EngineError(f"{self._name}: TensorRT takes no memory for {tensor.name}", why=self._reason())
         return host
@@ -275,6 +306,7 @@ class _Session:
     def warm_up(self, graph: bool) -> None:
         """Run once, because the first run allocates and cannot be recorded; then record the network if asked to."""
         self.run()
+        self._record = graph
         if not graph:
             return
         try:
@@ -294,6 +326,24 @@ class _Session:
             self._copy_out()
             self.cuda.synchronize()
 
+    def kernels(self, compilers: Optional[Sequence[FindCompiler]]) -> Optional[Kernels]:
+        """The project's own kernels, compiled at the first call; None where they cannot be, which is said once."""
+        if self._compiled is None:
+            try:
+                self._compiled = (load_kernels(self.cuda, compilers=compilers),)
+            except RtdaError as err:
+                self._compiled = (None,)
+                words = "frames are prepared and masks made on the CPU: %s (%s). Fix: %s"
+                _log.warning(words, err.message, err.why, err.hint)
+        return self._compiled[0]
+
+    def frame_path(self, kernels: Kernels, spec: ModelSpec, **options: Any) -> CudaFramePath:
+        """A way from frames to masks around this network; it ends with this session."""
+        network = Network(self._name, spec, self._addresses[True], self._addresses[False], self._enqueue)
+        path = CudaFramePath(self.cuda, kernels, network, graph=self._record, **options)
+        self._paths.append(path)
+        return path
+
     def times_ms(self) -> Dict[str, float]:
         """One run by parts, ms."""
         with self.cuda.current():
@@ -308,7 +358,8 @@ class _Session:
             with contextlib.suppress(RtdaError), self.cuda.current():
                 self._take_apart()
             self._take_apart()  # where the context could not be made current any more: let go of them all the same
-        self._copies_in, self._copies_out = [], []
+        self._copies_in, self._copies_out, self._paths = [], [], []
+        self._compiled = None
         self.cuda.close()
 
     def _take_apart(self) -> None:
@@ -319,6 +370,8 @@ class _Session:
         except RtdaError as err:
             _log.warning("closing %s: %s (%s)", self._name, err.message, err.why)
         self.graph = None
+        for path in self._paths:
+            path.close()
         self.cuda.destroy_graphs()
         self._context = None
         self._engine = None
