@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 import typer
 
 if TYPE_CHECKING:
-    from rtda_runtime import Segmenter, Source
+    from rtda_runtime import Source
+    from rtda_runtime.pool import AnySegmenter
 
 __all__ = ["bench", "histogram_line", "result_line", "stage_rows"]
 
@@ -22,13 +23,14 @@ _BINS = 32
 def bench(
     model: Optional[Path] = typer.Argument(None, help="An .onnx file or an engine."),
     source: str = typer.Option("", "--source", "--camera", help="Measure the whole pipeline with this source."),
-    provider: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt or openvino."),
+    provider: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt, openvino or openvino-bf16."),
     rate: Optional[float] = typer.Option(None, help="Frames are due at this rate, Hz (default: the highest rate)."),
     duration: Optional[float] = typer.Option(None, help="Measure this long, s (default: until p95 settles)."),
     warmup: float = typer.Option(1.0, min=0.0, help="Not measured, s."),
     window: float = typer.Option(2.0, min=0.05, help="Length of a window, s."),
     frame_size: Optional[str] = typer.Option(None, help="Frame WIDTHxHEIGHT without --source (default: 1280x720)."),
     threads: Optional[int] = typer.Option(None, min=1, help="CPU threads (default: one per core)."),
+    in_flight: int = typer.Option(1, min=1, help="Frames at work at once, each on its own engine; not of a camera."),
     spec: Optional[Path] = typer.Option(None, help="spec.json for a model without one."),
     max_p95_ms: Optional[float] = typer.Option(None, help="Exit 4 if the total's p95 is above this."),
     out: Optional[Path] = typer.Option(None, help="Folder of times.json and report.html (default: runs/bench/<time>)."),
@@ -61,12 +63,15 @@ def bench(
     from rtda_deploy.cli.bench_advice import advice
     from rtda_deploy.cli.console import note, print_next, warn
     from rtda_deploy.spec import ModelSpec
-    from rtda_runtime import Segmenter, open_source
+    from rtda_runtime import open_source
+    from rtda_runtime.pool import check_in_flight, open_segmenter
 
     opened = open_source(source) if source else None
     frames = _frames(frame_size) if opened is None else []
     try:
-        with Segmenter.open(model, provider, spec=ModelSpec.load(spec) if spec else None, threads=threads) as segmenter:
+        check_in_flight(in_flight, "newest" if rate or (opened is not None and opened.live) else "every")
+        asked: Dict[str, Any] = {"spec": ModelSpec.load(spec) if spec else None, "threads": threads}
+        with open_segmenter(model, provider, in_flight=in_flight, **asked) as segmenter:
             _announce(segmenter, opened, frames, rate, duration, warmup)
             with _Folder(out) as folder:
                 settings = {"warmup_s": warmup, "window_s": window, "duration_s": duration, "rate_hz": rate}
@@ -132,7 +137,9 @@ def result_line(found: Dict[str, Any]) -> str:
         return f"at {rate:g} Hz: {got:.1f} frames/s achieved{told}, {found['late']} late"
     if found["settings"]["measures"] == "pipeline" and offered is not None:
         return f"{got:.1f} frames/s, as they come{told}"
+    at_once = found["settings"].get("in_flight", 1)
     how = "read and segmented at once" if found["settings"]["measures"] == "pipeline" else "one frame after the other"
+    how = how if at_once == 1 else f"{at_once} frames in flight"
     return f"highest rate {got:.1f} frames/s, {how}"
 
 
@@ -166,7 +173,7 @@ class _Folder:
 
 
 def _announce(
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     source: Optional[Source],
     frames: List[Any],
     rate: Optional[float],
@@ -189,7 +196,7 @@ def _announce(
 
 
 def _measure(
-    segmenter: Segmenter, source: Optional[Source], frames: List[Any], settings: Dict[str, Any]
+    segmenter: AnySegmenter, source: Optional[Source], frames: List[Any], settings: Dict[str, Any]
 ) -> Dict[str, Any]:
     from rtda_runtime.benchmark import benchmark, benchmark_pipeline
 

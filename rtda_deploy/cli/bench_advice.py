@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import Any, Dict, Iterator, List, Optional
 
@@ -102,12 +103,14 @@ def _heat(record: Dict[str, Any]) -> Iterator[str]:
 
 def _threads(record: Dict[str, Any]) -> Iterator[str]:
     threads, cores = record["model"]["threads"], record["environment"]["cores"]
+    threads = threads and threads * record["settings"].get("in_flight", 1)
     quota = record["environment"]["cpu_quota"]
     on_cpu = record["model"]["provider"] in _VARIATION
-    if on_cpu and threads is not None and threads < cores:
-        yield f"{threads} of {cores} cores work on the network: leave --threads out for all of them"
-    if on_cpu and quota is not None and quota < cores:
-        yield f"this container may use {quota:g} of its {cores} cores' time: try --threads {max(1, int(quota))}"
+    usable = cores if quota is None else min(cores, math.ceil(quota))
+    if on_cpu and threads is not None and threads < usable:
+        yield f"{threads} of {usable} cores work on the network: leave --threads out for all of them"
+    if on_cpu and threads is not None and threads > usable:
+        yield f"{threads} threads wait for {usable} cores, all that the quota pays for: leave --threads out"
 
 
 def _governor(record: Dict[str, Any]) -> Iterator[str]:

@@ -29,7 +29,7 @@ def run(
     size: Optional[str] = typer.Option(None, help="Ask the camera for WIDTHxHEIGHT."),
     fps: Optional[float] = typer.Option(None, help="Ask the camera for this rate."),
     fourcc: Optional[str] = typer.Option(None, help="Ask a V4L2 camera for this pixel format, such as MJPG."),
-    provider: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt or openvino."),
+    provider: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt, openvino or openvino-bf16."),
     view: Optional[str] = typer.Option(None, help="Show it in a browser: auto, :8080, 0.0.0.0:8080."),
     show: bool = typer.Option(False, "--show", help="Show it in a window on this machine's display."),
     save: Optional[Path] = typer.Option(None, help="Write the overlay to this .mp4 or .webm."),
@@ -46,6 +46,7 @@ def run(
     reconnect: bool = typer.Option(True, "--reconnect/--no-reconnect", help="Open a lost camera again."),
     report_every: Optional[float] = typer.Option(None, help="Seconds between two lines of progress (default: 5)."),
     threads: Optional[int] = typer.Option(None, min=1, help="CPU threads (default: one per core)."),
+    in_flight: int = typer.Option(1, min=1, help="Frames of a recording at work at once, each on its own engine."),
     spec: Optional[Path] = typer.Option(None, help="spec.json for a model without one."),
     json_: bool = typer.Option(False, "--json", help="Print JSON Lines; the last has event 'summary'."),
 ) -> None:
@@ -59,7 +60,8 @@ def run(
     from rtda_deploy.cli.run_sinks import SinkChoice, check_outputs, open_sinks
     from rtda_deploy.errors import ConfigError, RtdaError
     from rtda_deploy.spec import ModelSpec
-    from rtda_runtime import Pipeline, Segmenter
+    from rtda_runtime import Pipeline
+    from rtda_runtime.pool import check_in_flight, open_segmenter
 
     if not camera:
         raise ConfigError(
@@ -82,11 +84,13 @@ def run(
 
     with camera_log_silenced(), contextlib.ExitStack() as stack, contextlib.ExitStack() as opened:
         source = opened.enter_context(_open_camera(camera, size, fps, fourcc, reconnect))
-        asked: Dict[str, Any] = {"region": region, "groups": tuple(group or ())}
-        segmenter = stack.enter_context(
-            Segmenter.open(found, provider, contract, threads, confidence=confidence, **asked)
-        )
-        second = stack.enter_context(Segmenter.open(compare, provider, contract, threads, **asked)) if compare else None
+        check_in_flight(in_flight, policy or ("newest" if source.live else "every"))
+        asked: Dict[str, Any] = {"in_flight": in_flight, "threads": threads, "spec": contract}
+        asked = {**asked, "region": region, "groups": tuple(group or ())}
+        segmenter = open_segmenter(found, provider, confidence=confidence, **asked)
+        stack.enter_context(segmenter)
+        second = open_segmenter(compare, provider, **asked) if compare else None
+        stack.enter_context(second or contextlib.nullcontext())
         board = stack.enter_context(RunBoard())
         print_camera(source, segmenter, second, board)
         screen = stack.enter_context(Screen(source, board, json_=json_, every_s=report_every, limit=max_frames))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, List, Mapping, Opt
 
 if TYPE_CHECKING:
     from rtda_deploy.cli.run_board import RunBoard
-    from rtda_runtime import Overlay, Pipeline, Segmenter, Source
+    from rtda_runtime import Overlay, Pipeline, Source
+    from rtda_runtime.pool import AnySegmenter
 
 __all__ = ["Screen", "camera_log_silenced", "camera_text", "print_camera", "print_summary", "summary_lines"]
 
@@ -35,7 +36,7 @@ def camera_log_silenced() -> Iterator[None]:
         _CAMERA_LOG.setLevel(before)
 
 
-def print_camera(source: Source, segmenter: Segmenter, second: Optional[Segmenter], board: RunBoard) -> None:
+def print_camera(source: Source, segmenter: AnySegmenter, second: Optional[AnySegmenter], board: RunBoard) -> None:
     """The lines before the first frame, on stderr."""
     from rtda_deploy.cli.console import note
 

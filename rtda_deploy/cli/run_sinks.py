@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 if TYPE_CHECKING:
     from rtda_deploy.cli.run_screen import Screen
-    from rtda_runtime import Overlay, Segmenter, Sink, Source
+    from rtda_runtime import Overlay, Sink, Source
+    from rtda_runtime.pool import AnySegmenter
 
 __all__ = ["SinkChoice", "check_outputs", "open_sinks"]
 
@@ -63,7 +64,7 @@ def check_outputs(choice: SinkChoice, camera: str) -> None:
 def open_sinks(
     stack: contextlib.ExitStack,
     choice: SinkChoice,
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     source: Source,
     screen: Screen,
     *,
@@ -95,7 +96,7 @@ def open_sinks(
     return sinks
 
 
-def _view(choice: SinkChoice, segmenter: Segmenter, source: Source, screen: Screen, titles: Tuple[str, str]) -> Sink:
+def _view(choice: SinkChoice, segmenter: AnySegmenter, source: Source, screen: Screen, titles: Tuple[str, str]) -> Sink:
     from rtda_deploy.cli.console import note
     from rtda_runtime.sinks.view import ViewSink
 
@@ -111,7 +112,7 @@ def _view(choice: SinkChoice, segmenter: Segmenter, source: Source, screen: Scre
     return view
 
 
-def _publisher(uri: str, segmenter: Segmenter, source: Source) -> Sink:
+def _publisher(uri: str, segmenter: AnySegmenter, source: Source) -> Sink:
     from rtda_deploy.cli.console import note
     from rtda_runtime.sinks.publish import open_publisher
 

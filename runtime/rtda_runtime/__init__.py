@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rtda_runtime.engines import Engine as Engine
     from rtda_runtime.engines import open_engine as open_engine
     from rtda_runtime.pipeline import Pipeline as Pipeline
+    from rtda_runtime.pool import SegmenterPool as SegmenterPool
     from rtda_runtime.result import Result as Result
     from rtda_runtime.segmenter import Segmenter as Segmenter
     from rtda_runtime.sinks import MaskFolder as MaskFolder
@@ -37,6 +38,7 @@ __all__ = [
     "Pipeline",
     "Result",
     "Segmenter",
+    "SegmenterPool",
     "Sink",
     "Source",
     "VideoSink",
@@ -57,6 +59,7 @@ _HOMES = {
     "Pipeline": "rtda_runtime.pipeline",
     "Result": "rtda_runtime.result",
     "Segmenter": "rtda_runtime.segmenter",
+    "SegmenterPool": "rtda_runtime.pool",
     "Sink": "rtda_runtime.sinks",
     "Source": "rtda_runtime.sources",
     "VideoSink": "rtda_runtime.sinks",

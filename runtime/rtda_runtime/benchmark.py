@@ -21,8 +21,8 @@ import numpy as np
 from rtda_deploy.errors import ConfigError, SourceError
 from rtda_deploy.files import sha256_file
 from rtda_runtime.environment import Conditions, environment
-from rtda_runtime.measured import Frames, InTurn, Taker, Through
-from rtda_runtime.segmenter import Segmenter
+from rtda_runtime.measured import AtOnce, Frames, InTurn, Taker, Through
+from rtda_runtime.pool import AnySegmenter, SegmenterPool, check_in_flight
 from rtda_runtime.sources import Source
 from rtda_runtime.timing import summarize_ms
 
@@ -34,7 +34,7 @@ _LEAST_SAMPLES = 20  # of a window: below that a 95th percentile is the maximum
 
 
 def benchmark(
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     frames: Frames,
     *,
     warmup_s: float = 1.0,
@@ -50,7 +50,8 @@ def benchmark(
     """Measure a segmenter.
 
     Args:
-        segmenter: What is measured, on its own provider.
+        segmenter: What is measured, on its own provider. Of a :class:`SegmenterPool` as many pictures are at work at
+            once as it takes: the throughput is that of all together, the stages are those of one frame meanwhile.
         frames: Pictures, used in turn; or a source, whose reading is then measured too (stage ``capture``). It is part
             of the total for a recording; for a camera it is mostly waiting, and the total begins at the capture.
         warmup_s: At least this long and at least two frames are not measured.
@@ -71,7 +72,8 @@ def benchmark(
             model        file, sha256, provider, description, threads, size_hw, classes, spec
             environment  as environment(), read before the warm-up
             conditions   what the machine did meanwhile, as Conditions.record
-            settings     warmup_s, window_s, duration_s, tolerance, rate_hz; measures: "network" or "pipeline";
+            settings     warmup_s, window_s, duration_s, tolerance, rate_hz, in_flight (frames at work at once);
+                         measures: "network" or "pipeline";
                          source: its name; includes: what "total" covers
             frame_hw     height and width of the first frame
             stages       per stage (capture), preprocess, infer, postprocess, (wait), total:
@@ -86,19 +88,28 @@ def benchmark(
             samples      at_s (end of each frame since the start) and each stage's ms, frame by frame
 
     Raises:
-        ConfigError: If a setting makes no sense.
+        ConfigError: If a setting makes no sense: several frames in flight at a rate, or of a camera, among them.
         SourceError: If the source ends before anything was measured.
     """
     plan = _Plan(warmup_s, window_s, max_windows, duration_s, tolerance, rate_hz)
-    plan.check(frames)
+    plan.check(frames, segmenter.in_flight)
+    if isinstance(frames, Source) and segmenter.in_flight > 1:
+        raise ConfigError("frames of a source are read in turn here", hint="benchmark_pipeline has several in flight")
     if not isinstance(frames, Source) and not len(frames):
         raise ConfigError("no pictures to measure with", hint="a source, such as test://bars, or a list of frames")
-    run = _Run(plan, InTurn(segmenter, frames, rate_hz, clock, sleep), clock)
-    return run.record(segmenter, threads, measures="network", frames=frames)
+    taker: Taker
+    if isinstance(segmenter, SegmenterPool) and segmenter.in_flight > 1 and not isinstance(frames, Source):
+        taker = AtOnce(segmenter, frames)
+    else:
+        taker = InTurn(segmenter, frames, rate_hz, clock, sleep)
+    try:
+        return _Run(plan, taker, clock).record(segmenter, threads, measures="network", frames=frames)
+    finally:
+        taker.close()
 
 
 def benchmark_pipeline(
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     source: Source,
     *,
     warmup_s: float = 1.0,
@@ -124,7 +135,7 @@ def benchmark_pipeline(
     Other arguments, what is returned and raised: as :func:`benchmark`.
     """
     plan = _Plan(warmup_s, window_s, max_windows, duration_s, tolerance, rate_hz)
-    plan.check(source)
+    plan.check(source, segmenter.in_flight)
     taker = Through(segmenter, source, rate_hz, clock)
     try:
         return _Run(plan, taker, clock).record(segmenter, threads, measures="pipeline", frames=source)
@@ -142,8 +153,10 @@ class _Plan(NamedTuple):
     tolerance: float
     rate_hz: Optional[float]
 
-    def check(self, frames: Frames) -> None:
+    def check(self, frames: Frames, in_flight: int) -> None:
         """Refuse what makes no sense."""
+        live = isinstance(frames, Source) and frames.live
+        check_in_flight(in_flight, "newest" if live or self.rate_hz is not None else "every")
         for name, value in self._asdict().items():
             if name != "warmup_s" and value is not None and not value > 0:
                 word = {"max_windows": "windows"}.get(name, name.rpartition("_")[0] or name)
@@ -171,7 +184,9 @@ class _Run:
         self._at_s = array.array("d")
         self._stages: Dict[str, array.array[float]] = {}
 
-    def record(self, segmenter: Segmenter, threads: Optional[int], *, measures: str, frames: Frames) -> Dict[str, Any]:
+    def record(
+        self, segmenter: AnySegmenter, threads: Optional[int], *, measures: str, frames: Frames
+    ) -> Dict[str, Any]:
         """Measure, and say what was found, as :func:`benchmark` describes it."""
         machine = environment()
         self._warm_up()
@@ -189,6 +204,7 @@ class _Run:
             "conditions": conditions.record,
             "settings": {
                 **{name: value for name, value in self._plan._asdict().items() if name != "max_windows"},
+                "in_flight": segmenter.in_flight,
                 "measures": measures,
                 "source": frames.name if isinstance(frames, Source) else None,
                 "includes": self._taker.includes,
@@ -272,7 +288,7 @@ def _variation(values: np.ndarray) -> float:
     return float(values.std()) / mean if mean > 0 else 0.0
 
 
-def _model_record(segmenter: Segmenter, threads: Optional[int]) -> Mapping[str, Any]:
+def _model_record(segmenter: AnySegmenter, threads: Optional[int]) -> Mapping[str, Any]:
     path = segmenter.path
     return {
         "file": str(path) if path else None,

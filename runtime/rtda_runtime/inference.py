@@ -1,18 +1,21 @@
-"""The thread that owns the networks: frames in, results out."""
+"""The threads that own the networks: frames in, results out, in the order of the frames."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
-from typing import Callable, Optional, Sequence, Tuple
+import time
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from rtda_deploy.errors import CameraError, ConfigError, SourceError
-from rtda_runtime.mailbox import Mailbox
+from rtda_runtime.mailbox import WAKE_S, Mailbox
+from rtda_runtime.pool import AnySegmenter
 from rtda_runtime.reader import Captured
 from rtda_runtime.result import Result
-from rtda_runtime.segmenter import Segmenter
 from rtda_runtime.sources import Source
 from rtda_runtime.threads import NamedThread
+from rtda_runtime.turns import GivenUpError, waits_until
 
 __all__ = ["Inference", "check_comparable"]
 
@@ -22,8 +25,13 @@ _GRACE_S = 1.0  # the network waits this much longer than the reader, so that th
 class Inference(NamedThread):
     """``rtda-infer``: mailbox of frames -> networks -> ``give``, until the frames end, an error, or ``stop`` is set.
 
+    With more than one frame in flight ``rtda-infer-2`` ... do the same beside it. Each takes the next frame, and gives
+    its result, or what it failed with, once the results of all frames before are given.
+
     Args:
         segmenter: The network.
+        in_flight: Frames worked on at once.
+        newest: Of the frames that came while others had their turn on the same network, take the newest.
         source: Where the frames come from: asked for its state and its name only.
         frames: Closed at the end, so that nobody waits to put one in.
         compare: A second network for the same frames.
@@ -42,18 +50,21 @@ class Inference(NamedThread):
         frames_given: Results given so far.
         too_old: Results not given because of their age.
         newest_is_too_old: Whether the last one was.
-        newest_ns: When the last result was done.
+        newest_ns: When the last result was done, and those before it given.
         error: What it ended with, or what another thread made it end with.
         ended: Whether no result comes any more.
+        helpers: The threads beside this one.
     """
 
     def __init__(
         self,
-        segmenter: Segmenter,
+        segmenter: AnySegmenter,
         source: Source,
         frames: Mailbox[Captured],
         *,
-        compare: Optional[Segmenter],
+        in_flight: int,
+        newest: bool,
+        compare: Optional[AnySegmenter],
         ready: threading.Event,
         stop: threading.Event,
         give: Callable[[Result], bool],
@@ -61,7 +72,7 @@ class Inference(NamedThread):
         timeout_s: float,
         period_s: float,
         max_age_ms: Optional[float],
-        owned: Sequence[Segmenter],
+        owned: Sequence[AnySegmenter],
         clock: Callable[[], int],
     ) -> None:
         super().__init__("rtda-infer", self._infer)
@@ -72,6 +83,15 @@ class Inference(NamedThread):
         self.newest_ns = 0
         self.error: Optional[BaseException] = None
         self.ended = False
+        self.helpers: List[NamedThread] = [
+            NamedThread(f"{self.name}-{number}", self._serve) for number in range(2, in_flight + 1)
+        ]
+        self._taking = threading.Lock()
+        self._taken = 0
+        self._passed = threading.Condition()
+        self._given = 0  # frames whose turn is over
+        self._over = False
+        self._newest_only = newest
         self._segmenter = segmenter
         self._source = source
         self._frames = frames
@@ -100,30 +120,91 @@ class Inference(NamedThread):
     def _infer(self) -> None:
         try:
             width, height = self._source.size_wh
-            for segmenter in (self._segmenter, self._compare):
-                if segmenter is not None:
-                    segmenter.warm_up((height, width))
+            with waits_until(self._stop_inferring):  # others may be at work on the same network
+                for segmenter in (self._segmenter, self._compare):
+                    if segmenter is not None:
+                        segmenter.warm_up((height, width))
             self._ready.set()
-            while not self._stop_inferring.is_set() and self._one():
-                pass
+            for helper in self.helpers:
+                helper.start()
+            self._serve()
+        except GivenUpError:
+            pass
         except BaseException as err:  # whatever it is, it belongs to whoever takes the results
             self.error = self.error or err
         finally:
+            self._no_more_frames()
+            for helper in self.helpers:
+                while not helper.join_until(time.monotonic() + WAKE_S):
+                    pass
             self.ended = True
-            self._stop_inferring.set()
-            self._frames.close()
             self._end(self.error)
             self.release()
 
+    def _serve(self) -> None:
+        try:
+            while self._one():
+                pass
+        except BaseException as err:
+            self.error = self.error or err
+        finally:
+            self._no_more_frames()
+
+    def _no_more_frames(self) -> None:
+        self._stop_inferring.set()
+        self._frames.close()
+
     def _one(self) -> bool:
-        taken = self._wait_for_frame()
-        if taken is None:
-            return False
-        result = self._segment(*taken)
-        self.newest_is_too_old = self._max_age_ms is not None and result.timing["age"] > self._max_age_ms
+        """Segment the next frame; tells whether there may be another."""
+        turn, taken, error = self._take()
+        result: Optional[Result] = None
+        if taken is not None:
+            try:
+                with waits_until(self._stop_inferring):
+                    result = self._segment_in_turn(*taken)
+            except GivenUpError:
+                pass
+            except BaseException as err:
+                error = err
+        with self._in_turn(turn):
+            if self._over:
+                return False
+            self._over = True  # unless all goes well
+            self.error = self.error or error
+            self._over = result is None or not self._finish(result)
+            return not self._over
+
+    def _take(self) -> Tuple[int, Optional[Tuple[Captured, int]], Optional[BaseException]]:
+        """The turn, and its frame (None: there is none any more) or why there is none."""
+        with self._taking:
+            turn, self._taken = self._taken, self._taken + 1
+            try:
+                return turn, None if self._stop_inferring.is_set() else self._wait_for_frame(), None
+            except BaseException as err:
+                return turn, None, err
+
+    @contextlib.contextmanager
+    def _in_turn(self, turn: int) -> Iterator[None]:
+        """One thread at a time, in the order in which they took their frames."""
+        with self._passed:
+            while self._given != turn:
+                self._passed.wait(WAKE_S)
+        try:
+            yield
+        finally:
+            with self._passed:
+                self._given += 1
+                self._passed.notify_all()
+
+    def _finish(self, segmented: Result) -> bool:
+        """Give a result unless it is too old; tells whether there shall be more."""
+        self.newest_ns = self._clock()
+        timing = {**segmented.timing, "age": (self.newest_ns - segmented.captured_ns) / 1e6}
+        self.newest_is_too_old = self._max_age_ms is not None and timing["age"] > self._max_age_ms
         if self.newest_is_too_old:
             self.too_old += 1
             return True
+        result = dataclasses.replace(segmented, timing=timing, state=self._source.state)
         self.newest = result
         self.frames_given += 1
         return self._give_to(result)
@@ -141,6 +222,23 @@ class Inference(NamedThread):
                     hint="check the camera or the disk, then start again",
                 ) from err
 
+    def _segment_in_turn(self, captured: Captured, dropped: int) -> Result:
+        if not self._newest_only:
+            return self._segment(captured, dropped)
+        with self._segmenter.turn():
+            return self._segment(*self._newest_after(captured, dropped))
+
+    def _newest_after(self, captured: Captured, dropped: int) -> Tuple[Captured, int]:
+        """The frame that came since, if one did; the one before counts as dropped then."""
+        try:
+            newer = self._frames.take(0.0)
+        except Exception:  # there is none yet, or never again: that is told when the next one is waited for
+            newer = None
+        if newer is None:
+            return captured, dropped
+        self._frames.count_dropped()
+        return newer[0], newer[1] + 1
+
     def _segment(self, captured: Captured, dropped: int) -> Result:
         frame, capture_ms = captured
         result = self._segmenter.segment(frame.image, captured_ns=frame.captured_ns, sequence=frame.sequence)
@@ -148,12 +246,10 @@ class Inference(NamedThread):
         if self._compare is not None:
             second = self._compare.segment(frame.image)
             compared, timing["compare"] = second.mask, sum(second.timing.values())
-        self.newest_ns = self._clock()
-        timing["age"] = (self.newest_ns - frame.captured_ns) / 1e6
-        return dataclasses.replace(result, dropped=dropped, timing=timing, compared=compared, state=self._source.state)
+        return dataclasses.replace(result, dropped=dropped, timing=timing, compared=compared)
 
 
-def check_comparable(segmenter: Segmenter, compare: Optional[Segmenter]) -> None:
+def check_comparable(segmenter: AnySegmenter, compare: Optional[AnySegmenter]) -> None:
     """Check that the masks of two networks mean the same.
 
     Raises:

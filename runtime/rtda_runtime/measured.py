@@ -1,6 +1,6 @@
 """What a benchmark takes its samples from: one frame after the other with the milliseconds of each of its stages.
 
-In turn in the caller's thread, by a schedule, or through a whole pipeline with its threads.
+In turn in the caller's thread, by a schedule, several at once, or through a whole pipeline with its threads.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 
 from rtda_runtime.offered import OfferedSource, Schedule
 from rtda_runtime.pipeline import Pipeline
-from rtda_runtime.segmenter import Segmenter
+from rtda_runtime.pool import AnySegmenter, SegmenterPool
 from rtda_runtime.sources import Source
 
-__all__ = ["Frames", "InTurn", "Taker", "Through"]
+__all__ = ["AtOnce", "Frames", "InTurn", "Taker", "Through"]
 
 Frames = Union[Source, Sequence[np.ndarray]]
 
@@ -44,13 +44,16 @@ class Taker(abc.ABC):
         """Since :meth:`begin`: ``missed`` (a newer frame replaced them; None: nothing is due at any time), and ``late``
         (those that were missed or began late; None: there is no schedule)."""
 
+    def close(self) -> None:  # noqa: B027  (most have nothing to end)
+        """End threads of its own."""
+
 
 class InTurn(Taker):
     """Frames one after the other in this thread, or by a schedule."""
 
     def __init__(
         self,
-        segmenter: Segmenter,
+        segmenter: AnySegmenter,
         frames: Frames,
         rate_hz: Optional[float],
         clock: Callable[[], int],
@@ -115,6 +118,28 @@ class InTurn(Taker):
         return due
 
 
+class AtOnce(Taker):
+    """Pictures, as many at once as the pool takes."""
+
+    def __init__(self, pool: SegmenterPool, frames: Sequence[np.ndarray]) -> None:
+        self.includes = f"preprocess, infer, postprocess of a frame, while {pool.in_flight} are at work at once"
+        self.frame_hw = (frames[0].shape[0], frames[0].shape[1])
+        self._results = pool.segment_all(_endless(frames))
+
+    def begin(self) -> None:
+        """Nothing counts but the frames."""
+
+    def counts(self) -> Dict[str, Optional[int]]:
+        return {"missed": None, "late": None}
+
+    def next(self) -> Optional[Dict[str, float]]:
+        timing = next(self._results).timing
+        return {**timing, "total": sum(timing.values())}
+
+    def close(self) -> None:
+        self._results.close()
+
+
 class _EachResult(Pipeline):
     """Gives the loop each result of a camera too: one that was segmented and not looked at would count nowhere."""
 
@@ -125,7 +150,7 @@ class Through(Taker):
     """Results of a pipeline, as they come."""
 
     def __init__(
-        self, segmenter: Segmenter, source: Source, rate_hz: Optional[float], clock: Callable[[], int]
+        self, segmenter: AnySegmenter, source: Source, rate_hz: Optional[float], clock: Callable[[], int]
     ) -> None:
         self._offered = OfferedSource(source, Schedule(rate_hz, clock), clock) if rate_hz else None
         self._live = self._offered is not None or source.live

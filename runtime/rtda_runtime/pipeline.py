@@ -3,9 +3,10 @@
 ``newest``: the reader keeps one frame, a newer one takes its place and the count of dropped frames grows; the delay
 stays that of one frame. ``every``: the reader waits until there is room; for recordings.
 
-Threads: ``rtda-capture`` owns the source (:mod:`.reader`), ``rtda-infer`` the network, ``rtda-<sink>`` each sink
-(:mod:`.sink_thread`). Between them stand bounded mailboxes; no wait is without a limit. Frames and masks lie in memory
-that is used again when nobody holds it any more (:mod:`.buffers`).
+Threads: ``rtda-capture`` owns the source (:mod:`.reader`), ``rtda-infer`` the network (:mod:`.inference`; with several
+frames in flight one thread for each), ``rtda-<sink>`` each sink (:mod:`.sink_thread`). Between them stand bounded
+mailboxes; no wait is without a limit. Frames and masks lie in memory that is used again when nobody holds it any more
+(:mod:`.buffers`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rtda_deploy.spec import ModelSpec
 from rtda_runtime.inference import Inference, check_comparable
 from rtda_runtime.mailbox import WAKE_S, Mailbox
 from rtda_runtime.pace import Pace
+from rtda_runtime.pool import AnySegmenter, SegmenterPool, check_in_flight, open_segmenter
 from rtda_runtime.reader import Captured, Reader
 from rtda_runtime.result import Result
 from rtda_runtime.segmenter import Segmenter
@@ -67,7 +69,11 @@ class Pipeline:
     results of that time are nobody's; ``next(pipeline)`` is waited for until :meth:`join` or :meth:`latest` is called.
 
     Args:
-        segmenter: Closed with the pipeline only if it is one of ``owned``.
+        segmenter: Closed with the pipeline only if it is one of ``owned``. Several pipelines may share one and have
+            turns; under ``newest`` each gives the frame that is newest when its turn comes. Of a
+            :class:`SegmenterPool` a pipeline keeps all engines at work under ``every``; under ``newest`` it has one
+            frame at work at a time, because more would make each of them older, and leaves the other engines to the
+            other cameras.
         source: Closed with the pipeline.
         policy: ``newest`` or ``every``; None: newest for a live source, every for a recording.
         max_frames: Ends after so many results: those that a loop got; where there is none, those that were segmented.
@@ -87,7 +93,7 @@ class Pipeline:
 
     def __init__(
         self,
-        segmenter: Segmenter,
+        segmenter: AnySegmenter,
         source: Source,
         *,
         policy: Optional[str] = None,
@@ -95,18 +101,18 @@ class Pipeline:
         sinks: Sequence[Sink] = (),
         timeout_s: float = 5.0,
         max_age_ms: Optional[float] = None,
-        compare: Optional[Segmenter] = None,
+        compare: Optional[AnySegmenter] = None,
         on_result: Optional[OnResult] = None,
         on_state: Optional[OnState] = None,
         rate: Optional[float] = None,
         clock: Callable[[], int] = time.perf_counter_ns,
-        owned: Sequence[Segmenter] = (),
+        owned: Sequence[AnySegmenter] = (),
     ) -> None:
         _check(policy, max_frames, timeout_s, max_age_ms)
         check_comparable(segmenter, compare)
         self.segmenter = segmenter
         self.source = source
-        self.policy = policy or ("newest" if source.live else "every")
+        self.policy = policy or _usual_policy(source)
         self._on_state = on_state
         self._clock = clock
         self._lock = threading.RLock()  # a loop may be left by the garbage collector, at any place
@@ -128,6 +134,8 @@ class Pipeline:
             segmenter,
             source,
             self._frames,
+            in_flight=1 if newest else segmenter.in_flight,
+            newest=newest,
             compare=compare,
             ready=ready,
             stop=self._stop,
@@ -145,7 +153,7 @@ class Pipeline:
     @classmethod
     def open(
         cls,
-        model: Union[str, Path, Segmenter],
+        model: Union[str, Path, AnySegmenter],
         source: Union[int, str, Path, Source],
         provider: str = "auto",
         *,
@@ -155,9 +163,10 @@ class Pipeline:
         sinks: Sequence[Sink] = (),
         timeout_s: float = 5.0,
         threads: Optional[int] = None,
+        in_flight: int = 1,
         reconnect: bool = True,
         max_age_ms: Optional[float] = None,
-        compare: Union[str, Path, Segmenter, None] = None,
+        compare: Union[str, Path, AnySegmenter, None] = None,
         on_result: Optional[OnResult] = None,
         on_state: Optional[OnState] = None,
         rate: Optional[float] = None,
@@ -167,9 +176,12 @@ class Pipeline:
         Where it fails, source and sinks are closed.
 
         Args:
+            in_flight: Frames worked on at once, for a recording: more of them per second, each on an engine of its
+                own. What is given open has its own number.
             reconnect: Open a camera again when it is lost, for as long as that takes; False: that is an error.
 
         Raises:
+            ConfigError: If more than one frame is to be in flight under ``newest``.
             RtdaError: Everything :meth:`Segmenter.open` and :func:`open_source` raise.
         """
         with contextlib.ExitStack() as opened:
@@ -180,13 +192,16 @@ class Pipeline:
             _check(policy, max_frames, timeout_s, max_age_ms)
             if not isinstance(source, Source):
                 source = opened.enter_context(open_source(source, reconnect=reconnect))
-            owned: List[Segmenter] = []
+            check_in_flight(in_flight, policy or _usual_policy(source))
+            owned: List[AnySegmenter] = []
 
-            def segmenter_of(given: Union[str, Path, Segmenter]) -> Segmenter:
-                if isinstance(given, Segmenter):
+            def segmenter_of(given: Union[str, Path, AnySegmenter]) -> AnySegmenter:
+                if isinstance(given, (Segmenter, SegmenterPool)):
                     return given
-                owned.append(opened.enter_context(Segmenter.open(given, provider, spec, threads)))
-                return owned[-1]
+                segmenter = open_segmenter(given, provider, in_flight=in_flight, threads=threads, spec=spec)
+                opened.enter_context(segmenter)
+                owned.append(segmenter)
+                return segmenter
 
             pipeline = cls(
                 segmenter_of(model),
@@ -253,7 +268,7 @@ class Pipeline:
             "source": self.source.name,
             "state": self.state,
             "losses": self.source.losses,
-            "threads": [thread.name for thread in self._threads if thread.is_alive()],
+            "threads": [thread.name for thread in (*self._threads, *self._inference.helpers) if thread.is_alive()],
             "sinks": {sink.sink_name: sink.stats for sink in self._sinks},
             "stages": self._times.summary(),
         }
@@ -591,6 +606,10 @@ class _Callback(Sink):
 
     def close(self) -> None:
         """Nothing to finish."""
+
+
+def _usual_policy(source: Source) -> str:
+    return "newest" if source.live else "every"
 
 
 def _with_skipped(result: Result, skipped: int) -> Result:

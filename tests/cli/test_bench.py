@@ -107,6 +107,24 @@ def test_a_terminal_that_knows_ascii_only_gets_an_ascii_histogram(here: Path, mo
     assert re.search(r"^total +\d+\.\d [ .:\-=+*#@]{32} \d+\.\d ms$", outcome.out, re.MULTILINE)
 
 
+def test_several_frames_in_flight_are_said_with_their_rate(here: Path, model: Path) -> None:
+    outcome = invoke("bench", model, *SHORT, "--in-flight", "2", "--provider", "cpu")
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"^engine  .*, 1 thread, 2 in flight$", outcome.err, re.MULTILINE)
+    assert re.search(r"^highest rate \d+\.\d frames/s, 2 frames in flight · total = ", outcome.out, re.MULTILINE)
+    recording = invoke(
+        "bench", model, "--source", BARS, "--warmup", "0", "--duration", "9", "--in-flight", "2", "--json"
+    )
+    assert recording.code == 0 and recording.json["settings"]["in_flight"] == 2
+
+
+def test_several_frames_in_flight_are_refused_where_frames_are_due(here: Path, model: Path) -> None:
+    for words in (["--rate", "30"], ["--source", "test://bars?fps=30"]):
+        outcome = invoke("bench", model, *SHORT, "--in-flight", "2", *words)
+        assert_refused(outcome, 2, "2 frames in flight would make each mask of a camera older")
+    assert files_below(here) == []
+
+
 # what it leaves behind
 
 
@@ -178,6 +196,11 @@ def test_nothing_to_say_about_a_quiet_machine(record: Dict[str, Any]) -> None:
     assert advice(changed(record)) == []
 
 
+def test_engines_that_share_the_cores_leave_none_idle(record: Dict[str, Any]) -> None:
+    assert advice(changed(record, model={"threads": 2}, settings={"in_flight": 2})) == []
+    assert advice(changed(record, model={"threads": 1}, settings={"in_flight": 2})) != []
+
+
 JETSON = {"gpu_clock": {"least_mhz": 114, "now_mhz": 905, "most_mhz": 905}}
 HOT = {"name": "T4", "throttled": "heat"}
 
@@ -196,7 +219,11 @@ HOT = {"name": "T4", "throttled": "heat"}
         ({"conditions": {"gpus": [{"name": "T4", "throttled": "power"}]}}, "power limit"),
         ({"samples": {"total": [1.0] * 60 + [1.2] * 40}}, "20 % slower while it ran"),
         ({"model": {"threads": 2}}, "2 of 4 cores work on the network"),
-        ({"environment": {"cpu_quota": 1.5}}, "1.5 of its 4 cores' time: try --threads 1"),
+        (
+            {"environment": {"cpu_quota": 1.5}, "model": {"threads": 4}},
+            "4 threads wait for 2 cores.*leave --threads",
+        ),
+        ({"environment": {"cpu_quota": 1.5}, "model": {"threads": 1}}, "1 of 2 cores work on the network"),
         ({"environment": {"governor": "powersave"}}, "governor is powersave"),
         (
             {"settings": {"rate_hz": 30.0}, "throughput": 20.0, "missed": 10, "offered": 30, "late": 10},

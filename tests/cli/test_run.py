@@ -204,6 +204,42 @@ def test_a_port_that_is_taken_exits_3_with_the_fix() -> None:
     assert "--view auto" in outcome.said["fix"] and not Path("o.mp4").exists()
 
 
+# Several frames in flight
+
+
+def test_a_recording_with_several_frames_in_flight_gives_the_same_film_of_masks() -> None:
+    import cv2
+
+    for folder, words in (("one", []), ("two", ["--in-flight", "2"])):
+        outcome = invoke("run", "a.onnx", "--camera", FAST, "--masks", folder, "--provider", "cpu", "--json", *words)
+        assert outcome.code == 0, outcome.err
+        assert outcome.json["frames"] == outcome.json["sinks"]["masks"]["written"] == 6
+        assert (", 2 in flight" in outcome.err) == bool(words)
+    assert files_below(Path("one")) == files_below(Path("two")) != []
+    for name in files_below(Path("one")):
+        assert (cv2.imread(f"one/{name}", -1) == cv2.imread(f"two/{name}", -1)).all()
+
+
+def test_two_networks_may_have_several_frames_in_flight_too() -> None:
+    words = ["--compare", "b.onnx", "--in-flight", "2", "--group", "drivable=road", "--json"]
+    outcome = invoke("run", "a.onnx", "--camera", FAST, *words)
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["stages"]["compare"]["count"] == 6 and set(outcome.json["shares"]) == {"drivable", "other"}
+    assert outcome.err.count(", 2 in flight") == 2
+
+
+@pytest.mark.parametrize(
+    ("camera", "words"), [("test://bars?fps=30&size=96x64", []), (FAST, ["--policy", "newest"])], ids=["live", "newest"]
+)
+def test_several_frames_of_a_camera_in_flight_are_refused_before_the_model_is_opened(
+    camera: str, words: List[str]
+) -> None:
+    Path("broken.onnx").write_bytes(b"no model")
+    outcome = invoke("run", "broken.onnx", "--camera", camera, "--in-flight", "2", "--save", "o.mp4", *words)
+    assert_refused(outcome, 2, "2 frames in flight would make each mask of a camera older", "--policy every")
+    assert not Path("o.mp4").exists()
+
+
 # When a sink fails
 
 

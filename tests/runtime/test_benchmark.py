@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterator, List, Optional
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from runtime.fakes import FakeClock, ListSource, NumpyEngine
 
 from rtda_deploy.errors import ConfigError, SourceError
 from rtda_deploy.files import sha256_file
-from rtda_runtime import Segmenter, open_source
+from rtda_runtime import Segmenter, SegmenterPool, open_source
 from rtda_runtime.benchmark import benchmark, benchmark_pipeline
 from rtda_runtime.offered import OfferedSource, Schedule
 
@@ -249,3 +249,66 @@ def test_closing_ends_the_wait_for_a_turn() -> None:
     source.interrupt()
     with pytest.raises(SourceError, match="closed"):
         source.read(timeout_s=60)
+
+
+# Several frames in flight
+
+
+def test_several_pictures_at_once_give_the_rate_of_all_and_the_stages_of_each() -> None:
+    together, first = threading.Barrier(2), [1, 2]
+
+    def before() -> None:  # the first two wait for each other: in turn they would not end
+        if first:
+            first.pop()
+            together.wait(10.0)
+
+    engines = [NumpyEngine(before=before) for _ in range(2)]
+    pool = SegmenterPool([Segmenter(engine) for engine in engines])
+    frames = [np.zeros((40, 60, 3), np.uint8)] * 3
+    record = benchmark(pool, frames, warmup_s=0.0, window_s=0.05, max_windows=1)
+    assert record["settings"]["in_flight"] == 2 and "2 are at work at once" in record["settings"]["includes"]
+    assert record["frame_hw"] == [40, 60] and (record["missed"], record["late"]) == (None, None)
+    stages, count = record["stages"], record["stages"]["total"]["count"]
+    assert record["throughput"] == pytest.approx(count / record["windows"][0]["seconds"])
+    parts = [np.array(record["samples"][stage]) for stage in ("preprocess", "infer", "postprocess")]
+    assert np.allclose(sum(parts), record["samples"]["total"], atol=1e-3)
+    assert list(stages) == ["preprocess", "infer", "postprocess", "total"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("rtda-segment")]
+
+
+def test_who_stops_a_measurement_leaves_no_thread_behind() -> None:
+    calls: List[int] = []
+
+    def clock() -> int:
+        calls.append(1)
+        if len(calls) > 50:
+            raise KeyboardInterrupt
+        return time.perf_counter_ns()
+
+    pool = SegmenterPool([Segmenter(NumpyEngine()) for _ in range(2)])
+    with pytest.raises(KeyboardInterrupt) as caught:
+        benchmark(pool, FRAMES, warmup_s=0.0, window_s=60.0, clock=clock)
+    assert caught.traceback is not None, "it holds what was at work"
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("rtda-segment")]
+
+
+def test_a_recording_is_measured_with_several_frames_in_flight(model_path: Path) -> None:
+    with SegmenterPool.open(model_path, "cpu", in_flight=2, threads=1) as pool:
+        source = open_source("test://bars?fps=0&size=96x64&frames=30")
+        record = benchmark_pipeline(pool, source, warmup_s=0.0, duration_s=60.0)
+    assert record["settings"]["in_flight"] == 2 and record["settings"]["measures"] == "pipeline"
+    assert record["stages"]["total"]["count"] >= 20 and record["offered"] is None
+
+
+def test_several_frames_in_flight_are_refused_where_frames_are_due() -> None:
+    pool = SegmenterPool([Segmenter(NumpyEngine()) for _ in range(2)])
+    camera, recording = ListSource(3, live=True), ListSource(3)
+    picture = [np.zeros((4, 6, 3), np.uint8)]
+    for measure in (
+        lambda: benchmark(pool, picture, rate_hz=30.0),
+        lambda: benchmark(pool, recording),
+        lambda: benchmark_pipeline(pool, camera),
+        lambda: benchmark_pipeline(pool, recording, rate_hz=30.0),
+    ):
+        with pytest.raises(ConfigError, match=r"in flight would make|read in turn"):
+            measure()

@@ -48,7 +48,9 @@ def test_the_program_runs_as_it_stands(program: str, standing: None, capsys: Any
         "latest(": "steer by frame",
         "aiter()": "12\n",
         "compare=": "they differ on 0.",
-        "left.join()": "True True",
+        '"front"': "right ",
+        "in_flight=2": "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]\nframe 0 road 0.",
+        "segment_all": "frame 11 road 0.",
         "class Shares": "done",
         "class_shares": "['drivable', 'obstacle', 'other']",
         'stats["fps"]': "(480, 640)",
@@ -62,5 +64,5 @@ def test_the_program_runs_as_it_stands(program: str, standing: None, capsys: Any
 
 
 def test_every_way_of_embedding_has_its_program() -> None:
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 10
     assert max(len(param.values[0].splitlines()) for param in BLOCKS) <= 18

@@ -1,0 +1,129 @@
+"""cameras: that it sees who starves and what is in flight, and its short form on a tiny network."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+import pytest
+from runtime.fakes import NumpyEngine
+from runtime.models import write_model
+
+from rtda_runtime import Segmenter, SegmenterPool
+
+SCRIPT = Path(__file__).parent.parent.parent / "benchmarks" / "cameras.py"
+FIGURES = {"cameras", "total_fps", "least_fps", "most_fps", "age_p95_ms", "fair"}
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Any]:
+    """Imported as it imports its neighbours: with its folder on the path."""
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        yield importlib.import_module("cameras")
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
+        for name in ("cameras", "small_network"):
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture()
+def pictures() -> Any:
+    return [np.full((48, 64, 3), value, np.uint8) for value in (1, 2)]
+
+
+def test_its_short_form_prints_what_its_docstring_says(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "tiny.onnx")
+    words = ["--model", str(model), "--quick", "--seconds", "0.1", "--rounds", "1", "--frames", "6", "--json"]
+    done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, timeout=200)
+    found = json.loads(done.stdout)
+    assert done.returncode == (0 if found["met"] else 1), done.stderr
+    for rows in (found["cameras"], found["free"]):
+        assert [row["cameras"] for row in rows] == [1, 4, 7]
+        for row in rows:
+            assert set(row) == FIGURES
+            assert row["total_fps"] > 0 and row["least_fps"] <= row["most_fps"] and row["age_p95_ms"] > 0
+    assert found["fair"] == min(row["fair"] for row in (*found["cameras"], *found["free"]))
+    assert found["met"] == (found["fair"] >= found["goal"])
+    assert [row["in_flight"] for row in found["in_flight"]] == [1, 2] * (len(found["in_flight"]) // 2)
+    for row in found["in_flight"]:
+        assert row["low"] <= row["ratio"] <= row["high"] and row["fps"] > 0
+        assert row["in_flight"] == 2 or row["ratio"] == 1.0
+    assert "environment" in found and "conditions" in found
+
+
+def test_the_table_has_every_row(script: Any, pictures: Any) -> None:
+    row = {"cameras": 3, "total_fps": 60.0, "least_fps": 19.0, "most_fps": 21.0, "age_p95_ms": 40.0, "fair": 0.9}
+    flight = {"in_flight": 2, "fps": 9.0, "ratio": 1.5, "low": 1.4, "high": 1.6, "provider": "cpu", "engine": "tiny"}
+    found = {
+        "cameras": [row],
+        "free": [row],
+        "in_flight": [flight],
+        "camera_fps": 30.0,
+        "fair": 0.7,
+        "goal": 0.8,
+        "met": False,
+        "rounds": 5,
+        "seconds": 2.0,
+        "model": "tiny",
+        "environment": {"cpu": "x", "cores": 2},
+        "conditions": {"other_cores": 0.1},
+    }
+    lines = script._table(found).splitlines()
+    assert lines[1].split() == ["3", "30", "fps", "each", "60.0", "19.0", "21.0", "40", "ms"]
+    assert lines[4].split()[:7] == ["2", "cpu", "9.0", "1.50", "1.40", "..", "1.60"]
+    assert lines[5].startswith("MISSED: the camera with fewest frames has 70 %")
+
+
+def test_a_camera_that_starves_is_seen(script: Any, pictures: Any) -> None:
+    class Unfair(Segmenter):
+        """Serves the thread that came first; of the others only each tenth frame after the first few."""
+
+        calls = 0
+        favourite: Any = None
+
+        def segment(self, frame: np.ndarray, *words: Any, **settings: Any) -> Any:
+            own = threading.get_ident()
+            self.favourite = self.favourite or own
+            if own != self.favourite and settings["sequence"] > 5:
+                threading.Event().wait(0.05)
+            return super().segment(frame, *words, **settings)
+
+    (fair,) = script.measure_cameras(Segmenter(NumpyEngine()), pictures, (1,), 1, 0.1, None)
+    assert fair["fair"] == 1.0 and fair["total_fps"] == fair["least_fps"] == fair["most_fps"]
+    (unfair,) = script.measure_cameras(Unfair(NumpyEngine()), pictures, (2,), 1, 0.4, None)
+    assert unfair["fair"] < 0.8, unfair
+    assert unfair["total_fps"] == pytest.approx(unfair["least_fps"] + unfair["most_fps"])
+
+
+def test_what_is_in_flight_is_compared_within_each_round(
+    script: Any, pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Segmenter(NumpyEngine())
+    two = SegmenterPool([Segmenter(NumpyEngine()) for _ in range(2)])
+    assert script._rate(one, pictures, 5) > 0 and script._rate(two, pictures, 5) > 0
+    rates = {1: [1.0, 10.0, 5.0, 20.0], 2: [99.0, 15.0, 10.0, 20.0]}  # the first is not counted
+    monkeypatch.setattr(script, "_rate", lambda segmenter, *_: rates[segmenter.in_flight].pop(0))
+    first, second = script.measure_in_flight((one, two), pictures, 3, 5)
+    assert (first["in_flight"], first["ratio"], first["low"], first["high"]) == (1, 1.0, 1.0, 1.0)
+    assert (second["in_flight"], second["fps"], second["ratio"]) == (2, 15.0, 1.5)
+    assert (second["low"], second["high"]) == (1.0, 2.0) and second["engine"].endswith("2 in flight")
+
+
+def test_cameras_give_their_pictures_in_turn_until_they_are_closed(script: Any, pictures: Any) -> None:
+    camera = script.Camera(pictures, None)
+    assert [camera.read().image[0, 0, 0] for _ in range(3)] == [1, 2, 1]
+    recording = script.Recording(pictures, 2)
+    assert [recording.read().sequence for _ in range(2)] == [0, 1] and recording.read() is None
+    paced = script.Camera(pictures, 100.0)
+    start = paced._due_s
+    stamps = [paced.read().captured_ns / 1e9 for _ in range(3)]
+    assert stamps[2] >= start + 0.03 - 1e-3
+    paced.interrupt()
+    paced.read()

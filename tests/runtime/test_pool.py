@@ -1,0 +1,337 @@
+"""Several frames at work at once: whose turn it is, what comes back in which order, and how it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, List
+
+import numpy as np
+import pytest
+from runtime.fakes import NumpyEngine
+from runtime.models import tiny_spec, write_model
+
+from rtda_deploy.errors import ConfigError, EngineError, FrameError
+from rtda_runtime import Segmenter, SegmenterPool
+from rtda_runtime.sources.synthetic import bars
+
+WAIT_S = 10.0  # longest wait for something that takes microseconds: then the test has failed
+
+
+def pool_of(count: int, before: Callable[[], Any] = lambda: None) -> SegmenterPool:
+    return SegmenterPool([Segmenter(NumpyEngine(before=before)) for _ in range(count)])
+
+
+def pictures(count: int) -> List[np.ndarray]:
+    return [bars(number, (96, 64)) for number in range(count)]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.001)
+
+
+class Gauge:
+    """Counts who is inside at once: call ``enter`` where they come in, ``leave`` where they go out."""
+
+    def __init__(self) -> None:
+        self.most = self.now = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.002)
+        with self._lock:
+            self.now -= 1
+
+
+# It stands in for a segmenter
+
+
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+def test_masks_are_those_of_one_segmenter_whoever_calls(model_path: Path, provider: str) -> None:
+    if provider == "openvino":
+        pytest.importorskip("openvino")
+    frames = pictures(24)
+    with Segmenter.open(model_path, provider) as segmenter:
+        expected = [segmenter.segment(frame).mask for frame in frames]
+        spec = segmenter.spec
+    found: List[Any] = [None] * len(frames)
+    with SegmenterPool.open(model_path, provider, in_flight=3, threads=1) as pool:
+        assert (pool.spec, pool.provider, pool.path, pool.in_flight) == (spec, provider, model_path, 3)
+
+        def serve(first: int) -> None:
+            for number in range(first, len(frames), 6):
+                found[number] = pool.segment(frames[number])
+
+        threads = [threading.Thread(target=serve, args=(first,)) for first in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT_S)
+    for frame, result, mask in zip(frames, found, expected):
+        assert result.frame is frame and (result.mask == mask).all()
+    assert sorted(result.sequence for result in found) == list(range(24)), "each call has its number"
+
+
+def test_as_many_frames_are_at_work_as_were_asked_for_and_no_more() -> None:
+    gauge, together = Gauge(), threading.Barrier(2)
+    first = [True, True]
+
+    def before() -> None:
+        if first:  # the first two wait for each other: they are there at once
+            first.pop()
+            together.wait(WAIT_S)
+        gauge()
+
+    with pool_of(2, before) as pool:
+        threads = [threading.Thread(target=pool.segment, args=(frame,)) for frame in pictures(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT_S)
+    assert gauge.most == 2 and gauge.now == 0
+
+
+def test_who_waits_longest_is_served_next() -> None:
+    release, order = threading.Event(), []  # type: threading.Event, List[int]
+    with pool_of(1, lambda: release.wait(WAIT_S)) as pool:
+        threads = []
+        for number, frame in enumerate(pictures(5)):
+            threads.append(
+                threading.Thread(target=lambda n=number, f=frame: order.append(pool.segment(f, sequence=n).sequence))
+            )
+            threads[-1].start()
+            wait_for(lambda: len(pool._turns._waiting) == len(threads) - 1 and bool(pool._turns._held))
+        release.set()
+        for thread in threads:
+            thread.join(WAIT_S)
+    assert order == list(range(5))
+
+
+def test_settings_reach_each_engine(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "mask.onnx", tiny_spec(output="mask"), confidence="uint8")
+    asked = {"region": "0,0.5,1,1", "groups": ["drivable=road"], "confidence": True}
+    with SegmenterPool.open(path, "cpu", in_flight=2, **asked) as pool:
+        assert pool.spec.class_names == ("drivable", "other")
+        for result in pool.segment_all(pictures(4)):
+            assert (result.mask[:32] == 255).all() and set(np.unique(result.mask[32:])) <= {0, 1}
+            assert result.confidence is not None
+
+
+def test_a_mask_may_be_written_into_the_callers_array_with_the_callers_stamps() -> None:
+    out = np.empty((64, 96), np.uint8)
+    with pool_of(2) as pool:
+        result = pool.segment(pictures(1)[0], out, captured_ns=7, sequence=5)
+    assert result.mask is out and (result.captured_ns, result.sequence) == (7, 5)
+
+
+def test_every_engine_is_warm_after_a_warm_up() -> None:
+    engines = [NumpyEngine() for _ in range(3)]
+    runs: List[int] = []
+    for number, engine in enumerate(engines):
+        engine.before = lambda n=number: runs.append(n)  # type: ignore[misc]
+    with SegmenterPool([Segmenter(engine) for engine in engines]) as pool:
+        pool.warm_up((90, 130))
+    assert sorted(runs) == [0, 1, 2]
+
+
+# Opening and closing
+
+
+@pytest.mark.parametrize(
+    ("cores", "in_flight", "asked", "text"),
+    [(2, 2, None, "1 thread"), (8, 2, None, "4 threads"), (2, 3, None, "1 thread"), (8, 2, 3, "3 threads")],
+)
+def test_the_cores_are_divided_among_the_engines(
+    model_path: Path, cores: int, in_flight: int, asked: Any, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rtda_runtime.pool.usable_cores", lambda: cores)
+    with SegmenterPool.open(model_path, "cpu", in_flight=in_flight, threads=asked) as pool:
+        for segmenter in pool._segmenters:
+            assert segmenter.description.endswith(f", {text}")
+        assert pool.description.endswith(f", {text}, {in_flight} in flight")
+
+
+def test_engines_that_share_the_cores_are_not_bound_to_the_same_one(model_path: Path) -> None:
+    pytest.importorskip("openvino")
+
+    def bound(segmenter: Any) -> Any:
+        return segmenter._engine._request.get_compiled_model().get_property("ENABLE_CPU_PINNING")
+
+    with SegmenterPool.open(model_path, "openvino", in_flight=2, threads=1) as pool:
+        assert [bound(segmenter) for segmenter in pool._segmenters] == [False, False]
+
+
+def test_all_engines_run_on_what_auto_took_first(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: List[str] = []
+    opened = Segmenter.open
+
+    def note(path: Path, provider: str, *words: Any, **settings: Any) -> Segmenter:
+        asked.append(provider)
+        return opened(path, "cpu", *words, **settings)
+
+    monkeypatch.setattr(Segmenter, "open", note)
+    SegmenterPool.open(model_path, in_flight=3).close()
+    SegmenterPool.open(model_path, "openvino-bf16", in_flight=2).close()
+    assert asked == ["auto", "cpu", "cpu", "openvino-bf16", "openvino-bf16"]
+
+
+def test_where_an_engine_does_not_open_those_before_are_closed(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = [NumpyEngine()]
+
+    def open_next(*_: Any, **__: Any) -> Segmenter:
+        if engines[0].input_buffer is not None and len(engines) == 1:
+            engines.append(NumpyEngine())
+            return Segmenter(engines[0])
+        raise EngineError("no memory for another")
+
+    monkeypatch.setattr(Segmenter, "open", open_next)
+    with pytest.raises(EngineError, match="no memory"):
+        SegmenterPool.open(model_path, in_flight=2)
+    assert engines[0].released == 1
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_there_is_no_pool_of_nothing(model_path: Path, count: int) -> None:
+    with pytest.raises(ConfigError, match=f"at least 1, got {count}"):
+        SegmenterPool.open(model_path, in_flight=count)
+    with pytest.raises(ConfigError):
+        SegmenterPool([])
+
+
+def test_close_waits_for_calls_at_work_and_may_be_called_again() -> None:
+    began, release = threading.Barrier(3), threading.Event()
+
+    def before() -> None:
+        began.wait(WAIT_S)
+        release.wait(WAIT_S)
+
+    engines = [NumpyEngine(before=before) for _ in range(2)]
+    pool = SegmenterPool([Segmenter(engine) for engine in engines])
+    results: List[Any] = []
+    callers = [threading.Thread(target=lambda f=frame: results.append(pool.segment(f))) for frame in pictures(2)]
+    for thread in callers:
+        thread.start()
+    began.wait(WAIT_S)
+    closing = threading.Thread(target=pool.close)
+    closing.start()
+    wait_for(lambda: any(segmenter._lock._waiting for segmenter in pool._segmenters))
+    assert [engine.released for engine in engines] == [0, 0]
+    release.set()
+    for thread in (closing, *callers):
+        thread.join(WAIT_S)
+    assert len(results) == 2 and [engine.released for engine in engines] == [1, 1]
+    pool.close()
+    with pytest.raises(EngineError, match="closed"):
+        pool.segment(pictures(1)[0])
+    assert [engine.released for engine in engines] == [1, 1]
+
+
+def test_all_engines_are_closed_though_one_fails_at_it() -> None:
+    engines = [NumpyEngine() for _ in range(3)]
+
+    def fail() -> None:
+        raise EngineError("stuck")
+
+    engines[1]._release = fail  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match="stuck"):
+        SegmenterPool([Segmenter(engine) for engine in engines]).close()
+    assert [engine.released for engine in engines] == [1, 0, 1]
+
+
+# Many frames
+
+
+def test_results_come_in_the_order_of_the_frames_whichever_is_done_first() -> None:
+    second_is_done = threading.Event()
+    engines = [NumpyEngine(), NumpyEngine()]
+    frames = pictures(7)
+    slow = frames[0]
+
+    class Watched(Segmenter):
+        def segment(self, frame: np.ndarray, *words: Any, **settings: Any) -> Any:
+            if frame is slow:
+                assert second_is_done.wait(WAIT_S)
+            result = super().segment(frame, *words, **settings)
+            if frame is frames[1]:
+                second_is_done.set()
+            return result
+
+    with SegmenterPool([Watched(engine) for engine in engines]) as pool:
+        results = list(pool.segment_all(frames))
+    assert [result.sequence for result in results] == list(range(7))
+    assert all(result.frame is frame for result, frame in zip(results, frames))
+
+
+def test_frames_are_read_as_there_is_room_for_them() -> None:
+    read: List[int] = []
+
+    def frames() -> Iterator[np.ndarray]:
+        for number, frame in enumerate(pictures(10)):
+            read.append(number)
+            yield frame
+
+    with pool_of(2) as pool:
+        results = pool.segment_all(frames())
+        assert read == []
+        for count, _ in enumerate(results, start=1):
+            assert len(read) == min(10, count + 2), "two at work, and one with the caller"
+
+
+def test_no_frames_give_no_results() -> None:
+    with pool_of(2) as pool:
+        assert list(pool.segment_all([])) == []
+
+
+def test_a_bad_frame_is_an_error_after_the_results_before_it() -> None:
+    frames = pictures(6)
+    frames[3] = frames[3][..., 0]
+    seen: List[int] = []
+    with pool_of(2) as pool:
+        with pytest.raises(FrameError, match="grey"):
+            for result in pool.segment_all(frames):
+                seen.append(result.sequence)
+        assert seen == [0, 1, 2]
+        assert len(list(pool.segment_all(pictures(3)))) == 3, "it goes on"
+
+
+def test_an_error_of_reading_comes_after_the_results_before_it() -> None:
+    def frames() -> Iterator[np.ndarray]:
+        yield from pictures(5)
+        raise OSError("the disk is gone")
+
+    seen: List[int] = []
+    with pool_of(3) as pool, pytest.raises(OSError, match="the disk is gone"):
+        for result in pool.segment_all(frames()):
+            seen.append(result.sequence)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("how", ["break", "error", "ctrl-c"])
+def test_who_leaves_the_loop_leaves_no_thread_behind(how: str) -> None:
+    before = set(threading.enumerate())
+    with pool_of(2) as pool:
+        results = pool.segment_all(pictures(100))
+        assert next(results).sequence == 0
+        if how == "break":
+            results.close()  # type: ignore[attr-defined]
+        else:
+            kind = KeyboardInterrupt if how == "ctrl-c" else ZeroDivisionError
+            with pytest.raises(kind):
+                results.throw(kind())  # type: ignore[attr-defined]
+        assert set(threading.enumerate()) <= before
+        assert pool.segment(pictures(1)[0]).mask.shape == (64, 96)
+
+
+def test_memory_of_masks_is_used_again() -> None:
+    with pool_of(2) as pool:
+        places = {result.mask.ctypes.data for result in pool.segment_all(pictures(60))}
+    assert len(places) <= 2 * 3
