@@ -14,7 +14,7 @@ from rtda_deploy.errors import FrameError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
 
-__all__ = ["Preprocessor", "check_frame", "content_box", "preprocess"]
+__all__ = ["Preprocessor", "check_frame", "content_box", "preprocess", "value_tables"]
 
 _INTERPOLATION = {"linear": "INTER_LINEAR", "area": "INTER_AREA", "cubic": "INTER_CUBIC", "nearest": "INTER_NEAREST"}
 
@@ -44,7 +44,7 @@ class Preprocessor:
         self.spec = spec
         self._cv2: Any = opencv("to resize frames")
         self._flag = getattr(self._cv2, _INTERPOLATION[spec.interpolation])
-        self._tables = _tables(spec)  # float32 (3, 1, 256), in the network's channel order
+        self._tables = value_tables(spec)
         height, width = spec.size_hw
         self._resized = np.empty((height, width, 3), np.uint8)
         self._room = np.empty((3, height, width), np.uint8)  # the resized frame, a plane per colour
@@ -79,6 +79,13 @@ class Preprocessor:
         ordered = (red, green, blue) if self.spec.channel_order == "rgb" else (blue, green, red)
         for plane, table, target in zip(ordered, self._tables, planes):
             cv2.LUT(plane, table, dst=target)
+
+
+def value_tables(spec: ModelSpec) -> np.ndarray:
+    """float32 (3, 256): what each pixel value of a channel becomes, in the network's channel order."""
+    pixels = np.arange(256, dtype=np.float64) * spec.pixel_scale
+    tables: np.ndarray = (pixels - np.asarray(spec.mean)[:, None]) / np.asarray(spec.std)[:, None]
+    return tables.astype(np.float32)
 
 
 def content_box(frame_hw: Tuple[int, int], spec: ModelSpec) -> Box:
@@ -125,11 +132,3 @@ def _dtype_hint(frame: np.ndarray) -> str:
     if np.issubdtype(frame.dtype, np.floating):
         return "pixels 0..1: (frame * 255).round().astype(np.uint8); pixels 0..255: frame.round().astype(np.uint8)"
     return "frame.astype(np.uint8)"
-
-
-def _tables(spec: ModelSpec) -> np.ndarray:
-    pixels = np.arange(256, dtype=np.float64) * spec.pixel_scale
-    mean = np.asarray(spec.mean)[:, None]
-    std = np.asarray(spec.std)[:, None]
-    table: np.ndarray = ((pixels - mean) / std).astype(np.float32).reshape(3, 1, 256)
-    return table

@@ -123,7 +123,7 @@ class Segmenter:
 
     @property
     def provider(self) -> str:
-        """What the network really runs on: ``cpu``, ``cuda``, ``tensorrt``."""
+        """What the network really runs on: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``."""
         return self._engine.provider
 
     @property

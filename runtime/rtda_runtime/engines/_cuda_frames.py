@@ -22,7 +22,7 @@ from rtda_runtime.engines._cuda import Cuda, Pinned
 from rtda_runtime.engines._cuda_kernels import Kernels
 from rtda_runtime.engines.base import FramePath
 from rtda_runtime.grid import grid_region
-from rtda_runtime.preprocess import content_box
+from rtda_runtime.preprocess import content_box, value_tables
 from rtda_runtime.upsample import GridPlan, grid_plan
 
 __all__ = ["INTERPOLATIONS", "CudaFramePath", "Network", "taps"]
@@ -88,7 +88,7 @@ class CudaFramePath(FramePath):
         self._spoilt = cuda.pinned((1,), np.int32, mapped=True)  # the GPU writes it only where a logit is no number
         colours = np.asarray(palette, np.uint8).reshape(-1, 3)[:, ::-1]
         self._values, self._classes, self._palette = _upload(
-            cuda, [_values(network.spec), classes.astype(np.uint8), colours]
+            cuda, [value_tables(network.spec), classes.astype(np.uint8), colours]
         )
 
     @property
@@ -357,13 +357,6 @@ def taps(pixels: int, resized: int, *, linear: bool, across: bool) -> np.ndarray
         share = np.zeros(resized, np.int32)
     both = np.clip(np.stack([first, first + 1], axis=1), 0, pixels - 1)
     return np.concatenate([both, np.stack([_SHARES - share, share], axis=1)], axis=1).astype(np.int32)
-
-
-def _values(spec: ModelSpec) -> np.ndarray:
-    """float32 (3, 256): what each level of a channel becomes, in the network's order."""
-    levels = np.arange(256, dtype=np.float64) * spec.pixel_scale
-    values: np.ndarray = (levels - np.asarray(spec.mean)[:, None]) / np.asarray(spec.std)[:, None]
-    return values.astype(np.float32)
 
 
 def _upload(cuda: Cuda, arrays: Sequence[np.ndarray]) -> List[int]:
