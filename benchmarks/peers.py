@@ -76,7 +76,7 @@ def measure(variant: str, checkpoint: Path, frames: Sequence[np.ndarray], folder
         "floor_ms": 1e3 * gflop / peak["fp32"],
         "peak_gflops": peak,
         "ways": rows,
-        "goals": _goals(variant, rows, runs),
+        "goals": _goals(variant, rows, runs, 1e3 * gflop / peak["fp32"]),
     }
 
 
@@ -108,7 +108,9 @@ def _rows(ways: Sequence[Way], runs: Dict[str, List[Run]]) -> List[Dict[str, Any
     return rows
 
 
-def _goals(variant: str, rows: Sequence[Dict[str, Any]], runs: Dict[str, List[Run]]) -> List[Dict[str, Any]]:
+def _goals(
+    variant: str, rows: Sequence[Dict[str, Any]], runs: Dict[str, List[Run]], floor_ms: float
+) -> List[Dict[str, Any]]:
     best = next(row["way"] for row in rows if row["best_peer"])
 
     def ratio(a: str, b: str) -> float:
@@ -121,9 +123,11 @@ def _goals(variant: str, rows: Sequence[Dict[str, Any]], runs: Dict[str, List[Ru
         met = value >= limit if sign == ">=" else value <= limit
         return {"goal": text, "wanted": f"{sign} {limit:g}", "value": round(value, 4), "met": met}
 
+    eager = "torch eager, tuned"
+    most = statistics.median(run.ms for run in runs[eager]) / floor_ms  # what a network at the peak would reach
     goals = [
         goal(f"ours fp32, times the best fp32 peer ({best})", ">=", FASTER[variant], ratio(best, "ours fp32")),
-        goal("ours fp32, times torch eager, tuned", ">=", 2.0, ratio("torch eager, tuned", "ours fp32")),
+        goal(f"ours fp32, times {eager} (at the floor: {most:.2f})", ">=", 2.0, ratio(eager, "ours fp32")),
         goal("share of an fp32 frame outside the network", "<=", 0.06, outside("ours fp32")),
     ]
     if "ours int8" in runs:

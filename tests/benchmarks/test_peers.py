@@ -108,9 +108,10 @@ def test_a_missed_goal_is_said_and_fails(peers: Any, monkeypatch: pytest.MonkeyP
         "torch eager, tuned": [run(1.0, 100.0, 1.0, None)] * 3,
         "ours fp32": [run(5.0, 90.0, 5.0, None)] * 3,
     }
-    goals = {goal["goal"]: goal for goal in peers._goals("paper", rows, runs)}
+    goals = {goal["goal"]: goal for goal in peers._goals("paper", rows, runs, 51.0)}
     assert [goal["met"] for goal in goals.values()] == [False, False, False]
     assert goals["ours fp32, times the best fp32 peer (peer)"]["value"] == pytest.approx(1.02)
+    assert "ours fp32, times torch eager, tuned (at the floor: 2.00)" in goals
     assert goals["share of an fp32 frame outside the network"]["value"] == pytest.approx(0.1)
     network = {"variant": "paper", "backbone": "resnet18", "gflop": 1.0, "floor_ms": 1.0, "peak_gflops": {"fp32": 1.0}}
     monkeypatch.setattr(peers, "peak_gflops", lambda threads: {"fp32": 1.0})
