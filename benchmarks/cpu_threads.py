@@ -54,8 +54,7 @@ def ways(model: Path, opened: contextlib.ExitStack) -> Dict[Tuple[str, str], Way
         options = ort.SessionOptions()
         for key, value in entries.items():
             options.add_session_config_entry(key, value)
-        if name != OWN:
-            options.intra_op_num_threads = usable_cores()
+        options.intra_op_num_threads = usable_cores()
         options.enable_cpu_mem_arena = name != "no arena"
         session = ort.InferenceSession(str(model), sess_options=options, providers=["CPUExecutionProvider"])
         engine = OrtEngine(session, reference.spec, path=model, provider="cpu", threads=usable_cores())
@@ -104,9 +103,10 @@ def measure(known: Dict[Tuple[str, str], Way], rounds: int, busy: int) -> List[D
 
 
 def _openvino(model: Path, picture: np.ndarray) -> Way:
-    """Float32 and one frame at a time as ours; the number of threads and their cores are OpenVINO's choice."""
+    """Float32 and one frame at a time as ours; to which cores they are bound is OpenVINO's choice."""
     ov = require("openvino", extra="openvino")
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    settings["INFERENCE_NUM_THREADS"] = usable_cores()
     request = openvino_core().compile_model(str(model), "CPU", settings).create_infer_request()
     request.set_input_tensor(0, ov.Tensor(picture, shared_memory=True))
     run: Way = request.infer

@@ -20,6 +20,7 @@ from rtda_deploy.errors import FileAccessError
 
 __all__ = [
     "atomic_path",
+    "cache_folder",
     "file_error",
     "readable_file",
     "remove_leftovers",
@@ -135,6 +136,23 @@ def readable_file(path: PathLike, *, what: str = "file") -> Path:
     except OSError as err:
         raise file_error(err, candidate, "read") from err
     return candidate
+
+
+def cache_folder() -> Path:
+    """For what costs time only when it is deleted.
+
+    ``$RTDA_CACHE``, else ``$XDG_CACHE_HOME/rtda-deploy``, else ``~/.cache/rtda-deploy``.
+
+    Raises:
+        RuntimeError: For a user without a home, as containers run with a number of their own have it.
+    """
+    if os.environ.get("RTDA_CACHE"):
+        return Path(os.environ["RTDA_CACHE"])
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    except KeyError as err:
+        raise RuntimeError("this user has no home") from err
+    return Path(base) / "rtda-deploy"
 
 
 def writable_folder(path: PathLike) -> Path:

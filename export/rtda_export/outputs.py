@@ -55,7 +55,7 @@ def with_mask_output(model: Any, spec: ModelSpec, *, confidence: bool = False) -
     The class id goes through float32 on its way to uint8, because TensorRT 8.5 makes uint8 of nothing else.
 
     Args:
-        model: ``onnx.ModelProto`` whose only output is logits float32; opset 13 or newer for ``confidence``.
+        model: ``onnx.ModelProto`` whose only output is logits float32; opset 13 or newer.
         spec: Of the model.
         confidence: Whether to add the second output.
 
@@ -71,8 +71,8 @@ def with_mask_output(model: Any, spec: ModelSpec, *, confidence: bool = False) -
     graph = model.graph
     batch, name = _logits_of(model, spec)
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if confidence and opset < 13:
-        raise ConfigError(f"a confidence output needs opset 13, this is {opset}", hint="--opset 17")
+    if opset < 13:
+        raise ConfigError(f"a mask output needs opset 13, this is {opset}", hint="--opset 17")
     stride = spec.output_stride
     height, width = spec.size_hw
     graph.initializer.append(numpy_helper.from_array(np.array([1, 1, stride, stride], np.float32), "rtda.enlarge"))

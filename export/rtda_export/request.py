@@ -243,8 +243,8 @@ def _check_checkpoint(request: Request) -> None:
     check_output(request.output, confidence=request.confidence, batch=request.batch)
     if request.precision in ("fp16", "int8") and request.opset < 13:
         raise ConfigError(f"{request.precision} needs opset 13, this is {request.opset}", hint="--opset 17")
-    if request.confidence and request.opset < 13:
-        raise ConfigError(f"a confidence output needs opset 13, this is {request.opset}", hint="--opset 17")
+    if request.output == "mask" and request.opset < 13:
+        raise ConfigError(f"a mask output needs opset 13, this is {request.opset}", hint="--opset 17")
     if request.size_hw is not None:
         from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from typing import Any, Dict, Iterator, List, Optional
 
@@ -102,15 +101,16 @@ def _heat(record: Dict[str, Any]) -> Iterator[str]:
 
 
 def _threads(record: Dict[str, Any]) -> Iterator[str]:
-    threads, cores = record["model"]["threads"], record["environment"]["cores"]
+    threads, environment = record["model"]["threads"], record["environment"]
     threads = threads and threads * record["settings"].get("in_flight", 1)
-    quota = record["environment"]["cpu_quota"]
-    on_cpu = record["model"]["provider"] in _VARIATION
-    usable = cores if quota is None else min(cores, math.ceil(quota))
-    if on_cpu and threads is not None and threads < usable:
+    usable = environment.get("cores_usable") or environment["cores"]
+    if record["model"]["provider"] not in _VARIATION or threads is None or threads == usable:
+        return
+    if threads < usable:
         yield f"{threads} of {usable} cores work on the network: leave --threads out for all of them"
-    if on_cpu and threads is not None and threads > usable:
-        yield f"{threads} threads wait for {usable} cores, all that the quota pays for: leave --threads out"
+    else:
+        why = "" if environment["cpu_quota"] is None else ", all that the quota pays for"
+        yield f"{threads} threads share {usable} cores{why}: leave --threads out"
 
 
 def _governor(record: Dict[str, Any]) -> Iterator[str]:

@@ -97,6 +97,7 @@ def _setup(record: Dict[str, Any]) -> Iterator[Tuple[str, Any]]:
     yield "network size", _size(record["model"]["size_hw"])
     yield "frame size", _size(record["frame_hw"])
     yield "rate", f"{settings['rate_hz']:g} Hz" if settings["rate_hz"] else "the highest"
+    yield "frames in flight", settings.get("in_flight", 1)
     yield "measured", settings.get("measures", "network")
 
 

@@ -20,7 +20,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Type
 
 from rtda_deploy.errors import DeviceError
 from rtda_runtime.board import read_board
-from rtda_runtime.cores import cpu_model, cpu_quota
+from rtda_runtime.cores import cpu_model, cpu_quota, usable_cores
 from rtda_runtime.tegrastats import Tegrastats, summarize_readings
 
 __all__ = ["Conditions", "environment"]
@@ -54,6 +54,7 @@ def environment(root: Path = Path("/")) -> Dict[str, Any]:
             machine system os kernel   x86_64, the platform in one line, the distribution, the kernel's release
             container                  "docker", "podman", "kubernetes", "container", or None
             cpu cores cores_total      its model; cores this process may use; cores of the machine
+            cores_usable               physical cores of those, at most what the quota pays for
             cpu_quota                  cores' worth of time that a container may use (None: no limit)
             governor cpu_mhz           of the first core; least, now and most
             memory_mb                  total, available, limit (of a container)
@@ -73,6 +74,7 @@ def environment(root: Path = Path("/")) -> Dict[str, Any]:
         "cpu": cpu_model(root),
         "cores": len(os.sched_getaffinity(0)),
         "cores_total": os.cpu_count(),
+        "cores_usable": usable_cores(root),
         "cpu_quota": None if quota is None else round(quota, 2),
         "governor": _text(root / _CPUS / "cpu0/cpufreq/scaling_governor"),
         "cpu_mhz": _cpu_mhz(root),

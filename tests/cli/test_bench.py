@@ -40,7 +40,7 @@ def changed(record: Dict[str, Any], **parts: Any) -> Dict[str, Any]:
     copy["variation"]["infer"] = 0.01
     copy["samples"] = {"total": [1.0] * 100}
     copy["model"]["threads"] = None
-    copy["environment"].update(governor="performance", cpu_quota=None, cores=4, cores_total=4)
+    copy["environment"].update(governor="performance", cpu_quota=None, cores=4, cores_total=4, cores_usable=4)
     copy["conditions"].update(other_cores=0.1, stolen_cores=0.0, throttled=0)
     for name, values in parts.items():
         if isinstance(values, dict):
@@ -119,9 +119,12 @@ def test_several_frames_in_flight_are_said_with_their_rate(here: Path, model: Pa
 
 
 def test_several_frames_in_flight_are_refused_where_frames_are_due(here: Path, model: Path) -> None:
-    for words in (["--rate", "30"], ["--source", "test://bars?fps=30"]):
+    for words, error, fix in (
+        (["--rate", "30"], "2 frames in flight would make each mask older, and at 30 Hz", "leave --rate out"),
+        (["--source", "test://bars?fps=30"], "2 frames in flight would make each mask of a camera older", "recordings"),
+    ):
         outcome = invoke("bench", model, *SHORT, "--in-flight", "2", *words)
-        assert_refused(outcome, 2, "2 frames in flight would make each mask of a camera older")
+        assert_refused(outcome, 2, error, fix)
     assert files_below(here) == []
 
 
@@ -219,11 +222,12 @@ HOT = {"name": "T4", "throttled": "heat"}
         ({"conditions": {"gpus": [{"name": "T4", "throttled": "power"}]}}, "power limit"),
         ({"samples": {"total": [1.0] * 60 + [1.2] * 40}}, "20 % slower while it ran"),
         ({"model": {"threads": 2}}, "2 of 4 cores work on the network"),
+        ({"model": {"threads": 6}}, "6 threads share 4 cores: leave --threads out"),
         (
-            {"environment": {"cpu_quota": 1.5}, "model": {"threads": 4}},
-            "4 threads wait for 2 cores.*leave --threads",
+            {"environment": {"cpu_quota": 1.5, "cores_usable": 2}, "model": {"threads": 4}},
+            "4 threads share 2 cores, all that the quota pays for: leave --threads out",
         ),
-        ({"environment": {"cpu_quota": 1.5}, "model": {"threads": 1}}, "1 of 2 cores work on the network"),
+        ({"environment": {"cores_usable": 2}, "model": {"threads": 1}}, "1 of 2 cores work on the network"),
         ({"environment": {"governor": "powersave"}}, "governor is powersave"),
         (
             {"settings": {"rate_hz": 30.0}, "throughput": 20.0, "missed": 10, "offered": 30, "late": 10},

@@ -130,6 +130,7 @@ def test_a_folder_stands_for_its_times_json(saved: Path) -> None:
         ({"frame_hw": [720, 1280]}, "frame size: 96x64 and 1280x720"),
         ({"settings": {"rate_hz": 30.0}}, "rate: the highest and 30 Hz"),
         ({"settings": {"measures": "pipeline"}}, "measured: network and pipeline"),
+        ({"settings": {"in_flight": 2}}, "frames in flight: 1 and 2"),
     ],
 )
 def test_results_that_cannot_be_compared_are_refused_unless_told(

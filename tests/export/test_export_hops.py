@@ -321,7 +321,8 @@ def test_a_spec_that_is_given_goes_with_every_option(run_folder: Path, workshop:
     ("options", "said"),
     [
         ({"precision": "fp16", "opset": 11}, "fp16 needs opset 13"),
-        ({"output": "mask", "confidence": True, "opset": 12}, "a confidence output needs opset 13"),
+        ({"output": "mask", "confidence": True, "opset": 12}, "a mask output needs opset 13"),
+        ({"output": "mask", "opset": 11}, "a mask output needs opset 13"),
         ({"engine": EngineOptions(tactic_sources=("nonsense",))}, "unknown tactic source 'nonsense'"),
         ({"engine": EngineOptions(workspace_mib=64)}, "go with an engine"),
         ({"data": "anything"}, "--data scores"),

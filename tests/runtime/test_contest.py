@@ -17,7 +17,7 @@ from runtime.fakes import FakeClock, NumpyEngine
 from runtime.models import tiny_spec, write_model
 from runtime.quantised import write_quantised
 
-from rtda_deploy.errors import EngineError, MissingPackageError
+from rtda_deploy.errors import ConfigError, EngineError, MissingPackageError
 from rtda_deploy.optional import available
 from rtda_runtime.engines import Engine, contest, open_engine, verdict
 from rtda_runtime.engines.contest import agreement, hold_contest, is_quantised, race, synthetic_input
@@ -130,6 +130,25 @@ def test_the_contest_has_a_budget(
     warm = 1 if seconds > 0.25 else 2
     assert least_rounds <= (made.turns.count("reference") - warm) / turn <= most_rounds
     assert made.turns.count("reference") == made.turns.count("challenger")
+
+
+@pytest.mark.parametrize(
+    ("challenger_s", "kept"),
+    [
+        ((0.05,), True),
+        ((0.05, 0.05, 0.05, 0.3, 0.05, 0.05, 0.05), True),  # one of five rounds is another opinion
+        ((0.05, 0.05, 0.05, 0.3, 0.05, 0.3, 0.05), False),
+        ((0.1, 0.1, 0.09, 0.1, 0.09, 0.1, 0.1), True),  # hardly a difference, whoever wins
+    ],
+)
+def test_rounds_that_disagree_decide_for_this_start_only(
+    model_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, challenger_s: Any, kept: bool
+) -> None:
+    file = VerdictFile(tmp_path / "verdict.json", {"of": "a test"})
+    with caplog.at_level(logging.INFO, LOG):
+        Contestants(0.1, *challenger_s).hold(model_path, file)
+    assert (file.read() is not None) is kept
+    assert ("measures again" in caplog.text) is not kept
 
 
 # the same answer
@@ -316,6 +335,37 @@ def test_the_cache_is_where_the_user_wants_it(model_path: Path, tmp_path: Path, 
 
 
 # provider="auto"
+
+
+@needs_openvino
+def test_no_verdict_is_kept_on_weights_that_lie_in_another_file(tmp_path: Path, cache: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="writing weights apart needs onnx")
+    path = write_model(tmp_path / "m.onnx")
+    assert not contest.has_weights_elsewhere(path)
+    model = onnx.load(str(path))
+    apart = tmp_path / "apart.onnx"
+    onnx.save(model, str(apart), save_as_external_data=True, location="apart.data", size_threshold=0)
+    assert contest.has_weights_elsewhere(apart)
+    for _ in range(2):
+        with open_engine(apart, threads=1) as engine:
+            assert np.isfinite(engine.infer()).all()
+    assert not cache.exists()
+
+
+@needs_openvino
+@pytest.mark.parametrize(("said", "holds"), [("0", False), ("off", False), (" No ", False), ("1", True), ("", True)])
+def test_a_contest_can_be_switched_off(
+    model_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, said: str, holds: bool
+) -> None:
+    monkeypatch.setenv("RTDA_CONTEST", said)
+    open_engine(model_path, threads=1).close()
+    assert contest._wanted() is holds
+
+
+def test_a_switch_that_says_neither_is_an_error(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RTDA_CONTEST", "perhaps")
+    with pytest.raises(ConfigError, match="neither yes nor no"):
+        open_engine(model_path, threads=1)
 
 
 @needs_openvino

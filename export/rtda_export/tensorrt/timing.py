@@ -6,24 +6,15 @@ cannot be read or written is said and passed over.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any, List, Optional, Union
 
 from rtda_deploy.engine_file import Machine
 from rtda_deploy.errors import FileAccessError
-from rtda_deploy.files import writable_folder, write_bytes
+from rtda_deploy.files import cache_folder, writable_folder, write_bytes
 
-__all__ = ["cache_folder", "load_timing_cache", "save_timing_cache", "timing_cache_path"]
-
-
-def cache_folder() -> Path:
-    """``$RTDA_CACHE``, else ``$XDG_CACHE_HOME/rtda-deploy``, else ``~/.cache/rtda-deploy``."""
-    if os.environ.get("RTDA_CACHE"):
-        return Path(os.environ["RTDA_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "rtda-deploy"
+__all__ = ["load_timing_cache", "save_timing_cache", "timing_cache_path"]
 
 
 def timing_cache_path(asked: Optional[Union[str, Path]], machine: Machine) -> Optional[Path]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from rtda_deploy.errors import EngineError, FileAccessError, RtdaError
-from rtda_deploy.files import write_bytes
+from rtda_deploy.files import cache_folder, write_bytes
 from rtda_deploy.optional import is_jetson
 from rtda_runtime.engines._cuda import Cuda
 from rtda_runtime.engines._cuda_driver import Arguments
@@ -129,10 +129,9 @@ def _cache_path(cuda: Cuda, compiler: Compiler, source: str, folder: Path) -> Pa
 
 
 def _cache_folder() -> Optional[Path]:
-    """None for a user without a home, as containers run with a number of their own have it."""
-    base = os.environ.get("XDG_CACHE_HOME")
+    """None for a user without a home."""
     try:
-        return (Path(base) if base else Path.home() / ".cache") / "rtda-deploy" / "kernels"
+        return cache_folder() / "kernels"
     except RuntimeError:
         return None
 

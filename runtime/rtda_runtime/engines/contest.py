@@ -15,20 +15,29 @@ import os
 import statistics
 import time
 from pathlib import Path
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from rtda_deploy.errors import EngineError, MissingPackageError, RtdaError
+from rtda_deploy.errors import ConfigError, EngineError, MissingPackageError, RtdaError
 from rtda_deploy.optional import available, require
-from rtda_deploy.protobuf import open_onnx_message
+from rtda_deploy.protobuf import number_of, open_onnx_message
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine
 from rtda_runtime.engines.onnxruntime import open_onnx, provider_plan
 from rtda_runtime.engines.openvino import open_openvino
 from rtda_runtime.engines.verdict import OPENVINO, ORT, Verdict, VerdictFile
 
-__all__ = ["MARGIN", "agreement", "hold_contest", "is_quantised", "open_quickest", "race", "synthetic_input"]
+__all__ = [
+    "MARGIN",
+    "agreement",
+    "has_weights_elsewhere",
+    "hold_contest",
+    "is_quantised",
+    "open_quickest",
+    "race",
+    "synthetic_input",
+]
 
 MARGIN = 1.03
 
@@ -37,10 +46,12 @@ _BUDGET_S = 2.0  # once it is used up no further round begins
 _TURN_S = 0.02  # a quicker network runs several times in a turn: one time would be too short to measure
 _SLOW_S = 0.25  # a first inference this long has warmed up enough
 _SETTLE_S = 0.01  # between turns: a library's threads look out for work for a while, and keep the cores busy meanwhile
+_HARDLY = 1.2  # rounds this close on both sides of the margin: a tie, and either engine will do
 _SAME = {False: 0.999, True: 0.97}  # least share of equal classes: float32, INT8
 _ROUNDING = 1e-4  # of the logits' range: classes this close are a tie, and either may win
 
 _GRAPH, _NODE, _OP_TYPE = 7, 1, 4  # fields of ModelProto, GraphProto, NodeProto
+_INITIALIZER, _DATA_LOCATION, _EXTERNAL = 5, 14, 1  # of GraphProto and TensorProto
 _QUANTISING = ("QuantizeLinear", "DynamicQuantizeLinear")
 
 _log = logging.getLogger(__name__)
@@ -53,7 +64,7 @@ def open_quickest(path: Path, *, provider: str, spec: Optional[ModelSpec], threa
     """
     if available("openvino") and not available("onnxruntime"):
         return open_openvino(path, spec=spec, threads=threads)
-    if os.environ.get("RTDA_CONTEST") == "0" or not available("openvino"):
+    if not (_wanted() and available("openvino")):
         return open_onnx(path, provider=provider, spec=spec, threads=threads)
     ort = require("onnxruntime", extra="runtime")
     if provider_plan(provider, ort.get_available_providers()) != ["cpu"]:
@@ -61,7 +72,7 @@ def open_quickest(path: Path, *, provider: str, spec: Optional[ModelSpec], threa
         if engine.provider != "cpu":
             return engine
         engine.close()
-    file = VerdictFile.of(path, threads)
+    file = VerdictFile(None, {}) if has_weights_elsewhere(path) else VerdictFile.of(path, threads)
     verdict = file.read()
     if verdict is None:
         _log.info("first start of %s here: timing ONNX Runtime against OpenVINO (RTDA_CONTEST=0: not)", path.name)
@@ -77,6 +88,20 @@ def open_quickest(path: Path, *, provider: str, spec: Optional[ModelSpec], threa
         engine = open_onnx(path, provider="cpu", spec=spec, threads=threads)
     engine.description += verdict.text
     return engine
+
+
+def _wanted() -> bool:
+    """What ``RTDA_CONTEST`` says.
+
+    Raises:
+        ConfigError: If that is neither yes nor no.
+    """
+    said = os.environ.get("RTDA_CONTEST", "").strip().lower()
+    if said in ("0", "off", "false", "no"):
+        return False
+    if said not in ("", "1", "on", "true", "yes"):
+        raise ConfigError(f"RTDA_CONTEST={said} is neither yes nor no", hint="RTDA_CONTEST=0: ONNX Runtime, unmeasured")
+    return True
 
 
 def hold_contest(
@@ -103,7 +128,7 @@ def hold_contest(
     try:
         try:
             challenger = open_challenger()
-            verdict = _judge(reference, challenger, is_quantised(path), clock, sleep)
+            verdict, lasting = _judge(reference, challenger, is_quantised(path), clock, sleep)
         except RtdaError as err:
             verdict = Verdict(ORT, reason=err.message)
             lasting = not isinstance(err, MissingPackageError)  # that can be repaired without another version
@@ -111,6 +136,8 @@ def hold_contest(
             _log.warning("ONNX Runtime runs %s, OpenVINO is out: %s", path.name, verdict.reason)
         if lasting:
             file.write(verdict)
+        elif not verdict.reason:
+            _log.info("the rounds disagree, others compute here too: the next start of %s measures again", path.name)
     except BaseException:  # Ctrl-C too
         for engine in (reference, challenger):
             if engine is not None:
@@ -194,13 +221,30 @@ def is_quantised(path: Path) -> bool:
     return False
 
 
+def has_weights_elsewhere(path: Path) -> bool:
+    """Whether an ``.onnx`` has weights in files beside it, which may change without it.
+
+    Raises:
+        EngineError: If it is no whole ONNX file.
+        FileAccessError: If it cannot be read.
+    """
+    with open_onnx_message(path, EngineError) as model:
+        for number, graph in model.fields():
+            for kind, weight in model.inner(graph).fields() if number == _GRAPH else ():
+                for field, value in model.inner(weight).fields() if kind == _INITIALIZER else ():
+                    if field == _DATA_LOCATION and number_of(value) == _EXTERNAL:
+                        return True
+    return False
+
+
 def _judge(
     reference: Engine,
     challenger: Engine,
     quantised: bool,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
-) -> Verdict:
+) -> Tuple[Verdict, bool]:
+    """The verdict, and whether it may be kept."""
     picture = synthetic_input(reference.spec)
     answers, quickest = [], float("inf")
     for engine in (reference, challenger):
@@ -210,10 +254,17 @@ def _judge(
         quickest = min(quickest, seconds)
     same = agreement(*answers)
     if same < _SAME[quantised]:
-        return Verdict(ORT, reason=f"it gives {100 * (1 - same):.2f} % of a test picture another class")
-    ratio = statistics.median(race(reference, challenger, max(1, round(_TURN_S / max(quickest, 1e-6))), clock, sleep))
-    _log.debug("OpenVINO is %.2f times as fast as ONNX Runtime", ratio)
-    return Verdict(OPENVINO if ratio > MARGIN else ORT, ratio)
+        return Verdict(ORT, reason=f"it gives {100 * (1 - same):.2f} % of a test picture another class"), True
+    ratios = race(reference, challenger, max(1, round(_TURN_S / max(quickest, 1e-6))), clock, sleep)
+    ratio = statistics.median(ratios)
+    _log.debug("OpenVINO is %.2f times as fast as ONNX Runtime, by round: %s", ratio, ratios)
+    return Verdict(OPENVINO if ratio > MARGIN else ORT, ratio), _is_clear(ratios)
+
+
+def _is_clear(ratios: Sequence[float]) -> bool:
+    """Whether all rounds but one name the same winner, or it hardly matters who wins."""
+    won = sum(ratio > MARGIN for ratio in ratios)
+    return min(won, len(ratios) - won) <= 1 or max(ratios) <= _HARDLY * min(ratios)
 
 
 def _warm_up(engine: Engine, clock: Callable[[], float]) -> Tuple[np.ndarray, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union
@@ -11,7 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union
 import numpy as np
 
 from rtda_deploy.errors import DeviceError, EngineError
-from rtda_deploy.files import writable_folder
+from rtda_deploy.files import cache_folder, writable_folder
 from rtda_deploy.onnx_metadata import spec_from_metadata
 from rtda_deploy.optional import is_jetson, require
 from rtda_deploy.spec import ModelSpec
@@ -126,8 +125,7 @@ def _session(ort: Any, path: Path, provider: str, threads: int) -> Any:
 
 def _tensorrt_options() -> Dict[str, str]:
     """Keep the engines that ONNX Runtime builds, so that only the first start takes minutes; float32 as in the file."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtda-deploy" / "onnxruntime-tensorrt"
-    folder = str(writable_folder(cache))
+    folder = str(writable_folder(cache_folder() / "onnxruntime-tensorrt"))
     return {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": folder,

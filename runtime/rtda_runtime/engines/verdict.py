@@ -11,14 +11,13 @@ import hashlib
 import json
 import logging
 import math
-import os
 import platform
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 from rtda_deploy.errors import FileAccessError
-from rtda_deploy.files import sha256_file, write_text
+from rtda_deploy.files import cache_folder, sha256_file, write_text
 from rtda_deploy.optional import require
 from rtda_runtime.cores import cpu_model, usable_cores
 
@@ -84,8 +83,8 @@ class VerdictFile:
         }
         name = hashlib.sha256(json.dumps(case, sort_keys=True).encode()).hexdigest()[:32]
         try:
-            return cls(_folder() / f"{name}.json", case)
-        except (KeyError, RuntimeError) as err:  # a user without a home
+            return cls(cache_folder() / "contest" / f"{name}.json", case)
+        except RuntimeError as err:  # a user without a home
             _log.debug("contests are not kept: %s", err)
             return cls(None, case)
 
@@ -122,13 +121,6 @@ def _verdict(content: Any, case: Dict[str, Any]) -> Verdict:
     if ratio is not None and not (type(ratio) is float and math.isfinite(ratio) and ratio > 0):
         raise ValueError(f"its ratio is {ratio!r}")
     return Verdict(str(winner), ratio, reason)
-
-
-def _folder() -> Path:
-    if os.environ.get("RTDA_CACHE"):
-        return Path(os.environ["RTDA_CACHE"]) / "contest"
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "rtda-deploy" / "contest"
 
 
 def _openvino_version() -> str:

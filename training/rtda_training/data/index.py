@@ -17,9 +17,8 @@ from typing import Optional, Sequence, Tuple
 import numpy as np
 
 from rtda_deploy.errors import FileAccessError
-from rtda_deploy.files import atomic_path
+from rtda_deploy.files import atomic_path, cache_folder
 from rtda_training.data.threads import in_order
-from rtda_training.data.toytown_cache import cache_folder
 from rtda_training.labels import IGNORE_INDEX
 from rtda_training.readers import LabelledSet, Progress
 

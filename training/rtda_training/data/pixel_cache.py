@@ -25,11 +25,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from rtda_deploy.errors import DataError, FileAccessError
-from rtda_deploy.files import file_error, writable_folder
+from rtda_deploy.files import cache_folder, file_error, writable_folder
 from rtda_deploy.optional import require
 from rtda_training.data.batches import INTERPOLATION
 from rtda_training.data.threads import in_order
-from rtda_training.data.toytown_cache import cache_folder
 from rtda_training.readers import LabelledSet, Pictures, Progress, UnlabelledSet
 
 __all__ = ["CachedPictures", "cached", "cached_size"]

@@ -18,13 +18,13 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, DataError
-from rtda_deploy.files import file_error, writable_folder
+from rtda_deploy.files import cache_folder, file_error, writable_folder
 from rtda_training.data import toytown
 from rtda_training.data.address import DataAddress
 from rtda_training.labels import CITYSCAPES
 from rtda_training.readers import Pictures, Progress
 
-__all__ = ["DEFAULT_COUNTS", "ToyTownPictures", "cache_folder", "cached_set"]
+__all__ = ["DEFAULT_COUNTS", "ToyTownPictures", "cached_set"]
 
 DEFAULT_COUNTS = {"train": 500, "val": 60, "test": 120}
 _CHUNK = 10  # pictures rendered by one task
@@ -78,14 +78,6 @@ class ToyTownPictures(Pictures):
     def _map(self) -> None:
         self._frames = _mapped(self._folder / "frames.npy")
         self._labels = _mapped(self._folder / "labels.npy") if self._labelled else None
-
-
-def cache_folder() -> Path:
-    """Where rendered sets are kept."""
-    if os.environ.get("RTDA_CACHE"):
-        return Path(os.environ["RTDA_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "rtda-deploy"
 
 
 def cached_set(
