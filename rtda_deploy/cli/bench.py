@@ -69,7 +69,7 @@ def bench(
     opened = open_source(source) if source else None
     frames = _frames(frame_size) if opened is None else []
     try:
-        check_in_flight(in_flight, "newest" if rate or (opened is not None and opened.live) else "every")
+        check_in_flight(in_flight, "newest" if opened is not None and opened.live else "every", rate)
         asked: Dict[str, Any] = {"spec": ModelSpec.load(spec) if spec else None, "threads": threads}
         with open_segmenter(model, provider, in_flight=in_flight, **asked) as segmenter:
             _announce(segmenter, opened, frames, rate, duration, warmup)

@@ -156,7 +156,7 @@ class _Plan(NamedTuple):
     def check(self, frames: Frames, in_flight: int) -> None:
         """Refuse what makes no sense."""
         live = isinstance(frames, Source) and frames.live
-        check_in_flight(in_flight, "newest" if live or self.rate_hz is not None else "every")
+        check_in_flight(in_flight, "newest" if live else "every", self.rate_hz)
         for name, value in self._asdict().items():
             if name != "warmup_s" and value is not None and not value > 0:
                 word = {"max_windows": "windows"}.get(name, name.rpartition("_")[0] or name)

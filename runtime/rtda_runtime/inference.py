@@ -224,9 +224,12 @@ class Inference(NamedThread):
 
     def _segment_in_turn(self, captured: Captured, dropped: int) -> Result:
         if not self._newest_only:
-            return self._segment(captured, dropped)
-        with self._segmenter.turn():
-            return self._segment(*self._newest_after(captured, dropped))
+            result = self._segment(captured, dropped)
+        else:
+            with self._segmenter.turn():
+                captured, dropped = self._newest_after(captured, dropped)
+                result = self._segment(captured, dropped)
+        return result if self._compare is None else self._compared(result, self._compare)  # waits while keeping nothing
 
     def _newest_after(self, captured: Captured, dropped: int) -> Tuple[Captured, int]:
         """The frame that came since, if one did; the one before counts as dropped then."""
@@ -242,11 +245,13 @@ class Inference(NamedThread):
     def _segment(self, captured: Captured, dropped: int) -> Result:
         frame, capture_ms = captured
         result = self._segmenter.segment(frame.image, captured_ns=frame.captured_ns, sequence=frame.sequence)
-        compared, timing = None, {"capture": capture_ms, **result.timing}
-        if self._compare is not None:
-            second = self._compare.segment(frame.image)
-            compared, timing["compare"] = second.mask, sum(second.timing.values())
-        return dataclasses.replace(result, dropped=dropped, timing=timing, compared=compared)
+        return dataclasses.replace(result, dropped=dropped, timing={"capture": capture_ms, **result.timing})
+
+    @staticmethod
+    def _compared(result: Result, compare: AnySegmenter) -> Result:
+        second = compare.segment(result.frame)
+        timing = {**result.timing, "compare": sum(second.timing.values())}
+        return dataclasses.replace(result, timing=timing, compared=second.mask)
 
 
 def check_comparable(segmenter: AnySegmenter, compare: Optional[AnySegmenter]) -> None:

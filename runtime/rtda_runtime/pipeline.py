@@ -81,7 +81,8 @@ class Pipeline:
         sinks: Each gets results on its own thread; closed with the pipeline.
         timeout_s: No frame for this long is an error, unless the source says that it is being connected again.
         max_age_ms: A result older than this when it is done is not given to anybody, but counted.
-        compare: A second network for the same frames, with the same classes; its mask is ``result.compared``.
+        compare: A second network for the same frames, with the same classes; its mask is ``result.compared``. A frame
+            waits for its turn on it only after the first network is left to others.
         on_result: Called with results on the thread ``rtda-callback``, as a sink is: each of a recording, the newest of
             a camera. An exception of it is logged, stops the pipeline and is raised by :meth:`join`.
         on_state: Called with ``live``, ``stale`` or ``lost`` and a sentence when that changes, on the reader's thread.

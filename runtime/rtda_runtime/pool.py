@@ -9,7 +9,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import (
@@ -27,16 +28,19 @@ from typing import (
     Union,
 )
 
+import numpy as np
+
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.spec import ModelSpec
+from rtda_runtime.buffers import BufferPool
 from rtda_runtime.cores import usable_cores
+from rtda_runtime.mailbox import WAKE_S
+from rtda_runtime.preprocess import check_frame
 from rtda_runtime.result import Result
 from rtda_runtime.segmenter import Segmenter
-from rtda_runtime.turns import Turns
+from rtda_runtime.turns import Turns, waits_until
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from rtda_runtime.classes import RegionOfInterest
 
 __all__ = ["AnySegmenter", "SegmenterPool", "check_in_flight", "open_segmenter"]
@@ -71,6 +75,7 @@ class SegmenterPool:
         self._segmenters = tuple(segmenters)
         self._turns = Turns(len(segmenters))
         self._count = itertools.count()
+        self._frames = BufferPool()
 
     @classmethod
     def open(
@@ -139,20 +144,30 @@ class SegmenterPool:
         """Results of all ``frames``, in their order; ``sequence`` is the number of the frame, from 0.
 
         A frame is taken when there is room for it: at most ``in_flight`` of them are worked on or waiting, and one
-        result is with the caller. What fails, reading a frame or segmenting it, is raised after the results before it.
-        Who leaves the loop, by an exception or Ctrl-C, waits for the frames at work.
+        result is with the caller. Each is copied before the next is read, so they may all come in one buffer, as those
+        of ``video.read(buffer)``; ``result.frame`` is the copy, whose memory is used again when nobody holds it. What
+        fails, reading a frame or segmenting it, is raised after the results before it. Who leaves the loop, by an
+        exception or Ctrl-C, waits for the frames at work, and not for those that wait for their turn.
 
         Args:
             frames: uint8 (H, W, 3) BGR each, of any sizes; read by the calling thread.
+
+        Raises:
+            ConfigError: If the calling thread keeps an engine (:meth:`turn`), for which the frames would wait.
         """
         numbered = enumerate(frames)
         pending: Deque[Future[Result]] = collections.deque()
         executor = ThreadPoolExecutor(self.in_flight, thread_name_prefix="rtda-segment")
+        stop = threading.Event()
+
+        def serve(frame: np.ndarray, number: int) -> Result:
+            with waits_until(stop):  # others may be at work on the same engines
+                return self.segment(frame, sequence=number)
 
         def begin() -> None:
             try:
                 pending.extend(
-                    executor.submit(self.segment, frame, sequence=number)
+                    executor.submit(serve, self._copy(frame), number)
                     for number, frame in itertools.islice(numbered, self.in_flight - len(pending))
                 )
             except Exception as err:  # of reading them; its turn comes
@@ -161,13 +176,18 @@ class SegmenterPool:
                 pending.append(failed)
 
         try:
+            self._check_not_kept()
             begin()
             while pending:
+                self._check_not_kept()
+                while not wait((pending[0],), WAKE_S).done:
+                    pass  # a wait without end may sleep through Ctrl-C
                 result = pending.popleft().result()
                 begin()
                 yield result
                 del result  # its memory is not held while waiting for the next
         finally:
+            stop.set()
             for future in pending:
                 future.cancel()
             executor.shutdown()
@@ -175,6 +195,20 @@ class SegmenterPool:
     def turn(self) -> ContextManager[int]:
         """``with pool.turn():`` waits its turn now, and keeps an engine for the frames of the block."""
         return self._turns.kept()
+
+    def _check_not_kept(self) -> None:
+        if self._turns.is_kept:
+            raise ConfigError(
+                "segment_all cannot go on while this thread keeps an engine of the pool",
+                why="its frames are worked on by other threads, which would wait for that engine",
+                hint="call it outside of `with pool.turn():`, or pool.segment(frame) inside",
+            )
+
+    def _copy(self, frame: np.ndarray) -> np.ndarray:
+        check_frame(frame)
+        copy = self._frames.take(frame.shape)
+        np.copyto(copy, frame)
+        return copy
 
     def warm_up(self, size_hw: Optional[Tuple[int, int]] = None) -> None:
         """Segment one black frame of ``size_hw`` on each engine, one after the other."""
@@ -210,18 +244,30 @@ def open_segmenter(path: Union[str, Path], provider: str = "auto", *, in_flight:
     return SegmenterPool.open(path, provider, in_flight=in_flight, **asked)
 
 
-def check_in_flight(in_flight: int, policy: str) -> None:
+def check_in_flight(in_flight: int, policy: str, rate_hz: Optional[float] = None) -> None:
     """Check that frames may be worked on at once.
+
+    Args:
+        in_flight: How many.
+        policy: ``newest`` or ``every``.
+        rate_hz: A rate at which frames are due, as of ``bench --rate``; None: there is none.
 
     Raises:
         ConfigError: If there is no frame to be in flight, or several where only the newest counts.
     """
     _check_count(in_flight)
+    why = "they share the machine, so each takes longer, and the newest is done last"
     if in_flight > 1 and policy == "newest":
         raise ConfigError(
             f"{in_flight} frames in flight would make each mask of a camera older",
-            why="they share the machine, so each takes longer, and the newest is done last",
+            why=why,
             hint="leave --in-flight to recordings; run --policy every takes it of a camera, whose frames it all keeps",
+        )
+    if in_flight > 1 and rate_hz is not None:
+        raise ConfigError(
+            f"{in_flight} frames in flight would make each mask older, and at {rate_hz:g} Hz its age is what counts",
+            why=why,
+            hint="leave --rate out for the highest rate with several in flight, or --in-flight for the age at a rate",
         )
 
 

@@ -18,10 +18,9 @@ __all__ = ["GivenUpError", "Turns", "waits_until"]
 
 
 class _Own(threading.local):
-    """What a thread said about itself: what ends its waits, and whose place it keeps."""
+    """What a thread said about itself: what ends its waits."""
 
     stop: Optional[threading.Event] = None
-    kept: Optional[Turns] = None
 
 
 _own = _Own()
@@ -56,16 +55,30 @@ class Turns:
         self._free: List[int] = list(range(places))[::-1]
         self._waiting: Deque[_Waiter] = collections.deque()  # never with a free place beside it
         self._held: Dict[int, int] = {}  # by thread
+        self._keeping: Dict[int, int] = {}  # blocks of ``kept`` by thread; each thread changes its own count
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[int]:
-        """Keep a place for the block: ``with turns`` inside of it, by this thread, gets that one at once."""
+        """Keep a place for the block: ``with turns`` inside of it, by this thread, gets that one at once.
+
+        Blocks may be nested, and those of several objects mixed; the end of the outermost gives the place back.
+        """
+        thread = threading.get_ident()
         with self as place:
-            _own.kept = self
+            outer = self._keeping.get(thread, 0)
             try:
+                self._keeping[thread] = outer + 1
                 yield place
             finally:
-                _own.kept = None
+                if outer:
+                    self._keeping[thread] = outer
+                else:
+                    self._keeping.pop(thread, None)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether this thread keeps a place."""
+        return threading.get_ident() in self._keeping
 
     def __enter__(self) -> int:
         waiter = _Waiter(threading.get_ident())
@@ -88,7 +101,7 @@ class Turns:
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        if _own.kept is self:
+        if self.is_kept:
             return
         with self._lock:
             self._give(self._held.pop(threading.get_ident()))

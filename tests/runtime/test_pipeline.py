@@ -1319,3 +1319,61 @@ def test_cameras_on_a_pool_have_a_frame_in_flight_each() -> None:
         _wait_for(lambda: min(left.stats["frames"], right.stats["frames"]) > 3)
         warm.set()
         assert passed.wait(WAIT_S)
+
+
+@pytest.mark.parametrize("engines", [0, 1, 2], ids=["segmenter", "pool-1", "pool-2"])
+def test_pipelines_that_use_two_networks_crosswise_do_not_wait_for_each_other(engines: int) -> None:
+    sides = engines or 1  # pipelines of each direction: one for each engine
+    pipelines_per_network = 2 * sides
+    together, warm = threading.Barrier(pipelines_per_network), threading.Barrier(pipelines_per_network)
+
+    def network() -> Any:
+        runs = iter(range(-pipelines_per_network * sides, 10**9))
+
+        def before() -> None:
+            if 0 <= next(runs) < sides:  # after the warm-ups: each pipeline has its first network, and goes on at once
+                together.wait(WAIT_S)
+
+        return _pool(engines, before) if engines else _segmenter(before)
+
+    def all_are_warm(number: int) -> None:
+        if number == 0:
+            warm.wait(WAIT_S)
+
+    networks = [network(), network()]
+    with contextlib.ExitStack() as stack:
+        pipelines = []
+        for number in range(pipelines_per_network):
+            first, second = networks if number % 2 else networks[::-1]
+            source = ListSource(10**6, live=True, before=all_are_warm)
+            pipelines.append(stack.enter_context(Pipeline(first, source, compare=second)))
+        for pipeline in pipelines:
+            pipeline.start()
+        _wait_for(lambda: min(pipeline.stats["frames"] for pipeline in pipelines) > 3)
+        for pipeline in pipelines:
+            result = pipeline.latest()
+            assert result.compared is not None and (result.compared == result.mask).all()
+
+
+@pytest.mark.parametrize("shared", [_segmenter(), _pool(1)], ids=["segmenter", "pool"])
+def test_who_waits_for_the_network_to_compare_with_leaves_the_first_one_to_others(shared: Any) -> None:
+    hold, release = threading.Event(), threading.Event()
+    at_work = threading.Event()
+
+    def before() -> None:
+        if hold.is_set():
+            at_work.set()
+            release.wait(WAIT_S)
+
+    other = _segmenter(before)
+    with Pipeline(shared, ListSource(10**6, live=True), compare=other) as compares, contextlib.ExitStack() as stack:
+        stack.callback(release.set)
+        alone = stack.enter_context(Pipeline(shared, ListSource(10**6, live=True)))
+        for pipeline in (compares, alone):
+            pipeline.start()
+        _wait_for(lambda: min(compares.stats["frames"], alone.stats["frames"]) > 0)
+        hold.set()
+        assert at_work.wait(WAIT_S)
+        given = alone.stats["frames"]
+        _wait_for(lambda: alone.stats["frames"] > given + 3)
+        assert not release.is_set()

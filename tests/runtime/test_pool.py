@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
+import signal
 import threading
 import time
 from pathlib import Path
@@ -14,6 +17,7 @@ from runtime.models import tiny_spec, write_model
 
 from rtda_deploy.errors import ConfigError, EngineError, FrameError
 from rtda_runtime import Segmenter, SegmenterPool
+from rtda_runtime.pool import check_in_flight
 from rtda_runtime.sources.synthetic import bars
 
 WAIT_S = 10.0  # longest wait for something that takes microseconds: then the test has failed
@@ -32,6 +36,22 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.001)
+
+
+@contextlib.contextmanager
+def ends_in_time() -> Iterator[None]:
+    """Fails where the block hangs: a place that a thread keeps is not had by another one that would watch it."""
+
+    def late(*_: Any) -> None:
+        raise AssertionError("it does not end")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, WAIT_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Gauge:
@@ -254,21 +274,46 @@ def test_results_come_in_the_order_of_the_frames_whichever_is_done_first() -> No
     second_is_done = threading.Event()
     engines = [NumpyEngine(), NumpyEngine()]
     frames = pictures(7)
-    slow = frames[0]
 
     class Watched(Segmenter):
         def segment(self, frame: np.ndarray, *words: Any, **settings: Any) -> Any:
-            if frame is slow:
+            if settings["sequence"] == 0:
                 assert second_is_done.wait(WAIT_S)
             result = super().segment(frame, *words, **settings)
-            if frame is frames[1]:
+            if settings["sequence"] == 1:
                 second_is_done.set()
             return result
 
     with SegmenterPool([Watched(engine) for engine in engines]) as pool:
         results = list(pool.segment_all(frames))
     assert [result.sequence for result in results] == list(range(7))
-    assert all(result.frame is frame for result, frame in zip(results, frames))
+    assert all((result.frame == frame).all() for result, frame in zip(results, frames))
+
+
+@pytest.mark.parametrize("in_flight", [2, 3])
+def test_frames_may_all_come_in_one_buffer(in_flight: int) -> None:
+    expected_of = Segmenter(NumpyEngine())
+    expected = [expected_of.segment(frame) for frame in pictures(12)]
+    buffer, all_read = np.empty((64, 96, 3), np.uint8), threading.Event()
+
+    def frames() -> Iterator[np.ndarray]:
+        for number, frame in enumerate(pictures(12)):
+            buffer[...] = frame
+            if number == in_flight - 1:
+                all_read.set()
+            yield buffer
+        buffer.fill(0)
+
+    class Late(Segmenter):
+        def segment(self, *words: Any, **settings: Any) -> Any:
+            assert all_read.wait(WAIT_S)  # so the buffer has another frame by then
+            return super().segment(*words, **settings)
+
+    with SegmenterPool([Late(NumpyEngine()) for _ in range(in_flight)]) as pool:
+        results = list(pool.segment_all(frames()))
+    assert len(results) == 12 and len({mask.mask.tobytes() for mask in expected}) > 1
+    for result, alone in zip(results, expected):
+        assert (result.mask == alone.mask).all() and (result.frame == alone.frame).all()
 
 
 def test_frames_are_read_as_there_is_room_for_them() -> None:
@@ -331,7 +376,98 @@ def test_who_leaves_the_loop_leaves_no_thread_behind(how: str) -> None:
         assert pool.segment(pictures(1)[0]).mask.shape == (64, 96)
 
 
-def test_memory_of_masks_is_used_again() -> None:
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_who_keeps_an_engine_is_told_that_its_frames_would_wait_for_it(in_flight: int) -> None:
+    before, read = set(threading.enumerate()), []  # type: Any, List[int]
+
+    def frames() -> Iterator[np.ndarray]:
+        for number, frame in enumerate(pictures(9)):
+            read.append(number)
+            yield frame
+
+    with pool_of(in_flight) as pool:
+        with pool.turn():
+            with ends_in_time(), pytest.raises(ConfigError, match="keeps an engine") as caught:
+                next(pool.segment_all(frames()))
+            assert caught.value.hint is not None and "outside" in caught.value.hint and read == []
+            assert pool.segment(pictures(1)[0]).mask.shape == (64, 96)
+        results = pool.segment_all(frames())
+        next(results)
+        with ends_in_time(), pool.turn(), pytest.raises(ConfigError, match="keeps an engine"):
+            next(results)
+        assert set(threading.enumerate()) <= before
+        assert len(list(pool.segment_all(pictures(3)))) == 3
+
+
+@pytest.mark.parametrize("how", ["close", "ctrl-c"])
+def test_who_leaves_the_loop_does_not_wait_for_the_frames_of_others(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, main = set(threading.enumerate()), threading.get_ident()
+    kept, waits, done = threading.Event(), threading.Event(), threading.Event()
+    ended_first: List[bool] = []
+
+    def keep() -> None:  # another thread's frame is at work
+        with pool.turn():
+            kept.set()
+            ended_first.append(done.wait(WAIT_S))
+
+    def interrupt() -> None:
+        assert waits.wait(WAIT_S)
+        wait_for(lambda: len(pool._turns._waiting) == 1)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    def frames() -> Iterator[np.ndarray]:
+        for number, frame in enumerate(pictures(9)):
+            if number == 1:
+                other.start()
+                assert kept.wait(WAIT_S)
+            yield frame
+
+    def noted_wait(*words: Any) -> Any:
+        if kept.is_set():
+            waits.set()
+        return concurrent.futures.wait(*words)
+
+    monkeypatch.setattr("rtda_runtime.pool.wait", noted_wait)
+    other = threading.Thread(target=keep, daemon=True)
+    with pool_of(1) as pool:
+        results = pool.segment_all(frames())
+        assert next(results).sequence == 0
+        wait_for(lambda: len(pool._turns._waiting) == 1)
+        if how == "close":
+            results.close()
+        else:
+            presses = threading.Thread(target=interrupt, daemon=True)
+            presses.start()
+            with pytest.raises(KeyboardInterrupt):
+                next(results)
+            presses.join(WAIT_S)
+        assert not pool._turns._waiting
+        done.set()
+        other.join(WAIT_S)
+        assert ended_first == [True], "the other one still had the engine"
+        assert set(threading.enumerate()) <= before
+
+
+def test_memory_of_masks_and_frames_is_used_again() -> None:
+    masks, frames = set(), set()
     with pool_of(2) as pool:
-        places = {result.mask.ctypes.data for result in pool.segment_all(pictures(60))}
-    assert len(places) <= 2 * 3
+        for result in pool.segment_all(pictures(60)):
+            masks.add(result.mask.ctypes.data)
+            frames.add(result.frame.ctypes.data)
+    assert len(masks) <= 2 * 3 and len(frames) <= 2 * 3
+
+
+# Where it is refused
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "hint"),
+    [((2, "newest"), "mask of a camera older", "--policy every"), ((2, "every", 10.0), "at 10 Hz", "leave --rate out")],
+)
+def test_the_hint_is_for_what_was_asked(asked: Any, error: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=error) as caught:
+        check_in_flight(*asked)
+    assert caught.value.hint is not None and hint in caught.value.hint
+    assert ("camera" in str(caught.value) + caught.value.hint) == (len(asked) == 2)
+    check_in_flight(1, *asked[1:])
+    check_in_flight(2, "every")

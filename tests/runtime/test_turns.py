@@ -127,6 +127,61 @@ def test_a_place_may_be_kept_for_a_while() -> None:
     assert order == ["kept 0", "kept 1", "kept 2", "kept again", "other"]
 
 
+def test_places_of_several_objects_may_be_kept_at_once() -> None:
+    one, two = Turns(), Turns()
+    with one.kept() as first, two.kept() as second:
+        for turns, place in ((one, first), (two, second), (one, first)):
+            with turns as same:
+                assert same == place
+            assert one.is_kept and two.is_kept and not one._free and not two._free
+    for turns in (one, two):
+        assert not turns.is_kept and not turns._held and turns._free == [0]
+    with two.kept():
+        with one:
+            pass
+        assert one._free == [0], "that one was not kept"
+
+
+def test_kept_blocks_may_be_nested_and_nobody_comes_in_before_the_outermost_ends() -> None:
+    turns, order = Turns(), []  # type: Turns, List[str]
+    with turns.kept() as place:
+        waiting = waiting_thread(turns, lambda _: order.append("other"))
+        for _ in range(2):
+            with turns.kept() as same:
+                with turns:
+                    pass
+                assert same == place
+            assert turns.is_kept and turns._held == {threading.get_ident(): place} and len(turns._waiting) == 1
+        with turns:
+            order.append("kept still")
+        assert len(turns._waiting) == 1
+    waiting.join(WAIT_S)
+    assert order == ["kept still", "other"]
+    assert not turns.is_kept and not turns._held and turns._free == [0]
+
+
+def test_what_one_thread_keeps_another_does_not() -> None:
+    turns, seen = Turns(2), []  # type: Turns, List[bool]
+
+    def serve() -> None:
+        with turns:
+            seen.append(turns.is_kept)
+
+    with turns.kept():
+        other = threading.Thread(target=serve, daemon=True)
+        other.start()
+        other.join(WAIT_S)
+        assert seen == [False] and len(turns._free) == 1, "its place is free again"
+
+
+def test_an_exception_in_kept_blocks_is_the_one_that_is_raised() -> None:
+    one, two = Turns(), Turns()
+    with pytest.raises(ZeroDivisionError), one.kept(), two.kept(), one.kept(), one:
+        raise ZeroDivisionError
+    for turns in (one, two):
+        assert not turns.is_kept and not turns._held and turns._free == [0]
+
+
 def test_a_wait_may_be_given_up() -> None:
     turns, stop, ends = Turns(), threading.Event(), []  # type: Turns, threading.Event, List[str]
 
