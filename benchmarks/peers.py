@@ -357,7 +357,7 @@ def _table(found: Dict[str, Any]) -> str:
             lines.append(f"  {row['way']:<28}{times}{row['ratio']:>8.2f}{spread:>15}{agrees:>11}")
         for goal in network["goals"]:
             word = "met" if goal["met"] else "MISSED"
-            lines.append(f"  {word:<7}{goal['goal']}: {goal['value']:.3g} (wanted {goal['wanted']})")
+            lines.append(f"  {word:<7}{goal['goal']}: {goal['value']:.4g} (wanted {goal['wanted']})")
     others = f"others took {found['conditions']['other_cores']} cores meanwhile"
     rounds = f"{found['rounds']} interleaved rounds, {found['threads']} threads each"
     return "\n".join([*lines, f"{rounds} · {found['environment']['cpu']}, {others}"])

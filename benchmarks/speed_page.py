@@ -92,7 +92,7 @@ def all_goals(found: Found) -> Iterator[Goal]:
     """The goals of everything that was measured."""
     for network in found.get("peers", {}).get("networks", ()):
         for goal in network["goals"]:
-            yield Goal(f"{network_name(network)}: {goal['goal']}", goal["wanted"], f"{goal['value']:.3g}", goal["met"])
+            yield Goal(f"{network_name(network)}: {goal['goal']}", goal["wanted"], f"{goal['value']:.4g}", goal["met"])
     if "preprocess" in found:
         made = found["preprocess"]
         worst = max(row["ratio"] for row in made["rows"] if row["way"] == "ours")
