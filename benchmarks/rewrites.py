@@ -1,6 +1,6 @@
 """What the published network wastes, and what the export's exact rewrites save: same answer, fewer operations.
 
-    python benchmarks/rewrites.py [--size 1024x512] [--rounds 15] [--json]
+    python benchmarks/rewrites.py [--size 1024x512] [--backbones resnet18] [--rounds 15] [--json]
 
 Graphs of the same weights, run in turns in each library on the same picture:
 
@@ -159,7 +159,7 @@ def main() -> int:
     machine = environment()
     networks = []
     with Conditions() as conditions:
-        for backbone, variant in NETWORKS:
+        for backbone, variant in (network for network in NETWORKS if network[0] in options.backbones):
             print(f"{backbone} {variant}", file=sys.stderr, flush=True)
             with tempfile.TemporaryDirectory(prefix="rtda-rewrites-") as scratch:
                 networks.append(measure(backbone, variant, (height, width), Path(scratch), options))
@@ -190,6 +190,8 @@ def _table(found: Dict[str, Any]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", default="1024x512", help="of the input, WIDTHxHEIGHT (default: 1024x512)")
+    chosen = sorted({backbone for backbone, _ in NETWORKS})
+    parser.add_argument("--backbones", nargs="+", choices=chosen, default=chosen, help="(default: both)")
     parser.add_argument("--rounds", type=int, default=15, help="of all graphs (default: 15)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each library (all cores)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
