@@ -5,6 +5,7 @@ It has a white ground of its own, so that it reads the same on a light and on a 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Sequence, Tuple
 
@@ -76,7 +77,19 @@ def save_picture(found: Found, path: Path) -> bool:
                 panel(axes)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None})
+            text = temporary.read_text(encoding="utf-8")
+            temporary.write_text(_numbered(text), encoding="utf-8")
     return True
+
+
+def _numbered(svg: str) -> str:
+    """With clip paths named in their order: matplotlib names some by where they lay in memory."""
+    names: Dict[str, str] = {}
+    return re.sub(
+        r"(url\(#|clipPath id=\")(p[0-9a-f]{10})",
+        lambda found: found.group(1) + names.setdefault(found.group(2), f"clip{len(names)}"),
+        svg,
+    )
 
 
 def bar_order(networks: Sequence[Found]) -> List[Tuple[str, str]]:
