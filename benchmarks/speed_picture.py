@@ -83,8 +83,11 @@ def save_picture(found: Found, path: Path) -> bool:
 
 
 def _numbered(svg: str) -> str:
-    """With clip paths named in their order: matplotlib names some by where they lay in memory."""
+    """Clip paths named in their order, since matplotlib names some by where they lay in memory; thousandths of a point,
+    since its layout adds up in an order of its own.
+    """
     names: Dict[str, str] = {}
+    svg = re.sub(r"\b[1-9]\d*\.\d{4,}", lambda found: f"{float(found.group()):.3f}", svg)
     return re.sub(
         r"(url\(#|clipPath id=\")(p[0-9a-f]{10})",
         lambda found: found.group(1) + names.setdefault(found.group(2), f"clip{len(names)}"),
