@@ -15,13 +15,13 @@ import os
 import statistics
 import time
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, EngineError, MissingPackageError, RtdaError
 from rtda_deploy.optional import available, require
-from rtda_deploy.protobuf import number_of, open_onnx_message
+from rtda_deploy.protobuf import Message, Value, number_of, open_onnx_message
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine
 from rtda_runtime.engines.onnxruntime import open_onnx, provider_plan
@@ -213,12 +213,7 @@ def is_quantised(path: Path) -> bool:
         FileAccessError: If it cannot be read.
     """
     with open_onnx_message(path, EngineError) as model:
-        for number, graph in model.fields():
-            for kind, node in model.inner(graph).fields() if number == _GRAPH else ():
-                for field, value in model.inner(node).fields() if kind == _NODE else ():
-                    if field == _OP_TYPE and model.text(value) in _QUANTISING:
-                        return True
-    return False
+        return any(model.text(value) in _QUANTISING for value in _in_graph(model, _NODE, _OP_TYPE))
 
 
 def has_weights_elsewhere(path: Path) -> bool:
@@ -229,12 +224,15 @@ def has_weights_elsewhere(path: Path) -> bool:
         FileAccessError: If it cannot be read.
     """
     with open_onnx_message(path, EngineError) as model:
-        for number, graph in model.fields():
-            for kind, weight in model.inner(graph).fields() if number == _GRAPH else ():
-                for field, value in model.inner(weight).fields() if kind == _INITIALIZER else ():
-                    if field == _DATA_LOCATION and number_of(value) == _EXTERNAL:
-                        return True
-    return False
+        return any(number_of(value) == _EXTERNAL for value in _in_graph(model, _INITIALIZER, _DATA_LOCATION))
+
+
+def _in_graph(model: Message, part: int, wanted: int) -> Iterator[Value]:
+    """The values of field ``wanted`` in all parts of the graph of one kind: its nodes, its weights."""
+    for number, graph in model.fields():
+        for kind, message in model.inner(graph).fields() if number == _GRAPH else ():
+            if kind == part:
+                yield from (value for field, value in model.inner(message).fields() if field == wanted)
 
 
 def _judge(
