@@ -38,10 +38,11 @@ gpu-check: $(STAMP) ## everything that needs an NVIDIA GPU; goes on where it was
 	@test -f runs/gpu-files/manifest.json || $(BIN)/python benchmarks/gpu_check.py prepare --out runs/gpu-files $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 	$(BIN)/python benchmarks/gpu_check.py run --in runs/gpu-files --out runs/gpu-check
 
-check: $(STAMP) ## ruff, format, mypy strict
+check: $(STAMP) ## ruff, format, mypy strict, and what the pages say: links, commands, no placeholders
 	$(BIN)/ruff check . runtime/ros1/scripts/segmentation_node
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/check_docs.py
 
 bench: $(STAMP) ## docs/results/speed.md, and the other measured claims of the README (SPEED="--checkpoint rtda=A.pth ...")
 	$(BIN)/python benchmarks/speed.py $(SPEED) || test $$? = 1  # 1: goals were missed, which is on the page
