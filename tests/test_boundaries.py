@@ -21,7 +21,20 @@ PACKAGES = {
 HEAVY = {"av", "cv2", "lightning_fabric", "matplotlib", "onnx", "onnxruntime", "openvino", "tensorrt", "torch"}
 SHARED = {
     f"rtda_deploy.{name}"
-    for name in ("engine_file", "errors", "files", "lazy", "onnx_metadata", "optional", "protobuf", "report", "spec")
+    for name in (
+        "content_kind",
+        "engine_file",
+        "errors",
+        "files",
+        "lazy",
+        "onnx_metadata",
+        "optional",
+        "picture_bytes",
+        "protobuf",
+        "report",
+        "spec",
+        "tiff_tags",
+    )
 }
 # The folders of DESIGN.md; tools/ holds what the Makefile starts before anything is installed.
 FOLDERS = {"benchmarks", "docker", "docs", "export", "rtda_deploy", "runtime", "tests", "tools", "training"}
