@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from rtda_deploy.files import write_text
+from rtda_deploy.optional import require
 from rtda_export import evaluate, onnx_from_checkpoint, verify
 from rtda_export.graph import read_onnx, stamped
 from rtda_export.parity import percent
@@ -262,9 +263,7 @@ def versions() -> str:
 
     found = [f"torch {torch.__version__}", f"ONNX Runtime {onnxruntime.__version__}"]
     if "openvino" in libraries_here():
-        import openvino
-
-        found.append(f"OpenVINO {openvino.__version__.split('-')[0]}")
+        found.append(f"OpenVINO {require('openvino', extra='openvino').__version__.split('-')[0]}")
     return ", ".join(found)
 
 

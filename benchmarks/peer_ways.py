@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 import cv2
 import numpy as np
 
+from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime import Segmenter
 from rtda_runtime.engines.openvino import openvino_core
@@ -204,8 +205,7 @@ def _ort_bound(path: Path, threads: int) -> Stage:
 
 
 def _openvino(path: Path, threads: int, precision: str) -> Stage:
-    import openvino as ov
-
+    ov = require("openvino", extra="openvino")
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     request = openvino_core().compile_model(str(path), "CPU", {**settings, "NUM_STREAMS": 1}).create_infer_request()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtda_deploy.lazy import lazy
+from rtda_deploy.telemetry import silence
 
 if TYPE_CHECKING:
     from rtda_deploy.errors import RtdaError as RtdaError
@@ -31,5 +32,7 @@ _HOMES = {
     "open_source": "rtda_runtime",
     "verify": "rtda_export",
 }
+
+silence()  # here, because nothing of ours and no library that we ask for is loaded before
 
 __getattr__, __dir__ = lazy(__name__, _HOMES)

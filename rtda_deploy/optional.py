@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from rtda_deploy.errors import MissingPackageError
+from rtda_deploy.telemetry import silent_import
 
 __all__ = ["available", "install_line", "is_jetson", "require"]
 
@@ -58,7 +59,8 @@ def require(module: str, *, extra: str, purpose: str = "") -> ModuleType:
         MissingPackageError: If it is not installed, or is but cannot be loaded.
     """
     try:
-        return importlib.import_module(module)
+        with silent_import(module):
+            return importlib.import_module(module)
     except ImportError as err:
         needed = f" (needed {purpose})" if purpose else ""
         found = isinstance(err, ModuleNotFoundError) and err.name == module.split(".")[0]

@@ -17,6 +17,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Which engine provider="auto" takes must not depend on the machine, nor a test write into its user's cache.
 os.environ.setdefault("RTDA_CONTEST", "0")
 
+# Tests that load ONNX Runtime before anything of ours must not report to its makers either.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # A shell's background jobs ignore Ctrl-C, and so would every program that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

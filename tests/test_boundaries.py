@@ -33,6 +33,7 @@ SHARED = {
         "protobuf",
         "report",
         "spec",
+        "telemetry",
         "tiff_tags",
     )
 }

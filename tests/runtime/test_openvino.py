@@ -14,7 +14,7 @@ from runtime.models import tiny_logits, tiny_spec, write_model
 from runtime.quantised import write_quantised
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, MissingPackageError, SpecError
-from rtda_deploy.optional import available
+from rtda_deploy.optional import available, require
 from rtda_runtime.cores import threads_text, usable_cores
 from rtda_runtime.engines import open_engine
 from rtda_runtime.engines.openvino import open_openvino
@@ -83,7 +83,7 @@ def test_an_int8_file_runs_in_int8_and_says_so(tmp_path: Path) -> None:
 def test_bfloat16_is_refused_where_the_processor_has_none(
     model_path: Path, monkeypatch: pytest.MonkeyPatch, able: List[str]
 ) -> None:
-    import openvino
+    openvino = require("openvino", extra="openvino")
 
     class Elsewhere(openvino.Core):  # type: ignore[misc]
         """OpenVINO on a processor that can do what is said here."""
