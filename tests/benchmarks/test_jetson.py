@@ -15,6 +15,7 @@ from typing import Any, Callable, Iterator, List, Sequence
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.boards import FakeJetson
 from runtime.models import tiny_spec, write_model
 from system.conftest import python38
@@ -30,7 +31,6 @@ measure = importlib.import_module("jetson.measure")
 QUICK = ["--provider", "cpu", "--networks", "r18", "--precisions", "fp32", "--frame-size", "96x64"]
 QUICK += ["--threads", "1", "--idle", "0.2", "--warmup", "0"]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="power modes are set by root only")
-_INSTALL_TIMEOUT_S = 420
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +296,7 @@ class Benchmark:
         return self._err.read_text()
 
     def wait_until(self, happened: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE_S
         while not happened():
             assert self.process.poll() is None, f"ended before {what}: {self.err}"
             assert time.monotonic() < deadline, f"no {what}: {self.err}"
@@ -326,7 +326,7 @@ def start(jetson: FakeJetson, tmp_path: Path) -> Iterator[Callable[..., Benchmar
     for one in started:
         if one.process.poll() is None:
             os.killpg(one.process.pid, signal.SIGKILL)
-            one.process.wait(30)
+            one.process.wait()
 
 
 @as_root
@@ -341,37 +341,36 @@ def test_stopped_in_the_middle_it_restores_the_mode_keeps_its_rows_and_goes_on(
     run.wait_until(lambda: "/300 s" in run.err, "the long run")
     assert jetson.mode == "NV Power Mode: MAXN\n0\n"
     run.process.send_signal(number)
-    assert run.process.wait(30) == 130, run.err
+    assert run.process.wait() == 130, run.err
     assert "2 of 2 rows are kept" in run.err and "Traceback" not in run.err
     assert jetson.mode == "NV Power Mode: MODE_30W_ALL\n3\n"
     assert jetson.log[-1] == "-q" and "stopped" in jetson.log, "tegrastats was ended, the mode restored and checked"
     found = report(out)
     assert len(found["rows"]) == 2 and found["sustained"] == []
     again = start(words(models, out, "--power-modes", "0", seconds="0.5"))
-    assert again.process.wait(60) == 0
+    assert again.process.wait() == 0
     assert again.err.count("measured before") == 2
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
 def test_everything_runs_under_a_real_python_3_8(jetson: FakeJetson, models: Path, tmp_path: Path) -> None:
     python = python38()
     if python is None:
         pytest.skip("no Python 3.8 that runs: ~/.pyenv/versions/3.8*/bin/python or python3.8")
     folder = tmp_path / "venv"
-    subprocess.run([str(python), "-m", "venv", str(folder)], check=True, capture_output=True, timeout=120)
+    subprocess.run([str(python), "-m", "venv", str(folder)], check=True, capture_output=True)
     pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     packages = ["numpy==1.24.4", "onnxruntime", "opencv-python-headless"]
-    done = subprocess.run([*pip, *packages], capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S)
+    done = subprocess.run([*pip, *packages], capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"the packages for Python 3.8 are not to be had here: {done.stderr.strip().splitlines()[-1]}")
     out = tmp_path / "out"
     run = Benchmark(folder / "bin/python", jetson, words(models, out), own_environment(jetson), out)
-    assert run.process.wait(120) == 0, run.err
+    assert run.process.wait() == 0, run.err
     found = report(out)
     assert [row["environment"]["python"].startswith("3.8.") for row in found["rows"]] == [True, True]
     assert all(row["telemetry"]["power_w"] > 5 for row in found["rows"])
     folder_run = [str(folder / "bin/python"), str(ROOT / "benchmarks/jetson"), *words(models, tmp_path / "elsewhere")]
     environment = {**own_environment(jetson), "PYTHONPATH": own_environment(jetson)["PYTHONPATH"]}
-    done = subprocess.run(folder_run, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(folder_run, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "| r18 | 64x32 | fp32 |" in done.stdout, done.stderr

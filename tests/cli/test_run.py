@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 from cli.commandline import arguments, assert_refused, environment, files_below, invoke, run_command
+from patience import PATIENCE_S
 from runtime.boards import FakeJetson
 from runtime.models import tiny_spec, write_model
 from runtime.streams import mjpeg_server
@@ -378,7 +379,7 @@ def test_keys_save_a_picture_and_quit_in_order() -> None:
     finally:
         if terminal.process.poll() is None:
             terminal.process.kill()
-            terminal.process.wait(30)
+            terminal.process.wait()
     assert re.search(r"saved +snapshot-\d{6}\.png", terminal.text)
     found = re.search(r"(\d+) frames in .* wrote o\.mp4", terminal.text)
     assert found and frames_in("o.mp4") == int(found.group(1))
@@ -471,7 +472,7 @@ def test_a_jetson_tells_its_power_mode_clocks_temperature_and_power(
     monkeypatch.setenv("PATH", f"{jetson.bin}:{os.environ['PATH']}")
     with RunBoard(jetson.root) as board:
         assert re.fullmatch(r"MODE_\w+, clocks not locked", board.line()) and board.clocks_locked is False
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while not board.now():
             assert time.monotonic() < deadline, "no reading"
             time.sleep(0.01)

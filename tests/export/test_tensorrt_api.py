@@ -279,7 +279,6 @@ def _run(version: str, program: str, given: Any = None, *, libraries: bool = Tru
         env={**os.environ, **extra},
         capture_output=True,
         text=True,
-        timeout=120,
     )
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 pytest.register_assert_rewrite("runtime.engine_contract", "runtime.source_contract")
 
@@ -21,3 +22,10 @@ def spec() -> ModelSpec:
 def model_path(tmp_path_factory: Any) -> Path:
     """The tiny network giving logits; not to be changed."""
     return write_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """close() waits for a thread that a busy machine keeps from its end; tests of stuck threads set a limit."""
+    for module in ("pipeline", "sources.reconnect", "sinks.view.server", "ros.worker"):
+        monkeypatch.setattr(f"rtda_runtime.{module}._STOP_S", PATIENCE_S)

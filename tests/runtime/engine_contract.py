@@ -7,6 +7,7 @@ from typing import Any, Callable, List
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.models import tiny_logits
 
 from rtda_deploy.errors import EngineError
@@ -75,7 +76,7 @@ class EngineContract:
 
             thread = threading.Thread(target=use)
             thread.start()
-            thread.join(30)
+            thread.join(PATIENCE_S)
             assert not thread.is_alive() and not failures, failures
 
     def test_two_engines_in_one_process_do_not_disturb_each_other(self, open_tiny: OpenEngine) -> None:

@@ -45,7 +45,6 @@ def _library(source: str) -> Path:
         [*command, "-ffp-contract=off", "-shared", "-fPIC", "-o", str(library), "-"],
         input=program.encode(),
         check=True,
-        timeout=120,
     )
     return library
 

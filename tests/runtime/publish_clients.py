@@ -10,12 +10,12 @@ import struct
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
+from patience import PATIENCE_S
 from runtime.models import tiny_spec
 
 from rtda_runtime import Result
 
 _MESSAGE = 1  # opcode of "message data": subscription uint32, log time uint64, payload; little endian
-_WAIT_S = 20.0
 
 
 def result(sequence: int = 0, *, captured_ns: int = 0, state: str = "live", seed: int = 0) -> Result:
@@ -35,7 +35,7 @@ class FoxgloveClient:
         from websockets.sync.client import connect
 
         self._stack = contextlib.ExitStack()
-        opened = connect(url, subprotocols=["foxglove.sdk.v1"], open_timeout=_WAIT_S, max_size=None)
+        opened = connect(url, subprotocols=["foxglove.sdk.v1"], open_timeout=PATIENCE_S, max_size=None)
         self._socket = self._stack.enter_context(opened)
         assert self._socket.subprotocol == "foxglove.sdk.v1"
         self.info: Dict[str, Any] = self._text("serverInfo")
@@ -48,7 +48,7 @@ class FoxgloveClient:
     def message(self) -> Tuple[str, int, bytes]:
         """Topic, log time and payload of the next message."""
         while True:
-            content = self._socket.recv(timeout=_WAIT_S)
+            content = self._socket.recv(timeout=PATIENCE_S)
             if isinstance(content, bytes) and content[0] == _MESSAGE:
                 number, stamp_ns = struct.unpack_from("<IQ", content, 1)
                 return self._topic(number), stamp_ns, content[13:]
@@ -70,7 +70,7 @@ class FoxgloveClient:
 
     def _text(self, op: str) -> Dict[str, Any]:
         while True:
-            content = self._socket.recv(timeout=_WAIT_S)
+            content = self._socket.recv(timeout=PATIENCE_S)
             if isinstance(content, str) and json.loads(content)["op"] == op:
                 found: Dict[str, Any] = json.loads(content)
                 return found
@@ -128,7 +128,7 @@ class ZenohPeer:
         self._subscriber = self._session.declare_subscriber(key, self._samples.put)
 
     def sample(self) -> Any:
-        return self._samples.get(timeout=_WAIT_S)
+        return self._samples.get(timeout=PATIENCE_S)
 
     def samples(self, ending: str, count: int) -> List[Any]:
         """The next ``count`` samples whose key ends so, others left out."""

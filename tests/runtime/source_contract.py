@@ -8,6 +8,7 @@ from typing import Any, Callable, List
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 
 from rtda_deploy.errors import CameraError, SourceError
 from rtda_runtime.sources import Frame, Source
@@ -61,7 +62,7 @@ class SourceContract:
         with open_short() as source:
             thread = threading.Thread(target=lambda: got.append(source.read(5.0)))
             thread.start()
-            thread.join(30)
+            thread.join(PATIENCE_S)
         assert not thread.is_alive() and got[0].sequence == 0
 
     def test_close_may_be_called_again_and_reading_after_it_is_an_error(self, open_short: OpenSource) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Iterator, List
 
 import cv2
 import numpy as np
+from patience import PATIENCE_S
 
 
 @contextlib.contextmanager
@@ -21,7 +22,7 @@ def mjpeg_server(pictures: List[np.ndarray], *, hang: bool = False) -> Iterator[
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if hang:
-                stop.wait(20)
+                stop.wait(PATIENCE_S)
                 return
             self.send_response(200)
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
@@ -43,5 +44,5 @@ def mjpeg_server(pictures: List[np.ndarray], *, hang: bool = False) -> Iterator[
     finally:
         stop.set()
         server.shutdown()
-        thread.join(10)
+        thread.join(PATIENCE_S)
         server.server_close()

@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterator, List, Optional
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.fakes import FakeClock, ListSource, NumpyEngine
 
 from rtda_deploy.errors import ConfigError, SourceError
@@ -260,7 +261,7 @@ def test_several_pictures_at_once_give_the_rate_of_all_and_the_stages_of_each() 
     def before() -> None:  # the first two wait for each other: in turn they would not end
         if first:
             first.pop()
-            together.wait(10.0)
+            together.wait(PATIENCE_S)
 
     engines = [NumpyEngine(before=before) for _ in range(2)]
     pool = SegmenterPool([Segmenter(engine) for engine in engines])

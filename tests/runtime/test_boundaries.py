@@ -16,7 +16,7 @@ _MODULES = sorted(
 
 def _loaded_by(program: str) -> set[str]:
     code = f"import sys; {program}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 

@@ -7,6 +7,7 @@ from typing import Any, List
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.fakes import NumpyEngine
 from runtime.models import tiny_spec
 
@@ -83,7 +84,7 @@ def test_threads_never_get_the_same_memory() -> None:
     start = threading.Barrier(4)
 
     def use(number: int) -> None:
-        start.wait(10)
+        start.wait(PATIENCE_S)
         for _ in range(500):
             array = pool.take((64,))
             array[:] = number
@@ -94,7 +95,7 @@ def test_threads_never_get_the_same_memory() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_S)
     assert not wrong
 
 

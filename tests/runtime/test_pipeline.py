@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.fakes import FakeClock, ListSource, NumpyEngine
 from runtime.models import tiny_spec, write_model
 
@@ -29,8 +30,6 @@ from rtda_runtime.mailbox import Mailbox
 from rtda_runtime.pace import Pace
 from rtda_runtime.result import Result
 from rtda_runtime.sinks import Sink
-
-WAIT_S = 10.0  # longest wait for something that takes microseconds: then the test has failed
 
 
 def _segmenter(before: Callable[[], Any] = lambda: None) -> Segmenter:
@@ -84,7 +83,7 @@ def test_run_keeps_only_the_newest_frame_when_inference_is_slow() -> None:
     def infer_slowly() -> None:  # from the first frame on (the run before it is the warm-up) until the source has ended
         runs.append(1)
         if len(runs) > 1:
-            at_end.wait(WAIT_S)
+            at_end.wait(PATIENCE_S)
 
     with Pipeline(_segmenter(infer_slowly), source) as pipeline:
         results = list(pipeline)
@@ -128,7 +127,7 @@ def test_of_a_camera_max_frames_counts_what_the_loop_got_and_each_was_the_newest
             seen.append(result.sequence)
             since = pipeline.stats["frames"]
             _wait_for(lambda: len(seen) == 3 or pipeline.stats["frames"] >= since + 3)  # noqa: B023, called here
-        assert pipeline.join(WAIT_S) is True and pipeline.state == "ended"
+        assert pipeline.join(PATIENCE_S) is True and pipeline.state == "ended"
     assert len(seen) == 3 and seen[1] - seen[0] >= 3 <= seen[2] - seen[1], "those in between were passed over"
     assert pipeline.stats["skipped"] > 0
 
@@ -156,30 +155,28 @@ def test_the_source_is_read_by_one_named_thread() -> None:
     assert set(source.read_by) == {"rtda-capture"}
 
 
-def test_close_ends_the_reader_and_closes_the_source_within_a_second() -> None:
+def test_close_ends_the_reader_and_closes_the_source(monkeypatch: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.pipeline._STOP_S", PATIENCE_S)  # nothing here is stuck
     for policy in ("newest", "every"):
         source = ListSource(10**9, live=True, before=lambda number: time.sleep(0.0005))
         pipeline = Pipeline(_segmenter(), source, policy=policy)
         next(pipeline)
-        start = time.monotonic()
         pipeline.close()
-        assert time.monotonic() - start < 1.0
         assert source.closed.is_set()
         assert "rtda-capture" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_close_returns_though_the_driver_is_stuck(caplog: Any) -> None:
+def test_close_returns_though_the_driver_is_stuck(caplog: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.pipeline._STOP_S", 0.1)
     release = threading.Event()
-    source = ListSource(10, live=True, before=lambda number: number == 1 and release.wait(WAIT_S))
+    source = ListSource(10, live=True, before=lambda number: number == 1 and release.wait(PATIENCE_S))
     pipeline = Pipeline(_segmenter(), source)
     next(pipeline)
-    start = time.monotonic()
     pipeline.close()
-    assert time.monotonic() - start < 1.5
     assert "does not return" in caplog.text
     assert not source.closed.is_set()  # nobody closes it under the driver's hands
     release.set()
-    assert source.closed.wait(WAIT_S)
+    assert source.closed.wait(PATIENCE_S)
 
 
 def test_close_may_be_called_again_and_ends_iteration() -> None:
@@ -201,7 +198,7 @@ def test_leaving_the_loop_by_an_error_closes_everything() -> None:
     with pytest.raises(KeyboardInterrupt), Pipeline(_segmenter(), source, sinks=[sink]) as pipeline:
         for _ in pipeline:
             raise KeyboardInterrupt
-    assert source.closed.wait(WAIT_S) and sink.closed == 1
+    assert source.closed.wait(PATIENCE_S) and sink.closed == 1
 
 
 # Errors
@@ -227,7 +224,7 @@ def test_any_error_of_the_reader_reaches_the_loop() -> None:
 def test_a_silent_source_is_an_error_after_the_timeout(live: bool, kind: type, monkeypatch: Any) -> None:
     monkeypatch.setattr("rtda_runtime.inference._GRACE_S", 0.0)
     release = threading.Event()
-    source = ListSource(5, live=live, before=lambda number: release.wait(WAIT_S))
+    source = ListSource(5, live=live, before=lambda number: release.wait(PATIENCE_S))
     pipeline = Pipeline(_segmenter(), source, timeout_s=0.05)
     with pytest.raises(kind, match=r"list gave no frame for 0\.05 s"):
         next(pipeline)
@@ -244,7 +241,7 @@ def test_an_engine_error_stops_the_loop() -> None:
         with pytest.raises(EngineError, match="closed"):
             for _ in pipeline:  # the results that were ready come first
                 pass
-    assert source.closed.wait(WAIT_S)
+    assert source.closed.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("settings", [{"policy": "latest"}, {"max_frames": 0}, {"timeout_s": 0.0}])
@@ -366,7 +363,7 @@ def test_a_sink_that_keeps_gets_every_frame_of_a_recording_however_slow_it_is() 
 def test_a_slow_sink_drops_its_own_frames_and_holds_nobody_up(keeps: bool, policy: str, monkeypatch: Any) -> None:
     monkeypatch.setattr("rtda_runtime.sink_thread._MOST_WAITING", 4)
     at_end = threading.Event()
-    slow, fast = _ListSink(before=lambda result: at_end.wait(WAIT_S)), _ListSink(name="fast")
+    slow, fast = _ListSink(before=lambda result: at_end.wait(PATIENCE_S)), _ListSink(name="fast")
     slow.keeps = keeps
     with Pipeline(_segmenter(), ListSource(30), policy=policy, sinks=[slow, fast]) as pipeline:
         results = list(pipeline)
@@ -420,7 +417,7 @@ def test_whoever_stops_a_camera_does_not_wait_for_a_slow_sink_to_write_all_it_wa
 
     def stick(result: Result) -> None:
         began.set()
-        release.wait(WAIT_S)
+        release.wait(PATIENCE_S)
 
     sink = _ListSink(before=stick)
     pipeline = Pipeline(_segmenter(), ListSource(10**6, live=True), policy="newest", sinks=[sink])
@@ -430,7 +427,7 @@ def test_whoever_stops_a_camera_does_not_wait_for_a_slow_sink_to_write_all_it_wa
     closing.start()
     _wait_for(pipeline._stop.is_set)
     release.set()
-    closing.join(WAIT_S)
+    closing.join(PATIENCE_S)
     stats = pipeline.stats["sinks"]["list"]
     assert stats["written"] == 1 and sink.closed == 1
     assert stats["written"] + stats["dropped"] == pipeline.stats["frames"], "what was not written is counted"
@@ -446,15 +443,14 @@ def test_at_the_end_of_a_source_everything_is_written_however_long_that_takes(mo
     assert stats["sinks"]["list"]["written"] == stats["frames"] > 0 and stats["sinks"]["list"]["dropped"] == 0
 
 
-def test_close_returns_though_a_sink_is_stuck(caplog: Any) -> None:
+def test_close_returns_though_a_sink_is_stuck(caplog: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.pipeline._STOP_S", 0.1)
     release = threading.Event()
-    sink = _ListSink(before=lambda result: release.wait(WAIT_S))
+    sink = _ListSink(before=lambda result: release.wait(PATIENCE_S))
     sink.keeps = False
     pipeline = Pipeline(_segmenter(), ListSource(10**6), sinks=[sink])
     next(pipeline)
-    start = time.monotonic()
     pipeline.close()
-    assert time.monotonic() - start < 1.5
     assert "sink list does not return" in caplog.text and sink.closed == 0
     release.set()
 
@@ -480,7 +476,7 @@ def test_ctrl_c_between_the_starts_of_two_threads_leaves_nothing_open(started: i
     source, sinks = ListSource(10**6, live=True), [_ListSink(name="a"), _ListSink(name="b")]
     with pytest.raises(KeyboardInterrupt), Pipeline(_segmenter(), source, sinks=sinks) as pipeline:
         pipeline.start()
-    assert source.closed.wait(WAIT_S) and [sink.closed for sink in sinks] == [1, 1]
+    assert source.closed.wait(PATIENCE_S) and [sink.closed for sink in sinks] == [1, 1]
     assert set(threading.enumerate()) <= before
 
 
@@ -493,7 +489,7 @@ class _Film(_ListSink):
 
     def close(self) -> None:
         self.finishing.set()
-        assert self.finished.wait(WAIT_S)
+        assert self.finished.wait(PATIENCE_S)
         super().close()
 
 
@@ -503,7 +499,7 @@ def test_a_file_is_waited_for_however_long_it_needs_to_be_finished_and_by_whoeve
     film = _Film()
     pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[film])
     pipeline.start()
-    assert film.finishing.wait(WAIT_S)
+    assert film.finishing.wait(PATIENCE_S)
     closing = [threading.Thread(target=pipeline.close) for _ in range(2)]
     for thread in closing:
         thread.start()
@@ -512,7 +508,7 @@ def test_a_file_is_waited_for_however_long_it_needs_to_be_finished_and_by_whoeve
         assert thread.is_alive(), "the film is not finished yet"
     film.finished.set()
     for thread in closing:
-        thread.join(WAIT_S)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
     assert film.closed == 1
 
@@ -521,7 +517,7 @@ def test_who_stops_the_stop_does_not_wait_for_the_file(monkeypatch: Any, caplog:
     film = _Film()
     pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[film])
     pipeline.start()
-    assert film.finishing.wait(WAIT_S)
+    assert film.finishing.wait(PATIENCE_S)
 
     def interrupted(sink: Any) -> bool:
         raise InterruptedError
@@ -539,7 +535,7 @@ def test_who_stops_the_stop_does_not_wait_for_the_file(monkeypatch: Any, caplog:
 def test_a_file_that_is_stuck_in_a_result_is_left_behind(monkeypatch: Any, caplog: Any) -> None:
     monkeypatch.setattr("rtda_runtime.pipeline._STUCK_S", 0.0)
     release = threading.Event()
-    pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[_ListSink(before=lambda result: release.wait(WAIT_S))])
+    pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[_ListSink(before=lambda result: release.wait(PATIENCE_S))])
     next(pipeline)
     pipeline.close()
     assert "sink list does not return" in caplog.text
@@ -556,9 +552,9 @@ def test_sys_exit_in_a_callback_or_a_sink_stalls_nothing(called: bool) -> None:
     with Pipeline(_segmenter(), source, sinks=[sink], on_result=leave if called else None) as pipeline:
         if called:
             with pytest.raises(SystemExit, match="3"):
-                pipeline.join(WAIT_S)
+                pipeline.join(PATIENCE_S)
         else:
-            assert pipeline.join(WAIT_S) is True
+            assert pipeline.join(PATIENCE_S) is True
     assert sink.closed == 1
     assert isinstance(pipeline.sink_errors["callback" if called else "list"], SystemExit)
 
@@ -574,24 +570,24 @@ def interrupt(number, frame):
     raise KeyboardInterrupt
 
 release = threading.Event()
-thread = NamedThread("rtda-test", lambda: release.wait(60) and None)
+thread = NamedThread("rtda-test", lambda: release.wait(600) and None)
 thread.start()
 signal.signal(signal.SIGALRM, interrupt)
 try:
     signal.setitimer(signal.ITIMER_REAL, 0.05)
-    thread.join_until(time.monotonic() + 60)
+    thread.join_until(time.monotonic() + 600)
     raise SystemExit("not interrupted")
 except KeyboardInterrupt:
     pass
 assert thread.is_alive() and not thread.join_until(time.monotonic())
 release.set()
-assert thread.join_until(time.monotonic() + 60) and not thread.is_alive()
+assert thread.join_until(time.monotonic() + 600) and not thread.is_alive()
 """
 
 
 def test_a_signal_does_not_make_a_running_thread_pass_for_ended() -> None:
     """In a process of its own, because the timer that ends tests takes too long uses the same signal."""
-    done = subprocess.run([sys.executable, "-c", _INTERRUPTED_JOIN], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED_JOIN], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -642,9 +638,9 @@ def test_an_error_of_the_callback_ends_the_pipeline_and_join_raises_it() -> None
 
     with Pipeline(_segmenter(), source, on_result=fail) as pipeline:
         with pytest.raises(ZeroDivisionError) as caught:
-            pipeline.join(WAIT_S)
+            pipeline.join(PATIENCE_S)
         assert caught.value is error
-    assert source.closed.wait(WAIT_S)
+    assert source.closed.wait(PATIENCE_S)
 
 
 def test_an_error_of_the_callback_after_the_end_is_told(caplog: Any) -> None:
@@ -652,7 +648,7 @@ def test_an_error_of_the_callback_after_the_end_is_told(caplog: Any) -> None:
     over = threading.Event()
 
     def fail_at_the_end(result: Result) -> None:
-        assert over.wait(WAIT_S)
+        assert over.wait(PATIENCE_S)
         raise ZeroDivisionError("theirs")
 
     with Pipeline(_segmenter(), ListSource(1), on_result=fail_at_the_end) as pipeline:
@@ -675,26 +671,26 @@ def test_a_sink_may_be_called_callback_too() -> None:
 
 def test_the_callback_may_close_the_pipeline() -> None:
     pipeline = Pipeline(_segmenter(), ListSource(10**6, live=True), on_result=lambda result: pipeline.close())
-    assert pipeline.join(WAIT_S) is True
+    assert pipeline.join(PATIENCE_S) is True
 
 
 def test_join_tells_that_it_is_not_over_yet() -> None:
     release = threading.Event()
-    with Pipeline(_segmenter(), ListSource(1, before=lambda number: number and release.wait(WAIT_S))) as pipeline:
+    with Pipeline(_segmenter(), ListSource(1, before=lambda number: number and release.wait(PATIENCE_S))) as pipeline:
         assert pipeline.join(0.01) is False
         release.set()
-        assert pipeline.join(WAIT_S) is True
+        assert pipeline.join(PATIENCE_S) is True
 
 
 def test_join_raises_what_the_source_ended_with() -> None:
     with Pipeline(_segmenter(), ListSource(2, error=CameraError("gone"))) as pipeline, pytest.raises(
         CameraError, match="gone"
     ):
-        pipeline.join(WAIT_S)
+        pipeline.join(PATIENCE_S)
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.001)
@@ -702,7 +698,7 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 
 def test_latest_gives_the_newest_result_and_its_age_counts_on() -> None:
     clock, release = FakeClock(), threading.Event()
-    source = ListSource(3, live=True, before=lambda number: number == 3 and release.wait(WAIT_S), clock=clock)
+    source = ListSource(3, live=True, before=lambda number: number == 3 and release.wait(PATIENCE_S), clock=clock)
     with Pipeline(_segmenter(), source, policy="every", clock=clock) as pipeline:
         pipeline.start()
         _wait_for(lambda: pipeline.stats["frames"] == 3)
@@ -716,7 +712,7 @@ def test_latest_gives_the_newest_result_and_its_age_counts_on() -> None:
 
 def test_latest_before_the_first_result_does_not_wait() -> None:
     release = threading.Event()
-    with Pipeline(_segmenter(), ListSource(1, before=lambda number: release.wait(WAIT_S))) as pipeline:
+    with Pipeline(_segmenter(), ListSource(1, before=lambda number: release.wait(PATIENCE_S))) as pipeline:
         with pytest.raises(StaleFrameError, match="no result yet"):
             pipeline.latest()
         with pytest.raises(StaleFrameError, match="no result yet"):
@@ -729,7 +725,7 @@ def test_latest_before_the_first_result_does_not_wait() -> None:
 def test_latest_says_why_there_is_nothing_newer() -> None:
     with Pipeline(_segmenter(), ListSource(1, error=CameraError("pulled out"), clock=lambda: 0)) as pipeline:
         with pytest.raises(CameraError):
-            pipeline.join(WAIT_S)
+            pipeline.join(PATIENCE_S)
         with pytest.raises(StaleFrameError) as caught:
             pipeline.latest(max_age_ms=1)
     assert caught.value.why == "pulled out" and isinstance(caught.value.__cause__, CameraError)
@@ -738,7 +734,7 @@ def test_latest_says_why_there_is_nothing_newer() -> None:
 def test_after_an_error_there_is_no_newest_result_and_the_state_is_lost() -> None:
     with Pipeline(_segmenter(), ListSource(3, error=CameraError("pulled out"))) as pipeline:
         with pytest.raises(CameraError):
-            pipeline.join(WAIT_S)
+            pipeline.join(PATIENCE_S)
         for _ in range(2):  # before close() and after
             with pytest.raises(StaleFrameError, match="no results any more") as caught:
                 pipeline.latest()
@@ -749,7 +745,7 @@ def test_after_an_error_there_is_no_newest_result_and_the_state_is_lost() -> Non
 def test_after_an_end_in_order_the_state_is_ended_and_the_last_result_is_there() -> None:
     with Pipeline(_segmenter(), ListSource(3, clock=lambda: 0)) as pipeline:
         assert pipeline.state == "live"
-        pipeline.join(WAIT_S)
+        pipeline.join(PATIENCE_S)
         assert pipeline.state == pipeline.stats["state"] == "ended" and pipeline.latest().sequence == 2
         with pytest.raises(StaleFrameError) as caught:
             pipeline.latest(max_age_ms=1)
@@ -770,7 +766,7 @@ def test_after_the_loop_is_left_the_pipeline_goes_on_by_itself() -> None:
             if result.sequence == 3:
                 break
         _wait_for(lambda: pipeline.stats["frames"] == 50)
-        assert pipeline.join(WAIT_S) is True and list(pipeline) == []
+        assert pipeline.join(PATIENCE_S) is True and list(pipeline) == []
 
 
 def test_a_loop_of_two_that_is_left_does_not_end_the_other() -> None:
@@ -790,7 +786,7 @@ def test_an_event_loop_that_is_left_holds_nobody_up() -> None:
         with Pipeline(_segmenter(), ListSource(50)) as pipeline:
             async for _ in pipeline.aiter():
                 break
-            return pipeline.join(WAIT_S)  # no turn of the event loop in between
+            return pipeline.join(PATIENCE_S)  # no turn of the event loop in between
 
     assert asyncio.run(use()) is True
 
@@ -829,7 +825,7 @@ def test_an_event_loop_gets_every_result_and_is_never_blocked(monkeypatch: Any) 
         counting.cancel()
         return seen
 
-    assert asyncio.run(asyncio.wait_for(use(), WAIT_S)) == list(range(20))
+    assert asyncio.run(asyncio.wait_for(use(), PATIENCE_S)) == list(range(20))
     assert len(turns) > 20, "the loop had its turns between the results"
 
 
@@ -874,10 +870,10 @@ def test_a_lost_camera_is_waited_for(monkeypatch: Any) -> None:
 
     back = threading.Event()
     monkeypatch.setattr(Mailbox, "take", take)
-    source = _StateSource(2, live=True, before=lambda number: number == 1 and back.wait(WAIT_S))
+    source = _StateSource(2, live=True, before=lambda number: number == 1 and back.wait(PATIENCE_S))
     source.now = "lost"
     with Pipeline(_segmenter(), source, policy="every", timeout_s=0.01) as pipeline:
-        pipeline.join(WAIT_S)
+        pipeline.join(PATIENCE_S)
     assert pipeline.stats["frames"] == 2 and len(waits) >= 3, "three times as long as the timeout, and no error"
 
 
@@ -1000,7 +996,7 @@ class _Together:
             run, self._now = self._runs, self._now + 1
             self.most = max(self.most, self._now)
         if 0 < run <= self._barrier.parties:
-            self._barrier.wait(WAIT_S)
+            self._barrier.wait(PATIENCE_S)
         time.sleep(0.001)
         with self._lock:
             self._now -= 1
@@ -1034,7 +1030,7 @@ def test_in_flight_results_keep_their_order_whatever_each_takes(seed: int) -> No
 
 def test_a_result_does_not_wait_for_the_next_frame_to_come() -> None:
     got = threading.Event()
-    source = ListSource(2, before=lambda number: number == 1 and got.wait(WAIT_S))
+    source = ListSource(2, before=lambda number: number == 1 and got.wait(PATIENCE_S))
     with Pipeline(_pool(), source) as pipeline:
         assert next(pipeline).sequence == 0
         got.set()
@@ -1126,7 +1122,7 @@ def test_in_flight_an_error_comes_after_the_results_before_it_and_nothing_after(
         for result in pipeline:
             seen.append(result.sequence)
     assert seen == [0, 1, 2, 3, 4] == [result.sequence for result in sink.results]
-    assert source.closed.wait(WAIT_S) and pipeline.state == "lost"
+    assert source.closed.wait(PATIENCE_S) and pipeline.state == "lost"
 
 
 def test_in_flight_an_error_of_the_reader_comes_after_the_frames_before_it() -> None:
@@ -1152,10 +1148,10 @@ def test_in_flight_an_error_ends_the_thread_that_waits_for_a_frame_too() -> None
     def before(number: int) -> None:  # one frame at a time, so that the other thread waits for the next
         _wait_for(lambda: failed.is_set() or pipeline.stats["frames"] == number)
         if failed.is_set():
-            release.wait(WAIT_S)
+            release.wait(PATIENCE_S)
 
     pool = SegmenterPool([Failing(NumpyEngine()) for _ in range(2)])
-    with Pipeline(pool, ListSource(10**6, before=before), timeout_s=10 * WAIT_S) as pipeline:
+    with Pipeline(pool, ListSource(10**6, before=before), timeout_s=10 * PATIENCE_S) as pipeline:
         pipeline.start()
         _wait_for(lambda: not pipeline._inference.is_alive() and pipeline._inference.ended)
         assert pipeline.state == "lost"
@@ -1170,21 +1166,22 @@ def test_in_flight_what_giving_fails_with_is_raised(monkeypatch: Any) -> None:
 
     monkeypatch.setattr(Pipeline, "_give", fail)
     with Pipeline(_pool(3), ListSource(10**6)) as pipeline, pytest.raises(ZeroDivisionError):
-        pipeline.join(WAIT_S)
+        pipeline.join(PATIENCE_S)
     assert pipeline.stats["frames"] == 4
 
 
 def test_in_flight_max_frames_is_kept_and_old_results_are_counted() -> None:
     sink = _ListSink()
     with Pipeline(_pool(3), ListSource(10**6), max_frames=7, sinks=[sink]) as pipeline:
-        assert pipeline.join(WAIT_S)
+        assert pipeline.join(PATIENCE_S)
     assert [result.sequence for result in sink.results] == list(range(7)) and pipeline.stats["frames"] == 7
     with Pipeline(_pool(2), ListSource(5, clock=lambda: 0), max_age_ms=1e-6) as pipeline:
         assert list(pipeline) == []
     assert pipeline.stats["too_old"] == 5
 
 
-def test_in_flight_close_stops_within_a_second_and_leaves_nothing_behind() -> None:
+def test_in_flight_close_stops_and_leaves_nothing_behind(monkeypatch: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.pipeline._STOP_S", PATIENCE_S)  # nothing here is stuck
     before = set(threading.enumerate())
     for consumed in (0, 1, 5):
         source, sink, engines = ListSource(10**9), _ListSink(), [NumpyEngine() for _ in range(3)]
@@ -1193,15 +1190,14 @@ def test_in_flight_close_stops_within_a_second_and_leaves_nothing_behind() -> No
         pipeline.start()
         for _ in range(consumed):
             next(pipeline)
-        start = time.monotonic()
         pipeline.close()
-        assert time.monotonic() - start < 1.0
         assert set(threading.enumerate()) <= before
         assert [result.sequence for result in sink.results] == list(range(pipeline.stats["frames"]))
         assert source.closed.is_set() and [engine.released for engine in engines] == [1, 1, 1]
 
 
-def test_in_flight_close_returns_though_one_engine_is_stuck(caplog: Any) -> None:
+def test_in_flight_close_returns_though_one_engine_is_stuck(caplog: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.pipeline._STOP_S", 0.1)
     stuck, release = threading.Event(), threading.Event()
     runs: List[int] = []
 
@@ -1209,19 +1205,17 @@ def test_in_flight_close_returns_though_one_engine_is_stuck(caplog: Any) -> None
         runs.append(1)
         if len(runs) == 6:
             stuck.set()
-            release.wait(WAIT_S)
+            release.wait(PATIENCE_S)
 
     source = ListSource(10**6)
     pool = _pool(2, before)
     pipeline = Pipeline(pool, source)
     pipeline.start()
-    assert stuck.wait(WAIT_S)
-    start = time.monotonic()
+    assert stuck.wait(PATIENCE_S)
     pipeline.close()
-    assert time.monotonic() - start < 2.0
     assert "the network does not return" in caplog.text
     release.set()
-    assert pipeline.join(WAIT_S)
+    assert pipeline.join(PATIENCE_S)
 
 
 def test_pipelines_on_one_network_take_turns_and_none_starves() -> None:
@@ -1240,7 +1234,7 @@ def test_pipelines_on_one_network_take_turns_and_none_starves() -> None:
         for pipeline in pipelines:
             pipeline.start()
         for pipeline in pipelines:
-            pipeline.join(WAIT_S)
+            pipeline.join(PATIENCE_S)
     assert [pipeline.stats["frames"] for pipeline in pipelines] == [frames] * count
     served = order[2 * count : most]
     rounds = [set(served[start : start + count]) for start in range(0, len(served), count)]
@@ -1266,7 +1260,7 @@ def test_of_the_frames_that_come_while_others_have_their_turn_the_newest_is_take
     def before(number: int) -> None:
         if number == 0:
             warm.set()
-            assert held.wait(WAIT_S)
+            assert held.wait(PATIENCE_S)
         elif number == 1:  # the first frame waits for its turn before the next ones come
             _wait_for(lambda: len(turns._waiting) == 1)
         elif number == 6:
@@ -1275,11 +1269,11 @@ def test_of_the_frames_that_come_while_others_have_their_turn_the_newest_is_take
     sink = _ListSink()
     with Pipeline(shared, ListSource(6, live=True, before=before), sinks=[sink]) as pipeline:
         pipeline.start()
-        assert warm.wait(WAIT_S)
+        assert warm.wait(PATIENCE_S)
         with turns:  # another camera's frame is at work
             held.set()
-            assert came.wait(WAIT_S)
-        assert pipeline.join(WAIT_S)
+            assert came.wait(PATIENCE_S)
+        assert pipeline.join(PATIENCE_S)
     assert [(result.sequence, result.dropped) for result in sink.results] == [(5, 5)]
     assert int(sink.results[0].frame[0, 0, 0]) == 5
     assert (pipeline.stats["captured"], pipeline.stats["dropped"], pipeline.stats["frames"]) == (6, 5, 1)
@@ -1309,7 +1303,7 @@ def test_cameras_on_a_pool_have_a_frame_in_flight_each() -> None:
 
     def before() -> None:
         if warm.is_set() and not passed.is_set():  # each waits until the other one is at work
-            together.wait(WAIT_S)
+            together.wait(PATIENCE_S)
             passed.set()
 
     pool = _pool(2, before)
@@ -1318,7 +1312,7 @@ def test_cameras_on_a_pool_have_a_frame_in_flight_each() -> None:
             pipeline.start()
         _wait_for(lambda: min(left.stats["frames"], right.stats["frames"]) > 3)
         warm.set()
-        assert passed.wait(WAIT_S)
+        assert passed.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("engines", [0, 1, 2], ids=["segmenter", "pool-1", "pool-2"])
@@ -1332,13 +1326,13 @@ def test_pipelines_that_use_two_networks_crosswise_do_not_wait_for_each_other(en
 
         def before() -> None:
             if 0 <= next(runs) < sides:  # after the warm-ups: each pipeline has its first network, and goes on at once
-                together.wait(WAIT_S)
+                together.wait(PATIENCE_S)
 
         return _pool(engines, before) if engines else _segmenter(before)
 
     def all_are_warm(number: int) -> None:
         if number == 0:
-            warm.wait(WAIT_S)
+            warm.wait(PATIENCE_S)
 
     networks = [network(), network()]
     with contextlib.ExitStack() as stack:
@@ -1363,7 +1357,7 @@ def test_who_waits_for_the_network_to_compare_with_leaves_the_first_one_to_other
     def before() -> None:
         if hold.is_set():
             at_work.set()
-            release.wait(WAIT_S)
+            release.wait(PATIENCE_S)
 
     other = _segmenter(before)
     with Pipeline(shared, ListSource(10**6, live=True), compare=other) as compares, contextlib.ExitStack() as stack:
@@ -1373,7 +1367,7 @@ def test_who_waits_for_the_network_to_compare_with_leaves_the_first_one_to_other
             pipeline.start()
         _wait_for(lambda: min(compares.stats["frames"], alone.stats["frames"]) > 0)
         hold.set()
-        assert at_work.wait(WAIT_S)
+        assert at_work.wait(PATIENCE_S)
         given = alone.stats["frames"]
         _wait_for(lambda: alone.stats["frames"] > given + 3)
         assert not release.is_set()

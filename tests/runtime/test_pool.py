@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator, List
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.fakes import NumpyEngine
 from runtime.models import tiny_spec, write_model
 
@@ -20,8 +21,6 @@ from rtda_deploy.optional import available
 from rtda_runtime import Segmenter, SegmenterPool
 from rtda_runtime.pool import check_in_flight
 from rtda_runtime.sources.synthetic import bars
-
-WAIT_S = 10.0  # longest wait for something that takes microseconds: then the test has failed
 
 
 def pool_of(count: int, before: Callable[[], Any] = lambda: None) -> SegmenterPool:
@@ -33,7 +32,7 @@ def pictures(count: int) -> List[np.ndarray]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.001)
@@ -47,7 +46,7 @@ def ends_in_time() -> Iterator[None]:
         raise AssertionError("it does not end")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, WAIT_S)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
     try:
         yield
     finally:
@@ -94,7 +93,7 @@ def test_masks_are_those_of_one_segmenter_whoever_calls(model_path: Path, provid
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(WAIT_S)
+            thread.join(PATIENCE_S)
     for frame, result, mask in zip(frames, found, expected):
         assert result.frame is frame and (result.mask == mask).all()
     assert sorted(result.sequence for result in found) == list(range(24)), "each call has its number"
@@ -107,7 +106,7 @@ def test_as_many_frames_are_at_work_as_were_asked_for_and_no_more() -> None:
     def before() -> None:
         if first:  # the first two wait for each other: they are there at once
             first.pop()
-            together.wait(WAIT_S)
+            together.wait(PATIENCE_S)
         gauge()
 
     with pool_of(2, before) as pool:
@@ -115,13 +114,13 @@ def test_as_many_frames_are_at_work_as_were_asked_for_and_no_more() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(WAIT_S)
+            thread.join(PATIENCE_S)
     assert gauge.most == 2 and gauge.now == 0
 
 
 def test_who_waits_longest_is_served_next() -> None:
     release, order = threading.Event(), []  # type: threading.Event, List[int]
-    with pool_of(1, lambda: release.wait(WAIT_S)) as pool:
+    with pool_of(1, lambda: release.wait(PATIENCE_S)) as pool:
         threads = []
         for number, frame in enumerate(pictures(5)):
             threads.append(
@@ -131,7 +130,7 @@ def test_who_waits_longest_is_served_next() -> None:
             wait_for(lambda: len(pool._turns._waiting) == len(threads) - 1 and bool(pool._turns._held))
         release.set()
         for thread in threads:
-            thread.join(WAIT_S)
+            thread.join(PATIENCE_S)
     assert order == list(range(5))
 
 
@@ -233,8 +232,8 @@ def test_close_waits_for_calls_at_work_and_may_be_called_again() -> None:
     began, release = threading.Barrier(3), threading.Event()
 
     def before() -> None:
-        began.wait(WAIT_S)
-        release.wait(WAIT_S)
+        began.wait(PATIENCE_S)
+        release.wait(PATIENCE_S)
 
     engines = [NumpyEngine(before=before) for _ in range(2)]
     pool = SegmenterPool([Segmenter(engine) for engine in engines])
@@ -242,14 +241,14 @@ def test_close_waits_for_calls_at_work_and_may_be_called_again() -> None:
     callers = [threading.Thread(target=lambda f=frame: results.append(pool.segment(f))) for frame in pictures(2)]
     for thread in callers:
         thread.start()
-    began.wait(WAIT_S)
+    began.wait(PATIENCE_S)
     closing = threading.Thread(target=pool.close)
     closing.start()
     wait_for(lambda: any(segmenter._lock._waiting for segmenter in pool._segmenters))
     assert [engine.released for engine in engines] == [0, 0]
     release.set()
     for thread in (closing, *callers):
-        thread.join(WAIT_S)
+        thread.join(PATIENCE_S)
     assert len(results) == 2 and [engine.released for engine in engines] == [1, 1]
     pool.close()
     with pytest.raises(EngineError, match="closed"):
@@ -280,7 +279,7 @@ def test_results_come_in_the_order_of_the_frames_whichever_is_done_first() -> No
     class Watched(Segmenter):
         def segment(self, frame: np.ndarray, *words: Any, **settings: Any) -> Any:
             if settings["sequence"] == 0:
-                assert second_is_done.wait(WAIT_S)
+                assert second_is_done.wait(PATIENCE_S)
             result = super().segment(frame, *words, **settings)
             if settings["sequence"] == 1:
                 second_is_done.set()
@@ -308,7 +307,7 @@ def test_frames_may_all_come_in_one_buffer(in_flight: int) -> None:
 
     class Late(Segmenter):
         def segment(self, *words: Any, **settings: Any) -> Any:
-            assert all_read.wait(WAIT_S)  # so the buffer has another frame by then
+            assert all_read.wait(PATIENCE_S)  # so the buffer has another frame by then
             return super().segment(*words, **settings)
 
     with SegmenterPool([Late(NumpyEngine()) for _ in range(in_flight)]) as pool:
@@ -410,10 +409,10 @@ def test_who_leaves_the_loop_does_not_wait_for_the_frames_of_others(how: str, mo
     def keep() -> None:  # another thread's frame is at work
         with pool.turn():
             kept.set()
-            ended_first.append(done.wait(WAIT_S))
+            ended_first.append(done.wait(PATIENCE_S))
 
     def interrupt() -> None:
-        assert waits.wait(WAIT_S)
+        assert waits.wait(PATIENCE_S)
         wait_for(lambda: len(pool._turns._waiting) == 1)
         signal.pthread_kill(main, signal.SIGINT)
 
@@ -421,7 +420,7 @@ def test_who_leaves_the_loop_does_not_wait_for_the_frames_of_others(how: str, mo
         for number, frame in enumerate(pictures(9)):
             if number == 1:
                 other.start()
-                assert kept.wait(WAIT_S)
+                assert kept.wait(PATIENCE_S)
             yield frame
 
     def noted_wait(*words: Any) -> Any:
@@ -442,10 +441,10 @@ def test_who_leaves_the_loop_does_not_wait_for_the_frames_of_others(how: str, mo
             presses.start()
             with pytest.raises(KeyboardInterrupt):
                 next(results)
-            presses.join(WAIT_S)
+            presses.join(PATIENCE_S)
         assert not pool._turns._waiting
         done.set()
-        other.join(WAIT_S)
+        other.join(PATIENCE_S)
         assert ended_first == [True], "the other one still had the engine"
         assert set(threading.enumerate()) <= before
 

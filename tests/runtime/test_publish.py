@@ -16,6 +16,7 @@ from typing import Any, Iterator, List, Tuple
 import cv2
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.models import tiny_spec
 from runtime.publish_clients import result
 
@@ -85,7 +86,7 @@ def test_nothing_is_loaded_before_it_is_asked_for() -> None:
     program = (
         "import sys, rtda_runtime.sinks.publish; print(*(set(sys.modules) & {'foxglove', 'zenoh', 'mcap', 'cv2'}))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
 
@@ -210,18 +211,18 @@ def test_who_tells_of_a_change_never_waits_and_is_heard_all_the_same() -> None:
     class Slow(Recorder):
         def _send_image(self, topic: str, stamp_ns: int, format_: str, content: bytes, result: Any) -> None:
             busy.set()
-            assert go_on.wait(60)
+            assert go_on.wait(PATIENCE_S)
 
     sink = Slow(tiny_spec(), "mask")
     writer = threading.Thread(target=sink.write, args=(result(),))
     writer.start()
-    assert busy.wait(60)
+    assert busy.wait(PATIENCE_S)
     teller = threading.Thread(target=lambda: (sink.on_state("lost", "cable pulled"), told.set()))
     teller.start()
-    assert told.wait(60), "on_state waited for the sink"
+    assert told.wait(PATIENCE_S), "on_state waited for the sink"
     assert [state for state, _ in sink.states] == ["live"]
     go_on.set()
-    writer.join(60)
+    writer.join(PATIENCE_S)
     assert [state for state, _ in sink.states] == ["live", "lost"]
 
 
@@ -233,7 +234,7 @@ def test_a_change_in_the_last_moment_of_a_write_is_told_after_it() -> None:
                 self.told = True
                 teller = threading.Thread(target=self.on_state, args=("lost", "cable pulled"))
                 teller.start()
-                teller.join(60)  # it finds the lock taken
+                teller.join(PATIENCE_S)  # it finds the lock taken
 
     sink = Late(tiny_spec(), "mask")
     sink.told = False
@@ -390,7 +391,7 @@ sink.close()
 """
     tests = str(Path(__file__).parent.parent)
     command = [sys.executable, "-c", program, str(tmp_path / "drive.mcap"), str(frames), tests]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "drive.mcap: File too large" in done.stdout and done.stderr == ""
     assert os.listdir(tmp_path) == []

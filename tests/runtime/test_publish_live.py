@@ -12,6 +12,7 @@ from typing import Any, Iterator, List
 import cv2
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.models import tiny_spec
 from runtime.publish_clients import (
     FoxgloveClient,
@@ -28,7 +29,6 @@ from rtda_runtime import Result
 from rtda_runtime.sinks.publish import Publisher, open_publisher
 
 _TOPICS = ["/rtda/labels", "/rtda/mask", "/rtda/overlay", "/rtda/state", "/rtda/statistics"]
-_WAIT_S = 20.0
 
 
 def _needs_foxglove() -> None:
@@ -54,7 +54,7 @@ def _picture(content: bytes) -> np.ndarray:
 
 def _until_wanted(sink: Publisher, *topics: str) -> None:
     """A subscription crosses a socket; it is there when the sink knows of it."""
-    deadline = time.monotonic() + _WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not all(sink._wanted(topic) for topic in topics):
         assert time.monotonic() < deadline, f"nobody subscribed to {topics}"
         time.sleep(0.005)
@@ -136,7 +136,7 @@ def test_foxglove_never_waits_for_a_result_that_is_being_sent(foxglove: Publishe
     with foxglove._lock:  # as while a picture is encoded
         server = threading.Thread(target=foxglove._welcome, args=("/rtda/labels",), daemon=True)
         server.start()
-        server.join(_WAIT_S)
+        server.join(PATIENCE_S)
         assert not server.is_alive(), "the server's thread waited"
     foxglove.write(result())
     client.messages("/rtda/labels", 1)
@@ -166,7 +166,7 @@ def test_a_foxglove_client_that_never_reads_holds_nobody_up(foxglove: Publisher)
 
     sender = threading.Thread(target=send, daemon=True)
     sender.start()
-    assert done.wait(60), "the client that never reads stopped the sender"
+    assert done.wait(PATIENCE_S), "the client that never reads stopped the sender"
     sender.join()
     assert _resident_b() - before_b < 300_000_000  # a few are kept for it; all would be 600 MB
     client._socket.socket.close()
@@ -186,12 +186,10 @@ def test_a_port_that_is_taken_is_told_with_a_way_out() -> None:
 def test_a_closed_foxglove_server_gives_its_port_back(foxglove: Publisher) -> None:
     port = int(foxglove.address.rpartition(":")[2])
     client = FoxgloveClient(foxglove.address)
-    start = time.monotonic()
     foxglove.close()
     foxglove.close()
-    assert time.monotonic() - start < _WAIT_S
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        socket.create_connection(("127.0.0.1", port)).close()
     client.close()
 
 

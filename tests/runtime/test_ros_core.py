@@ -11,6 +11,7 @@ from typing import Any, Callable, Collection, Dict, List
 import cv2
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.fakes import NumpyEngine
 from runtime.models import PALETTE, tiny_spec
 
@@ -32,7 +33,6 @@ from rtda_runtime.ros import worker as worker_module
 from rtda_runtime.ros.worker import output_names
 
 HEADER = Header(1_700_000_000, 123_456_789, "front_optical")
-_WAIT_S = 20.0
 
 
 def picture(seed: int = 0, size_hw: tuple[int, int] = (64, 96)) -> np.ndarray:
@@ -205,7 +205,7 @@ class Published:
 
     def wait_for(self, count: int) -> List[Outputs]:
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.outputs) >= count, _WAIT_S), f"only {len(self.outputs)}"
+            assert self._changed.wait_for(lambda: len(self.outputs) >= count, PATIENCE_S), f"only {len(self.outputs)}"
             return list(self.outputs)
 
 
@@ -220,7 +220,7 @@ def make(request: pytest.FixtureRequest) -> Callable[..., SegmentationWorker]:
 
 
 def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -302,13 +302,13 @@ def test_the_newest_image_wins_and_the_others_are_counted(make: Any) -> None:
 
     def slow() -> None:
         begun.set()
-        assert go_on.wait(_WAIT_S)
+        assert go_on.wait(PATIENCE_S)
 
     published = Published()
     worker = make(published, NumpyEngine(before=slow))
     stamps = [Header(10, number, "front") for number in range(9)]
     worker.give(message(picture(), "bgr8", header=stamps[0]))
-    assert begun.wait(_WAIT_S)
+    assert begun.wait(PATIENCE_S)
     for stamp in stamps[1:]:  # none of these calls waits for the network
         worker.give(message(picture(), "bgr8", header=stamp))
     go_on.set()

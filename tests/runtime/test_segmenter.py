@@ -7,6 +7,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.fakes import FakeClock, NumpyEngine
 from runtime.models import tiny_logits, tiny_spec, write_model
 
@@ -122,7 +123,7 @@ def test_any_thread_may_call_and_gets_its_own_answer(model_path: Path) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(PATIENCE_S)
     assert not wrong and not any(thread.is_alive() for thread in threads)
 
 

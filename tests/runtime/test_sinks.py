@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.models import PALETTE, tiny_spec
 
 from rtda_deploy.errors import DeviceError, FileAccessError
@@ -40,19 +41,19 @@ def test_who_closes_a_recording_again_waits_until_it_is_finished(tmp_path: Path)
 
     def slowly() -> None:
         finishing.set()
-        assert release.wait(10)
+        assert release.wait(PATIENCE_S)
         finish()
 
     sink._writer.finish = slowly
     first, second = threading.Thread(target=sink.close), threading.Thread(target=sink.close)
     first.start()
-    assert finishing.wait(10)
+    assert finishing.wait(PATIENCE_S)
     second.start()
     second.join(0.2)
     assert second.is_alive() and not (tmp_path / "drive.mcap").exists()
     release.set()
     for closing in (first, second):
-        closing.join(10)
+        closing.join(PATIENCE_S)
         assert not closing.is_alive()
     assert (tmp_path / "drive.mcap").exists()
 
@@ -180,5 +181,5 @@ def test_times_may_be_added_and_asked_for_by_several_threads() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_S)
     assert not wrong and times.summary()["infer"]["count"] == 4000

@@ -268,9 +268,7 @@ for uri in sys.argv[1:]:
 """
     uris = [str(tmp_path / "odd.mp4"), str(tmp_path / "odd.png"), "http://127.0.0.1:9/", "rtsp://127.0.0.1:9/"]
     # In a process of its own: FFmpeg takes its log level from the first file that a process opens.
-    done = subprocess.run(
-        [sys.executable, "-c", program, *uris], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, *uris], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("refused\n" * 4, "")
 
 
@@ -600,7 +598,6 @@ class TestV4l2(SourceContract):
         return lambda: open_camera(tmp_path / "video0")
 
 
-@pytest.mark.timeout(60)
 def test_a_camera_is_opened_again_by_the_name_that_stays(plug_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     device = plug_in(_Driver())
     drivers = iter([_Driver(frames=2), *(_Driver(frames=100) for _ in range(1000))])

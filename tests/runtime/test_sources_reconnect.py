@@ -10,13 +10,13 @@ from typing import Any, Callable, Iterator, List, Optional, Set
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.source_contract import OpenSource, SourceContract
 
 from rtda_deploy.errors import CameraError, DeviceError, SourceError
 from rtda_runtime.sources import Frame, ReconnectingSource, RefusedError, Source, open_source, reconnect
 from rtda_runtime.sources.reconnect import delay_s
 
-_LONG_S = 60.0  # a wait that a test never sits out
 Step = Any  # a number: give a frame of that brightness; an exception: raise it; an Event: wait for it; a function: call
 
 
@@ -41,7 +41,7 @@ class Camera(Source):
             if isinstance(step, Exception):
                 raise step
             if isinstance(step, threading.Event):
-                assert step.wait(_LONG_S)
+                assert step.wait(PATIENCE_S)
             elif callable(step):
                 step()
             else:
@@ -49,7 +49,7 @@ class Camera(Source):
                 self._next += 1
                 return frame
         self.reading.set()
-        self._stuck.wait(_LONG_S)
+        self._stuck.wait(PATIENCE_S)
         raise CameraError("the script of the camera is over")
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ def connect() -> Iterator[Callable[..., ReconnectingSource]]:
         camera._stuck.set()
     for source in made:
         source.close()
-        source._thread.join(_LONG_S)
+        source._thread.join(PATIENCE_S)
 
 
 class TestReconnecting(SourceContract):
@@ -176,7 +176,7 @@ def test_a_camera_slower_than_half_a_second_is_stale_once_and_then_known(
         nonlocal due_s
         with changed:
             due_s += 2.0
-            assert changed.wait_for(lambda: now_s == due_s, _LONG_S)
+            assert changed.wait_for(lambda: now_s == due_s, PATIENCE_S)
 
     camera = Camera(*[step for number in range(6) for step in (wait_two_seconds, number)][1:])
     camera.fps = None  # type: ignore[assignment]
@@ -250,18 +250,19 @@ def test_a_stream_that_turns_out_wrong_while_it_is_read_is_raised(connect: Any) 
     assert source.losses == 0
 
 
-def test_close_returns_while_the_driver_does_not(connect: Any) -> None:
+def test_close_returns_while_the_driver_does_not(connect: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("rtda_runtime.sources.reconnect._STOP_S", 0.1)
     stuck = threading.Event()
     camera = Camera(1, stuck=stuck)
     source = connect(camera)
     source.read()
-    assert camera.reading.wait(_LONG_S)
+    assert camera.reading.wait(PATIENCE_S)
     closer = threading.Thread(target=source.close)
     closer.start()
-    closer.join(_LONG_S / 2)
+    closer.join(PATIENCE_S)
     assert not closer.is_alive() and source._thread.is_alive() and not camera.closed_by
     stuck.set()
-    source._thread.join(_LONG_S)
+    source._thread.join(PATIENCE_S)
     assert camera.closed_by == ["rtda-camera"], "closed by the thread that read it, once it came back"
 
 
@@ -277,9 +278,9 @@ def test_a_source_that_can_be_interrupted_is_and_its_thread_ends(connect: Any, e
     camera = Interruptible(1)
     source = connect(camera)
     source.read()
-    assert camera.reading.wait(_LONG_S)
+    assert camera.reading.wait(PATIENCE_S)
     getattr(source, end)()
-    source._thread.join(_LONG_S / 2)
+    source._thread.join(PATIENCE_S)
     assert not source._thread.is_alive()
     assert camera.closed_by == ["rtda-camera"]
 
@@ -290,16 +291,16 @@ def test_what_is_opened_while_the_source_is_closed_is_closed_at_once(connect: An
 
     def open_slowly() -> Source:
         opening.set()
-        assert go_on.wait(_LONG_S)
+        assert go_on.wait(PATIENCE_S)
         return late
 
     source = ReconnectingSource(open_slowly, first=Camera(1, _gone()), drain=False, wait=lambda _: False)
     source.read()
-    assert opening.wait(_LONG_S)
+    assert opening.wait(PATIENCE_S)
     with caplog.at_level(logging.INFO):
         source.interrupt()
         go_on.set()
-        source._thread.join(_LONG_S)
+        source._thread.join(PATIENCE_S)
     assert late.closed_by == ["rtda-camera"] and not late.reading.is_set()
     assert "first good frame" not in caplog.text and source.state == "lost"
 
@@ -320,10 +321,10 @@ def test_a_reader_that_waits_for_a_lost_camera_is_let_go(connect: Any, end: str)
 
     reader = threading.Thread(target=read)
     reader.start()
-    assert waiting.wait(_LONG_S)
+    assert waiting.wait(PATIENCE_S)
     getattr(source, end)()
-    reader.join(_LONG_S)
-    source._thread.join(_LONG_S)
+    reader.join(PATIENCE_S)
+    source._thread.join(PATIENCE_S)
     assert not reader.is_alive() and not source._thread.is_alive()
     assert "is closed" in str(raised[0])
 
@@ -331,7 +332,7 @@ def test_a_reader_that_waits_for_a_lost_camera_is_let_go(connect: Any, end: str)
 def test_before_the_first_read_the_newest_frame_waits(connect: Any) -> None:
     camera = Camera(*range(7))
     source = connect(camera, drain=True)
-    assert camera.reading.wait(_LONG_S)
+    assert camera.reading.wait(PATIENCE_S)
     assert source.read().sequence == 6
 
 
@@ -352,7 +353,7 @@ def test_a_hundred_losses_leave_nothing_behind(connect: Any) -> None:
         source.read()
     assert threading.active_count() == threads + 1
     source.close()
-    source._thread.join(_LONG_S)
+    source._thread.join(PATIENCE_S)
     assert len(closed) == len(made) >= 100
     gc.collect()
     assert sum(reference() is not None for reference in made) <= 1, "what was lost is let go of"

@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.engine_contract import EngineContract, OpenEngine
 from runtime.fake_gpu import FakeGpu, FakeTensorrt, plan, write_engine
 from runtime.kernels_on_host import host_compiler
@@ -210,7 +211,7 @@ def test_closing_in_another_thread_than_the_one_that_opened_works(tmp_path: Path
     engine = open_(write_engine(tmp_path / "a.engine", plan()), trt)
     thread = threading.Thread(target=engine.close)
     thread.start()
-    thread.join(30)
+    thread.join(PATIENCE_S)
     assert engine.closed and trt.dead == ["context", "engine", "runtime"]
 
 
@@ -242,7 +243,7 @@ from rtda_runtime.engines.tensorrt import open_tensorrt
 engine = open_tensorrt(pathlib.Path({str(path)!r}), trt=trt, cuda=open_cuda(driver=gpu))
 answer = engine.infer()
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split("\n")[0] == "['context', 'engine', 'runtime'] 0"
 
@@ -534,7 +535,7 @@ def test_two_threads_get_their_own_masks(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE_S)
         assert not wrong and not any(thread.is_alive() for thread in threads)
         assert ends.gpu.pushed == 0
 

@@ -8,14 +8,13 @@ import time
 from typing import Callable, List
 
 import pytest
+from patience import PATIENCE_S
 
 from rtda_runtime.turns import GivenUpError, Turns, _Waiter, waits_until
 
-WAIT_S = 10.0  # longest wait for something that takes microseconds: then the test has failed
-
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.001)
@@ -40,7 +39,7 @@ def test_who_waits_longest_is_next() -> None:
     with turns:
         threads = [waiting_thread(turns, lambda _, n=number: order.append(n)) for number in range(6)]  # type: ignore[misc]
     for thread in threads:
-        thread.join(WAIT_S)
+        thread.join(PATIENCE_S)
     assert order == list(range(6))
 
 
@@ -51,7 +50,7 @@ def test_who_lets_go_and_asks_again_at_once_stands_behind_who_waits() -> None:
         other = waiting_thread(turns, lambda _: order.append("other"))
     with turns:
         order.append("first")
-    other.join(WAIT_S)
+    other.join(PATIENCE_S)
     assert order == ["first", "other", "first"]
 
 
@@ -60,7 +59,7 @@ def test_as_many_go_on_at_once_as_there_are_places() -> None:
     places: List[int] = []
 
     def work(place: int) -> None:
-        together.wait(WAIT_S)
+        together.wait(PATIENCE_S)
         places.append(place)
 
     def serve() -> None:
@@ -72,7 +71,7 @@ def test_as_many_go_on_at_once_as_there_are_places() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(WAIT_S)
+        thread.join(PATIENCE_S)
     assert sorted(places) == sorted([0, 1, 2] * 5), "no place is held twice"
 
 
@@ -90,7 +89,7 @@ def test_whose_wait_ends_by_ctrl_c_keeps_nobody_waiting() -> None:
 
     def hold() -> None:
         with turns:
-            release.wait(WAIT_S)
+            release.wait(PATIENCE_S)
 
     def interrupt() -> None:
         wait_for(lambda: len(turns._waiting) == 1)
@@ -104,7 +103,7 @@ def test_whose_wait_ends_by_ctrl_c_keeps_nobody_waiting() -> None:
         raise AssertionError("the place is held")
     assert not turns._waiting
     release.set()
-    holder.join(WAIT_S)
+    holder.join(PATIENCE_S)
     with turns as place:
         assert place == 0
 
@@ -123,7 +122,7 @@ def test_a_place_may_be_kept_for_a_while() -> None:
         waiting = waiting_thread(one, lambda _: order.append("other"))
         with one:
             order.append("kept again")
-    waiting.join(WAIT_S)
+    waiting.join(PATIENCE_S)
     assert order == ["kept 0", "kept 1", "kept 2", "kept again", "other"]
 
 
@@ -155,7 +154,7 @@ def test_kept_blocks_may_be_nested_and_nobody_comes_in_before_the_outermost_ends
         with turns:
             order.append("kept still")
         assert len(turns._waiting) == 1
-    waiting.join(WAIT_S)
+    waiting.join(PATIENCE_S)
     assert order == ["kept still", "other"]
     assert not turns.is_kept and not turns._held and turns._free == [0]
 
@@ -170,7 +169,7 @@ def test_what_one_thread_keeps_another_does_not() -> None:
     with turns.kept():
         other = threading.Thread(target=serve, daemon=True)
         other.start()
-        other.join(WAIT_S)
+        other.join(PATIENCE_S)
         assert seen == [False] and len(turns._free) == 1, "its place is free again"
 
 
@@ -203,7 +202,7 @@ def test_a_wait_may_be_given_up() -> None:
         stop.set()
         wait_for(lambda: ends == ["given up"] and len(turns._waiting) == 2)
     for waiting in (thread, other):
-        waiting.join(WAIT_S)
+        waiting.join(PATIENCE_S)
     assert ends == ["given up", "other", "outside the block it waits"]
 
 
@@ -222,8 +221,8 @@ def test_a_place_that_came_with_ctrl_c_goes_to_the_next() -> None:
         waiting = waiting_thread(turns, lambda _: served.set())
     assert turns._held == {mine.thread: 0} and not served.is_set(), "it came"
     turns._withdraw(mine)  # as where the wait ends by an exception
-    assert served.wait(WAIT_S)
-    waiting.join(WAIT_S)
+    assert served.wait(PATIENCE_S)
+    waiting.join(PATIENCE_S)
     assert not turns._held and turns._free == [0]
 
 

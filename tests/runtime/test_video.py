@@ -11,6 +11,7 @@ from typing import Any, List
 import cv2
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.models import tiny_spec
 
 from rtda_deploy.errors import ConfigError, FileAccessError, FrameError, MissingPackageError
@@ -168,7 +169,7 @@ except FileAccessError as err:
 sink.close()
 """
     command = [sys.executable, "-c", program, str(tmp_path / "clip.mp4"), str(frames)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "clip.mp4: File too large" in done.stdout and done.stderr == ""
     assert os.listdir(tmp_path) == []
 
@@ -192,7 +193,7 @@ def test_closing_waits_for_the_frame_that_is_being_written(tmp_path: Path) -> No
 
     def slowly(*args: Any) -> None:
         encoding.set()
-        assert release.wait(10)
+        assert release.wait(PATIENCE_S)
         add(*args)
         order.append("added")
 
@@ -203,7 +204,7 @@ def test_closing_waits_for_the_frame_that_is_being_written(tmp_path: Path) -> No
     sink._encoder.add, sink._encoder.finish = slowly, note  # type: ignore[method-assign]
     threads = [threading.Thread(target=sink.write, args=(bars(1, (64, 48)),))]
     threads[0].start()
-    assert encoding.wait(10)
+    assert encoding.wait(PATIENCE_S)
     threads += [threading.Thread(target=sink.close) for _ in range(2)]
     for closing in threads[1:]:
         closing.start()
@@ -211,7 +212,7 @@ def test_closing_waits_for_the_frame_that_is_being_written(tmp_path: Path) -> No
         assert closing.is_alive()
     release.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_S)
     assert order == ["added", "finished"] and len(_read(tmp_path / "clip.mp4")) == 2
 
 

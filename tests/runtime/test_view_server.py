@@ -16,8 +16,9 @@ from typing import Any, Dict, Iterator, List, Tuple
 import cv2
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runtime.fakes import NumpyEngine
-from runtime.views import SPEC, WITHIN_S, Stream, View, read_all
+from runtime.views import SPEC, Stream, View, read_all
 
 from rtda_runtime import Pipeline, Segmenter
 from rtda_runtime.sinks.view import ViewSink, address, server
@@ -159,7 +160,7 @@ def test_a_client_that_left_is_noticed_although_no_frame_comes(view: View) -> No
 
 
 def test_connections_are_kept_and_head_has_no_body(view: View) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", view.port, timeout=WITHIN_S)
+    connection = http.client.HTTPConnection("127.0.0.1", view.port, timeout=PATIENCE_S)
     for method in ("GET", "HEAD", "GET"):
         connection.request(method, "/stats.json")
         answer = connection.getresponse()

@@ -11,13 +11,13 @@ import time
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import numpy as np
+from patience import PATIENCE_S
 from runtime.models import tiny_spec
 
 from rtda_runtime import Result
 from rtda_runtime.sinks.view import ViewSink
 
 SPEC = tiny_spec()
-WITHIN_S = 20.0  # a generous limit on every wait; nothing here takes long
 
 
 def result(number: int, size_hw: Tuple[int, int] = (48, 64)) -> Result:
@@ -70,11 +70,11 @@ class View:
             yield
         finally:
             stop.set()
-            thread.join(WITHIN_S)
+            thread.join(PATIENCE_S)
 
     def connect(self, *, receive_buffer: int = 0) -> socket.socket:
         made = socket.socket()
-        made.settimeout(WITHIN_S)
+        made.settimeout(PATIENCE_S)
         if receive_buffer:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
@@ -85,7 +85,7 @@ class View:
         return made
 
     def get(self, path: str, method: str = "GET", headers: Optional[Dict[str, str]] = None) -> Tuple[int, Any, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WITHIN_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             connection.request(method, path, headers=headers or {})
             answer = connection.getresponse()
@@ -103,9 +103,9 @@ class View:
         return dict(json.loads(self.get("/stats.json")[2]))
 
     def until(self, happened: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + WITHIN_S
+        deadline = time.monotonic() + PATIENCE_S
         while not happened():
-            assert time.monotonic() < deadline, f"no {what} within {WITHIN_S:g} s"
+            assert time.monotonic() < deadline, f"no {what} within {PATIENCE_S:g} s"
             time.sleep(0.01)
 
 

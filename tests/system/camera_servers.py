@@ -61,7 +61,7 @@ class CameraServer:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.wait(30)
+            process.wait()
             for pipe in (process.stdin, process.stdout, process.stderr):
                 assert pipe is not None
                 pipe.close()
@@ -76,7 +76,7 @@ class CameraServer:
 def rtsp_is_missing() -> str:
     """Why there can be no RTSP server here; empty where there can."""
     try:
-        found = subprocess.run([SYSTEM_PYTHON, "-c", _NEEDED], capture_output=True, text=True, timeout=60)
+        found = subprocess.run([SYSTEM_PYTHON, "-c", _NEEDED], capture_output=True, text=True)
     except OSError:
         return f"no {SYSTEM_PYTHON}"
     if found.returncode != 0:

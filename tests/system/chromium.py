@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Dict, List, Optional, Tuple, Type
 
 import pytest
+from patience import PATIENCE_S
 
 _FLAGS = (
     "--headless",
@@ -76,7 +77,7 @@ class Browser:
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(30)
+        self._process.wait()
         os.close(self._to)
         os.close(self._from)
 
@@ -115,7 +116,7 @@ class Browser:
         assert "exceptionDetails" not in got, got["exceptionDetails"]
         return got["result"].get("value")
 
-    def until(self, expression: str, what: str = "", timeout_s: float = 30.0) -> Any:
+    def until(self, expression: str, what: str = "", timeout_s: float = PATIENCE_S) -> Any:
         """Ask until the answer is true."""
         deadline = time.monotonic() + timeout_s
         while True:

@@ -12,6 +12,7 @@ from typing import Callable, Iterator, List, Optional, Union
 
 import pytest
 from cli.commandline import Outcome, arguments, environment
+from patience import PATIENCE_S
 
 _SLACK_B = 8 << 10  # what a nearly full disk still takes: a folder entry, a few small files
 
@@ -37,7 +38,7 @@ class Process:
         """What it wrote to stderr so far."""
         return self._err.read_text(errors="replace")
 
-    def wait_until(self, happened: Callable[[], bool], what: str, timeout_s: float = 90) -> None:
+    def wait_until(self, happened: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
         """Look every 5 ms; a process that ends before is a failure."""
         deadline = time.monotonic() + timeout_s
         while not happened():
@@ -49,7 +50,7 @@ class Process:
         """A signal to the process alone, as ``kill`` sends it."""
         self._process.send_signal(number)
 
-    def end(self, timeout_s: float = 60) -> Outcome:
+    def end(self, timeout_s: float = PATIENCE_S) -> Outcome:
         """Wait for its end."""
         code = self._process.wait(timeout_s)
         return Outcome(code, self._out.read_text(errors="replace"), self.err)
@@ -58,7 +59,7 @@ class Process:
         """Make sure that it and what it started is gone."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(30)
+            self._process.wait()
 
 
 @pytest.fixture()
@@ -102,13 +103,13 @@ def _mounted(folder: Path, options: str) -> Iterator[Path]:
         pytest.skip("no mount command here")
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"this machine does not allow mounts: {done.stderr.strip()}")
     try:
         yield folder
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True, timeout=30)
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def tiny_training(data: Path, out: Union[str, Path], *more: str, recipe: str = "source-only") -> List[str]:
@@ -128,7 +129,7 @@ def python38() -> Optional[Path]:
     for candidate in candidates:
         code = "import sys, venv, ensurepip; print(sys.version_info[:2] == (3, 8))"
         try:
-            done = subprocess.run([str(candidate), "-c", code], capture_output=True, text=True, timeout=30)
+            done = subprocess.run([str(candidate), "-c", code], capture_output=True, text=True)
         except OSError:
             continue
         if done.stdout == "True\n":

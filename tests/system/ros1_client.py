@@ -14,12 +14,12 @@ from typing import Any, Dict, List
 
 import numpy as np
 import rospy
+from patience import PATIENCE_S
 from rosgraph_msgs.msg import Log
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 OUTPUTS = ("class_mask", "color_mask", "overlay")
-_WAIT_S = 60.0
 
 
 class Client:
@@ -44,7 +44,7 @@ class Client:
             self.changed.notify_all()
 
     def wait(self, condition: Any, what: str) -> None:
-        deadline = time.monotonic() + _WAIT_S
+        deadline = time.monotonic() + PATIENCE_S
         with self.changed:
             while not condition():
                 if time.monotonic() > deadline or rospy.is_shutdown():

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import pytest
 from cli.commandline import run_command
+from patience import PATIENCE_S
 
 pytestmark = pytest.mark.system
 
@@ -75,7 +76,7 @@ def told_by_browser(chromium: str, folder: Path, page: str) -> List[str]:
             return said.get(timeout=_TIMEOUT_S).split()
         finally:
             os.killpg(browser.pid, signal.SIGKILL)
-            browser.wait(30)
+            browser.wait(PATIENCE_S)
             server.shutdown()
 
 

@@ -171,7 +171,7 @@ def test_all_of_this_under_the_systems_python() -> None:
     """Its packages and ours, side by side, as ``--system-site-packages`` gives them."""
     version = "import sys; print(sys.version_info[:2]); import gi; gi.require_version('Gst', '1.0')"
     try:
-        found = subprocess.run([SYSTEM_PYTHON, "-c", version], capture_output=True, text=True, timeout=60)
+        found = subprocess.run([SYSTEM_PYTHON, "-c", version], capture_output=True, text=True)
     except OSError:
         pytest.skip(f"no {SYSTEM_PYTHON}")
     if found.returncode != 0:
@@ -186,7 +186,6 @@ def test_all_of_this_under_the_systems_python() -> None:
         cwd=_ROOT,
         capture_output=True,
         text=True,
-        timeout=240,
         env={**os.environ, _INSIDE: "1", "PYTHONPATH": os.pathsep.join(map(str, ours)), "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Callable, Iterator, Optional
 
 import pytest
+from patience import PATIENCE_S
 
 pytestmark = pytest.mark.system
 
@@ -47,7 +48,7 @@ def python_with_windows() -> Optional[str]:
     code = "import cv2, numpy, re; print(re.search(r'GUI: *(\\w+)', cv2.getBuildInformation()).group(1))"
     for candidate in (os.environ.get("RTDA_WINDOW_PYTHON", ""), sys.executable, "/usr/bin/python3"):
         if candidate and Path(candidate).exists():
-            done = subprocess.run([candidate, "-c", code], capture_output=True, text=True, timeout=60)
+            done = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
             if done.returncode == 0 and done.stdout.strip() not in ("", "NONE"):
                 return candidate
     return None
@@ -69,11 +70,11 @@ def display() -> Iterator[str]:
             yield f":{told.readline().strip()}"
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(PATIENCE_S)
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, f"no {what}"
         time.sleep(0.05)
@@ -94,11 +95,11 @@ def test_the_window_shows_saves_and_quits(display: str, tmp_path: Path) -> None:
 
         def key(name: str) -> None:
             window = subprocess.run(
-                ["xdotool", "search", "--name", "masks"], env=env, capture_output=True, text=True, timeout=30
+                ["xdotool", "search", "--name", "masks"], env=env, capture_output=True, text=True
             ).stdout.split()
             for number in window:
-                subprocess.run(["xdotool", "windowfocus", number], env=env, capture_output=True, timeout=30)
-                subprocess.run(["xdotool", "key", "--window", number, name], env=env, capture_output=True, timeout=30)
+                subprocess.run(["xdotool", "windowfocus", number], env=env, capture_output=True)
+                subprocess.run(["xdotool", "key", "--window", number, name], env=env, capture_output=True)
 
         def pressed(name: str, done: Callable[[], bool]) -> bool:
             key(name)
@@ -106,8 +107,8 @@ def test_the_window_shows_saves_and_quits(display: str, tmp_path: Path) -> None:
 
         wait_for(lambda: pressed("s", lambda: bool(list(tmp_path.glob("snapshot-*.png")))), "snapshot")
         wait_for(lambda: pressed("q", lambda: "quit True" in said.read_text()), "end")
-        assert process.wait(30) == 0, said.read_text()
+        assert process.wait() == 0, said.read_text()
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait(30)
+            process.wait()
