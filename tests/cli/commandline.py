@@ -56,7 +56,6 @@ def run_command(
     *words: Union[str, Path],
     cwd: Optional[Path] = None,
     env: Optional[Mapping[str, str]] = None,
-    timeout_s: float = 120,
 ) -> Outcome:
     """In a process of its own, with pipes."""
     done = subprocess.run(
@@ -65,7 +64,6 @@ def run_command(
         env=environment(**(env or {})),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=timeout_s,
     )
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
 

@@ -570,7 +570,7 @@ def interrupt(number, frame):
     raise KeyboardInterrupt
 
 release = threading.Event()
-thread = NamedThread("rtda-test", lambda: release.wait(600) and None)
+thread = NamedThread("rtda-test", lambda: release.wait() and None)
 thread.start()
 signal.signal(signal.SIGALRM, interrupt)
 try:

@@ -31,7 +31,6 @@ _FLAGS = (
     "--remote-debugging-pipe",
 )
 _FROM, _TO = 3, 4  # file handles on which Chromium reads and writes
-_TIMEOUT_S = 60.0
 
 
 class Browser:
@@ -163,7 +162,7 @@ class Browser:
         path.write_bytes(base64.b64decode(taken["data"]))
 
     def _receive(self) -> Dict[str, Any]:
-        deadline = time.monotonic() + _TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE_S
         while b"\0" not in self._held:
             ready, _, _ = select.select([self._from], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, "Chromium does not answer"

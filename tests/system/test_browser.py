@@ -41,7 +41,6 @@ _FLAGS = (
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
 )
-_TIMEOUT_S = 60
 
 
 def told_by_browser(chromium: str, folder: Path, page: str) -> List[str]:
@@ -73,7 +72,7 @@ def told_by_browser(chromium: str, folder: Path, page: str) -> List[str]:
             start_new_session=True,
         )
         try:
-            return said.get(timeout=_TIMEOUT_S).split()
+            return said.get(timeout=PATIENCE_S).split()
         finally:
             os.killpg(browser.pid, signal.SIGKILL)
             browser.wait(PATIENCE_S)

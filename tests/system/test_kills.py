@@ -104,7 +104,7 @@ class _Training:
         """Run it; gives the seconds between its first word and its end."""
         process = self._started()
         begun = time.monotonic()
-        ended = process.end(timeout_s=600)
+        ended = process.end()
         assert ended.code == 0, ended.err
         return time.monotonic() - begun
 

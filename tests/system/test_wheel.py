@@ -16,7 +16,6 @@ from system.conftest import python38
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
-_INSTALL_TIMEOUT_S = 240
 _ROBOT = (
     "import sys, rtda_deploy, rtda_runtime, rtda_export.parity, rtda_export.tensorrt.builder,"
     " rtda_training.labels, rtda_training.metrics, rtda_training.readers;"

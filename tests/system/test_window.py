@@ -38,7 +38,7 @@ def show():  # as a pipeline does: every call from the sink's own thread
 
 thread = threading.Thread(target=show, name="rtda-window")
 thread.start()
-thread.join(60)
+thread.join()
 print("quit", ended.is_set(), flush=True)
 """
 
