@@ -10,8 +10,6 @@ _OWN_LIMIT = re.compile(
     r"\btimeout=\d|\.(?:wait|join|communicate)\(\d{2}"
     r"|assert (?:time\.)?(?:monotonic|perf_counter)\(\) - \w+ <"
 )
-    r"\btimeout=\d|\.(?:wait|join|communicate)\(\d{2}|assert (?:time\.)?(?:monotonic|perf_counter)\(\) - \w+ <"
-)
 
 
 def test_every_wait_is_the_one_of_patience() -> None:
