@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Iterator, Union
 
 from rtda_deploy.errors import FileAccessError
+from rtda_deploy.masking import mask_password
 
 __all__ = [
     "atomic_path",
@@ -51,8 +52,9 @@ _HINTS = {
 def file_error(err: OSError, path: PathLike, verb: str) -> FileAccessError:
     """Turn an ``OSError`` into one sentence with its fix: ``cannot write a.pth: No space left on device``."""
     reason = err.strerror or str(err) or type(err).__name__
+    shown = mask_password(str(path)) if ":/" in str(path) else path  # an address was typed where a file is read
     return FileAccessError(
-        f"cannot {verb} {path}: {reason}", hint=_HINTS.get(err.errno or 0, "check the path and the disk")
+        f"cannot {verb} {shown}: {reason}", hint=_HINTS.get(err.errno or 0, "check the path and the disk")
     )
 
 

@@ -27,6 +27,7 @@ SHARED = {
         "errors",
         "files",
         "lazy",
+        "masking",
         "onnx_metadata",
         "optional",
         "picture_bytes",

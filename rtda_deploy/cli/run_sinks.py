@@ -43,6 +43,7 @@ def check_outputs(choice: SinkChoice, camera: str) -> None:
         ConfigError: If they do.
     """
     from rtda_deploy.errors import ConfigError
+    from rtda_deploy.masking import mask_password
 
     taken: Dict[str, str] = {}
     named = [("--save", choice.save), ("--masks", choice.masks)]
@@ -58,7 +59,7 @@ def check_outputs(choice: SinkChoice, camera: str) -> None:
             raise ConfigError(f"{option} would write over {path}, which is the source", hint="choose another name")
     for uri in choice.publish:
         if choice.publish.count(uri) > 1:
-            raise ConfigError(f"--publish {uri} was given twice", hint="once is enough")
+            raise ConfigError(f"--publish {mask_password(uri)} was given twice", hint="once is enough")
 
 
 def open_sinks(

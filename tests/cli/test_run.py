@@ -56,6 +56,22 @@ def test_progress_comes_as_time_goes_by_and_the_summary_last() -> None:
     assert {"fps", "dropped", "stages", "state", "losses", "sinks", "threads"} <= set(lines[0])
 
 
+def test_the_camera_gets_its_secrets_and_nobody_else_does(here: Path) -> None:
+    asked: List[Any] = []
+    with mjpeg_server([bars(0, (96, 64))] * 3, asked=asked) as address:
+        path = "/cam.mjpg?signature=s3cr3t-1&fps=5&%74oken=s3cr3t-2"
+        camera = f"http://s3cr3t-4:s3cr3t-3@{address}{path}"
+        words = ["--camera", camera, "--max-frames", "2", "--publish", "mcap:a.mcap"]
+        outcomes = [invoke("--verbose", "run", "a.onnx", *words, *json_) for json_ in ([], ["--json"])]
+    assert asked[0][0] == path
+    assert outcomes[1].code == 0, outcomes[1]
+    shown = f"http://***@{address}/cam.mjpg?signature=***&fps=5&%74oken=***"
+    assert json.loads(outcomes[1].out.splitlines()[-1])["source"] == shown
+    written = b"".join(path.read_bytes() for path in here.rglob("*") if path.is_file())
+    assert "s3cr3t" not in f"{outcomes}" and b"s3cr3t" not in written
+    assert shown.encode() in written
+
+
 def test_the_summary_says_what_each_sink_did() -> None:
     outcome = invoke("run", "a.onnx", "--camera", FAST, "--save", "o.mp4", "--masks", "masks", "--json")
     told = outcome.json

@@ -6,7 +6,7 @@ import contextlib
 import http.server
 import threading
 import time
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -14,13 +14,20 @@ from patience import PATIENCE_S
 
 
 @contextlib.contextmanager
-def mjpeg_server(pictures: List[np.ndarray], *, hang: bool = False) -> Iterator[str]:
-    """Serve ``pictures`` once per client, then hang up; ``hang``: accept and say nothing. Gives host:port."""
+def mjpeg_server(
+    pictures: List[np.ndarray], *, hang: bool = False, asked: Optional[List[Tuple[str, Optional[str]]]] = None
+) -> Iterator[str]:
+    """Serve ``pictures`` once per client, then hang up; ``hang``: accept and say nothing. Gives host:port.
+
+    ``asked`` gets the path and the ``Authorization`` of each request.
+    """
     parts = [cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for picture in pictures]
     stop = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if asked is not None:
+                asked.append((self.path, self.headers.get("Authorization")))
             if hang:
                 stop.wait(PATIENCE_S)
                 return

@@ -40,6 +40,10 @@ from rtda_runtime.sinks.publish.messages import Messages, wall_clock_offset_ns
         ("foxglove://127.0.0.1:x", "no port between 0 and 65535"),
         ("foxglove://127.0.0.1:0/path", "more than a host and a port"),
         ("foxglove://me:secret@127.0.0.1:0", "more than a host and a port"),
+        ("foxglove://me:secret", "no port between 0 and 65535"),
+        ("foxglove://127.0.0.1:0/?token=secret", "more than a host and a port"),
+        ("https://secret@host", "cannot publish to"),
+        ("zenoh://robot?token=secret", "unknown options: token"),
         ("zenoh://robot/*", "no Zenoh key"),
         ("zenoh://robot?mode=client", "unknown options: mode"),
         ("zenoh://robot?scouting=maybe", "scouting is 'maybe'"),
@@ -49,6 +53,7 @@ def test_an_address_that_makes_no_sense_is_refused_with_one_that_does(uri: str, 
     with pytest.raises(ConfigError) as caught:
         open_publisher(uri, tiny_spec(), name="x")
     assert said in caught.value.message and caught.value.hint
+    assert "secret" not in caught.value.message
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.1.1", "::1", "localhost", "LOCALHOST.", "robot.localhost"])

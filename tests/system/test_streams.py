@@ -235,7 +235,7 @@ def test_a_camera_behind_a_password_runs(camera: CameraServer, tiny_onnx: Path, 
     assert outcome.code == 0, outcome.err
     summary = json.loads(outcome.out.splitlines()[-1])
     assert (summary["frames"], summary["policy"]) == (10, "newest")
-    assert "user:***@127.0.0.1" in summary["source"]
+    assert "://***@127.0.0.1" in summary["source"]
     assert "secret" not in outcome.out + outcome.err and "hidden" not in outcome.out + outcome.err
 
 

@@ -62,7 +62,7 @@ def csi_pipeline(uri: str, size_wh: Optional[Tuple[int, int]], fps: Optional[flo
     caps += f", framerate={round(fps)}/1" if fps else ""
     sensor = uri[len("csi://") :].strip("/") or "0"
     if not sensor.isdigit():
-        raise CameraError(f"{uri} names no CSI sensor", hint="they are numbered: csi://0")
+        raise CameraError(f"{mask_password(uri)} names no CSI sensor", hint="they are numbered: csi://0")
     return _CSI_PIPELINE.format(sensor=sensor, caps=caps)
 
 

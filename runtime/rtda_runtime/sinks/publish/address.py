@@ -18,6 +18,7 @@ from typing import Dict, List, Tuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from rtda_deploy.errors import ConfigError, MissingPackageError
+from rtda_deploy.masking import mask_password
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.sinks.loopback import is_loopback
 from rtda_runtime.sinks.publish.base import Publisher
@@ -52,7 +53,7 @@ def open_publisher(uri: str, spec: ModelSpec, *, name: str) -> Publisher:
     if kind == "mcap":
         return _mcap(uri, rest, spec, name)
     if kind not in PUBLISHERS or (separator and not rest.startswith("//")):
-        raise ConfigError(f"cannot publish to {uri!r}", hint=f"known: {_EXAMPLES}")
+        raise ConfigError(f"cannot publish to {mask_password(uri)!r}", hint=f"known: {_EXAMPLES}")
     parts = urlsplit(uri if separator else f"{kind}://")
     return _foxglove(uri, parts, spec, name) if kind == "foxglove" else _zenoh(uri, parts, spec, name)
 
@@ -66,14 +67,15 @@ def _mcap(uri: str, path: str, spec: ModelSpec, name: str) -> Publisher:
 
 
 def _foxglove(uri: str, parts: SplitResult, spec: ModelSpec, name: str) -> Publisher:
+    shown = mask_password(uri)
     try:
         host, port = parts.hostname or _FOXGLOVE_HOST, parts.port
     except ValueError as err:
-        raise ConfigError(f"{uri!r} has no port between 0 and 65535", hint="foxglove://127.0.0.1:8765") from err
+        raise ConfigError(f"{shown!r} has no port between 0 and 65535", hint="foxglove://127.0.0.1:8765") from err
     if parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
-        raise ConfigError(f"{uri!r} has more than a host and a port", hint="foxglove://127.0.0.1:8765")
+        raise ConfigError(f"{shown!r} has more than a host and a port", hint="foxglove://127.0.0.1:8765")
     if not is_loopback(host):
-        _log.warning("%s: anyone who reaches this machine can watch; there is no password", uri)
+        _log.warning("%s: anyone who reaches this machine can watch; there is no password", shown)
     check_python("foxglove-sdk", (3, 10))
     from rtda_runtime.sinks.publish.foxglove import FoxgloveSink
 
@@ -87,7 +89,7 @@ def _zenoh(uri: str, parts: SplitResult, spec: ModelSpec, name: str) -> Publishe
         raise ConfigError(f"{prefix!r} is no Zenoh key", hint="letters, digits and slashes: zenoh://robot/front")
     scouting = options.get("scouting", ["on"])[-1]
     if scouting not in ("on", "off"):
-        raise ConfigError(f"{uri!r}: scouting is {scouting!r}", hint="scouting=on or scouting=off")
+        raise ConfigError(f"{mask_password(uri)!r}: scouting is {scouting!r}", hint="scouting=on or scouting=off")
     check_python("eclipse-zenoh", (3, 9))
     from rtda_runtime.sinks.publish.zenoh import ZenohSink
 
@@ -107,7 +109,8 @@ def _zenoh_options(uri: str, query: str) -> Dict[str, List[str]]:
     unknown = sorted(set(options) - set(_ZENOH_OPTIONS))
     if unknown:
         raise ConfigError(
-            f"{uri!r} has unknown options: {', '.join(unknown)}", hint=f"known: {', '.join(_ZENOH_OPTIONS)}"
+            f"{mask_password(uri)!r} has unknown options: {', '.join(unknown)}",
+            hint=f"known: {', '.join(_ZENOH_OPTIONS)}",
         )
     return options
 

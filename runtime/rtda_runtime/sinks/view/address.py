@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Iterator, Tuple
 
 from rtda_deploy.errors import ConfigError, DeviceError
+from rtda_deploy.masking import mask_password
 from rtda_runtime.sinks.loopback import is_loopback
 
 __all__ = ["ViewAddress", "listen", "parse_address", "view_url"]
@@ -23,7 +24,7 @@ _LAST_PORT = 65535
 _BACKLOG = 64
 _SEND_BUFFER_B = 256 << 10  # the kernel holds so much per client that reads slowly; a picture or two
 _EXAMPLES = "--view :8080 (this machine only), --view 0.0.0.0:8080 (others too, with a token in the URL)"
-_TYPED = re.compile(r"(?:http://)?(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:/\[\]]*))(?::(?P<port>\d+))?/?")
+_TYPED = re.compile(r"(?:http://)?(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:/\[\]@?#]*))(?::(?P<port>\d+))?/?")
 _UNROUTED = ("192.0.2.1", 9)  # TEST-NET-1 of RFC 5737: connecting a datagram socket sends nothing
 
 
@@ -59,7 +60,7 @@ def parse_address(text: str) -> ViewAddress:
     """
     if text.strip() == "auto":
         return ViewAddress("127.0.0.1", _PORT, search=True)
-    match = _TYPED.fullmatch(text.strip())
+    match, text = _TYPED.fullmatch(text.strip()), mask_password(text)
     host = match and (match.group("six") or match.group("host"))
     port = match and match.group("port")
     if host and host.isdigit() and not port:  # it would be read as the address 0.0.31.144
