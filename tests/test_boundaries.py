@@ -26,6 +26,7 @@ SHARED = {
         "engine_file",
         "errors",
         "files",
+        "folders",
         "lazy",
         "masking",
         "onnx_metadata",

@@ -8,6 +8,7 @@ from typing import List, Optional, Tuple, Union
 import numpy as np
 
 from rtda_deploy.errors import ExportError
+from rtda_deploy.folders import is_hidden
 
 __all__ = ["MAX_FRAMES", "NamedFrame", "read_frames", "stored_frames"]
 
@@ -30,7 +31,7 @@ def stored_frames(model_path: Union[str, Path], asked: Optional[Union[str, Path]
     if asked is not None:
         return Path(asked)
     folder = Path(model_path).parent / "verify"
-    if not folder.is_dir() or not any(path.suffix.lower() in _PICTURES for path in folder.iterdir()):
+    if not folder.is_dir() or not _pictures(folder):
         raise ExportError(
             f"nothing to verify {Path(model_path).name} on: {folder} has no pictures",
             why="an exported file is only trusted once it gave the same masks as its parent on real pictures",
@@ -48,7 +49,7 @@ def read_frames(source: Union[str, Path], max_frames: int = MAX_FRAMES) -> List[
     """
     path = Path(source)
     if path.is_dir():
-        pictures = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in _PICTURES)
+        pictures = _pictures(path)
         chosen = _spread(len(pictures), max_frames)
         frames = [frame for index in chosen for frame in _some(str(pictures[index]), 1)]
     else:
@@ -58,6 +59,11 @@ def read_frames(source: Union[str, Path], max_frames: int = MAX_FRAMES) -> List[
             f"{source} holds no picture to verify with", hint="--verify PATH   (a picture, a folder, a video)"
         )
     return frames
+
+
+def _pictures(folder: Path) -> List[Path]:
+    shown = (path for path in folder.iterdir() if not is_hidden(path.name))
+    return sorted(path for path in shown if path.suffix.lower() in _PICTURES)
 
 
 def _some(uri: str, count: int) -> List[NamedFrame]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rtda_deploy.errors import SourceError
 from rtda_deploy.files import file_error
+from rtda_deploy.folders import is_hidden
 from rtda_runtime._opencv import opencv
 from rtda_runtime.sources.base import Frame, Source
 
@@ -90,7 +91,7 @@ def pictures_of_folder(folder: Path) -> List[Path]:
         SourceError: If there are none, saying what is there.
     """
     try:
-        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+        names = [name for name in os.listdir(folder) if not is_hidden(name)]
     except OSError as err:
         raise file_error(err, folder, "read") from err
     pictures = [folder / name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES]
