@@ -23,6 +23,7 @@ __all__ = [
     "atomic_path",
     "cache_folder",
     "file_error",
+    "read_text",
     "readable_file",
     "remove_leftovers",
     "sha256_file",
@@ -138,6 +139,29 @@ def readable_file(path: PathLike, *, what: str = "file") -> Path:
     except OSError as err:
         raise file_error(err, candidate, "read") from err
     return candidate
+
+
+def read_text(path: PathLike, *, what: str = "file") -> str:
+    """The text of a file that people wrote: UTF-8, or UTF-16 as Windows' editors save it, with its mark or without.
+
+    Raises:
+        FileAccessError: If it cannot be read, is empty, or is no text.
+    """
+    file = readable_file(path, what=what)
+    try:
+        content = file.read_bytes()
+    except OSError as err:
+        raise file_error(err, path, "read") from err
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    else:
+        encoding = {0: "utf-16-be", 1: "utf-16-le"}.get(content[:2].find(b"\0"), "utf-8-sig")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as err:
+        raise FileAccessError(
+            f"{what} {path} is no text file: {err.reason} at byte {err.start}", hint="save it as UTF-8"
+        ) from err
 
 
 def cache_folder() -> Path:

@@ -137,6 +137,9 @@ def _end(found: Survey, target: bool) -> None:
     told = [(f"fault: {title}", found.faults[kind], found.fixes.get(kind, "")) for kind, title in FAULTS.items()]
     told.append(("look at: labels of class 0 or of no class alone", found.blank_labels, ""))
     told.append(("unused: labels without a picture", found.no_picture, ""))
+    told += [(f"left out: {why}", paths, "") for why, paths in found.left_out.items()]
+    for text in found.notes:
+        warn(text)
     for title, entries, fix in told:
         if entries:
             warn(f"{title}: {len(entries)}")

@@ -96,7 +96,7 @@ def run_plan(
     if own is not None:
         own.__enter__()
     try:
-        trainer = Trainer(plan, folder, on_event=lambda event: _show(screen, event))
+        trainer = Trainer(plan, folder, on_event=lambda event: _show(screen, event, plan.validation))
         if is_first_process():
             _save_config(plan, folder)
             screen.say(_what(plan, trainer.hardware))
@@ -133,7 +133,7 @@ def require_training() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 
 
-def _show(screen: ProgressLines, event: TrainEvent) -> None:
+def _show(screen: ProgressLines, event: TrainEvent, validation: str) -> None:
     values = event.values or {}
     if event.kind == "prepare":
         screen.update(f"prepare {event.stage}", event.step, event.total)
@@ -149,6 +149,7 @@ def _show(screen: ProgressLines, event: TrainEvent) -> None:
         screen.say(
             f"  val @{event.step}  mIoU {100 * values['val_miou']:.1f}"
             f"   pixel accuracy {100 * values['val_pixel_accuracy']:.1f}   worst: {_worst(values['val_iou'])}"
+            f"   on {validation} (val)"
         )
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "IGNORE_INDEX",
     "PROTOCOLS",
     "ClassList",
+    "LabelMeaning",
     "check_label",
     "class_list",
     "describe_join",
@@ -39,6 +40,26 @@ class ClassList(NamedTuple):
     def num_classes(self) -> int:
         """Number of classes, C."""
         return len(self.names)
+
+
+class LabelMeaning(NamedTuple):
+    """What a user said, or did not say, about the values of a set's labels.
+
+    Attributes:
+        file: The classes file, or where one would be looked for.
+        assumed: There is no such file: the labels are taken for Cityscapes' 19 classes.
+        names: The classes that the user named; empty where none were.
+        says_ignored: It was said which values are not labelled, so that many of them are meant.
+        absent: Classes of which no label need hold a pixel.
+        raw: Values are class numbers as they stand; no table maps them.
+    """
+
+    file: str
+    assumed: bool = False
+    names: Tuple[str, ...] = ()
+    says_ignored: bool = False
+    absent: Tuple[str, ...] = ()
+    raw: bool = True
 
 
 # Cityscapes' 19 training classes ("train ids") with the data set's own colours.

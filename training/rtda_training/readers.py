@@ -3,7 +3,7 @@
 ``open_unlabelled`` gives a type that has no way to read a label, so that an adaptation run cannot use one by mistake;
 the files of labels are neither read nor listed nor needed. Only NumPy is imported here; OpenCV is asked for when a
 picture is read. Every kind takes ``?split=``, ``?classes=NAME`` (labels in that class list) and ``?pictures=DIR`` (the
-same pictures from another folder).
+same pictures from another folder); ``folder:`` takes its classes file by ``?classes=FILE.json`` too.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import numpy as np
 
 from rtda_deploy.errors import ConfigError, DataError
 from rtda_training.data.address import DataAddress
-from rtda_training.labels import ClassList, check_label, class_list, join_classes
+from rtda_training.labels import ClassList, LabelMeaning, check_label, class_list, join_classes
 
 __all__ = [
+    "SAME_KEYS_HINT",
     "LabelledSet",
     "Pictures",
     "UnlabelledSet",
@@ -29,8 +30,10 @@ __all__ = [
     "open_for_survey",
     "open_labelled",
     "open_unlabelled",
+    "same_keys",
 ]
 
+SAME_KEYS_HINT = "keep one of the two, or name the pictures that count, with their suffixes, in ?list=FILE"
 Progress = Callable[[int, int], None]  # (done, total) while a set is being prepared
 
 
@@ -42,9 +45,11 @@ class Pictures(abc.ABC):
         split: The split that was taken where it is not the one asked for.
         where: The folder that was looked at, for messages.
         revision: What the pictures depend on besides their names and files.
+        meaning: What a user said of the labels' values; None where the kind of set says it.
     """
 
     classes: ClassList
+    meaning: Optional[LabelMeaning] = None
     split: Optional[str] = None
     where: str = ""
     revision: str = ""
@@ -93,6 +98,10 @@ class Pictures(abc.ABC):
         """Labels that have no picture."""
         return []
 
+    def left_out(self) -> Dict[str, List[str]]:
+        """What lies among the pictures and was not taken, by the reason: links to nothing, hidden folders."""
+        return {}
+
     def require_labels(self) -> None:  # noqa: B027 - a set that renders its labels has them all
         """Raise a DataError if a picture has no label."""
 
@@ -105,6 +114,7 @@ class UnlabelledSet:
         taken = pictures.split if address.split is None else None
         self.address = dataclasses.replace(address, split=taken) if taken else address
         self.classes = pictures.classes
+        self.meaning = pictures.meaning
 
     def __len__(self) -> int:
         return len(self.__pictures)
@@ -120,6 +130,10 @@ class UnlabelledSet:
     def frame(self, index: int) -> np.ndarray:
         """uint8 (H, W, 3) BGR."""
         return self.__pictures.frame(index)
+
+    def left_out(self) -> Dict[str, List[str]]:
+        """What lies among the pictures and was not taken, by the reason."""
+        return self.__pictures.left_out()
 
 
 class LabelledSet(UnlabelledSet):
@@ -182,6 +196,7 @@ def open_labelled(
     """
     address = DataAddress.parse(text)
     pictures = _open(address, split, labels=True, classes=classes, progress=progress)
+    _require_one_each(pictures)
     pictures.require_labels()
     return LabelledSet(pictures, address)
 
@@ -195,7 +210,9 @@ def open_unlabelled(
 ) -> UnlabelledSet:
     """Open a data set without any way to its labels; arguments and errors as :func:`open_labelled`."""
     address = DataAddress.parse(text)
-    return UnlabelledSet(_open(address, split, labels=False, classes=classes, progress=progress), address)
+    pictures = _open(address, split, labels=False, classes=classes, progress=progress)
+    _require_one_each(pictures)
+    return UnlabelledSet(pictures, address)
 
 
 def open_for_survey(
@@ -205,6 +222,21 @@ def open_for_survey(
     address = DataAddress.parse(text)
     pictures = _open(address, split, labels=labels, classes=None, progress=progress)
     return pictures, address
+
+
+def same_keys(pictures: Pictures) -> List[str]:
+    """Pictures that share a name: ``a.png`` and ``a.jpg`` would be trained on with one label, and written over one."""
+    first: Dict[str, str] = {}
+    for index in range(len(pictures)):
+        first.setdefault(pictures.key(index), pictures.name(index))
+    names = ((pictures.name(index), first[pictures.key(index)]) for index in range(len(pictures)))
+    return [f"{name}: has the name of {other}" for name, other in dict.fromkeys(names) if name != other]
+
+
+def _require_one_each(pictures: Pictures) -> None:
+    twins = same_keys(pictures)
+    if twins:
+        raise DataError(f"{len(twins)} pictures have another's name; {twins[0]}", hint=SAME_KEYS_HINT)
 
 
 def kinds() -> Tuple[str, ...]:
@@ -226,8 +258,11 @@ def _open(
         known = ", ".join(_SPLIT_BY_NUMBER)
         raise ConfigError(f"{address}: split 'all' is unknown", hint=f"train, val or test; 'all' is for {known}")
     named = address.options.get("classes")
-    wanted = classes or (class_list(named) if named is not None else None)
-    own = address.without("classes", "pictures")
+    own = address.without("pictures")
+    if named is not None and not (address.kind == "folder" and named.lower().endswith(".json")):
+        own = own.without("classes")
+        classes = classes or class_list(named)
+    wanted = classes
     pictures = _READERS[address.kind](own, address.split or split, labels, progress)
     if len(pictures) == 0:
         where = f" ({pictures.where} was looked at)" if pictures.where else ""

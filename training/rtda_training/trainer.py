@@ -19,6 +19,7 @@ from rtda_deploy.spec import ModelSpec
 from rtda_training.adapt.slots import Setting, components
 from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.data.batches import normalise
+from rtda_training.data.first_look import first_look, shared_pictures
 from rtda_training.data.pixel_cache import cached, cached_size
 from rtda_training.hardware import build_fabric, describe, memory_kept
 from rtda_training.labels import class_list
@@ -99,6 +100,7 @@ class Trainer:
             self._target = self._open_target(plan.target) if plan.target else None
             self._val = self._open(plan.validation, split="val")
         self._same_classes(self._val)
+        self._warn_of_own_pictures()
         self._model = self._new_model()
         self._spec = self._new_spec()
 
@@ -249,10 +251,33 @@ class Trainer:
     def _open(self, text: str, split: str = "train") -> LabelledSet:
         asked: dict[str, Any] = {"classes": class_list(self.plan.classes)} if self.plan.classes else {}
         found = open_labelled(text, split=split, progress=self._prepare(text), **asked)
+        first_look(
+            found,
+            to_train=split == "train",
+            progress=self._prepare(f"{text} (first look)"),
+            tell=lambda text: self._tell(TrainEvent("warning", text)),
+        )
+        self._say_left_out(found)
         return self._cached(found) if split == "train" else found
 
     def _open_target(self, text: str) -> UnlabelledSet:
-        return self._cached(open_unlabelled(text, progress=self._prepare(text)))
+        found = open_unlabelled(text, progress=self._prepare(text))
+        self._say_left_out(found)
+        return self._cached(found)
+
+    def _say_left_out(self, pictures: UnlabelledSet) -> None:
+        for why, paths in pictures.left_out().items():
+            self._tell(TrainEvent("note", f"left out of {pictures.address}: {why}: {len(paths)}"))
+
+    def _warn_of_own_pictures(self) -> None:
+        labelled = {stage.labelled for stage in self.plan.stages}
+        trained = [data for data in (self._source, self._target) if data is not None]
+        own = shared_pictures(
+            [data for name, data in zip(("source", "target"), trained) if name in labelled], self._val
+        )
+        if own:
+            text = f"{own} of the {len(self._val)} pictures it validates on are trained on: name others with --val DATA"
+            self._tell(TrainEvent("warning", text))
 
     def _cached(self, pictures: _Set) -> _Set:
         """The set with its pixels from the cache, if the plan says so."""

@@ -43,9 +43,12 @@ class DataAddress:
                 f"{text!r} names no data set", hint="type kind:path?key=value, such as toytown:target?split=test"
             )
         try:
-            options: Dict[str, str] = dict(parse_qsl(query, strict_parsing=True)) if query else {}
+            given = parse_qsl(query.replace("+", "%2B"), strict_parsing=True) if query else []  # a + is a +
         except ValueError as err:
             raise ConfigError(f"{text!r}: cannot read {query!r}", hint="options are key=value, joined by &") from err
+        options: Dict[str, str] = dict(given)
+        if len(options) != len(given):
+            raise ConfigError(f"{text!r}: an option is given twice", hint="give each option once")
         split = options.pop("split", None)
         if split is not None and split not in _SPLITS:
             raise ConfigError(f"{text!r}: split {split!r} is unknown", hint=f"known: {', '.join(_SPLITS)}")
@@ -90,7 +93,7 @@ class DataAddress:
         options = dict(self.options)
         if self.split:
             options["split"] = self.split
-        query = "&".join(f"{key}={value}" for key, value in options.items())
+        query = "&".join(f"{key}={value.replace('%', '%25').replace('&', '%26')}" for key, value in options.items())
         return f"{self.kind}:{self.path}" + (f"?{query}" if query else "")
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_training.data.address import DataAddress
-from rtda_training.data.listing import Pair, folder_of, listed, pictures_below, root_folder
+from rtda_training.data.list_file import listed
+from rtda_training.data.listing import Pair, folder_of, pictures_below, root_folder
 from rtda_training.data.masks import IdTable, read_mask
 from rtda_training.data.paired import PairedPictures
 from rtda_training.labels import CAMVID, IGNORE_INDEX
@@ -38,8 +39,8 @@ class CamvidPictures(PairedPictures):
         address.allow("list")
         root = root_folder(address, _WANTS)
         splits = [split]
-        if "list" in address.options and address.split is None:
-            splits = [name for name in ("train", "val", "test") if (root / name).is_dir()]
+        if "list" in address.options:
+            splits = [name for name in ("train", "val", "test") if (root / name).is_dir()] or splits
         pairs = []
         for name in splits:
             folder = folder_of(address, root / name, _WANTS)
@@ -53,6 +54,7 @@ class CamvidPictures(PairedPictures):
             labelled=labels,
             where=root / split if len(splits) == 1 else root,
             pool=pairs,
+            picture_folders=[root / name for name in splits],
             label_folders=[root / f"{name}annot" for name in splits],
         )
 

@@ -99,6 +99,7 @@ class CarlaPictures(PairedPictures):
             labelled=labels,
             where=layouts[0].images if len(layouts) == 1 else root,
             pool=pool,
+            picture_folders=[layout.images for layout in layouts],
             label_folders=[layout.labels for layout in layouts],
             split=layouts[0].split if len(layouts) == 1 else None,
         )

@@ -14,7 +14,8 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_training.data.address import DataAddress
-from rtda_training.data.listing import Pair, folder_of, listed, pictures_below, root_folder
+from rtda_training.data.list_file import listed
+from rtda_training.data.listing import Pair, folder_of, pictures_below, root_folder
 from rtda_training.data.masks import IdTable, UnknownIdsError, by_name, read_mask
 from rtda_training.data.paired import PairedPictures
 from rtda_training.labels import CITYSCAPES, IGNORE_INDEX
@@ -71,8 +72,8 @@ class CityscapesPictures(PairedPictures):
         images = folder_of(address, root / "leftImg8bit", _WANTS)
         taken = "val" if split == "test" and address.split is None and labels else split
         splits = [taken]
-        if "list" in address.options and address.split is None:
-            splits = [name for name in ("train", "val", "test") if (images / name).is_dir()]
+        if "list" in address.options:
+            splits = [name for name in ("train", "val", "test") if (images / name).is_dir()] or splits
         folders = [folder_of(address, images / name, _WANTS) for name in splits]
         pairs = [pair for folder in folders for pair in _pairs(folder, root / "gtFine" / folder.name, labels)]
         chosen = listed(address, root, pairs, labels)
@@ -81,6 +82,7 @@ class CityscapesPictures(PairedPictures):
             labelled=labels,
             where=folders[0] if len(folders) == 1 else images,
             pool=pairs,
+            picture_folders=folders,
             label_folders=[root / "gtFine" / name for name in splits],
             split=taken if taken != split else None,
         )

@@ -9,7 +9,8 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_deploy.optional import require
-from rtda_training.data.listing import Names, pictures_below
+from rtda_training.data.list_file import Names
+from rtda_training.data.listing import pictures_below
 from rtda_training.data.masks import read_frame
 from rtda_training.labels import ClassList, check_label
 from rtda_training.readers import Pictures
@@ -26,6 +27,7 @@ class _Derived(Pictures):
         self.split = inner.split
         self.where = inner.where
         self.revision = inner.revision
+        self.meaning = inner.meaning
 
     def __len__(self) -> int:
         return len(self._inner)
@@ -59,6 +61,9 @@ class _Derived(Pictures):
 
     def without_picture(self) -> List[str]:
         return self._inner.without_picture()
+
+    def left_out(self) -> Dict[str, List[str]]:
+        return self._inner.left_out()
 
     def require_labels(self) -> None:
         self._inner.require_labels()
@@ -116,21 +121,21 @@ class OtherPictures(_Derived):
 
 def _matched(inner: Pictures, folder: Path) -> List[Path]:
     paths = pictures_below(folder)
-    exact: Dict[str, Path] = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
-    stems = Names()
+    names = Names()
     for place, path in enumerate(paths):
-        stems.add_short([path.stem], place)
+        below = path.relative_to(folder)
+        key = below.with_suffix("").as_posix()
+        names.add(place, ([below.as_posix()], [key], [path.name], [path.stem]))
     found, missing = [], []
     for index in range(len(inner)):
-        key = inner.key(index)
-        original = Path(inner.name(index)).stem
-        places = [stems.find(name) for name in (key.rpartition("/")[2], original)]
-        candidates = [exact.get(key), *(paths[place] for place in places if place is not None)]
-        chosen = next((candidate for candidate in candidates if candidate is not None), None)
-        if chosen is None:
+        key, original = inner.key(index), Path(inner.name(index))
+        short = key.rpartition("/")[2]
+        same = (f"{key}{original.suffix}", key, original.name, short, original.stem)
+        matched = names.find(*dict.fromkeys(same))
+        if matched is None:
             missing.append(key)
         else:
-            found.append(chosen)
+            found.append(paths[matched])
     if missing:
         raise DataError(
             f"{len(missing)} of {len(inner)} pictures are not in {folder}, first: {missing[0]}",

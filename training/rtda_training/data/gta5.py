@@ -59,7 +59,14 @@ class Gta5Pictures(PairedPictures):
         below = [(path.relative_to(images).with_suffix("").as_posix(), path) for path in pictures_below(images)]
         pairs = [Pair(key, path, root / "labels" / f"{key}.png" if labels else None) for key, path in below]
         chosen = numbered_pairs(address, root, pairs, split, labels)
-        return cls(chosen, labelled=labels, where=images, pool=pairs, label_folders=[root / "labels"])
+        return cls(
+            chosen,
+            labelled=labels,
+            where=images,
+            pool=pairs,
+            picture_folders=[images],
+            label_folders=[root / "labels"],
+        )
 
     def read_label(self, path: Path) -> np.ndarray:
         mask = read_mask(path)

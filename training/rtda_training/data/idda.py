@@ -12,6 +12,7 @@ from typing import Dict, List
 import numpy as np
 
 from rtda_deploy.errors import DataError
+from rtda_deploy.folders import is_hidden
 from rtda_training.data.address import DataAddress
 from rtda_training.data.carla import FIRST_IDS
 from rtda_training.data.listing import Pair, pictures_below, root_folder
@@ -60,8 +61,14 @@ class IddaPictures(PairedPictures):
                 key = stem if scenario == root else f"{scenario.relative_to(root).as_posix()}/{stem}"
                 pairs.append(Pair(key, path, scenario / "Semantic" / f"{stem}.png" if labels else None))
         chosen = numbered_pairs(address, root, pairs, split, labels)
-        folders = [scenario / "Semantic" for scenario in scenarios]
-        return cls(chosen, labelled=labels, where=root, pool=pairs, label_folders=folders)
+        return cls(
+            chosen,
+            labelled=labels,
+            where=root,
+            pool=pairs,
+            picture_folders=[scenario / "RGB" for scenario in scenarios],
+            label_folders=[scenario / "Semantic" for scenario in scenarios],
+        )
 
     def read_label(self, path: Path) -> np.ndarray:
         mask = read_mask(path)
@@ -69,7 +76,7 @@ class IddaPictures(PairedPictures):
 
 
 def _scenarios(root: Path) -> List[Path]:
-    found = sorted(folder for folder in root.iterdir() if (folder / "RGB").is_dir())
+    found = sorted(folder for folder in root.iterdir() if not is_hidden(folder.name) and (folder / "RGB").is_dir())
     if not found:
         raise DataError(f"{root} holds no folder with RGB/ in it", hint=f"idda:PATH wants {_WANTS}; see docs/data.md")
     return found

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from rtda_deploy.errors import DataError
 from rtda_training.data.address import DataAddress
-from rtda_training.data.listing import Pair, listed, pictures_below
+from rtda_training.data.list_file import listed
+from rtda_training.data.listing import Pair, pictures_below
 
-__all__ = ["Layout", "find_layout", "layout_pairs"]
+__all__ = ["Layout", "find_layout", "label_endings", "layout_pairs"]
 
 _SPLITS = ("train", "val", "test")
+_PICTURE_END = "_leftImg8bit"
 
 
 class Layout(NamedTuple):
@@ -27,7 +30,7 @@ def find_layout(
 ) -> Tuple[List[Layout], Tuple[str, str]]:
     """The folders to read: ``root/<split>/images``, ``root/images/<split>`` or ``root/images``.
 
-    Where ``test`` was not typed and is not there, ``val`` is taken. With a list and no typed split, all are read.
+    Where ``test`` was not typed and is not there, ``val`` is taken. With a list, all are read: it means the whole set.
 
     Args:
         address: Its split and list are looked at.
@@ -55,7 +58,7 @@ def find_layout(
             if (root / images).is_dir():
                 return [Layout(root / images, root / labels, None)], (images, labels)
             continue
-        if "list" in address.options and address.split is None:
+        if "list" in address.options:
             return list(by_split.values()), (images, labels)
         if split == "test" and split not in by_split and address.split is None and "val" in by_split:
             return [by_split["val"]], (images, labels)
@@ -69,14 +72,49 @@ def find_layout(
 
 
 def layout_pairs(
-    address: DataAddress, root: Path, layouts: Sequence[Layout], labels: bool
+    address: DataAddress,
+    root: Path,
+    layouts: Sequence[Layout],
+    labels: bool,
+    sift: Optional[Callable[[List[Path]], List[Path]]] = None,
 ) -> Tuple[List[Pair], List[Pair]]:
-    """Every picture of the layouts, and those that are meant; a label has its picture's relative name and ``.png``."""
+    """Every picture of the layouts, and those that are meant; a label has its picture's relative name and ``.png``.
+
+    With ``label_suffix=_L`` in the address, the label of ``a.jpg`` is ``a_L.png``, and no ``a_L.png`` is a picture.
+    ``sift`` says which of the files are pictures.
+    """
+    suffix = address.options.get("label_suffix", "")
     pool = []
     for layout in layouts:
-        for path in pictures_below(layout.images):
+        paths = [
+            path for path in pictures_below(layout.images) if not suffix or not path.stem.endswith(Path(suffix).stem)
+        ]
+        for path in sift(paths) if sift else paths:
             below = path.relative_to(layout.images).with_suffix("").as_posix()
             key = f"{layout.split}/{below}" if layout.split and len(layouts) > 1 else below
-            pool.append(Pair(key, path, layout.labels / f"{below}.png" if labels else None))
+            pool.append(Pair(key, path, _label(layout, path, below, suffix) if labels else None))
     chosen = listed(address, root, pool, labels)
     return pool, pool if chosen is None else chosen
+
+
+def label_endings(pair: Pair, folders: Sequence[Path]) -> List[Tuple[Path, str]]:
+    """Files that may be a picture's label under a longer name, each with what ``label_suffix`` would find it by."""
+    stem = _stems(pair.picture.stem)[-1]
+    places = dict.fromkeys((*([pair.label.parent] if pair.label else []), *folders, pair.picture.parent))
+    found = (path for folder in places if folder.is_dir() for path in sorted(folder.glob(f"{glob.escape(stem)}?*.png")))
+    return [(path, path.stem[len(stem) :]) for path in found if path.stem[len(stem)] in "_-." and path != pair.picture]
+
+
+def _label(layout: Layout, picture: Path, below: str, suffix: str) -> Path:
+    ending = suffix if Path(suffix).suffix else f"{suffix}.png"
+    usual = layout.labels / f"{below}{ending}"
+    if not suffix:
+        return usual
+    folders = ((layout.labels / below).parent, picture.parent)
+    candidates = [folder / f"{stem}{ending}" for folder in folders for stem in _stems(picture.stem)]
+    return next((path for path in candidates if path.is_file()), usual)
+
+
+def _stems(stem: str) -> List[str]:
+    """A picture's name as its labels may spell it: Cityscapes' have an ending of their own in its place."""
+    return [stem, stem[: -len(_PICTURE_END)]] if stem.endswith(_PICTURE_END) else [stem]

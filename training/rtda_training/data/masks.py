@@ -36,7 +36,13 @@ _UNKNOWN = 254
 
 
 class UnknownIdsError(DataError):
-    """A label that holds ids or colours outside its data set's table."""
+    """A label that holds ids or colours outside its data set's table.
+
+    Attributes:
+        values: Every id of the label, where it could be an id of another numbering.
+    """
+
+    values: Tuple[int, ...] = ()
 
 
 class IdTable:

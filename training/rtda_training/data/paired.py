@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import abc
+import os
 from pathlib import Path
-from typing import List, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_deploy.files import file_error
-from rtda_training.data.listing import Pair, pictures_below
+from rtda_training.data.listing import Pair, files_below, pictures_below
 from rtda_training.data.masks import mask_size, read_frame
 from rtda_training.labels import CITYSCAPES, ClassList
 from rtda_training.readers import Pictures
@@ -28,6 +29,7 @@ class PairedPictures(Pictures):
         labelled: Whether labels may be read.
         where: The folder that was looked at, for messages.
         pool: Every picture of the layout, of which ``pairs`` are some; to find labels without a picture.
+        picture_folders: Where pictures are; to tell what was left out of them.
         label_folders: Where labels are.
         split: The split that was taken, where it is not the one asked for.
     """
@@ -41,12 +43,14 @@ class PairedPictures(Pictures):
         labelled: bool,
         where: Path,
         pool: Sequence[Pair],
+        picture_folders: Sequence[Path],
         label_folders: Sequence[Path],
         split: Optional[str] = None,
     ) -> None:
         self._pairs = list(pairs)
         self._labelled = labelled
         self._pool = list(pool) if labelled else []
+        self._picture_folders = tuple(picture_folders)
         self._label_folders = tuple(label_folders) if labelled else ()
         self.where = str(where)
         self.split = split
@@ -89,11 +93,19 @@ class PairedPictures(Pictures):
         return self._labelled and (label is None or not label.is_file())
 
     def without_picture(self) -> List[str]:
-        known = {pair.label for pair in (*self._pairs, *self._pool)}
-        pictures = {pair.key for pair in self._pool}
+        pairs = (*self._pairs, *self._pool)
+        known = {_plain(path) for pair in pairs for path in (pair.picture, pair.label) if path is not None}
+        keys = {pair.key for pair in self._pool}
         folders = [folder for folder in self._label_folders if folder.is_dir()]
-        found = (path for folder in folders for path in pictures_below(folder, _LABEL_SUFFIXES))
-        return [str(path) for path in found if path not in known and not self.belongs(path, pictures)]
+        found = dict.fromkeys(path for folder in folders for path in pictures_below(folder, _LABEL_SUFFIXES))
+        return [str(path) for path in found if _plain(path) not in known and not self.belongs(path, keys)]
+
+    def left_out(self) -> Dict[str, List[str]]:
+        told: Dict[str, List[str]] = {}
+        for folder in self._picture_folders:
+            for why, paths in files_below(folder).left_out.items():
+                told.setdefault(why, []).extend(str(path) for path in paths)
+        return told
 
     def belongs(self, label: Path, keys: Set[str]) -> bool:
         """Whether a file of the label folders that is no picture's label is right there all the same."""
@@ -116,3 +128,8 @@ class PairedPictures(Pictures):
         if label is None:
             raise DataError(f"{self.name(index)} has no label", hint=self.missing_hint())
         return label
+
+
+def _plain(path: Path) -> str:
+    """A path to compare by: ``labels/../masks/a.png`` is ``masks/a.png``."""
+    return os.path.normpath(path)

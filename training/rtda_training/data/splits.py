@@ -7,7 +7,8 @@ from typing import List, Sequence
 
 from rtda_deploy.errors import DataError
 from rtda_training.data.address import DataAddress
-from rtda_training.data.listing import Pair, listed, numbered_split
+from rtda_training.data.list_file import listed
+from rtda_training.data.listing import Pair, numbered_split
 
 __all__ = ["numbered_pairs"]
 

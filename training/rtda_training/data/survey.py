@@ -16,8 +16,16 @@ from rtda_deploy.errors import FileAccessError, RtdaError
 from rtda_training.data.index import DataIndex, count_pixels, index_path
 from rtda_training.data.masks import UnknownIdsError
 from rtda_training.data.threads import in_order
+from rtda_training.data.verdict import VERDICTS, doubt, unknown_ids_fix, verdicts
 from rtda_training.labels import check_label
-from rtda_training.readers import LabelledSet, Pictures, Progress, open_for_survey
+from rtda_training.readers import (
+    SAME_KEYS_HINT,
+    LabelledSet,
+    Pictures,
+    Progress,
+    open_for_survey,
+    same_keys,
+)
 
 __all__ = ["FAULTS", "Survey", "survey"]
 
@@ -27,6 +35,8 @@ FAULTS: Dict[str, str] = {
     "no_label": "pictures without a label",
     "unknown_ids": "labels with unknown ids",
     "size_mismatch": "labels of another size than their picture",
+    "same_name": "pictures that have another's name",
+    **VERDICTS,
 }
 
 
@@ -47,6 +57,8 @@ class Survey:
         fixes: Per kind, what to do about the first of them.
         blank_labels: Labels of class 0 or of no class alone; a training takes them, but they are seldom meant.
         no_picture: Labels without a picture; a training does not look at them.
+        left_out: What lies among the pictures and is not taken, by the reason.
+        notes: What is assumed about the labels, and what speaks against it.
         index: File of the index; None where faults or a closed cache left none.
     """
 
@@ -62,6 +74,8 @@ class Survey:
     fixes: Dict[str, str]
     blank_labels: List[str]
     no_picture: List[str]
+    left_out: Dict[str, List[str]]
+    notes: List[str]
     index: Optional[str]
 
     @property
@@ -86,18 +100,21 @@ class Survey:
             "fixes": self.fixes,
             "blank_labels": self.blank_labels,
             "no_picture": self.no_picture,
+            "left_out": self.left_out,
+            "notes": self.notes,
             "index": self.index,
         }
 
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """One picture: its size, the counts of its label, and what is wrong as (kind, text, fix)."""
+    """One picture: its size, the counts of its label, what is wrong as (kind, text, fix), and ids of no class."""
 
     size: str
     label_size: Tuple[int, int]
     counts: Optional[np.ndarray]
     faults: Tuple[Tuple[str, str, str], ...]
+    values: Tuple[int, ...] = ()
 
 
 def survey(
@@ -131,14 +148,19 @@ def survey(
             progress(len(found), len(pictures))
     good = [(place, one.counts) for place, one in enumerate(found) if one.counts is not None]
     counts = np.stack([row for _, row in good]) if good else np.zeros((0, num_classes + 1), np.int64)
-    faults: Dict[str, List[str]] = {kind: [] for kind in FAULTS}
-    fixes: Dict[str, str] = {}
-    for one in found:
-        for kind, fault, fix in one.faults:
-            faults[kind].append(fault)
-            fixes.setdefault(kind, fix)
+    total = counts.sum(axis=0)
+    faults, fixes = _gathered(pictures, found, total)
+    if labels and good:
+        to_train = (address.split or split) in ("train", "all")
+        all_counted = len(good) == len(pictures)
+        named = verdicts(
+            str(address), pictures.classes.names, total, pictures.meaning, whole=all_counted, to_train=to_train
+        )
+        for kind, text, fix in named:
+            faults[kind].append(text)
+            fixes[kind] = fix
     whole = labels and not any(faults.values())
-    shares = _percent(counts.sum(axis=0))
+    shares = _percent(total)
     return Survey(
         data=str(data.address),
         class_names=pictures.classes.names if labels else (),
@@ -152,8 +174,37 @@ def survey(
         fixes=fixes,
         blank_labels=[pictures.label_name(place) for place, row in good if not row[1:num_classes].any()],
         no_picture=pictures.without_picture() if labels else [],
+        left_out=pictures.left_out(),
+        notes=_notes(pictures, total, len(good)) if labels else [],
         index=_kept(data, counts, [one.label_size for one in found]) if whole else None,
     )
+
+
+def _gathered(
+    pictures: Pictures, found: List[_Found], total: np.ndarray
+) -> Tuple[Dict[str, List[str]], Dict[str, str]]:
+    """Faults of single pictures by their kind, and the fix of each kind."""
+    faults: Dict[str, List[str]] = {kind: [] for kind in FAULTS}
+    fixes: Dict[str, str] = {}
+    for one in found:
+        for kind, fault, fix in one.faults:
+            faults[kind].append(fault)
+            fixes.setdefault(kind, fix)
+    faults["same_name"] = same_keys(pictures)
+    if faults["same_name"]:
+        fixes["same_name"] = SAME_KEYS_HINT
+    values = {value for one in found for value in one.values}
+    if values and pictures.meaning is not None:  # one line that fits all labels, not the first of them
+        fixes["unknown_ids"] = unknown_ids_fix(pictures.meaning, (*values, *np.flatnonzero(total[:-1]).tolist()))
+    return faults, fixes
+
+
+def _notes(pictures: Pictures, total: np.ndarray, labels: int) -> List[str]:
+    meaning = pictures.meaning
+    if meaning is None or not meaning.assumed:
+        return []
+    notes = [f"no {meaning.file}: its labels are taken for Cityscapes' 19 classes"]
+    return [*notes, *(text for text in [doubt(total, labels, meaning)] if text)]
 
 
 def _look(pictures: Pictures, index: int, labels: bool) -> _Found:
@@ -161,6 +212,7 @@ def _look(pictures: Pictures, index: int, labels: bool) -> _Found:
     frame_hw: Tuple[int, int] = (0, 0)
     label_hw: Tuple[int, int] = (0, 0)
     counts = None
+    values: Tuple[int, ...] = ()
     try:
         frame = pictures.frame(index)
         frame_hw = (frame.shape[0], frame.shape[1])
@@ -173,6 +225,7 @@ def _look(pictures: Pictures, index: int, labels: bool) -> _Found:
             stored = pictures.label(index)
         except RtdaError as err:
             kind = "unknown_ids" if isinstance(err, UnknownIdsError) else "unreadable"
+            values = err.values if isinstance(err, UnknownIdsError) else ()
             faults.append((kind, _told(pictures.label_name(index), err), err.hint))
         else:
             try:
@@ -186,7 +239,7 @@ def _look(pictures: Pictures, index: int, labels: bool) -> _Found:
         fix = "labels must have their picture's size; leave these pictures out with ?list=FILE"
         faults.append(("size_mismatch", f"{pictures.name(index)}: {sizes}", fix))
     size = f"{frame_hw[1]}x{frame_hw[0]}" if frame_hw != (0, 0) else ""
-    return _Found(size, label_hw, counts, tuple(faults))
+    return _Found(size, label_hw, counts, tuple(faults), values)
 
 
 def _told(name: str, err: RtdaError) -> str:

@@ -70,7 +70,7 @@ class SynthiaPictures(PairedPictures):
         below = [(path.relative_to(images).with_suffix("").as_posix(), path) for path in pictures_below(images)]
         pairs = [Pair(key, path, folder / f"{key}.png" if labels else None) for key, path in below]
         chosen = numbered_pairs(address, root, pairs, split, labels)
-        found = cls(chosen, labelled=labels, where=images, pool=pairs, label_folders=[folder])
+        found = cls(chosen, labelled=labels, where=images, pool=pairs, picture_folders=[images], label_folders=[folder])
         found._ids = _LANE_IS_ROAD if lane == "road" else _IDS
         return found
 

@@ -1,0 +1,141 @@
+"""A look at a set's labels before a training starts: what ``data check`` would find is not left for the end of a run.
+
+Few labels are read, spread over the set; more only while a class is still without a pixel. Where ``data check`` or a
+training has counted the set, its index answers and nothing is read.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Callable, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import DataError, FileAccessError, RtdaError
+from rtda_training.data.index import DataIndex, count_pixels, index_path
+from rtda_training.data.masks import UnknownIdsError
+from rtda_training.data.threads import in_order
+from rtda_training.data.verdict import doubt, unknown_ids_fix, verdicts
+from rtda_training.readers import LabelledSet, Progress, UnlabelledSet
+
+__all__ = ["first_look", "shared_pictures"]
+
+_FEW, _MANY = 64, 512  # labels: where all is well, and where a class stays without a pixel
+
+
+def first_look(
+    data: LabelledSet,
+    *,
+    to_train: bool,
+    progress: Optional[Progress] = None,
+    tell: Optional[Callable[[str], None]] = None,
+) -> None:
+    """Look at labels of a set, at most 512.
+
+    Args:
+        data: The set.
+        to_train: Whether it is to be trained on; one to measure on may lack a class.
+        progress: Called with (done, total) while labels are read.
+        tell: Called with what is assumed or may be wrong, and stops nothing.
+
+    Raises:
+        DataError: For what ``rtda-deploy data check`` calls a fault of the whole set, with the line to write; or where
+            more than half of the labels looked at cannot be used.
+    """
+    counts, labels = _counted(data, to_train, progress)
+    whole = labels == len(data)
+    name = str(data.address) if whole else f"{labels} of {len(data)} labels of {data.address}"
+    found = verdicts(name, data.classes.names, counts, data.meaning, whole=whole, to_train=to_train)
+    if found:
+        raise DataError(found[0].text, hint=found[0].fix)
+    meaning = data.meaning
+    if tell is None or meaning is None:
+        return
+    if meaning.assumed:
+        tell(f"{data.address}: no {meaning.file}, so its labels are taken for Cityscapes' 19 classes")
+    speaks_against = doubt(counts, labels, meaning)
+    if speaks_against:
+        tell(speaks_against)
+    empty = [name for name, count in zip(data.classes.names, counts) if not count and name in meaning.names]
+    if empty and not whole and to_train:
+        check = f"rtda-deploy data check '{data.address}'"
+        tell(f"{labels} of {len(data)} labels hold no pixel of {', '.join(empty)}; {check} reads all of them")
+
+
+def shared_pictures(trained: Sequence[UnlabelledSet], val: UnlabelledSet) -> int:
+    """How many pictures of ``val`` are trained on, with their labels: a score on those says little."""
+    names = {data.name(index) for data in trained for index in range(len(data))}
+    return sum(val.name(index) in names for index in range(len(val)))
+
+
+def _counted(data: LabelledSet, to_train: bool, progress: Optional[Progress]) -> Tuple[np.ndarray, int]:
+    """int64 (C + 1,) pixels, the last of those that are not labelled, and the number of labels they are from."""
+    kept = DataIndex.load(index_path(data))
+    if kept is not None and len(kept.names) == len(data) and kept.class_names == data.classes.names:
+        return np.append(kept.pixels.sum(axis=0), kept.ignored.sum()), len(data)
+    order = _spread(len(data))
+    rows: List[np.ndarray] = []
+    sizes: List[Tuple[int, int]] = []
+    faults: List[RtdaError] = []
+    for start in range(0, len(order), _FEW):
+        part = order[start : start + _FEW]
+        for row, size, fault in in_order(partial(_look, data, part), len(part)):
+            if fault is not None:
+                faults.append(fault)
+            else:
+                rows.append(row)
+                sizes.append(size)
+            if progress is not None:
+                progress(len(rows) + len(faults), len(order))
+        if rows and _enough(data, np.sum(rows, axis=0), to_train):
+            break
+    if len(faults) > len(rows):
+        raise _first(data, faults, rows)
+    if len(rows) == len(data):
+        _keep(data, order, rows, sizes)
+    return np.sum(rows, axis=0), len(rows)
+
+
+def _first(data: LabelledSet, faults: List[RtdaError], rows: List[np.ndarray]) -> RtdaError:
+    """The first fault, with a line that fits the ids of all labels that were looked at."""
+    values = {value for err in faults if isinstance(err, UnknownIdsError) for value in err.values}
+    if values and data.meaning is not None:
+        held = np.flatnonzero(np.sum(rows, axis=0)[:-1]).tolist() if rows else []
+        return DataError(faults[0].message, hint=unknown_ids_fix(data.meaning, (*values, *held)))
+    return faults[0]
+
+
+def _look(data: LabelledSet, part: List[int], place: int) -> Tuple[np.ndarray, Tuple[int, int], Optional[RtdaError]]:
+    try:
+        label = data.label(part[place])
+    except RtdaError as err:
+        return np.zeros(0, np.int64), (0, 0), err
+    return count_pixels(label, data.classes.num_classes), (label.shape[0], label.shape[1]), None
+
+
+def _enough(data: LabelledSet, counts: np.ndarray, to_train: bool) -> bool:
+    if not counts[:-1].any():
+        return False
+    if not to_train or data.meaning is None:
+        return True
+    missing = (name for name, count in zip(data.classes.names, counts) if not count)
+    return not any(name in data.meaning.names and name not in data.meaning.absent for name in missing)
+
+
+def _spread(count: int) -> List[int]:
+    """At most 512 positions, each part of them spread over the whole set."""
+    chosen = np.unique(np.linspace(0, count - 1, min(count, _MANY)).round().astype(int))
+    parts = max(1, -(-len(chosen) // _FEW))
+    return [int(place) for first in range(parts) for place in chosen[first::parts]]
+
+
+def _keep(data: LabelledSet, order: List[int], rows: List[np.ndarray], sizes: List[Tuple[int, int]]) -> None:
+    by_place = np.argsort(order)
+    names = [data.name(place) for place in range(len(data))]
+    found = DataIndex.of_counts(
+        data.classes.names, names, np.stack(rows)[by_place], [sizes[place] for place in by_place]
+    )
+    try:
+        found.save(index_path(data))
+    except FileAccessError:
+        return  # a full or closed cache costs time, not the run
