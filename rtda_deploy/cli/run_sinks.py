@@ -118,5 +118,5 @@ def _publisher(uri: str, segmenter: AnySegmenter, source: Source) -> Sink:
     from rtda_runtime.sinks.publish import open_publisher
 
     publisher = open_publisher(uri, segmenter.spec, name=source.name)
-    note(f"publish {getattr(publisher, 'address', uri)}")
+    note(f"publish {publisher.url}")
     return publisher

@@ -3,9 +3,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +24,7 @@ from rtda_deploy.errors import ConfigError, FileAccessError, MissingPackageError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.sinks.loopback import is_loopback
 from rtda_runtime.sinks.publish import Publisher, open_publisher
-from rtda_runtime.sinks.publish.address import check_python
+from rtda_runtime.sinks.publish.address import _free_port, check_python
 from rtda_runtime.sinks.publish.messages import Messages, wall_clock_offset_ns
 
 
@@ -41,9 +41,16 @@ from rtda_runtime.sinks.publish.messages import Messages, wall_clock_offset_ns
         ("foxglove://127.0.0.1:0/path", "more than a host and a port"),
         ("foxglove://me:secret@127.0.0.1:0", "more than a host and a port"),
         ("foxglove://me:secret", "no port between 0 and 65535"),
-        ("foxglove://127.0.0.1:0/?token=secret", "more than a host and a port"),
+        ("foxglove://127.0.0.1:0/?token=secret", "unknown options: token"),
         ("https://secret@host", "cannot publish to"),
         ("zenoh://robot?token=secret", "unknown options: token"),
+        ("foxglove://127.0.0.1:0?origin=example.org", "'example.org' is no web site"),
+        ("zenoh://robot?scouting=on", "scouting=on: anyone on this network could watch"),
+        ("zenoh://robot?listen=tcp/0.0.0.0:7447", "anyone on this network could watch"),
+        ("zenoh://robot?listen=tcp/[::]:7447", "anyone on this network could watch"),
+        ("zenoh://robot?listen=udp/robot.local:7447%23iface=eth0", "anyone on this network could watch"),
+        ("zenoh://robot?listen=ws/127.0.0.1:7447", "any web site that is open in a browser here could look"),
+        ("zenoh://robot?network=maybe", "network is 'maybe'"),
         ("zenoh://robot/*", "no Zenoh key"),
         ("zenoh://robot?mode=client", "unknown options: mode"),
         ("zenoh://robot?scouting=maybe", "scouting is 'maybe'"),
@@ -411,16 +418,57 @@ def test_a_pipeline_waits_for_a_recording() -> None:
     assert (McapSink.name, FoxgloveSink.name, ZenohSink.name) == ("mcap", "foxglove", "zenoh")
 
 
-def test_other_addresses_are_warned_of(caplog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_of_foxglove_are_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     import rtda_runtime.sinks.publish.foxglove as module
 
-    opened: List[Tuple[str, int]] = []
+    opened: List[Tuple[Any, ...]] = []
     monkeypatch.setattr("rtda_runtime.sinks.publish.address.check_python", lambda *needed: None)
-    monkeypatch.setattr(module, "FoxgloveSink", lambda spec, *, name, host, port: opened.append((host, port)))
-    with caplog.at_level(logging.WARNING):
-        open_publisher("foxglove", tiny_spec(), name="x")
-        open_publisher("foxglove://[::1]:9000", tiny_spec(), name="x")
-        assert caplog.text == ""
-        open_publisher("foxglove://0.0.0.0", tiny_spec(), name="x")
-    assert "no password" in caplog.text
-    assert opened == [("127.0.0.1", 8765), ("::1", 9000), ("0.0.0.0", 8765)]
+    monkeypatch.setattr(
+        module, "FoxgloveSink", lambda spec, *, name, host, port, origins: opened.append((host, port, origins))
+    )
+    for uri in ("foxglove", "foxglove://[::1]:9000", "foxglove://0.0.0.0?origin=https://a.example&origin=https://b:81"):
+        open_publisher(uri, tiny_spec(), name="x")
+    assert opened == [
+        ("127.0.0.1", 8765, []),
+        ("::1", 9000, []),
+        ("0.0.0.0", 8765, ["https://a.example", "https://b:81"]),
+    ]
+
+
+def test_zenoh_stays_on_this_machine_unless_the_network_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import rtda_runtime.sinks.publish.zenoh as module
+
+    opened: List[Tuple[Any, ...]] = []
+    monkeypatch.setattr("rtda_runtime.sinks.publish.address.check_python", lambda *needed: None)
+    monkeypatch.setattr("rtda_runtime.sinks.publish.address._free_port", lambda first: first + 1)
+    monkeypatch.setattr(
+        module,
+        "ZenohSink",
+        lambda spec, *, name, prefix, connect, listen, scouting, config: opened.append((listen, scouting)),
+    )
+    for uri in (
+        "zenoh",
+        "zenoh://a?connect=tcp/10.0.0.2:7447",
+        "zenoh://a?listen=tcp/[::1]:7000",
+        "zenoh://a?listen=unixsock-stream//run/a.sock",
+        "zenoh://a?network=on",
+        "zenoh://a?network=on&scouting=off&listen=tcp/0.0.0.0:7447",
+        "zenoh://a?config=a.json5",
+    ):
+        open_publisher(uri, tiny_spec(), name="x")
+    assert opened == [
+        (["tcp/127.0.0.1:7448"], False),
+        (["tcp/127.0.0.1:0"], False),
+        (["tcp/[::1]:7000"], False),
+        (["unixsock-stream//run/a.sock"], False),
+        ([], True),
+        (["tcp/0.0.0.0:7447"], False),
+        ([], False),
+    ]
+
+
+def test_a_free_port_is_one_that_nobody_listens_on() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert _free_port(port) > port

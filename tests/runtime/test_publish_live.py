@@ -193,6 +193,74 @@ def test_a_closed_foxglove_server_gives_its_port_back(foxglove: Publisher) -> No
     client.close()
 
 
+def _answer(port: int, *headers: str, path: str = "/") -> int:
+    """The status that a handshake with these headers gets."""
+    lines = [f"GET {path} HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+    lines += ["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Protocol: foxglove.sdk.v1", *headers]
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as made:
+        made.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        return int(made.makefile("rb").readline().split()[1])
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("127.0.0.1:8765", "", 101),  # a program
+        ("localhost:8765", "", 101),
+        ("localhost:8765", "https://app.foxglove.dev", 101),
+        ("localhost:8765", "file://", 101),  # Foxglove's own program
+        ("localhost:8765", "http://localhost:8080", 101),  # a page that this machine serves
+        ("localhost:8765", "https://lichtblick.example.org", 101),  # was named
+        ("localhost:8765", "https://evil.example", 403),
+        ("localhost:8765", "https://app.foxglove.dev.evil.example", 403),
+        ("localhost:8765", "http://app.foxglove.dev", 403),
+        ("localhost:8765", "null", 403),
+        ("evil.example:8765", "http://evil.example:8765", 403),  # its name leads here now
+        ("evil.example:8765", "", 403),
+        ("192.0.2.1:8765", "", 403),
+    ],
+)
+def test_no_page_of_another_site_reads_the_camera(shared_foxglove: int, host: str, origin: str, status: int) -> None:
+    assert _answer(shared_foxglove, f"Host: {host}", *([f"Origin: {origin}"] if origin else [])) == status
+
+
+@pytest.fixture(scope="module")
+def shared_foxglove() -> Iterator[int]:
+    _needs_foxglove()
+    uri = "foxglove://127.0.0.1:0?origin=https://lichtblick.example.org"
+    with open_publisher(uri, tiny_spec(), name="front") as sink:
+        yield int(sink.address.rpartition(":")[2])
+
+
+def test_a_refused_page_is_told_with_what_lets_it_in(foxglove: Publisher, caplog: Any) -> None:
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    for _ in range(2):
+        with pytest.raises(InvalidStatus):
+            connect(foxglove.address, origin="https://evil.example", open_timeout=PATIENCE_S)  # type: ignore[arg-type]
+    assert caplog.text.count("'https://evil.example' was not let in") == 1
+    assert f"{foxglove.address.replace('ws', 'foxglove')}?origin=https://" in caplog.text
+
+
+def test_the_server_behind_the_gate_is_at_no_address_that_a_page_can_guess(foxglove: Any) -> None:
+    host, port = foxglove._gate._inner
+    assert host.startswith("127.") and host != "127.0.0.1"
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port), PATIENCE_S)
+
+
+def test_who_is_elsewhere_needs_the_token() -> None:
+    _needs_foxglove()
+    with open_publisher("foxglove://0.0.0.0:0", tiny_spec(), name="front") as sink:
+        port, query = int(sink.address.rpartition(":")[2]), sink.url.partition("/?")[2]
+        assert query.startswith("token=") and "token" not in sink.address
+        origin = "Origin: https://whatever.example"
+        assert _answer(port, "Host: robot.local", origin, path=f"/?{query}") == 101
+        assert _answer(port, "Host: robot.local", origin, path=f"/?{query[:-1]}") == 403
+        assert _answer(port, "Host: localhost", path="/") == 403
+
+
 # --- Zenoh ---
 
 
@@ -200,7 +268,7 @@ def test_a_closed_foxglove_server_gives_its_port_back(foxglove: Publisher) -> No
 def zenoh() -> Iterator[Publisher]:
     _needs_zenoh()
     endpoint = f"tcp/127.0.0.1:{free_port()}"
-    with open_publisher(f"zenoh://robot/front?listen={endpoint}&scouting=off", tiny_spec(), name="front") as sink:
+    with open_publisher(f"zenoh://robot/front?listen={endpoint}", tiny_spec(), name="front") as sink:
         sink.endpoint = endpoint  # type: ignore[attr-defined]
         yield sink
 
@@ -273,7 +341,7 @@ def test_closing_zenoh_ends_its_threads(zenoh: Publisher) -> None:
         ("zenoh://a//b?scouting=off", ConfigError, "no Zenoh key"),
         ("zenoh://a?scouting=off&listen=somewhere", ConfigError, "refuses this configuration"),
         ("zenoh://a?config=missing.json5", ConfigError, "refuses this configuration"),
-        ("zenoh://a?scouting=off&listen=tcp/192.0.2.1:7447", DeviceError, "cannot listen or connect"),
+        ("zenoh://a?network=on&scouting=off&listen=tcp/192.0.2.1:7447", DeviceError, "cannot listen or connect"),
     ],
 )
 def test_what_zenoh_refuses_is_told_in_its_words(uri: str, kind: type, said: str) -> None:

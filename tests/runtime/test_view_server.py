@@ -248,6 +248,11 @@ def test_names_that_were_pointed_here_are_refused(view: View, host: str, status:
         assert view.get(path, headers={"Host": host})[0] == status
 
 
+@pytest.mark.parametrize(("origin", "status"), [("https://evil.example", 403), ("null", 403), ("http://[::1]:9", 200)])
+def test_pages_of_other_sites_get_nothing(view: View, origin: str, status: int) -> None:
+    assert view.get("/stats.json", headers={"Host": "localhost", "Origin": origin})[0] == status
+
+
 def test_other_sites_may_link_to_the_page_but_not_show_its_pictures(view: View) -> None:
     view.write()
     cross = {"Sec-Fetch-Site": "cross-site"}

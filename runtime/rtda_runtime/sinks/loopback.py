@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 
-__all__ = ["is_loopback"]
+__all__ = ["is_loopback", "outward_host"]
+
+_UNROUTED = ("192.0.2.1", 9)  # TEST-NET-1 of RFC 5737: connecting a datagram socket sends nothing
 
 
 def is_loopback(host: str) -> bool:
@@ -16,3 +19,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def outward_host(host: str) -> str:
+    """``host`` as it stands in a URL; for "all interfaces" the address by which others most likely reach this one."""
+    try:
+        everywhere = ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return host
+    if everywhere:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(_UNROUTED)
+                host = str(probe.getsockname()[0])
+            except OSError:  # no network at all
+                host = "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

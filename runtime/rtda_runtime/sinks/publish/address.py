@@ -3,18 +3,22 @@
 ::
 
     foxglove                         WebSocket server for Foxglove on 127.0.0.1:8765
-    foxglove://HOST:PORT             the same elsewhere; port 0: any free one
-    zenoh                            Zenoh peer, keys rtda/mask, rtda/overlay ...
-    zenoh://KEY/PREFIX?listen=E&connect=E&scouting=off&config=FILE
+    foxglove://HOST:PORT             the same elsewhere, with a token; port 0: any free one
+    foxglove://HOST:PORT?origin=URL  a web site whose pages may look too
+    zenoh                            Zenoh peer on 127.0.0.1:7447, keys rtda/mask, rtda/overlay ...
+    zenoh://KEY/PREFIX?network=on    the same for everybody on this network
+    zenoh://KEY/PREFIX?listen=E&connect=E&scouting=on&config=FILE
     mcap:FILE                        a recording that Foxglove plays
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import re
+import socket
 import sys
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from rtda_deploy.errors import ConfigError, MissingPackageError
@@ -30,9 +34,10 @@ PUBLISHERS = ("foxglove", "zenoh", "mcap")
 _EXAMPLES = "--publish foxglove, --publish zenoh, --publish mcap:drive.mcap"
 _FOXGLOVE_HOST, _FOXGLOVE_PORT = "127.0.0.1", 8765  # Foxglove looks for a server there by itself
 _ZENOH_PREFIX = "rtda"
-_ZENOH_OPTIONS = ("config", "connect", "listen", "scouting")
-
-_log = logging.getLogger(__name__)
+_ZENOH_PORT = 7447  # Zenoh's own
+_PORTS_TRIED = 100
+_ZENOH_OPTIONS = ("config", "connect", "listen", "network", "scouting")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:_-]*")
 
 
 def open_publisher(uri: str, spec: ModelSpec, *, name: str) -> Publisher:
@@ -72,45 +77,85 @@ def _foxglove(uri: str, parts: SplitResult, spec: ModelSpec, name: str) -> Publi
         host, port = parts.hostname or _FOXGLOVE_HOST, parts.port
     except ValueError as err:
         raise ConfigError(f"{shown!r} has no port between 0 and 65535", hint="foxglove://127.0.0.1:8765") from err
-    if parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
+    if parts.path.strip("/") or parts.fragment or parts.username is not None:
         raise ConfigError(f"{shown!r} has more than a host and a port", hint="foxglove://127.0.0.1:8765")
-    if not is_loopback(host):
-        _log.warning("%s: anyone who reaches this machine can watch; there is no password", shown)
+    origins = _options(uri, parts.query, ("origin",)).get("origin", [])
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ConfigError(
+                f"{origin!r} is no web site", hint="foxglove://127.0.0.1:8765?origin=https://lichtblick.example.org"
+            )
     check_python("foxglove-sdk", (3, 10))
     from rtda_runtime.sinks.publish.foxglove import FoxgloveSink
 
-    return FoxgloveSink(spec, name=name, host=host, port=_FOXGLOVE_PORT if port is None else port)
+    return FoxgloveSink(spec, name=name, host=host, port=_FOXGLOVE_PORT if port is None else port, origins=origins)
 
 
 def _zenoh(uri: str, parts: SplitResult, spec: ModelSpec, name: str) -> Publisher:
-    options = _zenoh_options(uri, parts.query)
+    options = _options(uri, parts.query, _ZENOH_OPTIONS)
     prefix = (parts.netloc + parts.path).strip("/") or _ZENOH_PREFIX
     if parts.fragment or any(sign in prefix for sign in "*$#?"):
         raise ConfigError(f"{prefix!r} is no Zenoh key", hint="letters, digits and slashes: zenoh://robot/front")
-    scouting = options.get("scouting", ["on"])[-1]
-    if scouting not in ("on", "off"):
-        raise ConfigError(f"{mask_password(uri)!r}: scouting is {scouting!r}", hint="scouting=on or scouting=off")
+    network = _switch(uri, options, "network", default=False)
+    scouting = _switch(uri, options, "scouting", default=network)
+    connect, listen = options.get("connect", []), options.get("listen", [])
+    config = Path(options["config"][-1]) if "config" in options else None
+    if config is None:
+        _check_reach(listen, scouting=scouting, network=network)
+    if config is None and not network and not listen:
+        listen = [f"tcp/127.0.0.1:{0 if connect else _free_port(_ZENOH_PORT)}"]
     check_python("eclipse-zenoh", (3, 9))
     from rtda_runtime.sinks.publish.zenoh import ZenohSink
 
-    return ZenohSink(
-        spec,
-        name=name,
-        prefix=prefix,
-        connect=tuple(options.get("connect", ())),
-        listen=tuple(options.get("listen", ())),
-        scouting=scouting == "on",
-        config=Path(options["config"][-1]) if "config" in options else None,
+    return ZenohSink(spec, name=name, prefix=prefix, connect=connect, listen=listen, scouting=scouting, config=config)
+
+
+def _switch(uri: str, options: Dict[str, List[str]], name: str, *, default: bool) -> bool:
+    value = options.get(name, ["on" if default else "off"])[-1]
+    if value not in ("on", "off"):
+        raise ConfigError(f"{mask_password(uri)!r}: {name} is {value!r}", hint=f"{name}=on or {name}=off")
+    return value == "on"
+
+
+def _check_reach(listen: Sequence[str], *, scouting: bool, network: bool) -> None:
+    """Zenoh asks nobody who he is, so that others look only where somebody said that they may."""
+    for endpoint in listen:
+        kind, _, where = endpoint.partition("/")
+        if kind in ("ws", "wss"):
+            raise ConfigError(
+                f"listen={endpoint}: any web site that is open in a browser here could look",
+                why="Zenoh's WebSocket server does not ask which site a page is from",
+                hint="listen=tcp/127.0.0.1:7447, or config=FILE with the access control of your own",
+            )
+        host = re.split(r"[?#]", where)[0].rpartition(":")[0].strip("[]")
+        if host and not is_loopback(host) and not network:
+            raise _open_to_all(f"listen={endpoint}")
+    if scouting and not network:
+        raise _open_to_all("scouting=on")
+
+
+def _open_to_all(option: str) -> ConfigError:
+    return ConfigError(
+        f"{option}: anyone on this network could watch, and Zenoh asks for no password",
+        hint="add &network=on if they may; or config=FILE with TLS and access control",
     )
 
 
-def _zenoh_options(uri: str, query: str) -> Dict[str, List[str]]:
+def _free_port(first: int) -> int:
+    """The first port from there on that nobody listens on here."""
+    for port in range(first, first + _PORTS_TRIED):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((_FOXGLOVE_HOST, port))
+            return port
+    return first
+
+
+def _options(uri: str, query: str, known: Sequence[str]) -> Dict[str, List[str]]:
     options = parse_qs(query, keep_blank_values=True)
-    unknown = sorted(set(options) - set(_ZENOH_OPTIONS))
+    unknown = sorted(set(options) - set(known))
     if unknown:
         raise ConfigError(
-            f"{mask_password(uri)!r} has unknown options: {', '.join(unknown)}",
-            hint=f"known: {', '.join(_ZENOH_OPTIONS)}",
+            f"{mask_password(uri)!r} has unknown options: {', '.join(unknown)}", hint=f"known: {', '.join(known)}"
         )
     return options
 

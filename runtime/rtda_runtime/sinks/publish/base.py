@@ -24,10 +24,12 @@ class Publisher(Sink):
     :meth:`on_state` and :meth:`close` may be called by any.
 
     Attributes:
-        address: Where it goes, for people: ``ws://127.0.0.1:8765``, a key, a path.
+        address: Where it goes, for people and logs: ``ws://127.0.0.1:8765``, a key, a path.
+        url: The same for the user's eyes only: with the token, where one is needed.
     """
 
     address: str
+    url: str
     _sends_at_once: bool = True  # False: sending may wait, so changes of state go with the next result
 
     def __init__(self, spec: ModelSpec, name: str) -> None:

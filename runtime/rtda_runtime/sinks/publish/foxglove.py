@@ -6,18 +6,27 @@ costs neither memory nor the loop's time.
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+import secrets
+import socket
+from typing import Any, Mapping, Sequence
 
 from rtda_deploy.errors import DeviceError
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
+from rtda_runtime.sinks.guard import Guard
+from rtda_runtime.sinks.loopback import is_loopback, outward_host
 from rtda_runtime.sinks.publish.base import Publisher
+from rtda_runtime.sinks.publish.gate import Gate, hidden_host
 from rtda_runtime.sinks.publish.messages import FRAME_ID
 from rtda_runtime.sinks.publish.schemas import LOG_LEVELS, SCHEMA_OF, SCHEMAS
 
 __all__ = ["FoxgloveSink"]
 
+# Foxglove in a browser, embedded in another page, and as a program, whose own page is a file. "null" is not among them:
+# any page can have it.
+ORIGINS = ("https://app.foxglove.dev", "https://embed.foxglove.dev", "file://")
+_TOKEN_BYTES = 24
 _BACKLOG = 16  # messages kept per client: about five frames of all topics
 
 
@@ -25,8 +34,13 @@ class FoxgloveSink(Publisher):
     """Serves the topics ``/rtda/mask``, ``/rtda/overlay``, ``/rtda/statistics``, ``/rtda/labels`` and ``/rtda/state``.
 
     Args:
-        host: Address to listen on.
+        host: Address to listen on. One that others reach needs the token that is part of :attr:`url`.
         port: Port; 0: a free one, told by ``address``.
+        origins: Web sites whose pages may look, beside Foxglove's own and those that this machine serves:
+            ``https://lichtblick.example.org``.
+
+    Attributes:
+        url: What to open in Foxglove; it holds the token where one is needed, so it is for the user's eyes only.
 
     Raises:
         DeviceError: If it cannot listen there.
@@ -35,7 +49,15 @@ class FoxgloveSink(Publisher):
 
     name = "foxglove"
 
-    def __init__(self, spec: ModelSpec, *, name: str, host: str = "127.0.0.1", port: int = 8765) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        name: str,
+        host: str = "127.0.0.1",
+        port: int = 8765,
+        origins: Sequence[str] = (),
+    ) -> None:
         super().__init__(spec, name)
         self._sdk: Any = _sdk()
         self._context = context = self._sdk.Context()  # without it the channels are closed
@@ -50,23 +72,38 @@ class FoxgloveSink(Publisher):
         self._states: Any = channels.LogChannel("/rtda/state", context=context)
         self._channels = {**self._images, **self._json, "state": self._states}
         try:
-            self._server: Any = self._sdk.start_server(
-                name=f"rtda-deploy {name}",
-                host=host,
-                port=port,
-                context=context,
-                server_listener=_listener(self._sdk, self._welcome),
-                message_backlog_size=_BACKLOG,
-            )
+            listening = _listen(host, port)
+            try:
+                inner = hidden_host()
+                self._server: Any = self._sdk.start_server(
+                    name=f"rtda-deploy {name}",
+                    host=inner,
+                    port=0,
+                    context=context,
+                    server_listener=_listener(self._sdk, self._welcome),
+                    message_backlog_size=_BACKLOG,
+                )
+            except BaseException:
+                listening.close()
+                raise
         except (OSError, RuntimeError) as err:  # the SDK's FoxgloveError is a RuntimeError
             self._closed = True
             raise DeviceError(
                 f"cannot serve Foxglove on {host}:{port}",
-                why=str(err).replace("FoxgloveError: ", ""),
+                why=str(getattr(err, "strerror", None) or err).replace("FoxgloveError: ", ""),
                 hint="choose another port: --publish foxglove://127.0.0.1:0 takes a free one",
             ) from err
+        token = "" if is_loopback(host) else secrets.token_urlsafe(_TOKEN_BYTES)
+        port = int(listening.getsockname()[1])
         shown = f"[{host}]" if ":" in host else host
-        self.address = f"ws://{shown}:{self._server.port}"
+        self.address = f"ws://{shown}:{port}"
+        self.url = f"ws://{outward_host(host)}:{port}" + (f"/?token={token}" if token else "")
+        self._gate = Gate(
+            listening,
+            (inner, int(self._server.port)),
+            Guard(token, origins=(*ORIGINS, *origins)),
+            hint=f"foxglove://{shown}:{port}?origin=https://... lets its site in",
+        )
 
     def _welcome(self, topic: str) -> None:
         """Called by the server's own thread, which must not wait for one that waits for the server."""
@@ -103,7 +140,21 @@ class FoxgloveSink(Publisher):
         return self._sdk.messages.Timestamp(stamp_ns // 1_000_000_000, stamp_ns % 1_000_000_000)
 
     def _end(self) -> None:
+        self._gate.close()
         self._server.stop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that ended a second ago holds no port
+        made.bind(where)
+        made.listen()
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def _sdk() -> Any:

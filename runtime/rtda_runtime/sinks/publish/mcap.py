@@ -43,7 +43,7 @@ class McapSink(Publisher):
 
     def __init__(self, path: Path, spec: ModelSpec, *, name: str) -> None:
         super().__init__(spec, name)
-        self.address = str(path)
+        self.address = self.url = str(path)
         self._path = path
         writer: Any = require("mcap.writer", extra="robotics", purpose="to write MCAP files")
         self._frames = 0

@@ -35,7 +35,7 @@ class ZenohSink(Publisher):
         prefix: Key expression without wildcards.
         connect: Endpoints to connect to, such as ``tcp/192.168.1.2:7447``.
         listen: Endpoints to listen on; none: Zenoh's own, which is every network of this machine.
-        scouting: Whether peers find each other by multicast.
+        scouting: Whether peers find each other by multicast; then every one of them can watch.
         config: A Zenoh configuration file (JSON5), read first; for routers, TLS and access control.
 
     Raises:
@@ -54,11 +54,12 @@ class ZenohSink(Publisher):
         prefix: str = "rtda",
         connect: Sequence[str] = (),
         listen: Sequence[str] = (),
-        scouting: bool = True,
+        scouting: bool = False,
         config: Optional[Path] = None,
     ) -> None:
         super().__init__(spec, name)
         self.address = f"{prefix}/**"
+        self.url = f"zenoh {prefix}/**" + (f" at {', '.join(listen)}" if listen else "")
         self._spec_sha256 = hashlib.sha256(spec.to_json().encode()).hexdigest()
         zenoh: Any = require("zenoh", extra="robotics", purpose="to publish with Zenoh")
         keys = _keys(zenoh, prefix)
@@ -69,11 +70,11 @@ class ZenohSink(Publisher):
             raise DeviceError(
                 "Zenoh cannot listen or connect",
                 why=_plain(err),
-                hint="is the port free, is the router up? zenoh://KEY?listen=tcp/127.0.0.1:7447",
+                hint="is the port free, is the router up? zenoh://KEY?listen=tcp/127.0.0.1:0 takes a free port",
             ) from err
         self._publishers = {topic: self._session.declare_publisher(key) for topic, key in keys.items()}
-        if scouting and not listen and config is None:
-            _log.warning("zenoh %s: anyone on this network can watch; listen=tcp/127.0.0.1:7447 keeps it here", prefix)
+        if scouting and config is None:
+            _log.warning("zenoh %s: anyone on this network can watch; without network=on it stays here", prefix)
         self._stop = threading.Event()
         self._repeater = threading.Thread(target=self._repeat, name="rtda-zenoh-labels", daemon=True)
         self._repeater.start()

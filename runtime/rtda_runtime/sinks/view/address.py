@@ -14,7 +14,7 @@ from typing import Iterator, Tuple
 
 from rtda_deploy.errors import ConfigError, DeviceError
 from rtda_deploy.masking import mask_password
-from rtda_runtime.sinks.loopback import is_loopback
+from rtda_runtime.sinks.loopback import is_loopback, outward_host
 
 __all__ = ["ViewAddress", "listen", "parse_address", "view_url"]
 
@@ -25,7 +25,6 @@ _BACKLOG = 64
 _SEND_BUFFER_B = 256 << 10  # the kernel holds so much per client that reads slowly; a picture or two
 _EXAMPLES = "--view :8080 (this machine only), --view 0.0.0.0:8080 (others too, with a token in the URL)"
 _TYPED = re.compile(r"(?:http://)?(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:/\[\]@?#]*))(?::(?P<port>\d+))?/?")
-_UNROUTED = ("192.0.2.1", 9)  # TEST-NET-1 of RFC 5737: connecting a datagram socket sends nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,11 +89,7 @@ def listen(address: ViewAddress) -> socket.socket:
 
 def view_url(address: ViewAddress, port: int, token: str) -> str:
     """What to type into a browser; for "all interfaces" the address by which others most likely reach this machine."""
-    host = address.host
-    if ipaddress.ip_address(host).is_unspecified:
-        host = _outward_ip()
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{outward_host(address.host)}:{port}/" + (f"?token={token}" if token else "")
 
 
 def _listen(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
@@ -141,15 +136,6 @@ def _refused(err: OSError, address: ViewAddress, port: int) -> DeviceError:
             hint="--view 0.0.0.0:8080 listens on all it has; `ip address` lists them",
         )
     return DeviceError(f"the view cannot listen on {where}: {err.strerror or err}", hint=_EXAMPLES)
-
-
-def _outward_ip() -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(_UNROUTED)
-            return str(probe.getsockname()[0])
-        except OSError:  # no network at all
-            return "127.0.0.1"
 
 
 def _holder(port: int) -> str:

@@ -15,9 +15,10 @@ import threading
 import time
 from typing import Any, Awaitable, Callable, Dict, Iterator, Optional, Sequence, Set, Tuple
 
+from rtda_runtime.sinks.guard import Guard
+from rtda_runtime.sinks.http import BadRequest, Request, head, parse_request
 from rtda_runtime.sinks.view.feed import BOUNDARY, Feed, report_json
 from rtda_runtime.sinks.view.painter import MODES
-from rtda_runtime.sinks.view.protocol import BadRequest, Guard, Request, head, parse_request
 from rtda_runtime.threads import NamedThread
 
 __all__ = ["ViewServer"]

@@ -9,9 +9,9 @@ from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
+from rtda_runtime.sinks.guard import Guard
 from rtda_runtime.sinks.view.address import listen, parse_address, view_url
 from rtda_runtime.sinks.view.feed import Feed
-from rtda_runtime.sinks.view.protocol import Guard
 from rtda_runtime.sinks.view.server import ViewServer
 
 __all__ = ["ViewSink"]

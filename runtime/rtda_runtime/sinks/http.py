@@ -1,23 +1,18 @@
-"""The little of HTTP/1.1 that the view speaks: GET and HEAD without bodies, and answers that browsers cannot misuse."""
+"""The little of HTTP/1.1 that our servers speak: GET and HEAD without bodies, answers that browsers cannot misuse."""
 
 from __future__ import annotations
 
 import dataclasses
-import hmac
 import http
 import http.client
-import http.cookies
 import io
 import re
 from typing import Dict, Mapping, Optional, Sequence, Tuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from rtda_runtime.sinks.loopback import is_loopback
-
-__all__ = ["BadRequest", "Guard", "Request", "head", "parse_request"]
+__all__ = ["BadRequest", "Request", "head", "parse_request"]
 
 _REQUEST_LINE = re.compile(r"([A-Za-z]{1,16}) (/[\x21-\x7e]{0,2047}) HTTP/1\.([01])")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 
 # A page that loads nothing from elsewhere, is framed by nobody, and tells no other site where it came from.
 _SECURITY = (
@@ -92,57 +87,6 @@ def _headers(content: bytes) -> Dict[str, str]:
     if parsed.defects or len(parsed.get_all("host") or []) > 1:
         raise BadRequest(400, "broken headers")
     return {name.lower(): value.strip() for name, value in parsed.items()}
-
-
-class Guard:
-    """Who may look.
-
-    On a loopback address: whoever is on this machine, but no web page of another site (its name in ``Host``, after its
-    DNS entry was pointed here, gives it away). Elsewhere: who has the token, in the address or in the cookie.
-
-    Args:
-        token: Empty: none is needed.
-        cookie: Name of the cookie; cookies do not tell ports apart, so it has the port in it.
-    """
-
-    def __init__(self, token: str, cookie: str) -> None:
-        self._token = token.encode("ascii")
-        self._cookie = cookie
-
-    def check(self, request: Request) -> Optional[str]:
-        """The ``Set-Cookie`` to answer with, if the token came in the address.
-
-        Raises:
-            BadRequest: 403.
-        """
-        if not self._token:
-            host = request.headers.get("host")
-            if host is not None and not _names_this_machine(host):
-                raise BadRequest(403, "the view answers to localhost, 127.0.0.1 and [::1] only")
-            if request.headers.get("sec-fetch-site") == "cross-site" and request.path != "/":
-                raise BadRequest(403, "other sites may not show this view")
-            return None
-        if self._is_token(request.query.get("token", "")):
-            return f"{self._cookie}={self._token.decode('ascii')}; Path=/; HttpOnly; SameSite=Strict"
-        if not self._is_token(_cookie_value(request.headers.get("cookie", ""), self._cookie)):
-            raise BadRequest(403, "the token is missing or wrong: open the whole link that rtda-deploy run printed")
-        return None
-
-    def _is_token(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
-
-
-def _cookie_value(header: str, name: str) -> str:
-    for pair in header.split(";"):
-        key, _, value = pair.strip().partition("=")
-        if key == name:
-            return value
-    return ""
-
-
-def _names_this_machine(host: str) -> bool:
-    match = _HOST.fullmatch(host)
-    return match is not None and is_loopback(match.group(1).strip("[]"))
 
 
 def head(

@@ -1,0 +1,78 @@
+"""Who may look: the one guard of every server that we open, the view's and Foxglove's."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import Optional, Sequence
+
+from rtda_runtime.sinks.http import BadRequest, Request
+from rtda_runtime.sinks.loopback import is_loopback
+
+__all__ = ["Guard"]
+
+_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
+_ORIGIN = re.compile(r"https?://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
+
+
+class Guard:
+    """Who may look.
+
+    On a loopback address: whoever is on this machine, but no web page of another site. Its name in ``Host``, after its
+    DNS entry was pointed here, or in ``Origin`` gives it away; programs send no ``Origin``. Elsewhere: who has the
+    token, in the address or in the cookie.
+
+    Args:
+        token: Empty: none is needed.
+        cookie: Name of the cookie; cookies do not tell ports apart, so it has the port in it. Empty: none is set.
+        origins: Whose pages may look beside those of this machine, such as ``https://app.foxglove.dev``.
+    """
+
+    def __init__(self, token: str, cookie: str = "", origins: Sequence[str] = ()) -> None:
+        self._token = token.encode("ascii")
+        self._cookie = cookie
+        self._origins = frozenset(origin.lower() for origin in origins)
+
+    def check(self, request: Request) -> Optional[str]:
+        """The ``Set-Cookie`` to answer with, if the token came in the address.
+
+        Raises:
+            BadRequest: 403.
+        """
+        if not self._token:
+            self._check_site(request)
+            return None
+        if self._is_token(request.query.get("token", "")):
+            pair = f"{self._cookie}={self._token.decode('ascii')}"
+            return f"{pair}; Path=/; HttpOnly; SameSite=Strict" if self._cookie else None
+        if not self._cookie or not self._is_token(_cookie_value(request.headers.get("cookie", ""), self._cookie)):
+            raise BadRequest(403, "the token is missing or wrong: open the whole link that rtda-deploy run printed")
+        return None
+
+    def _check_site(self, request: Request) -> None:
+        host = request.headers.get("host")
+        if host is not None and not _names_this_machine(host, _HOST):
+            raise BadRequest(403, "this server answers to localhost, 127.0.0.1 and [::1] only")
+        origin = request.headers.get("origin")
+        if origin is None:  # a program; or a browser that shows a picture in a page, which says that it is elsewhere
+            foreign = request.headers.get("sec-fetch-site") == "cross-site" and request.path != "/"
+        else:
+            foreign = origin.lower() not in self._origins and not _names_this_machine(origin, _ORIGIN)
+        if foreign:
+            raise BadRequest(403, "pages of other sites may not look")
+
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
+
+
+def _cookie_value(header: str, name: str) -> str:
+    for pair in header.split(";"):
+        key, _, value = pair.strip().partition("=")
+        if key == name:
+            return value
+    return ""
+
+
+def _names_this_machine(text: str, form: re.Pattern[str]) -> bool:
+    match = form.fullmatch(text)
+    return match is not None and is_loopback(match.group("host").strip("[]"))
