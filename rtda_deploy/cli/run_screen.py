@@ -207,6 +207,7 @@ class Screen:
             parts.append(f"age {stages['age']['p50']:.1f} ms p95 {stages['age']['p95']:.1f}")
         parts.append(" ".join(f"{short} {stages[stage]['p50']:.1f}" for stage, short in _SHORT if stage in stages))
         parts.append(f"dropped {stats['dropped']}")
+        parts += _left_out(stats)
         parts += [self._board.now(), f"frame {stats['frames']}{self._total}", clock_text(now - self._started)]
         return " │ ".join(part for part in parts if part)
 
@@ -218,6 +219,11 @@ class Screen:
         if now - since < _RATE_WINDOW_S / 2:
             return float(stats["fps"])
         return (frames - before) / (now - since)
+
+
+def _left_out(stats: Mapping[str, Any]) -> List[str]:
+    """What the source threw away, where it did."""
+    return [f"{what} {stats[what]}" for what in ("damaged", "outdated") if stats.get(what)]
 
 
 def print_summary(summary: Dict[str, Any], source: Source, board: RunBoard, *, json_: bool) -> None:
@@ -253,6 +259,7 @@ def summary_lines(stats: Mapping[str, Any], *, live: bool) -> List[str]:
     ]
     if stats["too_old"]:
         parts.append(f"too old {stats['too_old']}")
+    parts += _left_out(stats)
     if live:
         parts.append(f"camera lost {stats['losses']} times")
     if stats["wrote"]:

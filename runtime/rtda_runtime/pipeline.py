@@ -249,7 +249,8 @@ class Pipeline:
         ``frames`` segmented, ``captured``, ``dropped`` (captured, not segmented), ``skipped`` (segmented, but the
         iterator took a newer one), ``too_old`` (segmented, but above ``max_age_ms``), ``seconds`` from the first read
         to the newest result (the network's warm-up is over by then), ``fps`` of results, ``policy``, ``provider``,
-        ``source``, ``state`` (as :attr:`state`), ``losses`` (how often the camera was lost), ``threads`` at work,
+        ``source``, ``state`` (as :attr:`state`), ``losses`` (how often the camera was lost), ``damaged`` and
+        ``outdated`` (left out by the source, and not captured: not whole, or old when they came), ``threads`` at work,
         ``sinks`` (by name: ``written``, ``dropped``, ``error``, ``stages``), and ``stages``: milliseconds per stage as
         :meth:`StageTimes.summary`; ``capture`` is reading a frame, which for a camera is mostly waiting for it, and
         ``age`` is from capture to finished mask.
@@ -269,6 +270,8 @@ class Pipeline:
             "source": self.source.name,
             "state": self.state,
             "losses": self.source.losses,
+            "damaged": self.source.damaged,
+            "outdated": self.source.outdated,
             "threads": [thread.name for thread in (*self._threads, *self._inference.helpers) if thread.is_alive()],
             "sinks": {sink.sink_name: sink.stats for sink in self._sinks},
             "stages": self._times.summary(),

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 from typing import Any, Callable, Optional, Tuple, Union
@@ -20,6 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from rtda_deploy.errors import ConfigError, FileAccessError, SourceError
 from rtda_deploy.files import readable_file
+from rtda_deploy.optional import available
 from rtda_runtime.sources.address import mask_password
 from rtda_runtime.sources.base import CLOCK, Frame, RefusedError, Source
 from rtda_runtime.sources.devices import CameraInfo, cameras, stable_path
@@ -70,7 +72,8 @@ def open_source(
         CameraError: If a camera or stream is missing, not permitted or silent.
         DeviceError: If this OpenCV cannot open such a source.
     """
-    text = str(uri).strip()
+    typed = str(uri)
+    text = typed.strip()
     scheme = _scheme(text)
     if scheme in ("camera", "csi", "gst"):
         return _again(_live_opener(text, scheme, size_wh, fps, fourcc), reconnect)
@@ -87,7 +90,7 @@ def open_source(
         return _again(lambda: open_stream(text), reconnect)
     if scheme not in ("", "file"):
         raise ConfigError(f"unknown kind of source: {mask_password(text)}", hint=f"known: {_KINDS}")
-    path = Path(unquote(urlsplit(text).path)) if scheme == "file" else Path(text)
+    path = _path(typed, text, scheme)
     shown = mask_password(text)
     if shown == text:
         return _open_recording(path)
@@ -110,6 +113,14 @@ def _scheme(text: str) -> str:
         return "gst"
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
     return found.group(1).lower() if found else ""
+
+
+def _path(typed: str, text: str, scheme: str) -> Path:
+    """The file that is meant: its name may end in a space, and a ``file://`` may be typed without escapes."""
+    if scheme != "file":
+        return Path(typed if os.path.exists(typed) else text)
+    path, as_typed = unquote(urlsplit(text).path), text[len("file://") :]
+    return Path(as_typed if os.path.exists(as_typed) and not os.path.exists(path) else path)
 
 
 def _again(opener: Callable[[], Source], reconnect: bool) -> Source:
@@ -154,6 +165,10 @@ def _open_recording(path: Path) -> Source:
         raise
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return PictureSource(str(path), [path])
+    if available("av"):
+        from rtda_runtime.sources.stream import open_film
+
+        return open_film(path)
     from rtda_runtime.sources.capture import open_video
 
     return open_video(path)

@@ -48,12 +48,14 @@ class Frame:
         image: uint8 (H, W, 3) BGR, C-contiguous; yours for as long as you hold it, or a view of it.
         captured_ns: When it was captured, nanoseconds on the clock of ``time.perf_counter_ns``; which moment that is
             says :attr:`Source.stamp`. A recording's frames carry the time they were read.
-        sequence: 0, 1, 2 ... in the order of the source.
+        sequence: 0, 1, 2 ... in the order of the source; what it left out leaves a gap.
+        recorded_ns: Where the recording shows it, nanoseconds after its first frame; None: a camera, or pictures.
     """
 
     image: np.ndarray
     captured_ns: int
     sequence: int
+    recorded_ns: Optional[int] = None
 
 
 class Source(abc.ABC):
@@ -73,6 +75,9 @@ class Source(abc.ABC):
         state: ``live``, ``stale`` (no frame for three periods) or ``lost`` (being opened again). Any thread may read
             it. Without reconnecting (:class:`rtda_runtime.sources.reconnect.ReconnectingSource`) always ``live``.
         losses: How many times it was lost so far.
+        damaged: Frames left out so far because they were not whole.
+        outdated: Frames of a camera left out so far because they were old when they came
+            (:class:`rtda_runtime.sources.lateness.Lateness`).
         on_state: Called with the new state and a sentence for a person, at each change, in the thread that reads.
     """
 
@@ -93,6 +98,14 @@ class Source(abc.ABC):
 
     @property
     def losses(self) -> int:
+        return 0
+
+    @property
+    def damaged(self) -> int:
+        return 0
+
+    @property
+    def outdated(self) -> int:
         return 0
 
     @abc.abstractmethod
@@ -129,8 +142,19 @@ class GrabbingSource(Source):
 
     _first: Optional[Frame] = None
     _next = 0
+    _given = 0
+    _damaged = 0
+    _outdated = 0
     _ended = False
     _closed = False
+
+    @property
+    def damaged(self) -> int:
+        return self._damaged
+
+    @property
+    def outdated(self) -> int:
+        return self._outdated
 
     def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
         if self._closed:
@@ -142,16 +166,29 @@ class GrabbingSource(Source):
             self._ended = True
             return None
         self._next = frame.sequence + 1
+        self._given += 1
         return frame
 
     @abc.abstractmethod
     def _grab(self, timeout_s: float) -> Optional[Frame]:
         """Frame number ``_next``, or None at the end; not called after it. Raises what :meth:`read` does."""
 
+    def _leave_out_damaged(self) -> None:
+        self._damaged += 1
+        self._next += 1
 
-def capture_time_ns(stamp_ns: int, now_ns: int) -> Optional[int]:
-    """``stamp_ns`` if it can be the time of a frame that is here now; else None."""
-    return stamp_ns if 0 <= now_ns - stamp_ns < _OLDEST_NS else None
+    def _leave_out_old(self) -> None:
+        self._outdated += 1
+        self._next += 1
+
+
+def capture_time_ns(stamp_ns: int, now_ns: int, *, known: bool = False) -> Optional[int]:
+    """``stamp_ns`` if it can be the time of a frame that is here now; else None.
+
+    Args:
+        known: Earlier stamps showed that it is on our clock: then a frame may be as old as it says.
+    """
+    return stamp_ns if 0 < stamp_ns <= now_ns and (known or now_ns - stamp_ns < _OLDEST_NS) else None
 
 
 def frame_rate(claimed: float) -> Optional[float]:

@@ -20,6 +20,7 @@ from rtda_runtime.buffers import BufferPool
 from rtda_runtime.sources.address import mask_password
 from rtda_runtime.sources.base import Frame, GrabbingSource, RefusedError, Source, capture_time_ns
 from rtda_runtime.sources.capture import CaptureSource
+from rtda_runtime.sources.lateness import Lateness
 
 __all__ = ["GStreamerSource", "open_gstreamer"]
 
@@ -81,6 +82,8 @@ class GStreamerSource(GrabbingSource):
         self._gst = gst
         self._clock = clock
         self._pool = BufferPool()
+        self._lateness = Lateness()
+        self._stamped = False
         self._sync_typed = "sync=" in pipeline
         self._pipeline: Any = self._parse(pipeline)
         try:
@@ -147,17 +150,22 @@ class GStreamerSource(GrabbingSource):
 
     def _grab(self, timeout_s: float) -> Optional[Frame]:
         deadline_s = time.monotonic() + timeout_s
+        asked_ns = self._clock()
         while not self._closed:
             sample = self._sink.emit("try-pull-sample", _SLICE_NS)
             if sample is not None:
-                return self._frame(sample)
+                frame = self._frame(sample, asked_ns)
+                if frame is not None:
+                    return frame
+                asked_ns, deadline_s = self._clock(), time.monotonic() + timeout_s
+                continue
             trouble = self._trouble()
             if trouble is not None:
                 raise trouble
             if self._sink.get_property("eos"):
                 if not self.live:
                     return None
-                raise CameraError(f"camera {self.name} ended, after {self._next} frames", hint=_TRY)
+                raise CameraError(f"camera {self.name} ended, after {self._given} frames", hint=_TRY)
             if time.monotonic() > deadline_s:
                 raise CameraError(f"camera {self.name} gave no frame for {timeout_s:g} s", hint=_TRY)
         raise self._closed_error()
@@ -176,14 +184,19 @@ class GStreamerSource(GrabbingSource):
         hint = "put videoconvert before appsink" if "not-negotiated" in str(details) else _TRY
         return CameraError(f"camera {self.name} stopped: {said}", hint=hint)
 
-    def _frame(self, sample: Any) -> Frame:
+    def _frame(self, sample: Any, asked_ns: int) -> Optional[Frame]:
+        """The sample's picture; None for one that is old."""
         caps = sample.get_caps().get_structure(0)
         width, height, pixels = caps.get_value("width"), caps.get_value("height"), caps.get_value("format")
         good, numerator, denominator = caps.get_fraction("framerate")
         if good and numerator > 0:
             self.fps = numerator / denominator
         buffer = sample.get_buffer()
-        captured_ns = self._captured_ns(sample, buffer)
+        now_ns = self._clock()
+        captured_ns = self._captured_ns(sample, buffer, now_ns)
+        if self.live and self._lateness.is_old(now_ns, now_ns - asked_ns, captured_ns):
+            self._leave_out_old()
+            return None
         good, mapped = buffer.map(self._gst.MapFlags.READ)
         if not good:
             raise CameraError(f"camera {self.name} gave a frame that cannot be read", hint=_TRY)
@@ -191,7 +204,7 @@ class GStreamerSource(GrabbingSource):
             image = self._image(mapped.data, width, height, _CHANNELS[pixels])
         finally:
             buffer.unmap(mapped)
-        return Frame(image=image, captured_ns=captured_ns, sequence=self._next)
+        return Frame(image=image, captured_ns=now_ns if captured_ns is None else captured_ns, sequence=self._next)
 
     def _image(self, data: Any, width: int, height: int, channels: int) -> np.ndarray:
         rows = np.frombuffer(data, np.uint8)
@@ -201,13 +214,14 @@ class GStreamerSource(GrabbingSource):
         np.copyto(image, pixels[:, :, :3])  # grey is repeated
         return image
 
-    def _captured_ns(self, sample: Any, buffer: Any) -> int:
-        now_ns = self._clock()
+    def _captured_ns(self, sample: Any, buffer: Any, now_ns: int) -> Optional[int]:
+        """When the pipeline's source made the buffer; None where it does not say."""
         if not self.live or buffer.pts == self._gst.CLOCK_TIME_NONE:
-            return now_ns
+            return None
         running_ns = sample.get_segment().to_running_time(self._gst.Format.TIME, buffer.pts)
-        stamp_ns = capture_time_ns(int(self._pipeline.get_base_time() + running_ns), now_ns)
-        return now_ns if stamp_ns is None else stamp_ns
+        stamp_ns = capture_time_ns(int(self._pipeline.get_base_time() + running_ns), now_ns, known=self._stamped)
+        self._stamped = self._stamped or stamp_ns is not None
+        return stamp_ns
 
 
 def _through_opencv(pipeline: str, name: str) -> CaptureSource:

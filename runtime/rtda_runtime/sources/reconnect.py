@@ -79,6 +79,7 @@ class ReconnectingSource(Source):
         self._error: Optional[Exception] = None
         self._state = LIVE
         self._losses = 0
+        self._left_out = (0, 0)  # damaged and outdated, of the sources before this one
         self._news: Deque[Tuple[str, str]] = collections.deque(maxlen=100)
         self._period_s: Optional[float] = None
         self._back = ""
@@ -97,6 +98,14 @@ class ReconnectingSource(Source):
     @property
     def losses(self) -> int:
         return self._losses
+
+    @property
+    def damaged(self) -> int:
+        return self._left_out[0] + self._source.damaged
+
+    @property
+    def outdated(self) -> int:
+        return self._left_out[1] + self._source.outdated
 
     def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
         began_s = self._clock()
@@ -214,7 +223,8 @@ class ReconnectingSource(Source):
         said = ""
         while not self._wait(delay_s(attempt)) and not self._closing.is_set():
             try:
-                self._source = self._open()
+                opened = self._open()
+                self._left_out, self._source = (self.damaged, self.outdated), opened
             except RefusedError:
                 raise
             except CameraError as failed:

@@ -1,137 +1,215 @@
-"""Network cameras: RTSP, HTTP motion JPEG and whatever else FFmpeg reads, through PyAV.
+"""Network cameras and films: RTSP, HTTP, motion JPEG, video files and whatever else FFmpeg reads, through PyAV.
 
-PyAV and not OpenCV's FFmpeg, because of what can be chosen per stream: no frame-parallel decoder (OpenCV's holds one
-frame back per core), no buffering while the stream is probed, RTSP over TCP, and errors that say what happened.
-``docs/sources.md`` has the measured delays of both.
+PyAV and not OpenCV's FFmpeg, because of what can be chosen per stream (no frame-parallel decoder, no buffering while
+the stream is probed, RTSP over TCP), because errors say what happened, and because it tells of each frame its time, its
+orientation and whether it is whole. ``docs/sources.md`` has the measured delays of both.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import socket
 import time
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any, Callable, Iterator, Optional, Tuple
 
 import numpy as np
 
 from rtda_deploy.errors import CameraError, SourceError
-from rtda_deploy.optional import require
+from rtda_deploy.picture_bytes import jpeg_is_whole
 from rtda_runtime.buffers import BufferPool
 from rtda_runtime.sources.address import mask_password
-from rtda_runtime.sources.base import Frame, GrabbingSource, RefusedError, frame_rate
+from rtda_runtime.sources.base import Frame, GrabbingSource, RefusedError
+from rtda_runtime.sources.feeds import Feed, open_feed, open_film_feed
+from rtda_runtime.sources.lateness import Lateness
+from rtda_runtime.sources.login import escape_login
+from rtda_runtime.sources.orientation import upright
+from rtda_runtime.sources.trouble import Trouble, pyav, trouble_of
 
-__all__ = ["StreamSource", "open_stream"]
+__all__ = ["StreamSource", "open_film", "open_stream"]
 
 _log = logging.getLogger(__name__)
 
 _OPEN_TIMEOUT_S = 10.0  # an RTSP camera that wakes up answers within a few seconds
 _READ_TIMEOUT_S = 5.0
-_OPTIONS = {
-    "fflags": "nobuffer",  # what is read to learn the format is not kept: the first frame is a new one
-    "flags": "low_delay",  # the decoder gives each picture as soon as it has it
-    "fpsprobesize": "0",  # a guess of the rate is not worth the twenty frames it takes: back sooner after a loss
-    "rtsp_flags": "prefer_tcp",  # lost UDP packets are smeared pictures; cameras without TCP still work
-}
+_NEAR_END = 0.9  # of its claimed duration; a recording that ends before lacks a part
 
 
 class StreamSource(GrabbingSource):
-    """Frames of an opened ``av`` container. The first one is read at once: it proves the stream and gives its size.
+    """Frames of a feed. The first one is read at once: it proves the stream and gives its size.
+
+    What is not whole and, of a camera, what is old when it comes is thrown away and counted.
 
     Args:
-        container: Of :func:`av.open`; closed with the source.
+        feed: Closed with the source.
         refuse: Makes the error of a read from what PyAV raised, or from a sentence.
     """
 
     def __init__(
         self,
-        container: Any,
+        feed: Feed,
         name: str,
         *,
         refuse: Callable[[object], SourceError],
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        av: Any = _av()
+        av: Any = pyav()
         self.name = name
-        self._container: Any = container
+        self._feed: Optional[Feed] = feed
         self._refuse = refuse
         self._clock = clock
         self._error = av.FFmpegError
-        self._damaged: Tuple[Any, ...] = (av.error.InvalidDataError,)
+        self._invalid: Tuple[Any, ...] = (av.error.InvalidDataError,)
         self._pool = BufferPool()
         self._reformatter: Any = av.video.reformatter.VideoReformatter()
-        self._stream: Any = _video_of(container, name)
-        self._stream.thread_type = "SLICE"  # FRAME would hold one picture back for each thread
-        # A length is what recordings have; a camera's server may claim one all the same.
-        self.live = name.startswith(("rtsp", "rtp")) or container.duration is None
+        self.live = feed.live
         self.stamp = "arrival" if self.live else "read"
-        self.fps = _rate(container, self._stream)
-        self.num_frames = None if self.live else (self._stream.frames or None)
-        self._packets: Iterator[Any] = container.demux(self._stream)
+        self.fps = feed.fps
+        self.num_frames = feed.num_frames
+        self._lateness = Lateness() if self.live else None
         self._decoded: Iterator[Any] = iter(())
-        self._arrived_ns = 0
+        self._arrived_ns = self._waited_ns = 0
+        self._began_s: Optional[float] = None  # a recording's first time, seconds on its own clock
+        self._shown_s = 0.0  # and its newest, seconds after that
         self.size_wh = (0, 0)
         self._first = self._grab(_READ_TIMEOUT_S)
         if self._first is None:
-            raise refuse("ended before its first picture")
+            raise refuse("ended before its first whole picture" if self.live else "holds no frame that can be decoded")
 
     def close(self) -> None:
-        container, self._container, self._first, self._closed = self._container, None, None, True
-        self._packets = self._decoded = iter(())
-        if container is not None:
-            container.close()
+        feed, self._feed, self._first, self._closed = self._feed, None, None, True
+        self._decoded = iter(())
+        if feed is not None:
+            feed.close()
 
     def _grab(self, timeout_s: float) -> Optional[Frame]:
+        assert self._feed is not None
         start_s = time.monotonic()
         picture, trouble = None, None
         try:
-            picture = self._picture(start_s + timeout_s)
+            picture = self._picture(self._feed, timeout_s)
         except self._error as err:
             trouble = err
         if picture is not None:
             return self._frame(picture)
-        if trouble is None and not self.live:
+        if not self.live and (trouble is None or (self._given and self._feed.local)):
+            self._tell_end(self._feed)
             return None
         # Outside of the except clause, because PyAV's own text holds the address with its password.
-        if trouble is not None and not self._next:
+        if trouble is not None and not self._given:
             raise self._refuse(trouble)
         waited_s = time.monotonic() - start_s
         late = waited_s >= 0.9 * min(timeout_s, _READ_TIMEOUT_S)
         happened = f"gave no frame for {waited_s:.1f} s" if late else "ended or was disconnected"
-        raise self._refuse(f"{happened}, after {self._next} frames")
+        raise self._refuse(f"{happened}, after {self._given} frames")
 
-    def _picture(self, deadline_s: float) -> Any:
-        """The next whole decoded picture; None at the end. What is damaged is passed over."""
+    def _picture(self, feed: Feed, timeout_s: float) -> Any:
+        """The next decoded picture that is whole and not old; None at the end."""
+        deadline_s = time.monotonic() + timeout_s
         while True:
             for picture in self._decoded:
-                if not picture.is_corrupt:
+                if not feed.jpeg and self._is_old(picture, feed):
+                    deadline_s = time.monotonic() + timeout_s  # it is there, and catching up
+                elif picture.is_corrupt:
+                    self._count_damaged(feed)
+                else:
                     return picture
-            if time.monotonic() > deadline_s:
-                return self._nothing_decodable()
-            packet = next(self._packets, None)
+            if self.live and time.monotonic() > deadline_s:
+                raise self._refuse(f"sends nothing that can be decoded, after {self._given} frames")
+            asked_ns = self._clock()
+            packet = next(feed.packets, None)
+            self._arrived_ns = self._clock()
+            self._waited_ns += self._arrived_ns - asked_ns
             if packet is None:
                 return None
-            self._arrived_ns = self._clock()
-            with contextlib.suppress(*self._damaged):
-                self._decoded = iter(packet.decode())
+            if not feed.jpeg or not packet.size or self._is_wanted(packet, feed):
+                try:
+                    self._decoded = iter(feed.decode(packet))
+                except self._invalid:
+                    self._count_damaged(feed)
 
-    def _nothing_decodable(self) -> Any:
-        raise self._refuse(f"sends nothing that can be decoded, after {self._next} frames")
+    def _is_wanted(self, packet: Any, feed: Feed) -> bool:
+        """Whether to decode this JPEG."""
+        if self._is_old(packet, feed):
+            return False
+        if not jpeg_is_whole(bytes(packet)):
+            self._count_damaged(feed)
+            return False
+        return True
+
+    def _is_old(self, item: Any, feed: Feed) -> bool:
+        if self._lateness is None:
+            return False
+        filmed_ns = round(item.pts * item.time_base * 1_000_000_000) if feed.timed and item.pts is not None else None
+        waited_ns, self._waited_ns = self._waited_ns, 0
+        old = self._lateness.is_old(self._arrived_ns, waited_ns, filmed_ns)
+        if old:
+            self._leave_out_old()
+        return old
+
+    def _count_damaged(self, feed: Feed) -> None:
+        # Who joins a camera between two whole pictures gets parts of the first one; that is no damage.
+        if self._given or feed.jpeg or not self.live:
+            self._leave_out_damaged()
+
+    def _tell_end(self, feed: Feed) -> None:
+        there = self._given + self.damaged
+        claimed = self.num_frames or there
+        missing = there < claimed
+        if feed.duration_s is not None:
+            missing = self._shown_s < _NEAR_END * feed.duration_s
+        if self._given and (missing or self.damaged):
+            told = f"{self.damaged} damaged and left out" if self.damaged else "the rest is missing or damaged"
+            _log.warning("%s ended after %d of %d frames: %s", self.name, self._given, max(there, claimed), told)
 
     def _frame(self, picture: Any) -> Frame:
-        size_wh = (picture.width, picture.height)
+        plane = self._reformatter.reformat(picture, format="bgr24").planes[0]
+        width, height = picture.width, picture.height
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        shown = upright(rows[:height, : width * 3].reshape(height, width, 3), picture)
+        size_wh = (shown.shape[1], shown.shape[0])
         if size_wh != self.size_wh:
-            if self._next:
+            if self._given:
                 _log.info("%s now gives %dx%d, before it was %dx%d", self.name, *size_wh, *self.size_wh)
             self.size_wh = size_wh
-        plane = self._reformatter.reformat(picture, format="bgr24").planes[0]
-        width, height = size_wh
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-        image = self._pool.take((height, width, 3))
-        np.copyto(image.reshape(height, width * 3), rows[:height, : width * 3])
-        return Frame(image=image, captured_ns=self._arrived_ns, sequence=self._next)
+        image = self._pool.take(shown.shape)
+        np.copyto(image, shown)
+        captured_ns = self._arrived_ns if self.live else self._clock()
+        return Frame(image=image, captured_ns=captured_ns, sequence=self._next, recorded_ns=self._recorded_ns(picture))
+
+    def _recorded_ns(self, picture: Any) -> Optional[int]:
+        """Where a recording shows the picture; None where it does not say."""
+        if self.live or self._feed is None or not self._feed.timed or picture.time is None:
+            return None
+        time_s = float(picture.time)
+        self._began_s = time_s if self._began_s is None else self._began_s
+        self._shown_s = time_s - self._began_s
+        return round(self._shown_s * 1e9)
+
+
+def open_film(path: Path) -> StreamSource:
+    """Open a video file that was checked to exist.
+
+    Raises:
+        SourceError: If it is no video, or holds no frame that can be decoded.
+    """
+    av: Any = pyav()
+
+    def refuse(trouble: object) -> SourceError:
+        happened = trouble if isinstance(trouble, str) else "cannot be opened as a video"
+        return SourceError(
+            f"video {path} {happened}", hint="is it damaged, or no video? Try it in a player: ffplay, vlc"
+        )
+
+    try:
+        feed = open_film_feed(path)
+    except (av.FFmpegError, RefusedError) as err:
+        raise refuse(err) from err
+    with contextlib.ExitStack() as opened:
+        opened.callback(feed.close)
+        source = StreamSource(feed, str(path), refuse=refuse)
+        opened.pop_all()
+    return source
 
 
 def open_stream(
@@ -143,119 +221,30 @@ def open_stream(
         RefusedError: If the password is wrong, or what it sends is no video that can be decoded here.
         CameraError: If nobody answers, or not in time. No text holds the password.
     """
-    av: Any = _av()
+    av: Any = pyav()
     name = mask_password(uri)
+    address = escape_login(uri)
     read_timeout_s = min(timeout_s, read_timeout_s)
-    container: Any = None
+    feed: Optional[Feed] = None
 
     def refuse(trouble: object) -> SourceError:
         if isinstance(trouble, str):
-            return CameraError(f"{name} {trouble}", hint=_Trouble("").hint)
-        said = _trouble(trouble, uri, timeout_s if container is None else read_timeout_s)
+            return CameraError(f"{name} {trouble}", hint=Trouble("").hint)
+        said = trouble_of(trouble, address, timeout_s if feed is None else read_timeout_s)
         kind = RefusedError if said.final else CameraError
         return kind(f"{name} {said.sentence}", hint=said.hint)
 
     start = time.monotonic()
     trouble: object = None
     try:
-        container = av.open(uri, options=_options(uri), timeout=(timeout_s, read_timeout_s))
+        feed = open_feed(address, name, (timeout_s, read_timeout_s))
     except av.FFmpegError as err:
         late = isinstance(err, av.error.InvalidDataError) and time.monotonic() - start > 0.9 * timeout_s
         trouble = TimeoutError() if late else err  # RTSP's demuxer calls an interrupted wait invalid data
-    if container is None:
+    if feed is None:
         raise refuse(trouble)
-    try:
-        return StreamSource(container, name, refuse=refuse)
-    except BaseException:
-        container.close()
-        raise
-
-
-def _av() -> Any:
-    return require("av", extra="runtime", purpose="to read network cameras; on a Jetson: pip install av")
-
-
-def _options(uri: str) -> Dict[str, str]:
-    options = dict(_OPTIONS)
-    if not uri.lower().startswith("rtsp"):
-        del options["rtsp_flags"]
-    if uri.lower().startswith("http"):  # motion JPEG is known by its first picture; a recording must not lose any
-        del options["fflags"]
-    return options
-
-
-def _video_of(container: Any, name: str) -> Any:
-    videos = container.streams.video
-    if not videos:
-        there = ", ".join(sorted({str(stream.type) for stream in container.streams})) or "nothing"
-        raise RefusedError(
-            f"{name} sends no video that FFmpeg knows, but {there}", hint="choose H.264 in the camera's settings"
-        )
-    known = [stream for stream in videos if stream.codec_context is not None]
-    if not known:
-        raise RefusedError(
-            f"{name} sends a codec that FFmpeg does not know", hint="choose H.264 or MJPEG in the camera's settings"
-        )
-    return known[0]
-
-
-def _rate(container: Any, stream: Any) -> Optional[float]:
-    if container.format.name == "mpjpeg":  # nothing in it says a rate; FFmpeg claims 25
-        return None
-    return frame_rate(float(stream.average_rate or stream.guessed_rate or 0))
-
-
-class _Trouble(NamedTuple):
-    """What PyAV's error means to a person; ``final``: it will be the same the next time."""
-
-    sentence: str
-    hint: str = "is it on, and is the address right?"
-    final: bool = False
-
-
-def _trouble(err: object, uri: str, waited_s: float) -> _Trouble:
-    av: Any = _av()
-    if isinstance(err, av.error.HTTPUnauthorizedError):
-        if "@" in uri:
-            return _Trouble("refused this user name and password (401)", "look them up in the camera's settings", True)
-        return _Trouble("asks for a user name and a password (401)", "put them before the host: user:password@", True)
-    if isinstance(err, av.error.HTTPForbiddenError):
-        return _Trouble("does not let this user see it (403)", "give that user the right in the camera", True)
-    if isinstance(err, av.error.HTTPNotFoundError):
-        return _Trouble("has nothing at this path (404)", "the path is in the camera's manual, often /stream1 or /live")
-    if isinstance(err, (av.error.HTTPClientError, av.error.HTTPServerError)):
-        return _Trouble(f"answered with an error: {_text(err)}", "has it too many viewers? Its own log may say more")
-    if isinstance(err, (av.error.ExitError, TimeoutError)):
-        return _Trouble(f"gave no video within {waited_s:g} s", "is it on, and does a firewall let it through?")
-    if isinstance(err, av.error.ProtocolNotFoundError):
-        return _Trouble("needs a protocol that this FFmpeg was built without", "rtsp:// and http:// always work", True)
-    if isinstance(err, (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError)):
-        return _Trouble("sends a codec that this FFmpeg was built without", "choose H.264 in its settings", True)
-    if isinstance(err, av.error.InvalidDataError):
-        return _Trouble("gave nothing that can be read as video", "open the address in a browser or a player")
-    return _network_trouble(err, uri)
-
-
-def _network_trouble(err: object, uri: str) -> _Trouble:
-    number = getattr(err, "errno", None)
-    if number == errno.ECONNREFUSED:
-        return _Trouble("refuses the connection: nobody listens there", "is it on, and is the port right?")
-    if number in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-        return _Trouble("cannot be reached: no route to it", "is it on, and in this network?")
-    if number == errno.EIO and not _host_is_known(uri):
-        return _Trouble("cannot be found: nobody knows that host name", "is it spelt right? Try its IP address")
-    return _Trouble(f"gave nothing that can be read as video: {_text(err)}", "open it in a browser or a player")
-
-
-def _host_is_known(uri: str) -> bool:
-    """FFmpeg calls every failed look-up of a name an input/output error."""
-    try:
-        socket.getaddrinfo(urlsplit(uri).hostname, None)
-    except (OSError, UnicodeError, ValueError):
-        return False
-    return True
-
-
-def _text(err: object) -> str:
-    """PyAV's words without the address that it appends."""
-    return str(getattr(err, "strerror", "") or type(err).__name__)
+    with contextlib.ExitStack() as opened:
+        opened.callback(feed.close)
+        source = StreamSource(feed, name, refuse=refuse)
+        opened.pop_all()
+    return source

@@ -55,7 +55,14 @@ def open_camera(
 
     granted_format = _code(capture.get(cv2.CAP_PROP_FOURCC))
     try:
-        source = CaptureSource(capture, name or str(device), live=True, lost=lost, stamp_of=driver_time_ns)
+        source = CaptureSource(
+            capture,
+            name or str(device),
+            live=True,
+            lost=lost,
+            stamp_of=driver_time_ns,
+            jpegs=granted_format == "MJPG" and _gives_jpegs(capture),
+        )
     except CameraError as err:
         raise _raw_sensor(device, granted_format) or err from err
     source.asked = asked
@@ -67,14 +74,26 @@ def open_camera(
     return source
 
 
-def driver_time_ns(capture: Any, now_ns: int) -> Optional[int]:
+def driver_time_ns(capture: Any, now_ns: int, known: bool = False) -> Optional[int]:
     """When the driver filled the buffer that was grabbed last; None where it does not say so on the monotonic clock.
 
     Args:
         capture: ``cv2.VideoCapture`` on V4L2; its position is the buffer's time stamp.
+        known: Earlier ones were on it, so this one is, however old it is.
     """
     cv2: Any = opencv("to open cameras")
-    return capture_time_ns(round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6), now_ns)
+    return capture_time_ns(round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6), now_ns, known=known)
+
+
+def _gives_jpegs(capture: Any) -> bool:
+    """Whether it now gives JPEGs as they are; OpenCV decodes half a JPEG without a word."""
+    cv2: Any = opencv("to open cameras")
+    capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+    good, image = capture.retrieve() if capture.grab() else (False, None)
+    if good and image is not None and image.tobytes()[:2] == b"\xff\xd8" and min(image.shape[:2]) == 1:
+        return True
+    capture.set(cv2.CAP_PROP_CONVERT_RGB, 1)
+    return False
 
 
 def configure(

@@ -1,0 +1,80 @@
+"""Which frames of a camera are old though they come just now.
+
+While a reader or its process stands still, a camera goes on filming, and what it films waits in buffers of sockets and
+drivers. Afterwards these frames come faster than the camera can film. They are old, and they come before the new ones.
+"""
+
+from __future__ import annotations
+
+import collections
+import statistics
+from typing import Deque, Optional
+
+__all__ = ["Lateness"]
+
+_PERIODS, _AT_LEAST_NS = 3.0, 250_000_000  # a frame later than that is old; less is a network's usual unevenness
+_WAITED = 0.1  # share of a step: who waited that long for a frame found nothing in the buffer
+_AT_PACE = {True: 0.85, False: 0.7}  # share of a step; the step is known from the source's own times, or guessed
+_KEPT, _ENOUGH = 15, 5  # steps that the usual one is taken from
+
+
+class Lateness:
+    """How far frames lag behind: the monotonic clock's progress from frame to frame, less the source's own.
+
+    The source's own progress is that of its time stamps where it has them, else its usual step between two frames.
+    A frame that comes at the camera's pace, to a reader who waited for it, had none before it in any buffer: it is new.
+    """
+
+    def __init__(self) -> None:
+        self._steps: Deque[int] = collections.deque(maxlen=_KEPT)
+        self._arrived_ns: Optional[int] = None
+        self._filmed_ns: Optional[int] = None
+        self._lag_ns = 0
+        self._jumped = False
+
+    def is_old(self, arrived_ns: int, waited_ns: int, filmed_ns: Optional[int] = None) -> bool:
+        """Whether the next frame is one to throw away. Must be asked of each, in order.
+
+        Args:
+            arrived_ns: When it was here, on the monotonic clock.
+            waited_ns: Of that, how long the reader was waiting for it.
+            filmed_ns: Its time on the source's own clock, whatever that begins with; None: it has none.
+        """
+        before_ns, self._arrived_ns = self._arrived_ns, arrived_ns
+        filmed_before_ns, self._filmed_ns = self._filmed_ns, filmed_ns
+        if before_ns is None:
+            return False
+        passed_ns = arrived_ns - before_ns
+        timed = filmed_ns is not None and filmed_before_ns is not None
+        step_ns = filmed_ns - filmed_before_ns if timed else self._usual_ns()  # type: ignore[operator]
+        if step_ns is None or step_ns < 0:  # not known yet; or the source's clock was set back
+            self._learn(passed_ns, waited_ns)
+            self._lag_ns, self._jumped = 0, False
+            return False
+        self._follow(passed_ns, waited_ns, step_ns, timed)
+        if timed:
+            self._steps.append(step_ns)
+        elif not self._lag_ns:
+            self._learn(passed_ns, waited_ns)
+        return self._lag_ns > self._limit_ns(step_ns)
+
+    def _follow(self, passed_ns: int, waited_ns: int, step_ns: int, timed: bool) -> None:
+        waited = waited_ns >= _WAITED * step_ns
+        jumped = passed_ns - step_ns > self._limit_ns(step_ns)
+        # After one jump the frame may be the first of a queue. After two in a row the camera has become slower.
+        if waited and passed_ns >= _AT_PACE[timed] * step_ns and (self._jumped or not jumped):
+            self._lag_ns = 0
+        else:
+            self._lag_ns = max(0, self._lag_ns + passed_ns - step_ns)
+        self._jumped = jumped and waited
+
+    def _learn(self, passed_ns: int, waited_ns: int) -> None:
+        if waited_ns >= _WAITED * passed_ns:
+            self._steps.append(passed_ns)
+
+    def _usual_ns(self) -> Optional[int]:
+        return int(statistics.median(self._steps)) if len(self._steps) >= _ENOUGH else None
+
+    def _limit_ns(self, step_ns: int) -> float:
+        usual_ns = self._usual_ns()
+        return max(_AT_LEAST_NS, _PERIODS * (step_ns if usual_ns is None else usual_ns))

@@ -1,0 +1,116 @@
+"""Frames that are old when they come: by a script of arrivals, on a clock of numbers."""
+
+from __future__ import annotations
+
+import random
+from typing import Iterator, List, NamedTuple, Optional
+
+import pytest
+
+from rtda_runtime.sources.lateness import Lateness
+
+MS = 1_000_000
+
+
+class Arrival(NamedTuple):
+    """One frame; all in milliseconds."""
+
+    filmed: float
+    arrived: float
+    waited: float
+
+
+def _camera(fps: float, seconds: float, *, began: float = 0.0, jitter: float = 0.0) -> Iterator[Arrival]:
+    """Frames that come as they are filmed, to a reader that waits for each."""
+    chance, before = random.Random(0), began
+    for number in range(round(fps * seconds)):
+        filmed = began + 1000 * number / fps
+        arrived = max(before + 0.1, filmed + chance.uniform(0, jitter) * 1000 / fps)
+        yield Arrival(filmed, arrived, arrived - before)
+        before = arrived
+
+
+def _old(arrivals: List[Arrival], *, timed: bool) -> List[bool]:
+    lateness = Lateness()
+    return [
+        lateness.is_old(round(one.arrived * MS), round(one.waited * MS), round(one.filmed * MS) if timed else None)
+        for one in arrivals
+    ]
+
+
+def _with_stall(fps: float, stall_s: float, *, queue_s: float, each_ms: float) -> List[Arrival]:
+    """Two seconds of a camera, a stall of the reader inside its wait, the queue, and two more seconds.
+
+    Args:
+        queue_s: How much of what was filmed in the stall fits into the buffers; what is filmed then is lost.
+        each_ms: How fast the queue is read.
+    """
+    arrivals = list(_camera(fps, 2.0))
+    step, awake = 1000 / fps, arrivals[-1].arrived + 1000 * stall_s
+    for number in range(round(fps * queue_s)):
+        arrived = awake + each_ms * number
+        waited = 1000 * stall_s if not number else each_ms / 2
+        arrivals.append(Arrival(2000 + step * number, arrived, waited))
+    began = arrivals[-1].arrived + step
+    began += -began % step  # the camera's own beat
+    return arrivals + list(_camera(fps, 2.0, began=began))
+
+
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("jitter", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("fps", [1.0, 20.0, 120.0])
+def test_a_camera_that_is_read_in_time_has_no_old_frames(fps: float, jitter: float, timed: bool) -> None:
+    assert not any(_old(list(_camera(fps, 30.0, jitter=jitter)), timed=timed))
+
+
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("queue_s", [33.0, 26.5])
+def test_after_a_stall_the_queue_is_old_and_what_comes_at_the_cameras_pace_is_new(queue_s: float, timed: bool) -> None:
+    arrivals = _with_stall(20.0, 33.0, queue_s=queue_s, each_ms=3.8)
+    old = _old(arrivals, timed=timed)
+    queue = slice(40, 40 + round(20 * queue_s))
+    assert not any(old[: queue.start]) and not any(old[queue.stop + 1 :])
+    kept = [one for one, is_old in zip(arrivals[queue], old[queue]) if not is_old]
+    assert all(one.arrived - one.filmed <= 250 + 50 for one in kept), "none is older than was allowed"
+    assert sum(old[queue]) >= len(arrivals[queue]) - 8
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_reader_slower_than_the_camera_gets_new_frames(timed: bool) -> None:
+    """10 frames a second are looked at, 20 are filmed; what is there is read at once."""
+    lateness, now, old, ages = Lateness(), 0.0, 0, []
+    before: Optional[float] = None
+    for number in range(400):
+        filmed = 50.0 * number
+        asked = now
+        now = max(now + 0.2, filmed)
+        is_old = lateness.is_old(round(now * MS), round((now - asked) * MS), round(filmed * MS) if timed else None)
+        old += is_old
+        if not is_old:
+            ages.append(now - filmed)
+            now += 100.0 if number > 20 else 0.0  # slow from here on
+        before = now
+    assert before is not None and max(ages) <= 400
+    assert 150 < old < 210
+
+
+def test_a_camera_that_was_silent_loses_one_frame_without_times_and_none_with_them() -> None:
+    before, after = list(_camera(20.0, 2.0)), list(_camera(20.0, 2.0, began=12_000.0))
+    after[0] = after[0]._replace(waited=10_000.0)
+    assert sum(_old(before + after, timed=True)) == 0
+    assert [place for place, old in enumerate(_old(before + after, timed=False)) if old] == [40]
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_camera_that_becomes_slower_loses_one_frame_at_most(timed: bool) -> None:
+    before, after = list(_camera(20.0, 2.0)), list(_camera(2.0, 20.0, began=2450.0))
+    after[0] = after[0]._replace(waited=500.0)
+    assert sum(_old(before + after, timed=timed)) <= 1
+
+
+def test_times_that_do_not_go_as_the_clock_does_are_no_reason_to_drop() -> None:
+    """Cheap cameras stamp 25 frames a second whatever they film, and set their clocks back."""
+    arrivals = [one._replace(filmed=40.0 * number) for number, one in enumerate(_camera(15.0, 60.0, jitter=0.5))]
+    assert not any(_old(arrivals, timed=True))
+    back = [one._replace(filmed=one.filmed % 5000) for one in _camera(25.0, 30.0)]
+    assert not any(_old(back, timed=True))
