@@ -245,7 +245,8 @@ class Inference(NamedThread):
     def _segment(self, captured: Captured, dropped: int) -> Result:
         frame, capture_ms = captured
         result = self._segmenter.segment(frame.image, captured_ns=frame.captured_ns, sequence=frame.sequence)
-        return dataclasses.replace(result, dropped=dropped, timing={"capture": capture_ms, **result.timing})
+        timing = {"capture": capture_ms, **result.timing}
+        return dataclasses.replace(result, dropped=dropped, timing=timing, recorded_ns=frame.recorded_ns)
 
     @staticmethod
     def _compared(result: Result, compare: AnySegmenter) -> Result:

@@ -32,6 +32,7 @@ class Result:
         spec: What the network was trained with.
         confidence: uint8 (H, W), how sure the network is of each pixel, 255 is 1.0; None where nobody asked.
         compared: uint8 (H, W) mask of a second network with the same classes; None where there is none.
+        recorded_ns: Where the recording shows the frame, nanoseconds after its first one; None: a camera, or pictures.
         state: ``live``, or ``stale``: the frame is older than frames of this source should be.
     """
 
@@ -45,6 +46,7 @@ class Result:
     confidence: Optional[np.ndarray] = None
     compared: Optional[np.ndarray] = None
     state: str = "live"
+    recorded_ns: Optional[int] = None
 
     def copy(self) -> Result:
         """A result whose arrays belong to it alone."""

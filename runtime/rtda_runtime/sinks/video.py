@@ -46,7 +46,10 @@ _AV_OPTIONS = {
 }
 _AV_CONTAINER_OPTIONS = {".mp4": {"movflags": "+faststart"}}  # the index first: plays while it is loaded
 _THREADS = 2  # of the encoder; more would take the network's
-_MILLISECOND = Fraction(1, 1000)
+_MOST_PX = {".mp4": 16384, ".webm": 16382}  # of a side: what libx264 and VP8's 14 bits take
+_TICKS = 90_000  # a second; the clock of MPEG, exact for 24, 25, 29.97, 30, 50 and 60 frames a second
+_UNEVEN_NS = 200_000_000  # by which a film may be shorter than what it shows, before that is said
+_LEAST_TICKS = 90  # between two frames: WebM counts milliseconds
 _LARGEST_PTS_BASE = 65535  # of the frame rate's fraction; MPEG-4 containers take no more
 
 
@@ -59,8 +62,9 @@ class VideoSink(Sink):
         size_wh: Width and height; None: those of the first frame. An odd side gets its last row or column twice,
             because the format has even sides only.
         overlay: Draws each result of a pipeline; None: the frame is written as it was captured.
-        timed: Each result stands at the time it was captured, so that a film of a camera plays at its true speed though
-            frames were dropped; ``fps`` is then the usual rate only. PyAV only; OpenCV writes at a constant rate.
+        timed: Each result of a camera stands at the time it was captured, so that its film plays at its true speed
+            though frames were dropped; ``fps`` is then the usual rate only. The results of a recording that tells its
+            own times (``recorded_ns``) keep them in any case. PyAV only; OpenCV writes at a constant rate.
 
     Raises:
         ConfigError: If the suffix, rate or size makes no sense.
@@ -120,7 +124,7 @@ class VideoSink(Sink):
             spent_ms["overlay"] = (drawn - start) / 1e6
             start = drawn
         with self._lock:
-            self._encode(picture, item.captured_ns if self._timed and isinstance(item, Result) else None)
+            self._encode(picture, self._shown_ns(item) if isinstance(item, Result) else None)
         spent_ms["encode"] = (time.perf_counter_ns() - start) / 1e6
         return spent_ms
 
@@ -134,6 +138,12 @@ class VideoSink(Sink):
         """
         with self._lock:
             self._finish()
+
+    def _shown_ns(self, result: Result) -> Optional[int]:
+        """When the film shows it, from any beginning; None: after the one before, at the film's rate."""
+        if result.recorded_ns is not None:
+            return result.recorded_ns
+        return result.captured_ns if self._timed else None
 
     def _finish(self) -> None:
         if self._writing is None:
@@ -149,7 +159,7 @@ class VideoSink(Sink):
         writing, self._writing = self._writing, None
         writing.__exit__(None, None, None)
 
-    def _encode(self, picture: np.ndarray, captured_ns: Optional[int]) -> None:
+    def _encode(self, picture: np.ndarray, shown_ns: Optional[int]) -> None:
         if self._writing is None:
             raise FileAccessError(f"video {self.path} is closed", hint="make a new sink for a new file")
         check_frame(picture)
@@ -160,11 +170,17 @@ class VideoSink(Sink):
                 f"frame is {width}x{height}, the video is {self.size_wh[0]}x{self.size_wh[1]}",
                 hint="a video has one size: cv2.resize the frame, or write several files",
             )
+        most = _MOST_PX[self.path.suffix.lower()]
+        if max(width, height) > most:
+            raise FrameError(
+                f"frame is {width}x{height}, the side of a {self.path.suffix} video is {most} pixels at most",
+                hint="cv2.resize the frame, or save pictures: --masks DIR",
+            )
         try:
             if self._encoder is None:
                 even_wh = (width + width % 2, height + height % 2)
-                self._encoder = self._writer(self._temporary, self.fps, even_wh, timed=self._timed)
-            self._encoder.add(_even(picture), captured_ns)
+                self._encoder = self._writer(self._temporary, self.fps, even_wh, timed=shown_ns is not None)
+            self._encoder.add(_even(picture), shown_ns)
         except OSError as err:
             raise self._failed(err) from err
         self.frames += 1
@@ -194,7 +210,7 @@ class _Encoder(abc.ABC):
     def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int], *, timed: bool = False) -> None: ...
 
     @abc.abstractmethod
-    def add(self, picture: np.ndarray, captured_ns: Optional[int] = None) -> None: ...
+    def add(self, picture: np.ndarray, shown_ns: Optional[int] = None) -> None: ...
 
     @abc.abstractmethod
     def finish(self) -> None: ...
@@ -210,34 +226,36 @@ class _AvEncoder(_Encoder):
         self._av: Any = require("av", extra="runtime", purpose="to write videos")
         suffix = path.suffix.lower()
         codec = _AV_CODECS[suffix]
-        self._count = 0
+        self._next = 0
         with _os_errors(self._av):
-            self._container: Any = self._av.open(str(path), "w", options=_AV_CONTAINER_OPTIONS.get(suffix, {}))
-            rate = Fraction(fps).limit_denominator(_LARGEST_PTS_BASE)
-            self._stream: Any = self._container.add_stream(codec, rate=rate)
+            target = f"file:{path}"  # a colon in a relative name is taken for the end of a scheme
+            self._container: Any = self._av.open(target, "w", options=_AV_CONTAINER_OPTIONS.get(suffix, {}))
+            self._rate, self._timed = Fraction(fps).limit_denominator(_LARGEST_PTS_BASE), timed
+            self._stream: Any = self._container.add_stream(codec, rate=self._rate)
             self._stream.width, self._stream.height = size_wh
             self._stream.pix_fmt = "yuv420p"  # the only layout every browser decodes
             self._stream.options = dict(_AV_OPTIONS[codec])
             self._stream.codec_context.thread_count = _THREADS
-            self._time_base = _MILLISECOND if timed else 1 / rate
+            self._time_base = Fraction(1, _TICKS) if timed else 1 / self._rate
             self._stream.codec_context.time_base = self._time_base
             self._first_ns: Optional[int] = None
 
-    def add(self, picture: np.ndarray, captured_ns: Optional[int] = None) -> None:
+    def add(self, picture: np.ndarray, shown_ns: Optional[int] = None) -> None:
         frame = self._av.VideoFrame.from_ndarray(picture, format="bgr24")
-        frame.pts, frame.time_base = self._place(captured_ns), self._time_base
+        frame.pts, frame.time_base = self._place(shown_ns), self._time_base
         with _os_errors(self._av):
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
 
-    def _place(self, captured_ns: Optional[int]) -> int:
+    def _place(self, shown_ns: Optional[int]) -> int:
         """Where the next frame stands, after the one before; in units of the time base."""
-        if captured_ns is not None:
-            self._first_ns = captured_ns if self._first_ns is None else self._first_ns
-            place = max(self._count, round((captured_ns - self._first_ns) / 1e6))
+        if shown_ns is None:
+            place, step = self._next, round(1 / (self._rate * self._time_base))
         else:
-            place = self._count
-        self._count = place + 1
+            self._first_ns = shown_ns if self._first_ns is None else self._first_ns
+            shown = round((shown_ns - self._first_ns) / 1e9 / self._time_base)
+            place, step = max(self._next, shown), _LEAST_TICKS if self._timed else 1
+        self._next = place + step
         return place
 
     def finish(self) -> None:
@@ -274,15 +292,25 @@ class _CvEncoder(_Encoder):
         self._cv2: Any = opencv("to write videos")
         self._path = path
         self._count = 0
+        self._period_ns = 1e9 / fps
+        self._times_ns: Tuple[int, int] = (0, 0)  # first and newest
         self._writer: Any = _cv_writer(path, fps, size_wh)
 
-    def add(self, picture: np.ndarray, captured_ns: Optional[int] = None) -> None:
+    def add(self, picture: np.ndarray, shown_ns: Optional[int] = None) -> None:
+        if shown_ns is not None:
+            self._times_ns = (self._times_ns[0] if self._count else shown_ns, shown_ns)
         self._writer.write(picture)
         self._count += 1
 
     def finish(self) -> None:
         self._writer.release()
-        check = self._cv2.VideoCapture(str(self._path))
+        late_ns = self._times_ns[1] - self._times_ns[0] - (self._count - 1) * self._period_ns
+        if self._times_ns[1] and abs(late_ns) > _UNEVEN_NS:
+            _log.warning(
+                "%s plays %.1f s %s than it was filmed: OpenCV writes at a constant rate; %s keeps the times",
+                self._path, abs(late_ns) / 1e9, "shorter" if late_ns > 0 else "longer", install_line("av", "runtime"),
+            )  # fmt: skip
+        check = self._cv2.VideoCapture(os.path.abspath(self._path))
         written = 0
         while written < self._count and check.grab():
             written += 1
@@ -298,7 +326,9 @@ class _CvEncoder(_Encoder):
 
 def _cv_writer(path: Path, fps: float, size_wh: Tuple[int, int]) -> Any:
     cv2: Any = opencv("to write videos")
-    return cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*_CV_CODECS[path.suffix.lower()]), fps, size_wh)
+    return cv2.VideoWriter(
+        os.path.abspath(path), cv2.VideoWriter_fourcc(*_CV_CODECS[path.suffix.lower()]), fps, size_wh
+    )
 
 
 def _writer_kind(path: Path) -> Type[_Encoder]:
