@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Any, List
 
 import av
-import cv2
 import numpy as np
 import pytest
 from runtime.streams import byte_server, jpeg
@@ -41,8 +40,10 @@ def _multipart(parts: List[bytes], *lines: str) -> List[bytes]:
 
 FRAMINGS = {
     "usual": _multipart(JPEGS, "Content-Type: image/jpeg"),
-    "no first boundary": [_multipart(JPEGS, "Content-Type: image/jpeg")[0][len("--frame\r\n") :]]
-    + _multipart(JPEGS, "Content-Type: image/jpeg")[1:],
+    "no first boundary": [
+        _multipart(JPEGS, "Content-Type: image/jpeg")[0][len("--frame\r\n") :],
+        *_multipart(JPEGS, "Content-Type: image/jpeg")[1:],
+    ],
     "no type": _multipart(JPEGS),
     "a preamble": [b"This is a message in many parts.\r\n\r\n", *_multipart(JPEGS, "Content-Type: image/jpeg")],
     "a length": [
