@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 import tempfile
 from pathlib import Path
 from typing import Iterator, Union
@@ -22,6 +23,7 @@ from rtda_deploy.masking import mask_password
 __all__ = [
     "atomic_path",
     "cache_folder",
+    "file_bytes",
     "file_error",
     "read_text",
     "readable_file",
@@ -35,6 +37,13 @@ __all__ = [
 PathLike = Union[str, "os.PathLike[str]"]
 
 _TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}\.part(\.[^.]*)?$")  # what atomic_path calls its files
+
+_SPECIAL = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 _HINTS = {
     errno.ENOENT: "check the spelling; relative paths start at the current folder",
@@ -124,13 +133,14 @@ def write_text(path: PathLike, content: str) -> Path:
 
 
 def readable_file(path: PathLike, *, what: str = "file") -> Path:
-    """Check that ``path`` is a file that can be opened and is not empty.
+    """Check that ``path`` is a regular file that can be opened and is not empty.
 
     Raises:
-        FileAccessError: If it is missing, a folder, not readable, or empty.
+        FileAccessError: If it is missing, a folder, a pipe or a device (also behind a link), not readable, or empty.
     """
     candidate = Path(path)
     try:
+        _require_regular(candidate, what)
         with open(candidate, "rb") as stream:
             if not stream.read(1):
                 raise FileAccessError(
@@ -141,17 +151,21 @@ def readable_file(path: PathLike, *, what: str = "file") -> Path:
     return candidate
 
 
+def file_bytes(path: PathLike, *, what: str = "file") -> bytes:
+    """The whole content of a regular file. Errors as :func:`readable_file`."""
+    try:
+        return readable_file(path, what=what).read_bytes()
+    except OSError as err:
+        raise file_error(err, path, "read") from err
+
+
 def read_text(path: PathLike, *, what: str = "file") -> str:
     """The text of a file that people wrote: UTF-8, or UTF-16 as Windows' editors save it, with its mark or without.
 
     Raises:
         FileAccessError: If it cannot be read, is empty, or is no text.
     """
-    file = readable_file(path, what=what)
-    try:
-        content = file.read_bytes()
-    except OSError as err:
-        raise file_error(err, path, "read") from err
+    content = file_bytes(path, what=what)
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16"
     else:
@@ -207,6 +221,16 @@ def sha256_file(path: PathLike) -> str:
     except OSError as err:
         raise file_error(err, path, "read") from err
     return digest.hexdigest()
+
+
+def _require_regular(path: Path, what: str) -> None:
+    """Refuse what has no end: opening a pipe waits for a writer, and ``/dev/zero`` is read until memory is full."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        found = next((name for test, name in _SPECIAL if test(mode)), "something else")
+        raise FileAccessError(
+            f"{what} {path} is {found}, not a regular file", hint="name a file; leave this entry out of the folder"
+        )
 
 
 def _flush_to_disk(path: Path) -> None:

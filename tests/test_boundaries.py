@@ -32,6 +32,7 @@ SHARED = {
         "onnx_metadata",
         "optional",
         "picture_bytes",
+        "picture_decode",
         "protobuf",
         "report",
         "spec",

@@ -29,7 +29,7 @@ def test_check_as_json_is_one_object(tiny_data: Path) -> None:
     assert values["pictures"] == values["labels"] == 6 and values["fault_count"] == 0
     assert values["sizes"] == {"96x64": 6} and Path(values["index"]).is_file()
     assert sum(row["percent"] for row in values["classes"]) == pytest.approx(100, abs=0.01)
-    assert set(values["faults"]) > {"unreadable", "no_label", "unknown_ids", "size_mismatch", "same_name"}
+    assert set(values["faults"]) > {"unreadable", "turned", "no_label", "unknown_ids", "size_mismatch", "same_name"}
     assert not any(values["faults"].values())
 
 

@@ -16,7 +16,15 @@ import pytest
 
 import rtda_deploy.files as files
 from rtda_deploy.errors import FileAccessError
-from rtda_deploy.files import atomic_path, readable_file, sha256_file, writable_folder, write_bytes, write_text
+from rtda_deploy.files import (
+    atomic_path,
+    file_bytes,
+    readable_file,
+    sha256_file,
+    writable_folder,
+    write_bytes,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -177,6 +185,16 @@ def test_reading_says_missing_empty_or_a_folder(tmp_path: Path) -> None:
 
 def test_a_writable_folder_is_made_and_left_empty(tmp_path: Path) -> None:
     assert names(writable_folder(tmp_path / "a" / "b")) == []
+
+
+def test_what_has_no_end_is_no_readable_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "link.png").symlink_to(write_text(tmp_path / "a", "a"))
+    for name, said in (("pipe", "a named pipe"), ("zero", "a device")):
+        with pytest.raises(FileAccessError, match=f"{name}.png is {said}, not a regular file"):
+            file_bytes(tmp_path / f"{name}.png", what="picture")
+    assert file_bytes(tmp_path / "link.png") == b"a"
 
 
 def test_the_hash_is_sha256_of_the_bytes(tmp_path: Path) -> None:

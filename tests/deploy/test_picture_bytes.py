@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-import zlib
 
 import cv2
 import numpy as np
 import pytest
+from turned_files import encoded, exif, turned
 
 from rtda_deploy.content_kind import describe, kind_of
 from rtda_deploy.picture_bytes import jpeg_is_whole, look
@@ -16,34 +16,6 @@ from rtda_deploy.tiff_tags import exif_orientation, tiff_tags, with_orientation_
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 PROGRESSIVE = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
 RESTARTS = [cv2.IMWRITE_JPEG_RST_INTERVAL, 1]
-
-
-def encoded(suffix, settings=(), picture=PICTURE):
-    done, content = cv2.imencode(suffix, picture, list(settings))
-    assert done
-    return content.tobytes()
-
-
-def exif(orientation, order="<"):
-    """EXIF with one tag, as cameras write it."""
-    head = b"II*\x00" if order == "<" else b"MM\x00*"
-    entry = struct.pack(f"{order}HHIHH", 274, 3, 1, orientation, 0)
-    return head + struct.pack(f"{order}IH", 8, 1) + entry + struct.pack(f"{order}I", 0)
-
-
-def with_exif(content, orientation):
-    """The same JPEG, PNG or WEBP with an orientation in its EXIF."""
-    body = exif(orientation)
-    if content[:2] == b"\xff\xd8":
-        segment = b"Exif\x00\x00" + body
-        return content[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + content[2:]
-    if content[:4] == b"\x89PNG":
-        chunk = b"eXIf" + body
-        return content[:33] + struct.pack(">I", len(body)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
-    width, height = look(content).size_wh
-    extended = struct.pack("<I", 8) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-    chunks = b"VP8X" + struct.pack("<I", 10) + extended + content[12:] + b"EXIF" + struct.pack("<I", len(body)) + body
-    return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
 
 
 @pytest.mark.parametrize(
@@ -61,7 +33,7 @@ def with_exif(content, orientation):
     ],
 )
 def test_a_whole_file_gives_its_kind_and_size_and_half_of_it_is_not_whole(suffix, settings, kind, lossy):
-    content = encoded(suffix, settings)
+    content = encoded(suffix, PICTURE, settings)
     facts = look(content)
     assert (facts.kind, facts.size_wh, facts.fault, facts.lossy, facts.bits) == (kind, (40, 24), "", lossy, 8)
     assert look(content + b"\x00" * 999).fault == ""  # cameras pad
@@ -71,15 +43,15 @@ def test_a_whole_file_gives_its_kind_and_size_and_half_of_it_is_not_whole(suffix
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff", ".bmp", ".ppm"])
 def test_every_cut_of_a_file_is_noticed_and_none_is_an_error(suffix):
-    content = encoded(suffix)
+    content = encoded(suffix, PICTURE)
     for end in range(len(content) - 1):
         facts = look(content[:end])
         assert facts.fault or facts.kind in ("", "empty", "text"), end
 
 
 def test_a_jpeg_is_whole_up_to_its_own_end_and_not_up_to_that_of_its_thumbnail():
-    content = encoded(".jpg")
-    small = encoded(".jpg", picture=PICTURE[:8, :8])
+    content = encoded(".jpg", PICTURE)
+    small = encoded(".jpg", PICTURE[:8, :8])
     segment = b"Exif\x00\x00" + small
     framed = content[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + content[2:]
     assert jpeg_is_whole(framed)
@@ -91,7 +63,7 @@ def test_a_jpeg_is_whole_up_to_its_own_end_and_not_up_to_that_of_its_thumbnail()
 
 
 def test_a_header_that_promises_more_than_the_file_can_hold_is_a_fault():
-    content = bytearray(encoded(".jpg"))
+    content = bytearray(encoded(".jpg", PICTURE))
     start = content.index(b"\xff\xc0")
     content[start + 5 : start + 9] = struct.pack(">HH", 65535, 65535)
     facts = look(bytes(content))
@@ -100,7 +72,7 @@ def test_a_header_that_promises_more_than_the_file_can_hold_is_a_fault():
 
 
 def test_a_png_whose_pixels_were_changed_is_a_fault():
-    content = bytearray(encoded(".png"))
+    content = bytearray(encoded(".png", PICTURE))
     content[60] ^= 4
     assert "checksum" in look(bytes(content)).fault
 
@@ -108,7 +80,7 @@ def test_a_png_whose_pixels_were_changed_is_a_fault():
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 def test_the_orientation_in_exif_is_found(suffix, orientation):
-    facts = look(with_exif(encoded(suffix), orientation))
+    facts = look(turned(suffix, PICTURE, orientation))
     assert (facts.orientation, facts.fault, facts.size_wh) == (orientation, "", (40, 24))
 
 

@@ -16,6 +16,7 @@ import pytest
 from runtime.fakes import FakeClock
 from runtime.source_contract import SECRET, OpenSource, SourceContract
 from runtime.streams import mjpeg_server
+from turned_files import turned
 
 from rtda_deploy.errors import CameraError, ConfigError, DeviceError, FileAccessError, SourceError
 from rtda_runtime import sources as sources_module
@@ -179,13 +180,35 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "2.png").write_bytes(b"no picture")
     with open_source(tmp_path) as source:
         source.read()
-        with pytest.raises(SourceError, match=r"2\.png cannot be decoded"):
+        with pytest.raises(SourceError, match=r"2\.png is no picture"):
             source.read()
+
+
+def test_half_a_picture_is_named_and_not_filled_up(tmp_path: Path) -> None:
+    content = cv2.imencode(".jpg", bars(0, (64, 64)))[1].tobytes()
+    (tmp_path / "1.jpg").write_bytes(content)
+    (tmp_path / "2.jpg").write_bytes(content[: len(content) // 2])
+    with open_source(tmp_path) as source:
+        source.read()
+        with pytest.raises(SourceError, match=r"2\.jpg is a damaged JPEG or cut off"):
+            source.read()
+
+
+def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path) -> None:
+    (tmp_path / "a.webp").write_bytes(turned(".webp", np.zeros((16, 32, 3), np.uint8), 6))
+    with open_source(tmp_path / "a.webp") as source:
+        assert source.size_wh == (16, 32)
+
+
+def test_a_pipe_in_a_folder_of_pictures_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "1.png")
+    with pytest.raises(FileAccessError, match=r"1\.png is a named pipe"):
+        open_source(tmp_path)
 
 
 def test_an_empty_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "1.png").touch()
-    with pytest.raises(SourceError, match=r"1\.png is empty"):
+    with pytest.raises(FileAccessError, match=r"1\.png is empty"):
         open_source(tmp_path)
 
 

@@ -42,7 +42,7 @@ def data(tmp_path) -> Path:
 
 
 def kept(cache: Path) -> list[Path]:
-    return sorted((cache / "pixels-v1").iterdir())
+    return sorted((cache / "pixels-v2").iterdir())
 
 
 def batches(pictures: UnlabelledSet, augment: AugmentConfig, interpolation: str = "linear") -> StepBatches:
@@ -163,11 +163,11 @@ def test_nothing_is_left_when_it_breaks_off(data, cache):
 
 def test_what_a_killed_process_left_is_taken_away_and_a_living_ones_is_not(data, cache):
     for name in (".64x32-killed.x", ".64x32-alive.x", ".64x32-young.x"):
-        (cache / "pixels-v1" / name).mkdir(parents=True)
-        (cache / "pixels-v1" / name / ".lock").touch()
+        (cache / "pixels-v2" / name).mkdir(parents=True)
+        (cache / "pixels-v2" / name / ".lock").touch()
         if "young" not in name:
-            os.utime(cache / "pixels-v1" / name / ".lock", (time.time() - 100,) * 2)
-    with open(cache / "pixels-v1/.64x32-alive.x/.lock") as stream:
+            os.utime(cache / "pixels-v2" / name / ".lock", (time.time() - 100,) * 2)
+    with open(cache / "pixels-v2/.64x32-alive.x/.lock") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         cached(open_labelled(f"folder:{data}"), SIZE_HW)
     names = [path.name for path in kept(cache)]

@@ -8,6 +8,7 @@ import pickle
 
 import numpy as np
 import pytest
+from turned_files import turned
 
 from rtda_deploy.errors import DataError
 from rtda_training.data.index import DataIndex, index_of, index_path
@@ -128,6 +129,7 @@ def test_a_survey_finds_every_fault_and_goes_on(folder):
     found = survey(f"folder:{folder}")
     assert {kind: len(faults) for kind, faults in found.faults.items() if faults} == {
         "unreadable": 1,
+        "turned": 0,
         "no_label": 1,
         "unknown_ids": 1,
         "size_mismatch": 1,
@@ -138,6 +140,27 @@ def test_a_survey_finds_every_fault_and_goes_on(folder):
     assert [path.rpartition("/")[2] for path in found.no_picture] == ["9.png"]
     assert found.sizes == {"30x20": 4}
     assert survey(f"folder:{folder}", labels=False).faults["unreadable"] == found.faults["unreadable"]
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff"])
+def test_a_picture_that_exif_turns_is_a_fault_beside_a_label_and_turned_without(folder, suffix, orientation):
+    (folder / "images" / "3.png").unlink()
+    path = folder / "images" / f"3{suffix}"
+    path.write_bytes(turned(suffix, np.zeros((20, 30, 3), np.uint8), orientation))
+    found = survey(f"folder:{folder}")
+    assert found.fault_count == 1 and str(path) in found.faults["turned"][0]
+    assert f"EXIF (orientation {orientation})" in found.faults["turned"][0]
+    assert f"exiftool -overwrite_original -n -Orientation=1 {path}" in found.fixes["turned"]
+    without = survey(f"folder:{folder}", labels=False)
+    assert without.fault_count == 0
+    assert without.sizes == ({"30x20": 4, "20x30": 1} if orientation > 4 else {"30x20": 5})
+
+
+def test_a_label_that_exif_turns_is_a_fault(folder):
+    path = folder / "labels" / "3.png"
+    path.write_bytes(turned(".png", cv2.imread(str(path), cv2.IMREAD_UNCHANGED), 3))
+    assert f"label {path} is turned by its EXIF" in survey(f"folder:{folder}").faults["turned"][0]
 
 
 def test_a_survey_without_faults_leaves_the_index_that_a_training_takes(folder):

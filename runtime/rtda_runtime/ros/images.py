@@ -6,11 +6,12 @@ The classes have the fields of the messages, the same in ROS 1 and ROS 2 but for
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
 from rtda_deploy.errors import FrameError
+from rtda_deploy.picture_decode import checked_picture, decode_bgr
 from rtda_runtime._opencv import opencv
 
 __all__ = [
@@ -33,6 +34,7 @@ _ENCODINGS: Dict[str, Tuple[int, str]] = {
     "mono8": (1, "COLOR_GRAY2BGR"),
     "8UC1": (1, "COLOR_GRAY2BGR"),
 }
+_DEEP = "16-bit pictures are depth or raw sensor data"
 _NAMED = "bgr8, rgb8, mono8, bgra8, rgba8"
 
 
@@ -84,7 +86,7 @@ def frame_from_image(message: ImageMessage) -> np.ndarray:
     if message.encoding not in _ENCODINGS:
         raise FrameError(
             f"image has encoding {message.encoding!r}",
-            why="16-bit pictures are depth or raw sensor data" if "16" in message.encoding else "",
+            why=_DEEP if "16" in message.encoding else "",
             hint=f"known: {_NAMED}; image_proc and cv_bridge convert others",
         )
     channels, conversion = _ENCODINGS[message.encoding]
@@ -99,22 +101,24 @@ def frame_from_image(message: ImageMessage) -> np.ndarray:
 
 
 def frame_from_compressed(message: CompressedMessage) -> np.ndarray:
-    """A frame uint8 (H, W, 3) BGR from a JPEG or PNG.
+    """A frame uint8 (H, W, 3) BGR from a JPEG or PNG of 8 bits, turned as EXIF says.
 
     Raises:
-        FrameError: If it is depth, or is no picture that OpenCV reads.
+        FrameError: If it is depth or raw sensor data, is no picture that OpenCV reads, or is not whole.
     """
     if "compressedDepth" in message.format:
         raise FrameError("image is compressedDepth", hint="subscribe to the colour camera's compressed topic")
+    content = bytes(message.data)
+    name = f"compressed image of {len(content)} bytes, format {message.format!r},"
     cv2: Any = opencv("to decode camera images")
-    content = np.frombuffer(message.data, np.uint8)
-    frame = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    if frame is None:
-        raise FrameError(
-            f"compressed image of {content.size} bytes, format {message.format!r}, cannot be decoded",
-            hint="JPEG and PNG are known; does the camera's driver write whole pictures?",
-        )
-    picture: np.ndarray = frame
+    try:
+        deep = (checked_picture(content, name, FrameError).bits or 8) > 8
+        picture: Optional[np.ndarray] = None if deep else decode_bgr(cv2, content, name, FrameError)
+    except FrameError as err:  # its own hint is about files
+        hint = "JPEG and PNG are known; does the camera's driver write whole pictures?"
+        raise FrameError(err.message, why=err.why, hint=hint) from err
+    if picture is None:
+        raise FrameError(f"{name} has 16 bits", why=_DEEP, hint="image_proc and cv_bridge convert it to 8 bits")
     return picture
 
 

@@ -11,8 +11,9 @@ from typing import Any, Callable, List, Optional, Tuple
 import numpy as np
 
 from rtda_deploy.errors import SourceError
-from rtda_deploy.files import file_error
+from rtda_deploy.files import file_bytes, file_error
 from rtda_deploy.folders import is_hidden
+from rtda_deploy.picture_decode import decode_bgr
 from rtda_runtime._opencv import opencv
 from rtda_runtime.sources.base import Frame, Source
 
@@ -61,26 +62,15 @@ class PictureSource(Source):
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """A picture file as uint8 (H, W, 3) BGR: grey is repeated, alpha dropped, 16 bits cut to 8.
+    """A picture file as uint8 (H, W, 3) BGR, turned as EXIF says: grey is repeated, alpha dropped, 16 bits cut to 8.
 
     Raises:
-        SourceError: If it is no picture that OpenCV reads.
-        FileAccessError: If it cannot be opened.
+        SourceError: If it is no picture that OpenCV reads, is not whole, or has 12 bits in 16.
+        FileAccessError: If it cannot be opened, is empty, or is no regular file.
     """
+    content = file_bytes(path, what="picture")
     cv2: Any = opencv("to read pictures")
-    try:
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as err:
-        raise file_error(err, path, "read") from err
-    if not content.size:
-        raise SourceError(f"picture {path} is empty (0 bytes)", hint="was it copied to its end?")
-    try:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
-    except cv2.error as err:
-        raise SourceError(f"picture {path} cannot be decoded", why=err.err, hint="open it in a viewer") from err
-    if image is None:
-        raise SourceError(f"picture {path} cannot be decoded", hint="damaged, or no picture; open it in a viewer")
-    decoded: np.ndarray = image
+    decoded: np.ndarray = decode_bgr(cv2, content, f"picture {path}", SourceError, path=str(path))
     return decoded
 
 

@@ -107,7 +107,7 @@ class OtherPictures(_Derived):
         return str(self._paths[index])
 
     def frame(self, index: int) -> np.ndarray:
-        frame = read_frame(self._paths[index])
+        frame = read_frame(self._paths[index], labelled=self._labels)
         if not self._labels:
             return frame
         height, width = self._inner.label_size(index)

@@ -11,10 +11,13 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
+from rtda_deploy.content_kind import PICTURE_KINDS
 from rtda_deploy.errors import DataError
-from rtda_deploy.files import file_error, readable_file
+from rtda_deploy.files import file_bytes, file_error, readable_file
 from rtda_deploy.optional import require
+from rtda_deploy.picture_decode import checked_picture, decode_bgr, decode_stored
 from rtda_training.data.palette_png import GREY, GREY_ALPHA, PALETTE, png_header, stored_bytes
+from rtda_training.data.turned import refuse_turned, turned_label
 from rtda_training.labels import IGNORE_INDEX
 
 __all__ = [
@@ -124,19 +127,23 @@ def by_name(names_of: Mapping[int, str], class_names: Sequence[str]) -> Dict[int
     }
 
 
-def read_frame(path: Path) -> np.ndarray:
-    """A picture file as uint8 (H, W, 3) BGR.
+def read_frame(path: Path, *, labelled: bool = False) -> np.ndarray:
+    """A picture file as uint8 (H, W, 3) BGR, turned as its EXIF says.
+
+    Args:
+        path: The file.
+        labelled: Whether a label is read beside it; a picture that EXIF turns is then refused, because nothing says
+            whether the label fits the pixels as they are stored or as they are shown.
 
     Raises:
-        DataError: If it cannot be decoded.
-        FileAccessError: If it cannot be opened.
+        DataError: If it cannot be decoded or is not whole, has 12 bits in 16, or is turned beside a label.
+        FileAccessError: If it cannot be opened, or is no regular file.
     """
+    content = file_bytes(path, what="picture")
+    if labelled:
+        refuse_turned(content, path)
     cv2 = require("cv2", extra="runtime", purpose="to read pictures")
-    content = np.frombuffer(_content(path, "picture"), dtype=np.uint8)
-    frame = cv2.imdecode(content, cv2.IMREAD_COLOR)
-    if frame is None:
-        raise DataError(f"{path} is no picture that OpenCV can read", hint="is the file whole?")
-    return np.asarray(frame, dtype=np.uint8)
+    return np.asarray(decode_bgr(cv2, content, f"picture {path}", DataError, path=str(path)), dtype=np.uint8)
 
 
 def red_channel(mask: np.ndarray) -> np.ndarray:
@@ -152,17 +159,23 @@ def read_mask(path: Path) -> np.ndarray:
         uint8 or uint16 (H, W, 3) RGB for colours, a fourth channel left out.
 
     Raises:
-        DataError: If it cannot be decoded.
-        FileAccessError: If it cannot be opened.
+        DataError: If it cannot be decoded, is not whole, is lossy (JPEG, whatever it is called), or EXIF turns it.
+        FileAccessError: If it cannot be opened, or is no regular file.
     """
-    content = _content(path, "label")
+    content = file_bytes(path, what="label")
+    facts = checked_picture(content, f"label {path}", DataError)
+    if facts.lossy:
+        raise DataError(
+            f"label {path} is a {PICTURE_KINDS[facts.kind]}, which is lossy: near edges its ids are not those saved",
+            hint="save labels as PNG in the program that made them; a PNG made from this file has the same wrong ids",
+        )
+    if facts.orientation != 1:
+        raise turned_label(path, facts)
     header = png_header(content)
     if header is not None and (header.colour_type == PALETTE or (header.colour_type == GREY and header.depth < 8)):
         return stored_bytes(content, path)
     cv2 = require("cv2", extra="runtime", purpose="to read labels")
-    mask = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if mask is None:
-        raise DataError(f"{path} is no picture that OpenCV can read", hint="is the file whole?")
+    mask = decode_stored(cv2, content, f"label {path}", DataError)
     if mask.ndim == 2:
         return np.asarray(mask)
     if header is not None and header.colour_type == GREY_ALPHA:
@@ -181,16 +194,6 @@ def mask_size(path: Path) -> Tuple[int, int]:
         return header.height, header.width
     height, width = read_mask(path).shape[:2]
     return int(height), int(width)
-
-
-def _content(path: Path, what: str) -> bytes:
-    try:
-        content = readable_file(path, what=what).read_bytes()
-    except OSError as err:
-        raise file_error(err, path, "read") from err
-    if png_header(content) is not None and content.rfind(b"IEND") < 0:  # some OpenCVs fill the rest with zeros
-        raise DataError(f"{path} is a PNG that is cut off", hint="is the file whole? copy it again")
-    return content
 
 
 def _code(colour: Colour) -> int:

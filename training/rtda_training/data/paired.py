@@ -69,7 +69,7 @@ class PairedPictures(Pictures):
         return self._pairs[index].key
 
     def frame(self, index: int) -> np.ndarray:
-        return read_frame(self._pairs[index].picture)
+        return read_frame(self._pairs[index].picture, labelled=self._labelled)
 
     def label(self, index: int) -> np.ndarray:
         return self.read_label(self._label_path(index))

@@ -1,8 +1,9 @@
 """Palette PNGs as the indices they store.
 
 OpenCV turns a palette into colours, and the ids of a GTA5 label are lost. Filters work on bytes and know nothing of
-palettes, so the same compressed bytes are also a grey picture: with a new header and without its palette, OpenCV gives
-the stored bytes themselves, at its own speed. A depth of 1, 2 or 4 bits becomes a narrower picture of whole bytes.
+palettes, so the same compressed bytes are also a grey picture, interlaced or not: with a new header and without its
+palette, OpenCV gives the stored values, at its own speed. It stretches 1, 2 and 4 bits to 0..255, evenly, so a division
+gives them back.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_deploy.optional import require
+from rtda_deploy.picture_decode import decode_stored
 
 __all__ = ["GREY", "GREY_ALPHA", "PALETTE", "PngHeader", "png_header", "stored_bytes"]
 
+_COPY_AGAIN = "copy it again, or leave it out"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _IHDR = struct.Struct(">IIBBBBB")  # width, height, depth, colour type, compression, filter, interlace
 GREY, PALETTE, GREY_ALPHA = 0, 3, 4  # colour types; 2 and 6 are RGB and RGBA
@@ -49,33 +52,25 @@ def stored_bytes(content: bytes, path: Path) -> np.ndarray:
         uint8 (H, W).
 
     Raises:
-        DataError: If the file is cut off, interlaced, or not of this kind; ``path`` is named.
+        DataError: If the file is cut off or not of this kind; ``path`` is named.
     """
     header = png_header(content)
     if header is None or header.colour_type not in (GREY, PALETTE) or header.depth not in (1, 2, 4, 8):
         raise DataError(f"{path} is no PNG of indices (one channel of at most 8 bits)", hint="save class ids as PNG")
-    if header.interlaced:
-        raise DataError(
-            f"{path} is an interlaced PNG, which is not read as indices",
-            hint=f"save it without interlacing: mogrify -interlace none {path}",
-        )
-    row_bytes = (header.width * header.depth + 7) // 8
-    grey = _IHDR.pack(row_bytes, header.height, 8, GREY, 0, 0, 0)
+    grey = _IHDR.pack(header.width, header.height, header.depth, GREY, 0, 0, header.interlaced)
     pixels = b"".join(_chunk(b"IDAT", body) for kind, body in _chunks(content, path) if kind == b"IDAT")
     cv2 = require("cv2", extra="runtime", purpose="to read labels")
     plain = _SIGNATURE + _chunk(b"IHDR", grey) + pixels + _chunk(b"IEND", b"")
-    packed = cv2.imdecode(np.frombuffer(plain, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if packed is None or packed.shape != (header.height, row_bytes):
-        raise DataError(f"{path} is a damaged PNG", hint="was it copied or written to its end?")
-    return _unpacked(np.asarray(packed, dtype=np.uint8), header.depth, header.width)
-
-
-def _unpacked(packed: np.ndarray, depth: int, width: int) -> np.ndarray:
-    if depth == 8:
-        return packed
-    shifts = np.arange(8 - depth, -1, -depth, dtype=np.uint8)  # the leftmost pixel is in the highest bits
-    values = (packed[:, :, None] >> shifts) & np.uint8((1 << depth) - 1)
-    return np.ascontiguousarray(values.reshape(packed.shape[0], -1)[:, :width])
+    stretched = decode_stored(cv2, plain, f"label {path}", DataError)
+    if stretched.shape != (header.height, header.width) or stretched.dtype != np.uint8:
+        raise DataError(f"label {path} is a damaged PNG", hint=_COPY_AGAIN)
+    step = 255 // ((1 << header.depth) - 1)
+    if step == 1:
+        return np.asarray(stretched)
+    values, rest = np.divmod(stretched, np.uint8(step))
+    if rest.any():
+        raise DataError(f"label {path} of {header.depth} bits was not decoded as stored", hint="save it with 8 bits")
+    return np.asarray(values, dtype=np.uint8)
 
 
 def _chunks(content: bytes, path: Path) -> Iterator[Tuple[bytes, bytes]]:
@@ -90,7 +85,7 @@ def _chunks(content: bytes, path: Path) -> Iterator[Tuple[bytes, bytes]]:
             return
         yield kind, body
         place += 12 + length
-    raise DataError(f"{path} is a damaged PNG: it is cut off or its checksum is wrong", hint="copy it again")
+    raise DataError(f"label {path} is a damaged PNG: it is cut off or its checksum is wrong", hint=_COPY_AGAIN)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

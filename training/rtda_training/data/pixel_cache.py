@@ -1,7 +1,7 @@
 """A set's pictures, decoded and scaled once, kept on disk as arrays that are mapped into memory (``cache = true``).
 
 Decoding a street picture takes longer than a light network's step on it. A cached set is a folder
-``<cache>/pixels-v1/<width>x<height>-<key>/`` with ``frames.npy``, ``labels.npy`` where the set has labels, and
+``<cache>/pixels-v2/<width>x<height>-<key>/`` with ``frames.npy``, ``labels.npy`` where the set has labels, and
 ``set.json``, which names the pictures that cannot be used. It is renamed into place when it is whole. The key changes
 with everything the arrays depend on: address, names, classes, size and time of each file, size and interpolation.
 Deleting a folder costs only the time to decode again; those of sets that have changed since are not deleted for you.
@@ -33,7 +33,7 @@ from rtda_training.readers import LabelledSet, Pictures, Progress, UnlabelledSet
 
 __all__ = ["CachedPictures", "cached", "cached_size"]
 
-_FORMAT = 1  # of the folder; part of its parent's name
+_FORMAT = 2  # of the folder and of how pictures are read; part of its parent's name
 _LOCK = ".lock"  # held by the process that fills the folder; a killed one holds it no more
 _YOUNG_S = 60.0  # a folder of this age may be one whose lock is about to be taken
 

@@ -16,6 +16,7 @@ from rtda_deploy.errors import FileAccessError, RtdaError
 from rtda_training.data.index import DataIndex, count_pixels, index_path
 from rtda_training.data.masks import UnknownIdsError
 from rtda_training.data.threads import in_order
+from rtda_training.data.turned import TurnedError
 from rtda_training.data.verdict import VERDICTS, doubt, unknown_ids_fix, verdicts
 from rtda_training.labels import check_label
 from rtda_training.readers import (
@@ -32,6 +33,7 @@ __all__ = ["FAULTS", "Survey", "survey"]
 # What a training would stop at, in the order of telling.
 FAULTS: Dict[str, str] = {
     "unreadable": "files that cannot be read",
+    "turned": "pictures or labels that EXIF turns",
     "no_label": "pictures without a label",
     "unknown_ids": "labels with unknown ids",
     "size_mismatch": "labels of another size than their picture",
@@ -217,16 +219,15 @@ def _look(pictures: Pictures, index: int, labels: bool) -> _Found:
         frame = pictures.frame(index)
         frame_hw = (frame.shape[0], frame.shape[1])
     except RtdaError as err:
-        faults.append(("unreadable", _told(pictures.name(index), err), err.hint))
+        faults.append((_kind_of(err), _told(pictures.name(index), err), err.hint))
     if labels and pictures.missing_label(index):
         faults.append(("no_label", pictures.name(index), pictures.missing_hint()))
     elif labels:
         try:
             stored = pictures.label(index)
         except RtdaError as err:
-            kind = "unknown_ids" if isinstance(err, UnknownIdsError) else "unreadable"
             values = err.values if isinstance(err, UnknownIdsError) else ()
-            faults.append((kind, _told(pictures.label_name(index), err), err.hint))
+            faults.append((_kind_of(err), _told(pictures.label_name(index), err), err.hint))
         else:
             try:
                 label = check_label(stored, pictures.classes.num_classes, pictures.label_name(index))
@@ -240,6 +241,11 @@ def _look(pictures: Pictures, index: int, labels: bool) -> _Found:
         faults.append(("size_mismatch", f"{pictures.name(index)}: {sizes}", fix))
     size = f"{frame_hw[1]}x{frame_hw[0]}" if frame_hw != (0, 0) else ""
     return _Found(size, label_hw, counts, tuple(faults), values)
+
+
+def _kind_of(err: RtdaError) -> str:
+    kinds = ((UnknownIdsError, "unknown_ids"), (TurnedError, "turned"))
+    return next((kind for error, kind in kinds if isinstance(err, error)), "unreadable")
 
 
 def _told(name: str, err: RtdaError) -> str:
