@@ -98,12 +98,12 @@ def bench(
     print_next(f"rtda-deploy run {model} --camera 0")
 
 
-def stage_rows(stages: Dict[str, Dict[str, float]], policy: str) -> List[Tuple[Any, ...]]:
+def stage_rows(stages: Dict[str, Dict[str, float]], *, live: bool) -> List[Tuple[Any, ...]]:
     """Rows stage, p50, p95, p99, max for the table that ``run`` prints.
 
-    Under ``every`` frames of a recording are read ahead, so their age is mostly waiting, not delay: it is called so.
+    Frames of a recording are read ahead, so the time to their mask is mostly waiting and no age: it is called so.
     """
-    names = {"age": "age at output" if policy == "newest" else "read to mask"}
+    names = {"age": "age at output" if live else "read to mask"}
     return [
         (names.get(stage, stage), *(round(values[key], 2) for key in ("p50", "p95", "p99", "max")))
         for stage, values in stages.items()

@@ -40,6 +40,9 @@ def run(
     region: Optional[str] = typer.Option(None, help="Segment this part only: LEFT,TOP,RIGHT,BOTTOM as fractions."),
     confidence: bool = typer.Option(False, "--confidence", help="Also say how sure the network is; costs time."),
     alpha: float = typer.Option(0.5, min=0.0, max=1.0, help="Weight of the mask's colours in the overlay."),
+    outline: Optional[bool] = typer.Option(
+        None, "--outline/--no-outline", help="Lines around regions (default: where they are hard to see)."
+    ),
     policy: Optional[str] = typer.Option(None, help="newest or every (default: newest for cameras, every for files)."),
     max_frames: Optional[int] = typer.Option(None, min=1, help="Stop after so many frames."),
     max_age_ms: Optional[float] = typer.Option(None, help="Give no result that is older than this."),
@@ -69,7 +72,8 @@ def run(
         )
     if report_every is not None and not report_every > 0:
         raise ConfigError(f"--report-every must be positive, got {report_every:g}", hint="--report-every 5")
-    choice = SinkChoice(view=view, show=show, save=save, masks=masks, publish=tuple(publish or ()), alpha=alpha)
+    drawn: Dict[str, Any] = {"alpha": alpha, "outline": outline}
+    choice = SinkChoice(view=view, show=show, save=save, masks=masks, publish=tuple(publish or ()), **drawn)
     check_outputs(choice, camera)
     if show:
         from rtda_runtime.sinks.window import check_display

@@ -79,6 +79,7 @@ class Screen:
         total = source.num_frames if limit is None else limit
         self.quit = threading.Event()
         self._board = board
+        self._live = source.live  # a recording's frames have no age that says anything
         self._total = f"/{total}" if total else ""
         self._json = json_
         self._line = live_line()
@@ -203,7 +204,7 @@ class Screen:
         parts = [f"{self._rate(stats, now):5.1f} fps"]
         if stats["state"] not in ("live", "ended"):
             parts.append(f"camera {stats['state'].upper()}")
-        if "age" in stages:
+        if "age" in stages and self._live:
             parts.append(f"age {stages['age']['p50']:.1f} ms p95 {stages['age']['p95']:.1f}")
         parts.append(" ".join(f"{short} {stages[stage]['p50']:.1f}" for stage, short in _SHORT if stage in stages))
         parts.append(f"dropped {stats['dropped']}")
@@ -237,7 +238,7 @@ def print_summary(summary: Dict[str, Any], source: Source, board: RunBoard, *, j
         print_json({**summary, "advice": said})
         return
     if summary["stages"]:
-        print_table(("ms", "p50", "p95", "p99", "max"), stage_rows(summary["stages"], str(summary["policy"])))
+        print_table(("ms", "p50", "p95", "p99", "max"), stage_rows(summary["stages"], live=source.live))
     if summary["sinks"]:
         rows = [
             (name, sink["written"], sink["dropped"], "stopped: " + sink["error"] if sink["error"] else "")

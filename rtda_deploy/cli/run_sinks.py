@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 if TYPE_CHECKING:
     from rtda_deploy.cli.run_screen import Screen
@@ -28,6 +28,7 @@ class SinkChoice:
     masks: Optional[Path] = None
     publish: Tuple[str, ...] = ()
     alpha: float = 0.5
+    outline: Optional[bool] = None
 
     @property
     def paths(self) -> List[Path]:
@@ -78,7 +79,7 @@ def open_sinks(
     spec, sinks = segmenter.spec, []
 
     def overlay() -> Overlay:  # one each: they draw in threads of their own
-        return Overlay(spec, choice.alpha, titles=titles)
+        return Overlay(spec, choice.alpha, titles=titles, outline=choice.outline)
 
     def add(sink: Sink) -> None:
         sinks.append(stack.enter_context(sink))
@@ -103,8 +104,9 @@ def _view(choice: SinkChoice, segmenter: AnySegmenter, source: Source, screen: S
 
     assert choice.view is not None
     title = f"{segmenter.path.name if segmenter.path else 'model'} · {source.name}"
-    named = {"titles": titles} if any(titles) else {}
-    view = ViewSink(choice.view, segmenter.spec, stats=screen.stats, title=title, alpha=choice.alpha, **named)
+    named: Dict[str, Any] = {"titles": titles} if any(titles) else {}
+    named = {**named, "alpha": choice.alpha, "outline": choice.outline}
+    view = ViewSink(choice.view, segmenter.spec, stats=screen.stats, title=title, **named)
     if "?" in view.url:
         who = "whoever has this URL can look"
     else:

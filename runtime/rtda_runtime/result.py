@@ -34,6 +34,8 @@ class Result:
         compared: uint8 (H, W) mask of a second network with the same classes; None where there is none.
         recorded_ns: Where the recording shows the frame, nanoseconds after its first one; None: a camera, or pictures.
         state: ``live``, or ``stale``: the frame is older than frames of this source should be.
+        recorded: The frame comes from a file, so nothing is live: its age counts from reading it, which tells nothing
+            about a camera, and no picture shows it.
     """
 
     frame: np.ndarray
@@ -47,6 +49,25 @@ class Result:
     compared: Optional[np.ndarray] = None
     state: str = "live"
     recorded_ns: Optional[int] = None
+    recorded: bool = False
+
+    def plot(self, *, alpha: float = 0.5, legend: bool = True, outline: Optional[bool] = None) -> np.ndarray:
+        """The frame with the mask over it in the classes' colours: uint8 (H, W, 3) BGR, a new array.
+
+        For one picture now and then, as ``cv2.imwrite("seen.jpg", result.plot())``; a loop that draws every frame keeps
+        an :class:`Overlay`, which uses its memory again. With the mask of a second network it is twice as wide.
+
+        Args:
+            alpha: 0: the frame alone, 1: the mask alone.
+            legend: Whether to list the classes seen.
+            outline: True: a line around every region; False: none; None: where regions are hard to see.
+
+        Raises:
+            ConfigError: If alpha is not between 0 and 1.
+        """
+        from rtda_runtime.sinks.overlay import Overlay
+
+        return Overlay(self.spec, alpha, legend=legend, outline=outline).draw_result(self)
 
     def copy(self) -> Result:
         """A result whose arrays belong to it alone."""

@@ -13,6 +13,7 @@ from rtda_runtime.buffers import BufferPool
 from rtda_runtime.classes import class_shares
 from rtda_runtime.preprocess import check_frame
 from rtda_runtime.result import Result
+from rtda_runtime.sinks.outline import Outline
 
 __all__ = ["Overlay", "colorize"]
 
@@ -33,10 +34,18 @@ class Overlay:
         alpha: 0: the frame alone, 1: the mask alone.
         legend: Whether to list the classes seen, largest first, with their share of the labelled pixels.
         titles: What stands below the masks of two networks that are compared.
+        outline: True: a line around every region; False: none; None: around regions of classes that are hard to see
+            in this picture, see :class:`Outline`.
     """
 
     def __init__(
-        self, spec: ModelSpec, alpha: float = 0.5, *, legend: bool = True, titles: Tuple[str, str] = ("", "")
+        self,
+        spec: ModelSpec,
+        alpha: float = 0.5,
+        *,
+        legend: bool = True,
+        titles: Tuple[str, str] = ("", ""),
+        outline: Optional[bool] = None,
     ) -> None:
         if not 0.0 <= alpha <= 1.0:
             raise ConfigError(f"alpha must lie between 0 and 1, got {alpha}", hint="0.5 shows both")
@@ -44,6 +53,7 @@ class Overlay:
         self._alpha = alpha
         self._legend = legend
         self._titles = titles
+        self._outline = None if outline is False else Outline(spec.num_classes, always=outline is True)
         self._table = _bgr_table(spec.palette)
         self._scratch = BufferPool()
 
@@ -81,12 +91,12 @@ class Overlay:
     def draw_result(
         self, result: Result, *, fps: Optional[float] = None, out: Optional[np.ndarray] = None
     ) -> np.ndarray:
-        """:meth:`draw` for a result, with its age where it has one.
+        """:meth:`draw` for a result, with its age where it has one and is live.
 
         With the mask of a second network the picture is twice as wide: uint8 (H, 2 W, 3), the second on the right.
         Without ``out`` the picture is in memory of the overlay, used again once nobody holds the picture any more.
         """
-        age_ms = result.timing.get("age")
+        age_ms = None if result.recorded else result.timing.get("age")
         height, width = result.mask.shape
         if result.compared is None:
             picture = self._scratch.take((height, width, 3)) if out is None else out
@@ -106,6 +116,8 @@ class Overlay:
         if unknown.any():
             cv2.copyTo(frame, unknown.view(np.uint8), colours)
         picture: np.ndarray = cv2.addWeighted(frame, 1.0 - self._alpha, colours, self._alpha, 0.0, dst=out)
+        if self._outline is not None:
+            self._outline.draw(picture, frame, mask, colours)
         return picture
 
     def _draw_legend(self, picture: np.ndarray, mask: np.ndarray, line_px: int) -> None:

@@ -48,7 +48,7 @@ class Part(NamedTuple):
 
 class _Arrival(NamedTuple):
     at_ns: int
-    age_ms: float
+    age_ms: Optional[float]  # None: of a recording, which has none
 
 
 class Feed:
@@ -71,6 +71,7 @@ class Feed:
         title: str,
         titles: Tuple[str, str] = ("model A", "model B"),
         alpha: float = 0.5,
+        outline: Optional[bool] = None,
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self.encoded = 0
@@ -79,7 +80,7 @@ class Feed:
         self._title = title
         self._titles = titles
         self._clock = clock
-        self._painter = Painter(spec, alpha)
+        self._painter = Painter(spec, alpha, outline)
         self._lock = threading.Lock()
         self._newest: Optional[Result] = None
         self._count = 0
@@ -91,7 +92,7 @@ class Feed:
 
     def put(self, result: Result) -> None:
         """Take the newest result; nothing is drawn or copied."""
-        arrival = _Arrival(self._clock(), float(result.timing.get("age", 0.0)))
+        arrival = _Arrival(self._clock(), None if result.recorded else float(result.timing.get("age", 0.0)))
         with self._lock:
             self._newest = result
             self._count += 1
@@ -153,6 +154,7 @@ class Feed:
         state, since_s = self.state()
         _, stats = self._sample(self._clock())
         stages = stats.get("stages") or {}
+        ages = [arrival.age_ms for arrival in arrivals if arrival.age_ms is not None]
         return {
             "title": self._title,
             "titles": list(self._titles),
@@ -168,8 +170,8 @@ class Feed:
             "fps": round(_recent_fps(arrivals, self._clock()), 2),
             "size": None if newest is None else [int(newest.mask.shape[1]), int(newest.mask.shape[0])],
             "modes": [mode for mode in MODES if mode != "compare" or (newest is not None and self.has_mode(mode))],
-            "age_ms": _summary([arrival.age_ms for arrival in arrivals]),
-            "ages_ms": [round(arrival.age_ms, 1) for arrival in arrivals],
+            "age_ms": _summary(ages),
+            "ages_ms": [round(age, 1) for age in ages],
             "stages_ms": {name: round(float(values["p50"]), 2) for name, values in stages.items() if name != "age"},
             "encoded": self.encoded,
             **self._class_shares(newest, count),
@@ -211,10 +213,11 @@ class Feed:
         return bytes(content.tobytes())
 
     def _multipart(self, jpeg: bytes, result: Result, state: str) -> bytes:
+        age = "" if result.recorded else f"X-Age-Ms: {(self._clock() - result.captured_ns) / 1e6:.1f}\r\n"
         head = (
             f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n"
             f"X-Sequence: {result.sequence}\r\nX-State: {state}\r\n"
-            f"X-Age-Ms: {(self._clock() - result.captured_ns) / 1e6:.1f}\r\n\r\n"
+            f"{age}\r\n"
         )
         return b"".join((head.encode("ascii"), jpeg, b"\r\n"))
 

@@ -27,13 +27,14 @@ class Painter:
     Args:
         spec: Palette.
         alpha: Weight of the mask's colours in the overlay.
+        outline: Lines around regions: True, False, or None: where they are hard to see.
 
     Raises:
         ConfigError: If alpha is not between 0 and 1.
     """
 
-    def __init__(self, spec: ModelSpec, alpha: float = 0.5) -> None:
-        self._blend = Overlay(spec, alpha, legend=False)
+    def __init__(self, spec: ModelSpec, alpha: float = 0.5, outline: Optional[bool] = None) -> None:
+        self._blend = Overlay(spec, alpha, legend=False, outline=outline)
         self._table = colorize(np.arange(256, dtype=np.uint8).reshape(256, 1), spec.palette)  # (256, 1, 3) BGR
         self._buffers: Dict[str, np.ndarray] = {}
 

@@ -159,11 +159,12 @@ function render() {
   const size = report.size ? `${report.size[0]}×${report.size[1]}` : "";
   setText($("source"), [report.title.includes(report.source) ? "" : report.source, size, report.provider].filter(Boolean).join(" · "));
   setFigure($("fps"), live ? report.fps.toFixed(1) : "–", "");
-  if (live && age.now !== null) setFigure($("age"), milliseconds(age.now), "ms");
+  if (live) setFigure($("age"), age.now === null ? "–" : milliseconds(age.now), age.now === null ? "" : "ms");
   const all = report.frames + report.dropped;
   setFigure($("dropped"), String(report.dropped), all && report.dropped ? `${percent(report.dropped / all)}` : "");
   setFigure($("losses"), String(report.losses), "×");
   setText($("age-range"), age.p50 === null ? "" : `p50 ${milliseconds(age.p50)} · p95 ${milliseconds(age.p95)}`);
+  $("latency").hidden = !report.ages_ms.length; // a recording has no age
   renderSpark(report.ages_ms, age);
   renderStages(report.stages_ms);
   renderLegend();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any, Callable, Mapping, Tuple
+from typing import Any, Callable, Mapping, Optional, Tuple
 
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
@@ -34,6 +34,7 @@ class ViewSink(Sink):
         title: What runs: model and camera, for people.
         titles: What to call the two networks of a comparison.
         alpha: Weight of the mask's colours in the overlay.
+        outline: Lines around regions: True, False, or None: where they are hard to see.
 
     Attributes:
         url: To open in a browser; holds the token where one is needed, so it is for the user's eyes, not for logs.
@@ -56,10 +57,11 @@ class ViewSink(Sink):
         title: str = "rtda-deploy",
         titles: Tuple[str, str] = ("model A", "model B"),
         alpha: float = 0.5,
+        outline: Optional[bool] = None,
     ) -> None:
         opencv("for the view")
         where = parse_address(address)
-        self._feed = Feed(spec, stats=stats, title=title, titles=titles, alpha=alpha)
+        self._feed = Feed(spec, stats=stats, title=title, titles=titles, alpha=alpha, outline=outline)
         token = "" if where.loopback else secrets.token_urlsafe(_TOKEN_BYTES)
         listening = listen(where)
         self.port = int(listening.getsockname()[1])
