@@ -1,6 +1,6 @@
 """What adaptation gains on ToyTown, and how large its domain gap is; the tables of docs/results/demo.md.
 
-    python benchmarks/adaptation.py rows --seed 0 --out runs/adaptation     source-only, RTDA and the demo's recipe
+    python benchmarks/adaptation.py rows --seed 0 --out runs/adaptation     source-only, RTDA, its control, the recipe
     python benchmarks/adaptation.py gap --out runs/adaptation               source-only and oracle, 3,000 steps each
     python benchmarks/adaptation.py table --out runs/adaptation             the tables of everything measured so far
 
@@ -21,25 +21,30 @@ from rtda_export import evaluate
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import open_labelled
 
+ROWS = ("source-only", "adversary of weight 0", "RTDA alone", "demo recipe")
 _TESTS = {"source": "toytown:source?split=test", "target": "toytown:target?split=test"}
 
 
 def rows(stage: StageConfig) -> dict[str, StageConfig]:
-    """The second stage of the demo, stripped to each row's method."""
+    """The second stage of the demo, stripped to each row's method.
+
+    The adversary of weight 0 trains its discriminator and tells the network nothing: what its row gains over
+    source-only comes from the forwards of target pictures through the batch norms.
+    """
     plain = dataclasses.replace(stage, objectives=("supervised",), style="none", bn_statistics="running")
-    return {
-        "source-only": plain,
-        "RTDA alone": dataclasses.replace(plain, objectives=("supervised", "adversarial")),
-        "demo recipe": stage,
-    }
+    alone = dataclasses.replace(plain, objectives=("supervised", "adversarial"))
+    silent = dataclasses.replace(stage.settings["adversarial"], weight=0.0)
+    control = dataclasses.replace(alone, settings={**alone.settings, "adversarial": silent})
+    return dict(zip(ROWS, (plain, control, alone, stage), strict=True))
 
 
-def run_seed(out: Path, seed: int, threads: int, overrides: list[str]) -> None:
-    """Train and score every row of one seed; what is finished is not done again."""
+def run_seed(out: Path, seed: int, threads: int, overrides: list[str], only: list[str]) -> None:
+    """Train and score the rows of one seed; what is finished is not done again."""
     plan = load_plan_here("toytown-demo", [f"seed={seed}", "save_every=0", "val_pictures=1", *overrides])
     start = dataclasses.replace(plan, stages=plan.stages[:1])
     begun = train(start, out / f"seed{seed}-start", threads)
-    for name, stage in rows(plan.stages[1]).items():
+    chosen = {name: stage for name, stage in rows(plan.stages[1]).items() if name in only}
+    for name, stage in chosen.items():
         folder = out / f"seed{seed}-{name.replace(' ', '-')}"
         train(dataclasses.replace(plan, init=str(begun), stages=(stage,)), folder, threads)
         score(folder, {"row": name, "seed": seed, "steps": [plan.stages[0].steps, stage.steps]})
@@ -79,8 +84,10 @@ def print_tables(out: Path) -> None:
     print("| target test mIoU, % | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean | gain |")
     print("| --- |" + " ---: |" * (len(seeds) + 2))
     base = None
-    for row in ("source-only", "RTDA alone", "demo recipe"):
+    for row in ROWS:
         values = {entry["seed"]: entry["target"]["miou"] for entry in measured if entry["row"] == row}
+        if not values:
+            continue
         mean = statistics.mean(values.values())
         base = mean if base is None else base
         cells = " | ".join(f"{values[seed]:.1f}" if seed in values else "-" for seed in seeds)
@@ -95,12 +102,13 @@ def main() -> None:
     parser.add_argument("what", choices=("rows", "gap", "table"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipe", nargs="*", default=["source-only", "target-only"], help="of gap")
+    parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS), help="of rows")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], help="change the demo's recipe")
     parser.add_argument("--out", type=Path, default=Path("runs/adaptation"))
     asked = parser.parse_args()
     if asked.what == "rows":
-        run_seed(asked.out, asked.seed, asked.threads, asked.set)
+        run_seed(asked.out, asked.seed, asked.threads, asked.set, asked.only)
     elif asked.what == "gap":
         for which in asked.recipe:
             run_gap(asked.out, which, asked.threads)
