@@ -398,7 +398,9 @@ def test_keys_save_a_picture_and_quit_in_order() -> None:
             terminal.process.wait()
     assert re.search(r"saved +snapshot-\d{6}\.png", terminal.text)
     found = re.search(r"(\d+) frames in .* wrote o\.mp4", terminal.text)
-    assert found and frames_in("o.mp4") == int(found.group(1))
+    film = re.search(r"video \D*(\d+) \D*(\d+)", terminal.text)  # results written, and dropped by a busy machine
+    assert found and film and sum(map(int, film.groups())) == int(found.group(1)), terminal.text
+    assert frames_in("o.mp4") == int(film.group(1)) > 0
     assert "Traceback" not in terminal.text
 
 

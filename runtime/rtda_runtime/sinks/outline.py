@@ -16,6 +16,12 @@ _ON, _OFF = 0.5, 0.35  # share of a class's border that is hard to see: above, i
 _EVERY = 16  # rows and columns in whose borders that is judged
 _FEW = 16  # border pixels of a class below which nothing is decided about it
 _NO_CLASS = 255
+_SRGB = np.arange(256) / 255
+_LINEAR = np.where(_SRGB > 0.04045, ((_SRGB + 0.055) / 1.055) ** 2.4, _SRGB / 12.92).astype(np.float32)  # its light
+_XYZ_OF_BGR = np.array(  # of D65's white, which becomes (1, 1, 1)
+    [[0.1899, 0.0722, 0.8729], [0.3762, 0.7152, 0.1095], [0.4339, 0.2126, 0.0178]], np.float32
+)
+_LAB_OF_CURVED = np.array([[0, 500, 0], [116, -500, 200], [0, 0, -200]], np.float32)
 
 
 class Outline:
@@ -100,10 +106,13 @@ def _sampled_borders(mask: np.ndarray) -> Tuple[_Places, _Places]:
 
 def _alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Which of the colours, uint8 (N, 3) BGR, hardly differ: in CIE Lab, where distance is what an eye sees."""
-    cv2: Any = opencv("to draw overlays")
-    if not len(one):
-        return np.zeros(0, bool)
-    lab = cv2.cvtColor(np.concatenate([one, other])[None], cv2.COLOR_BGR2LAB)[0].astype(np.float32)
-    differ = (lab[: len(one)] - lab[len(one) :]) * (100 / 255, 1, 1)  # 8 bits hold lightness as 0..255
+    differ = _lab(one) - _lab(other)
     near: np.ndarray = np.einsum("ij,ij->i", differ, differ) < _LEAST * _LEAST
     return near
+
+
+def _lab(colours: np.ndarray) -> np.ndarray:
+    """float32 (N, 3) of uint8 (N, 3) BGR; OpenCV's own needs 50 ms for its tables when it is first asked."""
+    xyz = _LINEAR[colours] @ _XYZ_OF_BGR
+    curved = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.asarray(curved @ _LAB_OF_CURVED)  # without the constant -16 of L: only differences count
