@@ -204,7 +204,7 @@ class Inference(NamedThread):
         if self.newest_is_too_old:
             self.too_old += 1
             return True
-        result = dataclasses.replace(segmented, timing=timing, state=self._source.state, recorded=not self._source.live)
+        result = dataclasses.replace(segmented, timing=timing, state=self._source.state, live=self._source.live)
         self.newest = result
         self.frames_given += 1
         return self._give_to(result)

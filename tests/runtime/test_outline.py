@@ -92,14 +92,14 @@ def result(**changes: object) -> Result:
 
 
 def test_a_recording_is_stamped_with_no_age() -> None:
-    recorded, live = result(recorded=True), result()
+    recorded, live = result(live=False), result()
     ageless = Overlay(tiny_spec()).draw(recorded.frame, recorded.mask)
     np.testing.assert_array_equal(Overlay(tiny_spec()).draw_result(recorded), ageless)
     assert (Overlay(tiny_spec()).draw_result(live) != ageless).any()
 
 
 def test_plot_gives_the_overlaid_frame_as_an_array_of_its_own() -> None:
-    given = result(recorded=True)
+    given = result(live=False)
     picture = given.plot(alpha=0.3, legend=False, outline=True)
     assert picture.dtype == np.uint8 and picture.shape == (*scene().shape, 3)
     expected = Overlay(tiny_spec(), 0.3, legend=False, outline=True).draw(given.frame, given.mask)

@@ -96,7 +96,7 @@ class Overlay:
         With the mask of a second network the picture is twice as wide: uint8 (H, 2 W, 3), the second on the right.
         Without ``out`` the picture is in memory of the overlay, used again once nobody holds the picture any more.
         """
-        age_ms = None if result.recorded else result.timing.get("age")
+        age_ms = result.timing.get("age") if result.live else None
         height, width = result.mask.shape
         if result.compared is None:
             picture = self._scratch.take((height, width, 3)) if out is None else out

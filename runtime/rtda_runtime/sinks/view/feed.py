@@ -92,7 +92,7 @@ class Feed:
 
     def put(self, result: Result) -> None:
         """Take the newest result; nothing is drawn or copied."""
-        arrival = _Arrival(self._clock(), None if result.recorded else float(result.timing.get("age", 0.0)))
+        arrival = _Arrival(self._clock(), float(result.timing.get("age", 0.0)) if result.live else None)
         with self._lock:
             self._newest = result
             self._count += 1
@@ -213,7 +213,7 @@ class Feed:
         return bytes(content.tobytes())
 
     def _multipart(self, jpeg: bytes, result: Result, state: str) -> bytes:
-        age = "" if result.recorded else f"X-Age-Ms: {(self._clock() - result.captured_ns) / 1e6:.1f}\r\n"
+        age = f"X-Age-Ms: {(self._clock() - result.captured_ns) / 1e6:.1f}\r\n" if result.live else ""
         head = (
             f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n"
             f"X-Sequence: {result.sequence}\r\nX-State: {state}\r\n"
