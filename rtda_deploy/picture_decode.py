@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import shlex
+from pathlib import Path
 from typing import Any, Type
 
 from rtda_deploy.content_kind import PICTURE_KINDS, describe
@@ -57,7 +58,7 @@ def checked_picture(content: bytes, name: str, error: Type[RtdaError]) -> Pictur
     return facts
 
 
-def decode_bgr(cv2: Any, content: bytes, name: str, error: Type[RtdaError], *, path: str = "FILE") -> Any:
+def decode_bgr(cv2: Any, content: bytes, name: str, error: Type[RtdaError], *, path: Path = Path("FILE")) -> Any:
     """A picture as uint8 (H, W, 3) BGR, turned as EXIF says: grey is repeated, alpha dropped, 16 bits cut to 8.
 
     Args:
@@ -65,7 +66,7 @@ def decode_bgr(cv2: Any, content: bytes, name: str, error: Type[RtdaError], *, p
         content: The whole file.
         name: What to call it in messages.
         error: The reader's kind of error.
-        path: The file, for commands in hints.
+        path: The file; hints name its folder.
 
     Raises:
         RtdaError: Of the kind ``error``, if it is no picture that can be used.
@@ -79,13 +80,20 @@ def decode_bgr(cv2: Any, content: bytes, name: str, error: Type[RtdaError], *, p
         if 0 < largest <= _TWELVE_BITS:
             raise error(
                 f"{name} has 16 bits, and its largest value is {largest}: 12 bits in a 16-bit file",
-                why=f"white is 65535 there, so it would be nearly black; beyond {_TWELVE_BITS} a picture is taken",
-                hint=f"make 8 bits of all of them: mogrify -evaluate multiply 16 -depth 8 {shlex.quote(path)}",
+                why="white is 65535 there, so it would be nearly black",
+                hint=f"make 8 bits of all of them, in another folder: {_to_8_bits(path)}"
+                "   (pictures that are meant to be this dark: without -evaluate multiply 16)",
             )
         image = (image >> 8).astype("uint8")
     elif str(image.dtype) != "uint8":
         raise error(f"{name} holds {image.dtype} values", hint="save it with 8 or 16 bits per channel")
     return _turned(cv2, image, facts.orientation)
+
+
+def _to_8_bits(path: Path) -> str:
+    """A command of ImageMagick that leaves the originals as they are: run twice on them it would make them white."""
+    folder = shlex.quote(str(path.parent))
+    return f"mkdir 8bit && mogrify -path 8bit -evaluate multiply 16 -depth 8 {folder}/*{path.suffix}"
 
 
 def decode_stored(cv2: Any, content: bytes, name: str, error: Type[RtdaError]) -> Any:

@@ -141,6 +141,15 @@ def test_a_survey_finds_every_fault_and_goes_on(folder):
     assert survey(f"folder:{folder}", labels=False).faults["unreadable"] == found.faults["unreadable"]
 
 
+def test_a_survey_says_what_to_do_about_each_file_that_is_no_picture(folder):
+    for number, start in enumerate((b"no picture", b"version https://git-lfs.github.com/spec/v1", b"<html>")):
+        (folder / "images" / f"{number}.png").write_bytes(start)
+    found = survey(f"folder:{folder}", labels=False)
+    told = [*zip(found.faults["unreadable"], (found.fixes["unreadable"], "git lfs pull", "download it again"))]
+    assert len(told) == 3 and "text file" in told[0][0]
+    assert all(fix in fault for fault, fix in told[1:])
+
+
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff"])
 def test_a_picture_that_exif_turns_is_a_fault_beside_a_label_and_turned_without(folder, suffix, orientation):

@@ -70,7 +70,7 @@ def read_picture(path: Path) -> np.ndarray:
     """
     content = file_bytes(path, what="picture")
     cv2: Any = opencv("to read pictures")
-    decoded: np.ndarray = decode_bgr(cv2, content, f"picture {path}", SourceError, path=str(path))
+    decoded: np.ndarray = decode_bgr(cv2, content, f"picture {path}", SourceError, path=path)
     return decoded
 
 

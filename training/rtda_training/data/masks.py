@@ -143,7 +143,7 @@ def read_frame(path: Path, *, labelled: bool = False) -> np.ndarray:
     if labelled:
         refuse_turned(content, path)
     cv2 = require("cv2", extra="runtime", purpose="to read pictures")
-    return np.asarray(decode_bgr(cv2, content, f"picture {path}", DataError, path=str(path)), dtype=np.uint8)
+    return np.asarray(decode_bgr(cv2, content, f"picture {path}", DataError, path=path), dtype=np.uint8)
 
 
 def red_channel(mask: np.ndarray) -> np.ndarray:

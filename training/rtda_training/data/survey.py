@@ -190,8 +190,8 @@ def _gathered(
     fixes: Dict[str, str] = {}
     for one in found:
         for kind, fault, fix in one.faults:
-            faults[kind].append(fault)
-            fixes.setdefault(kind, fix)
+            other = fixes.setdefault(kind, fix) != fix and kind == "unreadable"
+            faults[kind].append(f"{fault} ({fix})" if other else fault)
     faults["same_name"] = same_keys(pictures)
     if faults["same_name"]:
         fixes["same_name"] = SAME_KEYS_HINT
