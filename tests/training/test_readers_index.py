@@ -14,7 +14,7 @@ from rtda_deploy.errors import DataError
 from rtda_training.data.index import DataIndex, index_of, index_path
 from rtda_training.data.survey import survey
 from rtda_training.data.threads import in_order
-from rtda_training.readers import open_labelled
+from rtda_training.readers import open_labelled, open_unlabelled
 
 cv2 = pytest.importorskip("cv2", reason="pictures need OpenCV")
 
@@ -182,3 +182,10 @@ def test_a_survey_without_faults_leaves_the_index_that_a_training_takes(folder):
     assert told == [] and found.index == str(index_path(open_labelled(f"folder:{folder}")))
     assert found.percent[:5] == pytest.approx(100 * index.frequencies[:5], abs=1e-3)
     assert found.in_pictures == (1, 1, 1, 1, 1)
+
+
+def test_the_command_that_checks_a_set_looks_at_labels_only_where_it_has_them(folder):
+    address = f"folder:{folder}?list=a b.txt"
+    (folder / "a b.txt").write_text("1\n")
+    assert open_labelled(address).check_command == f"rtda-deploy data check '{address}'"
+    assert open_unlabelled(address).check_command == f"rtda-deploy data check '{address}' --target"

@@ -12,6 +12,7 @@ import abc
 import dataclasses
 import hashlib
 import importlib
+import shlex
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
@@ -109,6 +110,8 @@ class Pictures(abc.ABC):
 class UnlabelledSet:
     """Pictures without labels; the target domain of an adaptation run."""
 
+    _check_option = " --target"
+
     def __init__(self, pictures: Pictures, address: DataAddress) -> None:
         self.__pictures = pictures
         taken = pictures.split if address.split is None else None
@@ -122,6 +125,11 @@ class UnlabelledSet:
     def name(self, index: int) -> str:
         """What to call a picture in messages."""
         return self.__pictures.name(index)
+
+    @property
+    def check_command(self) -> str:
+        """What to type to see every fault of the set."""
+        return f"rtda-deploy data check {shlex.quote(str(self.address))}{self._check_option}"
 
     def key(self, index: int) -> str:
         """The picture's relative name without a suffix; ``DIR/<key>.png`` is what ``?pictures=DIR`` looks for."""
@@ -138,6 +146,8 @@ class UnlabelledSet:
 
 class LabelledSet(UnlabelledSet):
     """Pictures with labels; a source domain, or a set to measure on."""
+
+    _check_option = ""
 
     def __init__(self, pictures: Pictures, address: DataAddress) -> None:
         super().__init__(pictures, address)

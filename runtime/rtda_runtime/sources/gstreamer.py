@@ -27,6 +27,7 @@ __all__ = ["GStreamerSource", "open_gstreamer"]
 _START_TIMEOUT_S = 10.0
 _SLICE_NS = 100_000_000  # how long one look at the pipeline may take; then errors and interrupt() are looked at
 _CHANNELS = {"BGR": 3, "BGRx": 4, "BGRA": 4, "GRAY8": 1}
+_INSTALL = "install the package with that element; most are in gstreamer1.0-plugins-good, -bad, -ugly or -libav"
 _TRY = "try the pipeline by itself: gst-launch-1.0 ..."
 _CSI_PIPELINE = (  # the last stages drop old frames in the driver, so that the newest one is what is read
     "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM){caps} ! nvvidconv ! video/x-raw, format=BGRx"
@@ -116,7 +117,7 @@ class GStreamerSource(GrabbingSource):
         kind = DeviceError if missing else ConfigError
         raise kind(
             f"{self.name} is no pipeline that GStreamer here can run: {said}",
-            hint="install the package with that element: gst-inspect-1.0 ELEMENT tells" if missing else _TRY,
+            hint=_INSTALL if missing else _TRY,
         )
 
     def _find_sink(self) -> Any:

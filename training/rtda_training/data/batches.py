@@ -108,7 +108,7 @@ class StepBatches(Dataset[Batch]):
                 draw = Draw(int(again.integers(len(self._pictures))))
         raise DataError(
             f"{skipped[0][1]}; {_REPLACEMENTS - 1} pictures drawn in its place cannot be used either",
-            hint=f"{skipped[0][2]}; all faults: rtda-deploy data check '{self._pictures.address}'",
+            hint=f"{skipped[0][2]}; all faults: {self._pictures.check_command}",
         )
 
     def _picture(self, draw: Draw, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:

@@ -58,8 +58,8 @@ def first_look(
         tell(speaks_against)
     empty = [name for name, count in zip(data.classes.names, counts) if not count and name in meaning.names]
     if empty and not whole and to_train:
-        check = f"rtda-deploy data check '{data.address}'"
-        tell(f"{labels} of {len(data)} labels hold no pixel of {', '.join(empty)}; {check} reads all of them")
+        missing = ", ".join(empty)
+        tell(f"{labels} of {len(data)} labels hold no pixel of {missing}; {data.check_command} reads all of them")
 
 
 def shared_pictures(trained: Sequence[UnlabelledSet], val: UnlabelledSet) -> int:

@@ -31,6 +31,8 @@ class PseudoLabelledSet(LabelledSet):
         TypeError: If ``target`` can read labels of its own.
     """
 
+    _check_option = " --target"
+
     def __init__(self, target: UnlabelledSet, labels: Sequence[Path], classes: ClassList) -> None:
         if isinstance(target, LabelledSet):
             raise TypeError("pseudo labels are for a set opened without labels (open_unlabelled)")

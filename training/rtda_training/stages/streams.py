@@ -101,5 +101,5 @@ class Stream:
             raise DataError(
                 f"{fault}; {len(self._faults)} of {len(self._pictures)} pictures of {self._pictures.address} cannot be"
                 f" used, more than max_corrupt = {self._allowed:g}",
-                hint=f"{hint}; all faults: rtda-deploy data check '{self._pictures.address}'",
+                hint=f"{hint}; all faults: {self._pictures.check_command}",
             )

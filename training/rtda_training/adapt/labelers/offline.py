@@ -77,7 +77,7 @@ class OfflineLabeler(Labeler):
         if not config.stages:
             raise ConfigError(
                 "the offline labeler has no network to label with",
-                hint='name the finished stages that label, such as --set offline.stages=["adversarial"]',
+                hint="name the finished stages that label, such as --set 'offline.stages=[\"adversarial\"]'",
             )
         return config.stages
 
