@@ -44,6 +44,8 @@ _AV_OPTIONS = {
     },
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "4M"},
 }
+# Pictures in the order in which they are shown; else .mp4's length, which players stop at, forgets the last uneven ones.
+_AV_TIMED_OPTIONS = {"bf": "0"}
 _AV_CONTAINER_OPTIONS = {".mp4": {"movflags": "+faststart"}}  # the index first: plays while it is loaded
 _THREADS = 2  # of the encoder; more would take the network's
 _MOST_PX = {".mp4": 16384, ".webm": 16382}  # of a side: what libx264 and VP8's 14 bits take
@@ -234,7 +236,7 @@ class _AvEncoder(_Encoder):
             self._stream: Any = self._container.add_stream(codec, rate=self._rate)
             self._stream.width, self._stream.height = size_wh
             self._stream.pix_fmt = "yuv420p"  # the only layout every browser decodes
-            self._stream.options = dict(_AV_OPTIONS[codec])
+            self._stream.options = {**_AV_OPTIONS[codec], **(_AV_TIMED_OPTIONS if timed else {})}
             self._stream.codec_context.thread_count = _THREADS
             self._time_base = Fraction(1, _TICKS) if timed else 1 / self._rate
             self._stream.codec_context.time_base = self._time_base

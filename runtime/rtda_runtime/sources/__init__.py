@@ -119,7 +119,7 @@ def _path(typed: str, text: str, scheme: str) -> Path:
     """The file that is meant: its name may end in a space, and a ``file://`` may be typed without escapes."""
     if scheme != "file":
         return Path(typed if os.path.exists(typed) else text)
-    path, as_typed = unquote(urlsplit(text).path), text[len("file://") :]
+    path, as_typed = unquote(urlsplit(text).path), typed.lstrip()[len("file://") :]
     return Path(as_typed if os.path.exists(as_typed) and not os.path.exists(path) else path)
 
 

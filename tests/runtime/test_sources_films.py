@@ -1,0 +1,212 @@
+"""Films: how they are turned, when each frame is shown, what is damaged in them, and what they are called."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Iterator, List, Optional, Sequence
+
+import av
+import cv2
+import numpy as np
+import pytest
+from runtime.fakes import NumpyEngine
+from runtime.streams import byte_server
+
+from rtda_deploy.errors import FrameError
+from rtda_runtime import Pipeline, Segmenter, VideoSink
+from rtda_runtime import sources as sources_module
+from rtda_runtime.sinks import video as video_module
+from rtda_runtime.sources import Source, open_source
+
+CORNERS = [
+    (255, 0, 0),
+    (0, 255, 0),
+    (0, 0, 255),
+    (255, 255, 255),
+]  # BGR: top left, top right, bottom left, bottom right
+UNEVEN_MS = [0, 33, 67, 400, 1500, 1533, 2740]
+
+
+def _corners() -> np.ndarray:
+    picture = np.zeros((64, 96, 3), np.uint8)
+    for number, colour in enumerate(CORNERS):
+        picture[32 * (number // 2) :][:32, 48 * (number % 2) :][:, :48] = colour
+    return picture
+
+
+def _write(path: Path, pictures: Sequence[np.ndarray], times_ms: Optional[Sequence[int]] = None) -> Path:
+    height, width = pictures[0].shape[:2]
+    with av.open(f"file:{path}", "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "5"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        if times_ms is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+            if times_ms is not None:
+                frame.pts, frame.time_base = times_ms[number], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@contextlib.contextmanager
+def _opened(path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
+    """By ``pyav``, by ``opencv``, or over ``http``."""
+    with contextlib.ExitStack() as stack:
+        if way == "opencv":
+            monkeypatch.setattr(sources_module, "available", lambda module: False)
+        address = str(path)
+        if way == "http":
+            content = path.read_bytes()
+            host = stack.enter_context(byte_server([content], headers={"Content-Length": str(len(content))}))
+            address = f"http://{host}/{path.name}"
+        yield stack.enter_context(open_source(address))
+
+
+def _read_all(source: Source) -> List[Any]:
+    return list(iter(source.read, None))
+
+
+# How it is to be turned
+
+
+def _turned(path: Path, matrix: Sequence[int]) -> Path:
+    """Write the matrix (a, b, c, d) into the film's track header."""
+    content = bytearray(path.read_bytes())
+    a, b, c, d = (number << 16 for number in matrix)
+    struct.pack_into(">9i", content, content.index(b"tkhd") + 44, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("way", ["pyav", "http", "opencv"])
+@pytest.mark.parametrize(
+    ("matrix", "corners"),
+    [((1, 0, 0, 1), (0, 1, 2, 3)), ((0, 1, -1, 0), (2, 0, 3, 1)), ((-1, 0, 0, -1), (3, 2, 1, 0)),
+     ((0, -1, 1, 0), (1, 3, 0, 2)), ((-1, 0, 0, 1), (1, 0, 3, 2)), ((0, 1, 1, 0), (0, 2, 1, 3))],
+    ids=["as stored", "right", "upside down", "left", "mirrored", "right and mirrored"],
+)  # fmt: skip
+def test_a_film_is_turned_as_it_says_however_it_is_opened(
+    matrix: Any, corners: Any, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "opencv" and matrix[0] * matrix[3] < matrix[1] * matrix[2]:
+        pytest.skip("OpenCV turns, but does not mirror")
+    path = _turned(_write(tmp_path / "film.mp4", [_corners()] * 2), matrix)
+    with _opened(path, way, monkeypatch) as source:
+        frames = _read_all(source)
+        assert source.size_wh == ((64, 96) if matrix[1] else (96, 64))
+    height, width = frames[1].image.shape[:2]
+    assert (width, height) == source.size_wh and frames[1].image.flags.c_contiguous
+    shown = [frames[1].image[y, x] for y in (8, height - 8) for x in (8, width - 8)]
+    assert np.abs(np.array(shown, int) - [CORNERS[number] for number in corners]).max() < 20
+
+
+# When it is shown
+
+
+@pytest.mark.parametrize("way", ["pyav", "http", "opencv"])
+def test_frames_carry_the_times_of_the_recording(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write(tmp_path / "film.mp4", [_corners()] * len(UNEVEN_MS), UNEVEN_MS)
+    with _opened(path, way, monkeypatch) as source:
+        times_ms = [round(frame.recorded_ns / 1e6) for frame in _read_all(source)]
+    assert times_ms == UNEVEN_MS
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_a_film_that_is_saved_keeps_the_times_of_the_recording(suffix: str, tmp_path: Path) -> None:
+    levels = [np.full((64, 96, 3), 30 * number, np.uint8) for number in range(len(UNEVEN_MS))]
+    path = _write(tmp_path / "film.mp4", levels, UNEVEN_MS)
+    saved = tmp_path / f"saved{suffix}"
+    with Pipeline(Segmenter(NumpyEngine()), open_source(path), sinks=[VideoSink(saved, 30)]) as pipeline:
+        assert pipeline.join()
+    with av.open(str(saved)) as container:
+        frames = list(container.decode(video=0))
+        length_ms = container.duration / 1000
+    assert [round(1000 * frame.time) for frame in frames] == UNEVEN_MS
+    assert [round(float(frame.to_ndarray(format="bgr24").mean()) / 30) for frame in frames] == list(range(7))
+    assert 2740 <= length_ms <= 2740 + 1300, "the last one is shown for no longer than the one before"
+
+
+def test_a_film_of_an_even_rate_keeps_it_exactly(tmp_path: Path) -> None:
+    path = _write(tmp_path / "film.mp4", [_corners()] * 10)
+    saved = tmp_path / "saved.mp4"
+    with Pipeline(Segmenter(NumpyEngine()), open_source(path), sinks=[VideoSink(saved, 25)]) as pipeline:
+        assert pipeline.join()
+    with open_source(saved) as source:
+        assert (source.fps, source.num_frames) == (25.0, 10)
+        assert [frame.recorded_ns for frame in _read_all(source)] == [40_000_000 * number for number in range(10)]
+
+
+def test_opencv_says_when_a_film_plays_faster_than_it_was_filmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    path = _write(tmp_path / "film.mp4", [_corners()] * len(UNEVEN_MS), UNEVEN_MS)
+    source = open_source(path)
+    monkeypatch.setattr(video_module, "available", lambda module: False)
+    if not video_module._opencv_encodes(".webm"):
+        pytest.skip("this OpenCV encodes no VP8")
+    sink = VideoSink(tmp_path / "saved.webm", 25)
+    with Pipeline(Segmenter(NumpyEngine()), source, sinks=[sink]) as pipeline:
+        assert pipeline.join()
+    assert "plays 2.5 s shorter than it was filmed" in caplog.text
+
+
+# What is damaged
+
+
+def test_pictures_that_ffmpeg_marks_as_damaged_are_left_out(tmp_path: Path, caplog: Any) -> None:
+    noise = [np.random.default_rng(number).integers(0, 256, (96, 160, 3), np.uint8) for number in range(20)]
+    path = _write(tmp_path / "film.mp4", noise)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        place, size = packets[7].pos, packets[7].size
+    content = bytearray(path.read_bytes())
+    content[place + size // 2 : place + size - 4] = bytes(size - 4 - size // 2)
+    path.write_bytes(content)
+    with open_source(path) as source:
+        given = len(_read_all(source))
+    assert source.damaged >= 1 and given + source.damaged == 20
+    assert f"ended after {given} of 20 frames: {source.damaged} damaged and left out" in caplog.text
+
+
+# What it is called
+
+
+@pytest.mark.parametrize("way", ["pyav", "opencv"])
+@pytest.mark.parametrize("name", ["10:30.mp4", "a:b.mp4", "end.mp4 ", " begin.mp4", "50% #1?.mp4", "%20.mp4"])
+def test_any_name_of_a_film_is_one(name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _write(tmp_path / name, [_corners()] * 2)
+    if way == "opencv":
+        monkeypatch.setattr(sources_module, "available", lambda module: False)
+    for address in (name, tmp_path / name, (tmp_path / name).as_uri(), f"file://{tmp_path}/{name}"):
+        with open_source(address) as source:
+            assert len(_read_all(source)) == 2
+    with VideoSink(Path(f"saved {name.strip()}"), 25) as sink:
+        sink.write(_corners())
+    assert len(_read_all(open_source(f"saved {name.strip()}"))) == 1
+
+
+def test_spaces_around_a_name_are_no_part_of_it_unless_there_is_such_a_file(tmp_path: Path) -> None:
+    _write(tmp_path / "film.mp4", [_corners()])
+    with open_source(f" {tmp_path}/film.mp4 ") as source:
+        assert source.size_wh == (96, 64)
+
+
+# What is too large
+
+
+@pytest.mark.parametrize(("suffix", "most"), [(".mp4", 16384), (".webm", 16382)])
+def test_a_picture_larger_than_the_format_takes_is_refused_with_the_limit(
+    suffix: str, most: int, tmp_path: Path
+) -> None:
+    with VideoSink(tmp_path / f"a{suffix}", 25) as sink, pytest.raises(FrameError, match=f"70000x20.* {most} pixels"):
+        sink.write(np.zeros((20, 70_000, 3), np.uint8))
+    with VideoSink(tmp_path / f"b{suffix}", 25) as sink:
+        sink.write(np.zeros((16, most, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == [f"b{suffix}"]
+    assert cv2.VideoCapture(str(tmp_path / f"b{suffix}")).read()[1].shape == (16, most, 3)
