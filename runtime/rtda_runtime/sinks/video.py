@@ -44,7 +44,7 @@ _AV_OPTIONS = {
     },
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "4M"},
 }
-# Pictures in the order in which they are shown; else .mp4's length, which players stop at, forgets the last uneven ones.
+# In the order in which they are shown; else the length of an .mp4, where players stop, forgets the last uneven ones.
 _AV_TIMED_OPTIONS = {"bf": "0"}
 _AV_CONTAINER_OPTIONS = {".mp4": {"movflags": "+faststart"}}  # the index first: plays while it is loaded
 _THREADS = 2  # of the encoder; more would take the network's

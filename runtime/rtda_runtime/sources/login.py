@@ -39,7 +39,8 @@ def _login_end(rest: str) -> Optional[int]:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     query = _QUERY.search(rest)
     end = len(rest) if query is None else max(query.start(), len(authority))
-    places = [place for place in range(end) if rest[place] == "@"]
+    places = [place for place in range(len(rest)) if rest[place] == "@"]
+    places = [place for place in places if place < end] or (places if not _HOST_AND_PORT.match(authority) else [])
     hosts = [place for place in places if _HOST.match(rest, place + 1)]
     sure = [place for place in hosts if _SURE_HOST.match(rest, place + 1)]
     near = [place for place in hosts if place < len(authority)]
