@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -224,6 +227,48 @@ def test_the_pipeline_goes_on_when_its_camera_is_restarted(tiny_onnx: Path) -> N
         after = next(results)
     assert after.sequence > first.sequence
     assert pipeline.stats["losses"] == 1
+
+
+_READER = """
+import json, sys, time
+from rtda_runtime import open_source
+from system import timecode
+with open_source(sys.argv[1], reconnect=True) as source:
+    while True:
+        frame = source.read(30.0)
+        told_ms = (time.monotonic_ns() - frame.captured_ns) / 1e6
+        said = {"age_ms": timecode.age_ms(frame.image), "told_ms": told_ms, "outdated": source.outdated}
+        print(json.dumps({**said, "losses": source.losses, "sequence": frame.sequence}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["rtsp", "mjpeg"])
+def test_after_a_stall_of_the_reader_no_frame_of_the_stall_is_given(kind: str) -> None:
+    """The process stands still for four seconds, and a hundred frames wait in its socket."""
+    if kind == "rtsp" and rtsp_is_missing():
+        pytest.skip(rtsp_is_missing())
+    tests = Path(__file__).parents[1]
+    search = os.pathsep.join([str(tests), str(tests.parent), str(tests.parent / "runtime")])
+    with CameraServer(kind) as server:
+        reader = subprocess.Popen(
+            [sys.executable, "-c", _READER, server.url("/clock")],
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": search},
+        )  # fmt: skip
+        try:
+            assert reader.stdout is not None
+            before = [json.loads(reader.stdout.readline()) for _ in range(50)]
+            reader.send_signal(signal.SIGSTOP)
+            time.sleep(4.0)
+            reader.send_signal(signal.SIGCONT)
+            after = [json.loads(reader.stdout.readline()) for _ in range(50)]
+        finally:
+            reader.kill()
+            reader.communicate()
+    assert after[-1]["losses"] == 0
+    assert after[-1]["outdated"] - before[-1]["outdated"] >= 60
+    hidden_ms = [frame["age_ms"] - frame["told_ms"] for frame in before[5:] + after[5:]]
+    assert max(hidden_ms) < 1000, "no frame of the stall is given as new"
+    assert after[-1]["sequence"] - before[-1]["sequence"] >= 50 + 60, "what was left out leaves a gap"
 
 
 # By the command line

@@ -101,9 +101,11 @@ class CaptureSource(GrabbingSource):
         driver_ns = self._stamp_of(self._capture, now_ns, self.stamp == "driver")
         if driver_ns is not None:
             self.stamp = "driver"
-        if self._lateness is not None and self._lateness.is_old(now_ns, now_ns - waiting_ns, driver_ns):
+        if self._lateness is None:
+            return now_ns
+        if self._lateness.is_old(now_ns, now_ns - waiting_ns, driver_ns):
             return None
-        return now_ns if driver_ns is None else driver_ns
+        return now_ns - self._lateness.lag_ns if driver_ns is None else driver_ns
 
     def _retrieve(self) -> Tuple[bool, Optional[np.ndarray]]:
         """Whether there was anything, and the picture if it is a whole one."""

@@ -205,7 +205,9 @@ class GStreamerSource(GrabbingSource):
             image = self._image(mapped.data, width, height, _CHANNELS[pixels])
         finally:
             buffer.unmap(mapped)
-        return Frame(image=image, captured_ns=now_ns if captured_ns is None else captured_ns, sequence=self._next)
+        if captured_ns is None:
+            captured_ns = now_ns - self._lateness.lag_ns
+        return Frame(image=image, captured_ns=captured_ns, sequence=self._next)
 
     def _image(self, data: Any, width: int, height: int, channels: int) -> np.ndarray:
         rows = np.frombuffer(data, np.uint8)

@@ -23,13 +23,16 @@ class Lateness:
 
     The source's own progress is that of its time stamps where it has them, else its usual step between two frames.
     A frame that comes at the camera's pace, to a reader who waited for it, had none before it in any buffer: it is new.
+
+    Attributes:
+        lag_ns: How long the frame asked about last had waited in a buffer when it came; 0 for a new one.
     """
 
     def __init__(self) -> None:
+        self.lag_ns = 0
         self._steps: Deque[int] = collections.deque(maxlen=_KEPT)
         self._arrived_ns: Optional[int] = None
         self._filmed_ns: Optional[int] = None
-        self._lag_ns = 0
         self._jumped = False
 
     def is_old(self, arrived_ns: int, waited_ns: int, filmed_ns: Optional[int] = None) -> bool:
@@ -49,23 +52,23 @@ class Lateness:
         step_ns = filmed_ns - filmed_before_ns if timed else self._usual_ns()  # type: ignore[operator]
         if step_ns is None or step_ns < 0:  # not known yet; or the source's clock was set back
             self._learn(passed_ns, waited_ns)
-            self._lag_ns, self._jumped = 0, False
+            self.lag_ns, self._jumped = 0, False
             return False
         self._follow(passed_ns, waited_ns, step_ns, timed)
         if timed:
             self._steps.append(step_ns)
-        elif not self._lag_ns:
+        elif not self.lag_ns:
             self._learn(passed_ns, waited_ns)
-        return self._lag_ns > self._limit_ns(step_ns)
+        return self.lag_ns > self._limit_ns(step_ns)
 
     def _follow(self, passed_ns: int, waited_ns: int, step_ns: int, timed: bool) -> None:
         waited = waited_ns >= _WAITED * step_ns
         jumped = passed_ns - step_ns > self._limit_ns(step_ns)
         # After one jump the frame may be the first of a queue. After two in a row the camera has become slower.
         if waited and passed_ns >= _AT_PACE[timed] * step_ns and (self._jumped or not jumped):
-            self._lag_ns = 0
+            self.lag_ns = 0
         else:
-            self._lag_ns = max(0, self._lag_ns + passed_ns - step_ns)
+            self.lag_ns = max(0, self.lag_ns + passed_ns - step_ns)
         self._jumped = jumped and waited
 
     def _learn(self, passed_ns: int, waited_ns: int) -> None:

@@ -174,7 +174,7 @@ class StreamSource(GrabbingSource):
             self.size_wh = size_wh
         image = self._pool.take(shown.shape)
         np.copyto(image, shown)
-        captured_ns = self._arrived_ns if self.live else self._clock()
+        captured_ns = self._clock() if self._lateness is None else self._arrived_ns - self._lateness.lag_ns
         return Frame(image=image, captured_ns=captured_ns, sequence=self._next, recorded_ns=self._recorded_ns(picture))
 
     def _recorded_ns(self, picture: Any) -> Optional[int]:
