@@ -263,12 +263,13 @@ def _fda_strip(page: ReportPage, plan: PlanConfig, stage: StageConfig, folder: P
 
     from rtda_training.adapt.styles.fda import fourier_transfer
     from rtda_training.readers import open_unlabelled
+    from rtda_training.samples import usable_frame
 
     target = cv2.imread(str(folder / "verify" / "0.png"))
     if target is None:
         return
     height, width = plan.size_hw
-    source = open_unlabelled(plan.source).frame(0)
+    source = usable_frame(open_unlabelled(plan.source), 0)
     pair = [cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) for picture in (source, target)]
     inputs = [torch.from_numpy(picture).float().permute(2, 0, 1)[None] for picture in pair]
     styled = []

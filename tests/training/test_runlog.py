@@ -13,7 +13,7 @@ from rtda_training.data.address import DataAddress
 from rtda_training.plan import PlanConfig
 from rtda_training.readers import LabelledSet
 from rtda_training.runlog import RunLog, read_rows
-from rtda_training.samples import colours, masks_of, picture_grid, spread_places
+from rtda_training.samples import colours, masks_of, picture_grid, spread_places, usable_frame
 
 PLAN = PlanConfig(size="64x64")
 
@@ -120,6 +120,22 @@ def test_masks_are_those_that_validation_counts():
 def test_colours_are_the_palettes_in_opencvs_order():
     shown = colours(np.array([[0, 1, 255]], np.uint8), [(1, 2, 3), (4, 5, 6)])
     assert shown.tolist() == [[[3, 2, 1], [6, 5, 4], [0, 0, 0]]]
+
+
+def test_a_picture_that_cannot_be_read_is_replaced_by_the_next_that_can():
+    data = pictures(3)
+    frames, read = [data.frame(place) for place in range(3)], data.frame
+
+    def frame(place):
+        if place in broken:
+            raise DataError(f"picture {place} is damaged")
+        return read(place)
+
+    data.frame, broken = frame, {2, 0}
+    assert (usable_frame(data, 2) == frames[1]).all()
+    broken.add(1)
+    with pytest.raises(DataError, match="picture 2 is damaged"):
+        usable_frame(data, 2)
 
 
 def test_the_grid_is_rgb_with_the_mask_at_the_right():

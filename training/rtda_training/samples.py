@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
+from rtda_deploy.errors import DataError, FileAccessError
 from rtda_deploy.optional import require
 from rtda_training.data.batches import normalise
 from rtda_training.labels import IGNORE_INDEX
@@ -15,8 +16,9 @@ from rtda_training.models import SegmentationNetwork
 from rtda_training.plan import InputConfig
 from rtda_training.readers import UnlabelledSet
 
-__all__ = ["colours", "masks_of", "picture_grid", "spread_places"]
+__all__ = ["colours", "masks_of", "picture_grid", "spread_places", "usable_frame"]
 
+_TRIES = 10
 _GRID_WIDTH = 320  # pixels of one tile
 
 
@@ -24,6 +26,23 @@ def spread_places(count: int, total: int) -> list[int]:
     """At most ``count`` different positions, spread evenly over ``total`` and off its ends."""
     count = min(count, total)
     return [(2 * place + 1) * total // (2 * count) for place in range(count)]
+
+
+def usable_frame(pictures: UnlabelledSet, place: int) -> np.ndarray:
+    """The frame at ``place``, or, where it cannot be read, the next that can: uint8 (H, W, 3) BGR.
+
+    A training goes on over a few faulty pictures (``max_corrupt``) and says them; one of them here must not end it.
+
+    Raises:
+        DataError: Of the first one, where ten in a row cannot be read. FileAccessError likewise.
+    """
+    first = None
+    for step in range(min(_TRIES, len(pictures))):
+        try:
+            return pictures.frame((place + step) % len(pictures))
+        except (DataError, FileAccessError) as err:
+            first = first or err
+    raise first or DataError("there is no picture")
 
 
 @torch.no_grad()
@@ -74,7 +93,7 @@ def picture_grid(
 ) -> np.ndarray:
     """The same few pictures whenever it is called, each beside its mask: uint8 (H, W, 3) RGB."""
     cv2 = require("cv2", extra="training", purpose="to draw pictures")
-    frames = [pictures.frame(place) for place in spread_places(count, len(pictures))]
+    frames = [usable_frame(pictures, place) for place in spread_places(count, len(pictures))]
     height = max(1, round(_GRID_WIDTH * size_hw[0] / size_hw[1]))
     rows = []
     for frame, mask in zip(frames, masks_of(network, frames, size_hw, contract), strict=True):

@@ -29,6 +29,7 @@ from rtda_training.models.state_dicts import difference
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
 from rtda_training.runlog import RunLog
+from rtda_training.samples import usable_frame
 from rtda_training.stages import StageRun
 from rtda_training.validate import validate
 from rtda_training.watch import Finding, Watch
@@ -355,7 +356,7 @@ class Trainer:
             path = folder / f"{place}.png"
             if not path.exists():
                 index = place * len(pictures) // VERIFY_PICTURES if len(pictures) >= VERIFY_PICTURES else place
-                encoded, content = cv2.imencode(".png", pictures.frame(index))
+                encoded, content = cv2.imencode(".png", usable_frame(pictures, index))
                 if not encoded:
                     raise DataError(f"cannot encode {pictures.name(index)} as PNG")
                 write_bytes(path, content.tobytes())
