@@ -25,10 +25,12 @@ __all__ = [
     "cache_folder",
     "file_bytes",
     "file_error",
+    "is_text",
     "read_text",
     "readable_file",
     "remove_leftovers",
     "sha256_file",
+    "utf8_text",
     "writable_folder",
     "write_bytes",
     "write_text",
@@ -129,7 +131,17 @@ def write_bytes(path: PathLike, content: bytes) -> Path:
 
 def write_text(path: PathLike, content: str) -> Path:
     """Write ``content`` as UTF-8 to ``path``, whole or not at all."""
-    return write_bytes(path, content.encode("utf-8"))
+    return write_bytes(path, utf8_text(content).encode("utf-8"))
+
+
+def is_text(value: str) -> bool:
+    """Whether UTF-8 can hold it: JSON can name half a pair (``\\ud800``), and names of files may be no text at all."""
+    return utf8_text(value) == value
+
+
+def utf8_text(text: str) -> str:
+    """``text`` with what UTF-8 cannot hold spelled out (``\\ud800``), which in JSON means the same."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def readable_file(path: PathLike, *, what: str = "file") -> Path:

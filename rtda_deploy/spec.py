@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from rtda_deploy.errors import SpecError
-from rtda_deploy.files import readable_file, write_text
+from rtda_deploy.files import is_text, readable_file, utf8_text, write_text
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "SPEC_VERSION", "ModelSpec"]
 
@@ -125,8 +125,8 @@ class ModelSpec:
         return {"version": SPEC_VERSION, **json.loads(json.dumps(fields, default=dict))}
 
     def to_json(self) -> str:
-        """The spec as JSON text; ``ModelSpec.from_json(spec.to_json()) == spec``."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        """The spec as JSON text that UTF-8 can hold; ``ModelSpec.from_json(spec.to_json()) == spec``."""
+        return utf8_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "spec") -> ModelSpec:
@@ -204,6 +204,11 @@ def _names(values: Optional[Sequence[str]]) -> Tuple[str, ...]:
     names = tuple(values) if good and values is not None else ()
     if not names or not all(isinstance(name, str) and name for name in names):
         raise SpecError(f"spec field class_names is {_short(values)}", hint='a list of names: ["road", "sky"]')
+    broken = next((name for name in names if not is_text(name)), None)
+    if broken is not None:
+        raise SpecError(
+            f"spec field class_names has {_short(broken)}, which is no text", hint="half a UTF-16 pair is no character"
+        )
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise SpecError(f"spec field class_names names a class twice: {', '.join(twice)}", hint="one name, one class")

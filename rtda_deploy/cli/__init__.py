@@ -14,8 +14,10 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line and leave with its exit code."""
     from rtda_deploy.cli.app import build_app
+    from rtda_deploy.cli.terminal import never_fail_to_encode
     from rtda_deploy.errors import RtdaError
 
+    never_fail_to_encode()
     try:
         build_app()(prog_name="rtda-deploy")
     except RtdaError as err:

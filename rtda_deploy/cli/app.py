@@ -12,6 +12,7 @@ import typer
 
 from rtda_deploy import __version__
 from rtda_deploy.cli import bench, cameras, data, demo, doctor, estimate, evaluate, export, inspect, run, train, verify
+from rtda_deploy.cli.terminal import visible, visible_output
 
 __all__ = ["build_app"]
 
@@ -57,7 +58,8 @@ def _in_order(verb: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(verb)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            verb(*args, **kwargs)
+            with visible_output():
+                verb(*args, **kwargs)
             sys.stdout.flush()  # here, where what goes wrong can still be told
         except KeyboardInterrupt:
             print("\nstopped", file=sys.stderr)
@@ -92,6 +94,14 @@ def _options(
     import logging
 
     level = logging.DEBUG if verbose else logging.WARNING
+
+    class Visible(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return visible(super().format(record))
+
     logging.basicConfig(format="%(levelname)-7s %(name)s: %(message)s", level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(Visible("%(levelname)-7s %(name)s: %(message)s"))
     for package in ("rtda_deploy", "rtda_training", "rtda_export", "rtda_runtime"):
         logging.getLogger(package).setLevel(level)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import time
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column, Table
 from rich.text import Text
 
+from rtda_deploy.cli.terminal import raw, visible
 from rtda_deploy.errors import RtdaError
 
 __all__ = [
@@ -38,45 +40,58 @@ __all__ = [
 
 _PIPE_WIDTH = 200  # a pipe has no width of its own; tables must not be cut
 _PLAIN_EVERY_S = 5.0
+_UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # JSON may spell them out
 _LEFT_WIDTH, _LEAST_BAR = len("00:00 left"), 4  # characters of a bar's line
 
 
 def _console(stderr: bool) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
+    stream = raw(sys.stderr if stderr else sys.stdout)  # rich writes colours; texts go through _shown()
     width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
+
+
+def _shown(text: str) -> str:
+    """Text of whatever origin, as rich may print it: no markup of its own, control characters written out."""
+    return escape(visible(text))
 
 
 def print_error(err: RtdaError) -> None:
     """``error`` what happened, ``why``, ``fix``; on stderr, without a traceback."""
     console = _console(stderr=True)
-    console.print(f"[bold red]error[/]  {escape(err.message)}")
+    console.print(f"[bold red]error[/]  {_indented(err.message)}")
     if err.why:
-        console.print(f"[bold]why[/]    {escape(err.why)}")
+        console.print(f"[bold]why[/]    {_indented(err.why)}")
     if err.hint:
-        console.print(f"[bold green]fix[/]    {escape(err.hint)}")
+        console.print(f"[bold green]fix[/]    {_indented(err.hint)}")
+
+
+def _indented(text: str) -> str:
+    """No line of it begins where ``fix`` stands: a name from a file could look like our advice."""
+    return _shown(text).replace("\n", "\n       ")
 
 
 def note(text: str) -> None:
     """One line for people, on stderr."""
-    _console(stderr=True).print(escape(text))
+    _console(stderr=True).print(_shown(text))
 
 
 def warn(text: str) -> None:
     """One line that should not be missed, on stderr."""
-    _console(stderr=True).print(f"[yellow]![/] {escape(text)}")
+    _console(stderr=True).print(f"[yellow]![/] {_shown(text)}")
 
 
 def print_next(*commands: str) -> None:
     """What to type next, on stderr."""
     console = _console(stderr=True)
     for place, command in enumerate(commands):
-        console.print(f"[bold]{'next' if place == 0 else '    '}[/]    {escape(command)}")
+        console.print(f"[bold]{'next' if place == 0 else '    '}[/]    {_shown(command)}")
 
 
 def print_json(values: Any) -> None:
     """One JSON object on one line of stdout; numbers that JSON does not know become null."""
-    print(json.dumps(_finite(values), ensure_ascii=False), flush=True)
+    plain = (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8"
+    text = json.dumps(_finite(values), ensure_ascii=plain)
+    print(_UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", text), flush=True)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
@@ -85,9 +100,9 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: st
     table = Table(box=None, title=title or None, title_justify="left", pad_edge=False, header_style="bold")
     for place, header in enumerate(headers):
         numeric = bool(cells) and all(_is_number(row[place]) for row in cells)
-        table.add_column(escape(header), justify="right" if numeric else "left", no_wrap=not _wraps(place, headers))
+        table.add_column(_shown(header), justify="right" if numeric else "left", no_wrap=not _wraps(place, headers))
     for row in cells:
-        table.add_row(*(escape(value) for value in row))
+        table.add_row(*(_shown(value) for value in row))
     _console(stderr=False).print(table)
 
 
@@ -139,18 +154,18 @@ class ProgressLines:
             self._plain(name, done, total, detail, left_s)
             return
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(escape(name), total=total, detail="", left_s=None)
+            self._tasks[name] = self._bars.add_task(_shown(name), total=total, detail="", left_s=None)
         taken = len(name) + 2 * len(f"{total:.0f}") + 1 + _LEFT_WIDTH + _LEAST_BAR + 4  # and four spaces
         room = max(0, self._bars.console.width - taken)
         shown = detail if len(detail) <= room else detail[: max(0, room - 1)] + "…"  # two lines a bar would flicker
-        self._bars.update(self._tasks[name], completed=done, total=total, detail=escape(shown), left_s=left_s)
+        self._bars.update(self._tasks[name], completed=done, total=total, detail=_shown(shown), left_s=left_s)
 
     def say(self, text: str) -> None:
         """A line among the bars."""
         if self._bars is None:
             note(text)
         else:
-            self._bars.console.print(escape(text))
+            self._bars.console.print(_shown(text))
 
     def _plain(self, name: str, done: float, total: float, detail: str, left_s: Optional[float]) -> None:
         now = time.monotonic()
@@ -188,14 +203,14 @@ class LiveLine:
             note(text)
             return
         width = shutil.get_terminal_size().columns
-        sys.stderr.write("\r\x1b[2K" + text[: width - 1])
+        raw(sys.stderr).write("\r\x1b[2K" + visible(text, line=True)[: width - 1])
         sys.stderr.flush()
         self._shown = True
 
     def clear(self) -> None:
         """Take the line away."""
         if self._shown:
-            sys.stderr.write("\r\x1b[2K")
+            raw(sys.stderr).write("\r\x1b[2K")
             sys.stderr.flush()
             self._shown = False
 
@@ -216,7 +231,7 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.2f}" if abs(value) < 100 else f"{value:.1f}"
-    return str(value)
+    return visible(str(value), line=True)
 
 
 def _is_number(text: str) -> bool:

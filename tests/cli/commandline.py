@@ -65,7 +65,8 @@ def run_command(
         stdin=subprocess.DEVNULL,
         capture_output=True,
     )
-    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+    encoding = (env or {}).get("PYTHONIOENCODING", "utf-8")
+    return Outcome(done.returncode, done.stdout.decode(encoding), done.stderr.decode(encoding))
 
 
 def invoke(*words: Union[str, Path]) -> Outcome:

@@ -23,7 +23,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, TypeVar
 import numpy as np
 
 from rtda_deploy.errors import DataError
-from rtda_deploy.files import read_text
+from rtda_deploy.files import is_text, read_text
 from rtda_training.data.masks import MAX_CLASSES, ColourTable, IdTable, UnknownIdsError
 from rtda_training.data.verdict import unknown_ids_fix
 from rtda_training.labels import CAMVID, CITYSCAPES, IGNORE_INDEX, ClassList, LabelMeaning
@@ -158,6 +158,8 @@ def _check_names(names: Sequence[Any], used: Sequence[str], path: Path) -> None:
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{path}: a class is named {name!r}", hint="give every class a name, in quotation marks")
+        if not is_text(name):
+            raise DataError(f"{path}: a class is named {name!r}, which is no text", hint="write its characters in full")
     unknown = [name for name in used if name not in names]
     if unknown:
         raise DataError(f"{path}: {unknown[0]!r} is not among its names", hint=f"its names: {', '.join(names)}")

@@ -9,6 +9,7 @@ import time
 from typing import Any, Deque, Mapping, Tuple
 
 from rtda_deploy.errors import RtdaError
+from rtda_deploy.files import utf8_text
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
@@ -33,8 +34,8 @@ class Publisher(Sink):
     _sends_at_once: bool = True  # False: sending may wait, so changes of state go with the next result
 
     def __init__(self, spec: ModelSpec, name: str) -> None:
-        self._messages = Messages(spec, name)
-        self._source = name
+        self._source = utf8_text(name)  # a file's name may be no text
+        self._messages = Messages(spec, self._source)
         self._lock = threading.RLock()  # held while sending
         self._state: Tuple[str, str] = ("live", "the camera is live")
         self._changes: Deque[Tuple[int, str, str]] = collections.deque()  # of the state: stamp, state, sentence
@@ -67,6 +68,7 @@ class Publisher(Sink):
 
     def on_state(self, state: str, sentence: str) -> None:
         """Tell that the camera is now ``live``, ``stale`` or ``lost``; any thread, also while no frames come."""
+        sentence = utf8_text(sentence)
         self._state = (state, sentence)
         self._changes.append((self._messages.now_ns(), state, sentence))
         if self._sends_at_once:

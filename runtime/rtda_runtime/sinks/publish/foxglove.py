@@ -76,7 +76,7 @@ class FoxgloveSink(Publisher):
             try:
                 inner = hidden_host()
                 self._server: Any = self._sdk.start_server(
-                    name=f"rtda-deploy {name}",
+                    name=f"rtda-deploy {self._source}",
                     host=inner,
                     port=0,
                     context=context,

@@ -53,7 +53,7 @@ class McapSink(Publisher):
         self._writer: Any = writer.Writer(self._stream)
         self._writer.start(profile="", library="rtda-deploy")
         self._ids = {topic: self._register(topic) for topic in TOPICS}
-        self._writer.add_metadata("rtda.spec", {"spec": spec.to_json(), "source": name})
+        self._writer.add_metadata("rtda.spec", {"spec": spec.to_json(), "source": self._source})
 
     def write(self, result: Result) -> Mapping[str, float]:
         """Add a result.
