@@ -229,3 +229,15 @@ def test_a_recording_over_http_without_ranges_is_none_of_a_camera_and_ends(kind:
         source = open_source(f"http://{host}/film{kind}", reconnect=True)
         assert not source.live
         assert _levels(source) == list(LEVELS)
+
+
+@pytest.mark.parametrize(("kind", "live"), [(".mkv", False), (".ts", True)])
+def test_without_a_length_the_duration_tells_a_recording_and_one_connection_is_enough(
+    kind: str, live: bool, tmp_path: Path
+) -> None:
+    asked: List[Any] = []
+    with byte_server([_film(tmp_path / f"film{kind}")], asked=asked) as host:
+        source = open_source(f"http://{host}/film")
+        assert source.live is live
+        assert _levels(source) == list(LEVELS)
+    assert len(asked) == 1

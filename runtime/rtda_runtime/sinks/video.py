@@ -176,7 +176,7 @@ class VideoSink(Sink):
         if max(width, height) > most:
             raise FrameError(
                 f"frame is {width}x{height}, the side of a {self.path.suffix} video is {most} pixels at most",
-                hint="cv2.resize the frame, or save pictures: --masks DIR",
+                hint="make the picture smaller, or save the masks as pictures: --masks DIR",
             )
         try:
             if self._encoder is None:

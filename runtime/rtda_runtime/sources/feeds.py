@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import errno
 import itertools
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple
@@ -38,6 +39,7 @@ class Feed(abc.ABC):
         duration_s: Length of a recording whose frames nobody counted: ``num_frames`` is then a guess.
         jpeg: Each packet is a JPEG.
         local: A file: what cannot be read on is its end.
+        steady: Its frames come one by one as they are filmed, not in files of some seconds.
         timed: Its packets and pictures carry the times at which they were filmed.
         packets: ``av.Packet``; waits for each.
     """
@@ -47,6 +49,7 @@ class Feed(abc.ABC):
     num_frames: Optional[int] = None
     duration_s: Optional[float] = None
     local = False
+    steady = True
     jpeg: bool
     timed: bool
     packets: Iterator[Any]
@@ -74,6 +77,7 @@ class _DemuxedFeed(Feed):
             self.duration_s = container.duration / 1e6
             self.num_frames = round(self.duration_s * self.fps) if self.fps else None
         self.jpeg = stream.codec_context.name == "mjpeg"
+        self.steady = not _is_playlist(container)
         self.timed = not int(container.format.flags) & _CLOCKLESS
         if live:
             # FRAME threads would hold one picture back each, SLICE threads hide what was damaged.
@@ -137,7 +141,7 @@ def open_feed(uri: str, name: str, timeout_s: Tuple[float, float]) -> Feed:
         return _demuxed(pyav().open(uri, options=_options(uri), timeout=timeout_s), name)
     raw = pyav().open(uri, format="data", options={"raw_packet_size": str(_PIECE_BYTES)}, timeout=timeout_s)
     try:
-        pieces = (bytes(packet) for packet in raw.demux() if packet.size)
+        pieces = _pieces(raw)
         head, is_jpegs = _look(pieces)
         if is_jpegs:
             return _JpegFeed(itertools.chain([head], pieces), raw.close, live=_has_no_size(raw))
@@ -169,6 +173,17 @@ def open_film_feed(path: Path) -> Feed:
             feed = _demuxed(pyav().open(f"file:{path}"), str(path), live=False)
     feed.local = True
     return feed
+
+
+def _pieces(raw: Any) -> Iterator[bytes]:
+    """What the server sends, as it comes."""
+    try:
+        for packet in raw.demux():
+            if packet.size:
+                yield bytes(packet)
+    except OSError as err:
+        if err.errno != errno.EIO:  # FFmpeg's word for the end of what had no length
+            raise
 
 
 class _Replay:
@@ -209,7 +224,11 @@ def _demuxed(container: Any, name: str, below: Any = None, *, live: Optional[boo
 
 def _has_no_size(container: Any) -> bool:
     """Whether the server did not say how many bytes it will send; a play list's own size says nothing."""
-    return int(container.size or 0) <= 0 or container.format.name.startswith(("hls", "dash", "sdp"))
+    return int(container.size or 0) <= 0 or _is_playlist(container)
+
+
+def _is_playlist(container: Any) -> bool:
+    return bool(container.format.name.startswith(("hls", "dash", "sdp")))
 
 
 def _options(uri: str) -> Dict[str, str]:

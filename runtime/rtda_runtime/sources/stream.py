@@ -66,7 +66,7 @@ class StreamSource(GrabbingSource):
         self.stamp = "arrival" if self.live else "read"
         self.fps = feed.fps
         self.num_frames = feed.num_frames
-        self._lateness = Lateness() if self.live else None
+        self._lateness = Lateness() if self.live and feed.steady else None
         self._decoded: Iterator[Any] = iter(())
         self._arrived_ns = self._waited_ns = 0
         self._began_s: Optional[float] = None  # a recording's first time, seconds on its own clock
@@ -174,7 +174,8 @@ class StreamSource(GrabbingSource):
             self.size_wh = size_wh
         image = self._pool.take(shown.shape)
         np.copyto(image, shown)
-        captured_ns = self._clock() if self._lateness is None else self._arrived_ns - self._lateness.lag_ns
+        lag_ns = 0 if self._lateness is None else self._lateness.lag_ns
+        captured_ns = self._arrived_ns - lag_ns if self.live else self._clock()
         return Frame(image=image, captured_ns=captured_ns, sequence=self._next, recorded_ns=self._recorded_ns(picture))
 
     def _recorded_ns(self, picture: Any) -> Optional[int]:
