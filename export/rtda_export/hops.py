@@ -168,7 +168,8 @@ def _rewritten(spec: ModelSpec) -> str:
     """What rewriting saved, for people."""
     changes = [made["macs"] for made in spec.provenance["export"]["rewritten"].values()]
     saved = sum(before - after for before, after in changes)
-    return f"{saved / 1e9:.2g} G multiply-adds rewritten away " if changes else ""
+    text = f"{saved / 1e9:.1f} billion" if saved >= 1e9 else f"{saved / 1e6:.1f} million"
+    return f"rewriting saves {text} multiply-adds " if changes else ""
 
 
 def reduce_precision(

@@ -103,7 +103,7 @@ def stage_rows(stages: Dict[str, Dict[str, float]], *, live: bool) -> List[Tuple
 
     Frames of a recording are read ahead, so the time to their mask is mostly waiting and no age: it is called so.
     """
-    names = {"age": "age at output" if live else "read to mask"}
+    names = {"age": "age at output" if live else "file to mask"}
     return [
         (names.get(stage, stage), *(round(values[key], 2) for key in ("p50", "p95", "p99", "max")))
         for stage, values in stages.items()

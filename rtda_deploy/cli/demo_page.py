@@ -70,7 +70,7 @@ def summary_rows(summary: Dict[str, Any]) -> List[Tuple[Any, ...]]:
 
 def _stage(name: str) -> str:
     """The clip is a recording: nothing of it has an age."""
-    return "read to mask" if name == "age" else name
+    return "file to mask" if name == "age" else name
 
 
 def _save_page(
