@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from rtda_deploy.errors import DataError
 from rtda_deploy.spec import ModelSpec
 from rtda_export.networks import open_network
 from rtda_runtime.preprocess import Preprocessor, content_box
-from rtda_training.labels import ClassList, describe_join, join_by_name, join_classes, needs_declared_join
+from rtda_training.labels import IGNORE_INDEX, ClassList, describe_join, join_by_name, join_classes, needs_declared_join
 from rtda_training.metrics import ConfusionMatrix, Scores
 from rtda_training.readers import LabelledSet
 
@@ -37,6 +37,9 @@ class Evaluation:
         worst: Index of the picture with the smallest share of right pixels, and that share.
         joined: What was joined into the other side's classes, ``masks`` or ``labels``, and how; None where model and
             data have the same classes, or classes of the same names.
+        labelled: Number of labelled pixels, in whatever class; ``scores`` are over those whose class is scored.
+        without_partner: Classes of the ``data`` that the model has no partner for, whose pixels are not scored, and
+            classes of the ``model`` that the data has none for, which are never right.
     """
 
     model: str
@@ -47,6 +50,13 @@ class Evaluation:
     spec: ModelSpec
     worst: Tuple[int, float]
     joined: Optional[Tuple[str, str]] = None
+    labelled: int = 0
+    without_partner: Mapping[str, Tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def scored_percent(self) -> float:
+        """Share of the labelled pixels that was scored, in percent."""
+        return 100.0 * self.scores.pixels / self.labelled if self.labelled else 0.0
 
     def to_dict(self) -> Dict[str, Any]:
         """JSON-ready; what ``eval --json`` prints: model, data, pictures, the join, and the scores in percent."""
@@ -56,6 +66,9 @@ class Evaluation:
             "data": self.data,
             "pictures": self.pictures,
             "joined": joined,
+            "labelled_pixels": self.labelled,
+            "scored_percent": round(self.scored_percent, 2),
+            "without_partner": {side: list(names) for side, names in self.without_partner.items()},
             **self.scores.to_dict(),
         }
 
@@ -82,7 +95,7 @@ def evaluate(
         progress: Called with (done, total).
 
     Raises:
-        DataError: If the model knows none of the set's classes, or a pair does not fit.
+        DataError: If the model knows none of the set's classes, no pixel is labelled with one, or a pair does not fit.
     """
     with open_network(model, spec=spec, provider=provider) as network:
         classes = JoinedClasses(network.spec, data, model)
@@ -91,8 +104,10 @@ def evaluate(
         image = np.empty((1, 3, *network.spec.size_hw), np.float32)
         count = min(len(data), max_pictures or len(data))
         worst = (0, 2.0)
+        labelled = 0
         for done, index in enumerate(np.linspace(0, len(data) - 1, count).round().astype(int)):
-            frame, stored = data.pair(int(index))
+            frame, stored, pixels = data.counted_pair(int(index))
+            labelled += pixels
             label = classes.of_label[stored]
             prepare(frame, image)
             box = content_box((frame.shape[0], frame.shape[1]), network.spec)
@@ -103,16 +118,32 @@ def evaluate(
             worst = min(worst, (int(index), right), key=lambda entry: entry[1])
             if progress is not None:
                 progress(done + 1, count)
+        scores = confusion.scores(classes.scored.names)
+        if not scores.pixels:
+            raise _nothing_scored(data, count, labelled, classes)
         return Evaluation(
             model=str(model),
             data=str(data.address),
             pictures=count,
-            scores=confusion.scores(classes.scored.names),
+            scores=scores,
             confusion=confusion.counts,
             spec=network.spec,
             worst=worst,
             joined=classes.joined,
+            labelled=labelled,
+            without_partner=classes.without_partner,
         )
+
+
+def _nothing_scored(data: LabelledSet, pictures: int, labelled: int, classes: JoinedClasses) -> DataError:
+    if not labelled:
+        text = f"no pixel of {pictures} pictures of {data.address} is labelled: nothing can be scored"
+        return DataError(text, hint=data.check_command)
+    names = ", ".join(classes.without_partner["data"])
+    return DataError(
+        f"none of the labelled pixels of {pictures} pictures of {data.address} is of a class that the model knows",
+        hint=f"classes are joined by name; these have no partner: {names}",
+    )
 
 
 class JoinedClasses:
@@ -123,6 +154,7 @@ class JoinedClasses:
         of_label: Index of the scored class by label value; 255: not scored.
         of_mask: The same by the model's own class; None: they are the scored ones.
         joined: What was joined (``masks`` or ``labels``) and how, for people; None: nothing.
+        without_partner: Names of classes of the ``data`` and of the ``model`` that the other side does not have.
 
     Raises:
         DataError: If model and data share no class.
@@ -145,3 +177,15 @@ class JoinedClasses:
             self.joined = ("labels", describe_join(data.classes, own))
         if int((self.of_label != 255).sum()) == 0:
             raise DataError(f"{data.address} shares no class name with {model}", hint="see rtda-deploy inspect MODEL")
+        of_label, of_mask = self.of_label[: data.classes.num_classes], self.of_mask
+        if of_mask is None:  # both are numbers of the model's classes
+            data_only = _names(data.classes.names, of_label == IGNORE_INDEX)
+            model_only = _names(own.names, ~np.isin(np.arange(own.num_classes), of_label))
+        else:  # both are numbers of the data's
+            data_only = _names(data.classes.names, ~np.isin(of_label, of_mask[: own.num_classes]))
+            model_only = _names(own.names, of_mask[: own.num_classes] == IGNORE_INDEX)
+        self.without_partner = {"data": (*data.without_partner, *data_only), "model": model_only}
+
+
+def _names(names: Sequence[str], chosen: np.ndarray) -> Tuple[str, ...]:
+    return tuple(name for name, taken in zip(names, chosen) if taken)

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rtda_export.scoring import Evaluation
+    from rtda_training.readers import LabelledSet
 
-__all__ = ["evaluate", "save_evaluation"]
+__all__ = ["evaluate", "save_evaluation", "scored_text"]
+
+_LITTLE = 80.0  # percent of the labelled pixels: below it, the figures are of a part of the pictures
 
 
 def evaluate(
@@ -28,7 +31,7 @@ def evaluate(
 
     Example: rtda-deploy eval last.pth --data "toytown:target?split=test"
     """
-    from rtda_deploy.cli.console import ProgressLines, note, print_json, print_table
+    from rtda_deploy.cli.console import ProgressLines, note, print_json, print_table, warn
     from rtda_deploy.cli.training import run_folder
     from rtda_deploy.spec import ModelSpec
     from rtda_export.scoring import evaluate as score
@@ -58,9 +61,41 @@ def evaluate(
         left_out = f" ({', '.join(absent)} not in the labels)" if absent else ""
         print(f"mIoU {values['protocol_miou']:.2f} % over {len(chosen) - len(absent)} classes{left_out}")
         print(f"pixel accuracy {100 * found.scores.pixel_accuracy:.2f} %, {found.pictures} pictures of {found.data}")
+        print(scored_text(found))
         if found.joined:
             print(f"{found.joined[0]} joined: {found.joined[1]}")
+    if pictures.meaning is not None and pictures.meaning.assumed:
+        note(f"no {pictures.meaning.file}: the labels are taken for Cityscapes' 19 classes")
+    for text in _doubts(found, pictures):
+        warn(text)
     note(f"wrote   {folder}/{{report.html,confusion_matrix.png,results.json}}")
+
+
+def scored_text(found: Evaluation) -> str:
+    """What was scored of what is labelled, and the classes that have no partner on the other side."""
+    text = f"scored {found.scored_percent:.2f} % of the labelled pixels"
+    sides = {
+        "data": "classes of the data that the model does not have",
+        "model": "classes of the model that the data does not have",
+    }
+    told = [f"{sides[side]}: {', '.join(names)}" for side, names in found.without_partner.items() if names]
+    return "; ".join([text, *told])
+
+
+def _doubts(found: Evaluation, pictures: LabelledSet) -> List[str]:
+    """What makes the figures say less than they seem to."""
+    import numpy as np
+
+    from rtda_training.data.verdict import doubt
+
+    told = []
+    if found.scored_percent < _LITTLE:
+        share = f"{found.scored_percent:.2f} %"
+        told.append(f"only {share} of the labelled pixels were scored: the figures are of those alone")
+    if found.scores.class_names == pictures.classes.names:
+        against = doubt(np.asarray(found.confusion).sum(axis=1), found.pictures, pictures.meaning)
+        told += [against] if against else []
+    return told
 
 
 def save_evaluation(found: Evaluation, folder: Path) -> Path:
@@ -80,6 +115,8 @@ def save_evaluation(found: Evaluation, folder: Path) -> Path:
     ordered = sorted(
         (name for name in names if summary["iou"][name] is not None), key=lambda name: -float(summary["iou"][name])
     )
+    text = scored_text(found)
+    page.text(f"{text[0].upper()}{text[1:]}.")
     if found.joined:
         page.text(f"Classes differ; {found.joined[0]} were joined: {found.joined[1]}.")
     page.heading("IoU per class")

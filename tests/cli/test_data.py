@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import signal
 import subprocess
@@ -231,3 +233,58 @@ def test_pictures_are_translated_once_and_read_by_a_recipe(tiny_data: Path, tmp_
     assert_refused(invoke(*words, "--size", "wide"), 2, "WIDTHxHEIGHT")
     missing = invoke("data", "translate", "none.pth", "--data", f"folder:{tiny_data}", "--out", str(tmp_path / "y"))
     assert_refused(missing, 1, "none.pth")
+
+
+# what a score is a score of
+
+
+@pytest.fixture()
+def half_known(tmp_path: Path) -> Path:
+    """Pictures whose labels are road (a quarter), sky (a quarter) and "water" (half), which no model knows."""
+    root = tmp_path / "half"
+    for name in ("images", "labels"):
+        (root / name).mkdir(parents=True)
+    label = np.full((64, 96), 2, np.uint8)
+    label[:16], label[16:32] = 0, 1
+    for number in range(2):
+        assert cv2.imwrite(str(root / "images" / f"{number}.png"), np.full((64, 96, 3), 90 + number, np.uint8))
+        assert cv2.imwrite(str(root / "labels" / f"{number}.png"), label)
+    classes = {"names": ["road", "sky", "water"], "palette": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}
+    (root / "classes.json").write_text(json.dumps(classes))
+    return root
+
+
+def test_eval_says_how_much_of_the_labels_it_scored_and_names_what_has_no_partner(
+    tiny_onnx: Path, half_known: Path, tiny_data: Path, here: Path
+) -> None:
+    told = invoke("eval", tiny_onnx, "--data", f"folder:{half_known}", "--out", "e")
+    assert "scored 50.00 % of the labelled pixels" in told.out
+    assert "classes of the data that the model does not have: water" in told.out
+    assert re.search(r"classes of the model that the data does not have: sidewalk, .*bicycle$", told.out, re.MULTILINE)
+    assert "only 50.00 % of the labelled pixels were scored" in told.err
+    assert "Scored 50.00 % of the labelled pixels" in Path("e/report.html").read_text()
+    values = invoke("eval", tiny_onnx, "--data", f"folder:{half_known}", "--json").json
+    assert values["scored_percent"] == 50 and values["labelled_pixels"] == 2 * 64 * 96
+    assert values["without_partner"]["data"] == ["water"] and "car" in values["without_partner"]["model"]
+    whole = invoke("eval", tiny_onnx, "--data", f"folder:{tiny_data}")
+    assert "scored 100.00 % of the labelled pixels" in whole.out and "only" not in whole.err
+    assert "taken for Cityscapes' 19 classes" in whole.err
+
+
+def test_pixels_that_the_address_joins_away_are_not_scored_either(
+    tiny_onnx: Path, half_known: Path, here: Path
+) -> None:
+    values = invoke("eval", tiny_onnx, "--data", f"folder:{half_known}?classes=cityscapes", "--json").json
+    assert values["scored_percent"] == 50 and values["without_partner"]["data"] == ["water"]
+
+
+def test_a_set_without_a_labelled_pixel_is_not_scored(tiny_onnx: Path, half_known: Path, here: Path) -> None:
+    for path in (half_known / "labels").iterdir():
+        assert cv2.imwrite(str(path), np.full((64, 96), 255, np.uint8))
+    refused = invoke("eval", tiny_onnx, "--data", f"folder:{half_known}")
+    assert_refused(refused, 1, "no pixel of 2 pictures .* is labelled", "data check")
+    checked = invoke(*shlex.split(refused.said["fix"])[1:])
+    assert checked.code == 1 and "sets without a labelled pixel: 1" in checked.err
+    for path in (half_known / "labels").iterdir():
+        assert cv2.imwrite(str(path), np.full((64, 96), 2, np.uint8))
+    assert_refused(invoke("eval", tiny_onnx, "--data", f"folder:{half_known}"), 1, "none of the labelled", "water")

@@ -20,7 +20,7 @@ import numpy as np
 
 from rtda_deploy.errors import ConfigError, DataError
 from rtda_training.data.address import DataAddress
-from rtda_training.labels import ClassList, LabelMeaning, check_label, class_list, join_classes
+from rtda_training.labels import IGNORE_INDEX, ClassList, LabelMeaning, check_label, class_list, join_classes
 
 __all__ = [
     "SAME_KEYS_HINT",
@@ -47,9 +47,11 @@ class Pictures(abc.ABC):
         where: The folder that was looked at, for messages.
         revision: What the pictures depend on besides their names and files.
         meaning: What a user said of the labels' values; None where the kind of set says it.
+        without_partner: Classes of the set that ``classes`` has no partner for; their pixels are not labelled here.
     """
 
     classes: ClassList
+    without_partner: Tuple[str, ...] = ()
     meaning: Optional[LabelMeaning] = None
     split: Optional[str] = None
     where: str = ""
@@ -73,6 +75,11 @@ class Pictures(abc.ABC):
     def key(self, index: int) -> str:
         """The picture's relative name without a suffix."""
         return self.name(index).partition(":")[2] or self.name(index)
+
+    def counted_label(self, index: int) -> Tuple[np.ndarray, int]:
+        """A label, and how many of its pixels are labelled before classes are joined."""
+        label = self.label(index)
+        return label, int((label != IGNORE_INDEX).sum())
 
     def label_size(self, index: int) -> Tuple[int, int]:
         """(height, width) of a label."""
@@ -152,6 +159,7 @@ class LabelledSet(UnlabelledSet):
     def __init__(self, pictures: Pictures, address: DataAddress) -> None:
         super().__init__(pictures, address)
         self.__pictures = pictures
+        self.without_partner = pictures.without_partner
 
     def label(self, index: int) -> np.ndarray:
         """uint8 (H, W), class ids of ``classes``, 255 where not labelled.
@@ -161,6 +169,11 @@ class LabelledSet(UnlabelledSet):
         """
         name = self.__pictures.label_name(index)
         return check_label(self.__pictures.label(index), self.classes.num_classes, name)
+
+    def counted_label(self, index: int) -> Tuple[np.ndarray, int]:
+        """A label as :meth:`label` gives it, and how many of its pixels the set labels, in whatever class."""
+        label, labelled = self.__pictures.counted_label(index)
+        return check_label(label, self.classes.num_classes, self.__pictures.label_name(index)), labelled
 
     def fingerprint(self) -> str:
         """Changes when a label of the set, its order or its classes change; no label is read."""
@@ -175,14 +188,19 @@ class LabelledSet(UnlabelledSet):
         Raises:
             DataError: If the label is not one, or not of its picture's size.
         """
-        frame, label = self.frame(index), self.label(index)
+        frame, label, _ = self.counted_pair(index)
+        return frame, label
+
+    def counted_pair(self, index: int) -> Tuple[np.ndarray, np.ndarray, int]:
+        """As :meth:`pair`, with the number of pixels as :meth:`counted_label` gives it."""
+        frame, (label, labelled) = self.frame(index), self.counted_label(index)
         if frame.shape[:2] != label.shape:
             raise DataError(
                 f"{self.name(index)}: picture is {frame.shape[1]}x{frame.shape[0]},"
                 f" its label {label.shape[1]}x{label.shape[0]}",
                 hint="labels must have their picture's size",
             )
-        return frame, label
+        return frame, label, labelled
 
 
 def open_labelled(

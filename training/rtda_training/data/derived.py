@@ -12,7 +12,7 @@ from rtda_deploy.optional import require
 from rtda_training.data.list_file import Names
 from rtda_training.data.listing import pictures_below
 from rtda_training.data.masks import read_frame
-from rtda_training.labels import ClassList, check_label
+from rtda_training.labels import IGNORE_INDEX, ClassList, check_label
 from rtda_training.readers import Pictures
 
 __all__ = ["JoinedPictures", "OtherPictures"]
@@ -28,6 +28,7 @@ class _Derived(Pictures):
         self.where = inner.where
         self.revision = inner.revision
         self.meaning = inner.meaning
+        self.without_partner = inner.without_partner
 
     def __len__(self) -> int:
         return len(self._inner)
@@ -43,6 +44,9 @@ class _Derived(Pictures):
 
     def label(self, index: int) -> np.ndarray:
         return self._inner.label(index)
+
+    def counted_label(self, index: int) -> Tuple[np.ndarray, int]:
+        return self._inner.counted_label(index)
 
     def label_size(self, index: int) -> Tuple[int, int]:
         return self._inner.label_size(index)
@@ -76,14 +80,21 @@ class JoinedPictures(_Derived):
         super().__init__(inner)
         self._table = table
         self.classes = classes
+        if table is not None:
+            names = enumerate(inner.classes.names)
+            self.without_partner = tuple(name for number, name in names if table[number] == IGNORE_INDEX)
 
     def label(self, index: int) -> np.ndarray:
+        return self.counted_label(index)[0]
+
+    def counted_label(self, index: int) -> Tuple[np.ndarray, int]:
         if self._table is None:
             raise DataError(f"{self.where} was opened without labels")
         # checked before it is joined: an id outside the list would silently become "ignore"
-        own = check_label(self._inner.label(index), self._inner.classes.num_classes, self._inner.label_name(index))
+        stored, labelled = self._inner.counted_label(index)
+        own = check_label(stored, self._inner.classes.num_classes, self._inner.label_name(index))
         joined: np.ndarray = self._table[own]
-        return joined
+        return joined, labelled
 
 
 class OtherPictures(_Derived):
