@@ -37,6 +37,7 @@ class Evaluation:
         worst: Index of the picture with the smallest share of right pixels, and that share.
         joined: What was joined into the other side's classes, ``masks`` or ``labels``, and how; None where model and
             data have the same classes, or classes of the same names.
+        label_counts: int64 (classes of the data,): pixels of each in the labels.
         labelled: Number of labelled pixels, in whatever class; ``scores`` are over those whose class is scored.
         without_partner: Classes of the ``data`` that the model has no partner for, whose pixels are not scored, and
             classes of the ``model`` that the data has none for, which are never right.
@@ -50,6 +51,7 @@ class Evaluation:
     spec: ModelSpec
     worst: Tuple[int, float]
     joined: Optional[Tuple[str, str]] = None
+    label_counts: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     labelled: int = 0
     without_partner: Mapping[str, Tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
@@ -104,10 +106,11 @@ def evaluate(
         image = np.empty((1, 3, *network.spec.size_hw), np.float32)
         count = min(len(data), max_pictures or len(data))
         worst = (0, 2.0)
-        labelled = 0
+        labelled, held = 0, np.zeros(256, np.int64)
         for done, index in enumerate(np.linspace(0, len(data) - 1, count).round().astype(int)):
             frame, stored, pixels = data.counted_pair(int(index))
             labelled += pixels
+            held += np.bincount(stored.ravel(), minlength=256)
             label = classes.of_label[stored]
             prepare(frame, image)
             box = content_box((frame.shape[0], frame.shape[1]), network.spec)
@@ -130,6 +133,7 @@ def evaluate(
             spec=network.spec,
             worst=worst,
             joined=classes.joined,
+            label_counts=held[: data.classes.num_classes],
             labelled=labelled,
             without_partner=classes.without_partner,
         )

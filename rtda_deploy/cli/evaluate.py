@@ -84,18 +84,14 @@ def scored_text(found: Evaluation) -> str:
 
 def _doubts(found: Evaluation, pictures: LabelledSet) -> List[str]:
     """What makes the figures say less than they seem to."""
-    import numpy as np
-
     from rtda_training.data.verdict import doubt
 
     told = []
     if found.scored_percent < _LITTLE:
         share = f"{found.scored_percent:.2f} %"
         told.append(f"only {share} of the labelled pixels were scored: the figures are of those alone")
-    if found.scores.class_names == pictures.classes.names:
-        against = doubt(np.asarray(found.confusion).sum(axis=1), found.pictures, pictures.meaning)
-        told += [against] if against else []
-    return told
+    against = doubt(found.label_counts, found.pictures, pictures.meaning) if not pictures.without_partner else ""
+    return [*told, against] if against else told
 
 
 def save_evaluation(found: Evaluation, folder: Path) -> Path:

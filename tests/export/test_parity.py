@@ -234,3 +234,12 @@ def test_the_public_names_are_sorted_and_there() -> None:
     assert all(callable(getattr(rtda_export, name)) for name in rtda_export.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         rtda_export.nothing  # noqa: B018
+
+
+def test_hidden_pictures_are_no_frames_to_verify_on(tmp_path: Path) -> None:
+    from conftest import write_pictures
+    from rtda_export.frames import read_frames
+
+    write_pictures(tmp_path, 2)
+    (tmp_path / "._0.png").write_bytes(b"AppleDouble")
+    assert [name for name, _ in read_frames(tmp_path)] == ["0.png", "1.png"]

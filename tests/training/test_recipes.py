@@ -57,3 +57,9 @@ def test_a_recipe_trains(name, folders, tmp_path, monkeypatch):
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert {row["stage"] for row in rows} == {stage.name for stage in plan.stages}
     assert all(math.isfinite(value) for row in rows for value in row.values() if isinstance(value, float))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_recipe_of_any_editor_is_read(tmp_path, encoding):
+    (tmp_path / "mine.toml").write_bytes('base = "source-only"\r\nseed = 7\r\n'.encode(encoding))
+    assert load_plan(str(tmp_path / "mine.toml")).seed == 7

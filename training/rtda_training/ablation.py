@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.files import readable_file
+from rtda_deploy.files import read_text
 from rtda_training.data.address import DataAddress
 from rtda_training.plan import PlanConfig, load_plan
 from rtda_training.published import PublishedRow, published_row
@@ -295,8 +295,8 @@ def _expanded(key: str, text: str) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(readable_file(path, what="recipe").read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        return tomllib.loads(read_text(path, what="recipe"))
+    except tomllib.TOMLDecodeError as err:
         raise ConfigError(f"{path} is no TOML: {err}", hint="compare it with one in training/ablations") from err
 
 

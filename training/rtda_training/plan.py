@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.files import readable_file
+from rtda_deploy.files import read_text
 from rtda_deploy.spec import IMAGENET_MEAN, IMAGENET_STD
 from rtda_training.adapt.slots import SLOTS, Component, check_field, choice, components
 from rtda_training.data.address import parse_size
@@ -407,8 +407,8 @@ def _table(recipe: str, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in derived:
         raise ConfigError(f"{path.name} is a base of itself", hint="take base out of one of them")
     try:
-        table = tomllib.loads(readable_file(path, what="recipe").read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        table = tomllib.loads(read_text(path, what="recipe"))
+    except tomllib.TOMLDecodeError as err:
         raise ConfigError(f"{path} is no TOML: {err}", hint="compare it with one in training/recipes") from err
     table.setdefault("name", path.stem)
     base = table.pop("base", "")

@@ -203,7 +203,7 @@ def _gathered(
 
 def _notes(pictures: Pictures, total: np.ndarray, labels: int) -> List[str]:
     meaning = pictures.meaning
-    if meaning is None or not meaning.assumed:
+    if meaning is None or not meaning.assumed or not labels:
         return []
     notes = [f"no {meaning.file}: its labels are taken for Cityscapes' 19 classes"]
     return [*notes, *(text for text in [doubt(total, labels, meaning)] if text)]
