@@ -142,7 +142,7 @@ def evaluate(
 def _nothing_scored(data: LabelledSet, pictures: int, labelled: int, classes: JoinedClasses) -> DataError:
     if not labelled:
         text = f"no pixel of {pictures} pictures of {data.address} is labelled: nothing can be scored"
-        return DataError(text, hint=data.check_command)
+        return DataError(text, hint=data.check_command + ("" if data.address.split else " --split test"))
     names = ", ".join(classes.without_partner["data"])
     return DataError(
         f"none of the labelled pixels of {pictures} pictures of {data.address} is of a class that the model knows",

@@ -238,6 +238,7 @@ def test_the_public_names_are_sorted_and_there() -> None:
 
 def test_hidden_pictures_are_no_frames_to_verify_on(tmp_path: Path) -> None:
     from conftest import write_pictures
+
     from rtda_export.frames import read_frames
 
     write_pictures(tmp_path, 2)
