@@ -184,8 +184,6 @@ def _tiff(content: bytes) -> PictureFacts:
     def first(tag: int, otherwise: int) -> int:
         return (tags.get(tag) or (otherwise,))[0]
 
-    if b"+" in content[2:4]:  # BigTIFF, whose tags are not read
-        return PictureFacts("tiff")
     width, height = (first(tag, 0) for tag in (256, 257))
     starts, lengths = tags.get(273, ()) or tags.get(324, ()), tags.get(279, ()) or tags.get(325, ())
     cut = () in tags.values() or not starts or any(sum(strip) > len(content) for strip in zip(starts, lengths))

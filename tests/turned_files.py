@@ -37,20 +37,27 @@ def turned(suffix, picture, orientation):
         chunks = b"VP8X" + struct.pack("<I", 10) + extended + content[12:]
         chunks += b"EXIF" + struct.pack("<I", len(body)) + body
         return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
-    return tiff(picture[..., ::-1], orientation)
+    return tiff(picture[..., ::-1], orientation, big=suffix == "big.tiff")
 
 
-def tiff(rgb, orientation):
-    """An uncompressed TIFF of one strip."""
+def tiff(rgb, orientation, big=False):
+    """An uncompressed TIFF, or BigTIFF, of one strip."""
     height, width, channels = rgb.shape
-    tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 2), (273, 8), (274, orientation), (277, channels)]
-    tags += [(278, height), (279, rgb.size)]
+    place, count, start = ("Q", "Q", 16) if big else ("I", "H", 8)
+    pixels = rgb.tobytes()
+    depths = struct.pack("<HHHH", 8, 8, 8, 0)
+    tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 2), (273, start), (274, orientation)]
+    tags += [(277, channels), (278, height), (279, len(pixels))]
     out = io.BytesIO()
-    directory = 8 + rgb.size + 8  # behind the pixels and the three depths
-    out.write(b"II*\x00" + struct.pack("<I", directory) + rgb.tobytes() + struct.pack("<HHHH", 8, 8, 8, 0))
-    out.write(struct.pack("<H", len(tags)))
+    out.write(b"II+\x00" + struct.pack("<HH", 8, 0) if big else b"II*\x00")
+    out.write(struct.pack(f"<{place}", start + len(pixels) + len(depths)) + pixels + depths)
+    out.write(struct.pack(f"<{count}", len(tags)))
     for tag, value in tags:
-        count, kind, stored = (3, 3, 8 + rgb.size) if tag == 258 else (1, 4, value)
-        out.write(struct.pack("<HHII", tag, kind, count, stored))
-    out.write(struct.pack("<I", 0))
+        if tag == 258 and big:  # three depths fit in
+            out.write(struct.pack("<HHQ", tag, 3, 3) + depths)
+        elif tag == 258:
+            out.write(struct.pack("<HHII", tag, 3, 3, start + len(pixels)))
+        else:
+            out.write(struct.pack(f"<HH{place}{place}", tag, 4, 1, value))
+    out.write(struct.pack(f"<{place}", 0))
     return out.getvalue()

@@ -189,11 +189,14 @@ def test_a_writable_folder_is_made_and_left_empty(tmp_path: Path) -> None:
 
 def test_what_has_no_end_is_no_readable_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
+    writer = os.open(tmp_path / "pipe.png", os.O_RDWR)  # so that a look at it would not wait
+    os.write(writer, b"x")
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     (tmp_path / "link.png").symlink_to(write_text(tmp_path / "a", "a"))
     for name, said in (("pipe", "a named pipe"), ("zero", "a device")):
         with pytest.raises(FileAccessError, match=f"{name}.png is {said}, not a regular file"):
-            file_bytes(tmp_path / f"{name}.png", what="picture")
+            readable_file(tmp_path / f"{name}.png", what="picture")
+    os.close(writer)
     assert file_bytes(tmp_path / "link.png") == b"a"
 
 

@@ -78,7 +78,7 @@ def test_a_png_whose_pixels_were_changed_is_a_fault():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff", "big.tiff"])
 def test_the_orientation_in_exif_is_found(suffix, orientation):
     facts = look(turned(suffix, PICTURE, orientation))
     assert (facts.orientation, facts.fault, facts.size_wh) == (orientation, "", (40, 24))

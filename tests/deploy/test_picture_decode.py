@@ -31,10 +31,13 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("orientation", SHOWN)
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff", "big.tiff"])
 def test_a_picture_is_shown_as_its_exif_says_whatever_its_kind(suffix, orientation):
     stored = np.repeat(np.repeat(np.array(CORNERS, np.uint8), 8, axis=0), 16, axis=1)  # 16 high, 32 wide
-    shown = decode_bgr(cv2, turned(suffix, stored, orientation), "a", DataError)
+    content = turned(suffix, stored, orientation)
+    if suffix == "big.tiff" and cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) is None:
+        pytest.skip("this OpenCV reads no BigTIFF")
+    shown = decode_bgr(cv2, content, "a", DataError)
     height, width = shown.shape[:2]
     assert (height, width) == ((32, 16) if orientation > 4 else (16, 32))
     seen = shown[height // 4 :: height // 2, width // 4 :: width // 2]
@@ -107,3 +110,32 @@ def test_what_cannot_be_decoded_is_one_error_with_a_fix(content, said):
 
 def test_a_picture_is_looked_at_without_decoding_it():
     assert checked_picture(encoded(".png", np.zeros((3, 5, 3), np.uint8)), "a", DataError).size_wh == (5, 3)
+
+
+class _Decoder:
+    """OpenCV with another answer."""
+
+    error, IMREAD_UNCHANGED = cv2.error, cv2.IMREAD_UNCHANGED
+
+    def __init__(self, answer):
+        self._answer = answer
+
+    def imdecode(self, content, flags):
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (cv2.error("it fails"), "a cannot be decoded"),
+        (MemoryError(), "a cannot be decoded"),
+        (None, "a is a PNG that OpenCV cannot decode"),
+        (np.zeros((4, 5), np.uint8), "a is a PNG of 5x3, as its header says, and has 5x4 pixels"),
+    ],
+)
+def test_whatever_a_decoder_does_is_one_error(answer, said):
+    with pytest.raises(DataError, match=said) as caught:
+        decode_stored(_Decoder(answer), encoded(".png", np.zeros((3, 5), np.uint8)), "a", DataError)
+    assert caught.value.hint
