@@ -17,7 +17,7 @@ def cameras(
     stills: Optional[Path] = typer.Option(None, help="Open each camera and save a picture of it into this folder."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
-    """List the cameras of this machine, whether you may open them, and the name that stays when they move.
+    """List this machine's cameras: whether you may open each, and a name of it that stays when numbers change.
 
     Example: rtda-deploy cameras
     """

@@ -23,7 +23,7 @@ def check(
 ) -> None:
     """Read every picture and label once: sizes, class shares, and what a training would stop at.
 
-    Ends with 1 where there is such a fault; otherwise keeps the index that rare class sampling draws by.
+    Exits with 1 where there is such a fault; otherwise keeps an index, which rare class sampling uses.
 
     Example: rtda-deploy data check "toytown:source?split=val&count=4&size=128x64"
     """

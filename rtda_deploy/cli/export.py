@@ -18,15 +18,19 @@ _PLAIN_EVERY_S = 10.0
 
 
 def export(
-    model: Path = typer.Argument(..., help="A checkpoint (.pth), or an .onnx to check, to reduce or to build from."),
-    to: Optional[str] = typer.Option(None, help="onnx, engine, or both with a comma (default: what works here)."),
+    model: Path = typer.Argument(
+        ..., help="A checkpoint (.pth), or an .onnx to check, to make FP16 or INT8, or to build an engine from."
+    ),
+    to: Optional[str] = typer.Option(None, help="onnx, engine or onnx,engine (default: what works here)."),
     precision: Optional[str] = typer.Option(
         None, help="fp32, fp16 or int8 (default: fp32 in the ONNX, fp16 in the engine)."
     ),
     size: Optional[str] = typer.Option(None, help="Input size WIDTHxHEIGHT (default: as trained)."),
     opset: Optional[int] = typer.Option(None, help="ONNX opset, 11 to 17 (default: 17)."),
     output: str = typer.Option("logits", help="logits at 1/8 for this runtime, or mask: uint8 at input size."),
-    confidence: bool = typer.Option(False, "--confidence", help="With mask: the winner's probability too, float32."),
+    confidence: bool = typer.Option(
+        False, "--confidence", help="With mask: also the probability of each pixel's class, float32."
+    ),
     batch: int = typer.Option(1, min=1, help="Pictures at a time; more than 1 for other programs only."),
     rewrite: bool = typer.Option(True, help="Convolve before enlarging: the same masks with fewer operations."),
     verify: Optional[str] = typer.Option(None, help="Pictures to verify on: a file, a folder, a video."),
@@ -34,11 +38,11 @@ def export(
     int8_target: str = typer.Option("tensorrt", help="What an INT8 file is for: tensorrt or cpu."),
     data: Optional[str] = typer.Option(None, help="Labelled pictures (DATA) to score FP16 and INT8 on."),
     spec: Optional[Path] = typer.Option(None, help="spec.json used instead of the file's own."),
-    workspace: Optional[int] = typer.Option(None, min=1, help="Engine: most scratch memory, MiB."),
-    tactics: Optional[str] = typer.Option(None, help="Engine: tactic sources with a comma, or none."),
+    workspace: Optional[int] = typer.Option(None, min=1, help="Engine: limit on the builder's scratch memory, MiB."),
+    tactics: Optional[str] = typer.Option(None, help="Engine: tactic sources, separated by commas, or none."),
     optimization: Optional[int] = typer.Option(None, min=0, max=5, help="Engine: builder level, from TensorRT 8.6 on."),
     dla: Optional[int] = typer.Option(None, min=0, help="Engine: DLA core instead of the GPU (experimental)."),
-    rebuild: bool = typer.Option(False, "--rebuild", help="Engine: build it although the same one is there."),
+    rebuild: bool = typer.Option(False, "--rebuild", help="Engine: build it even if the same one exists."),
     force: bool = typer.Option(False, "--force", help="Keep a file that is past its limit."),
     out: Optional[Path] = typer.Option(None, help="Folder (default: beside the model)."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),

@@ -37,7 +37,9 @@ def run(
     publish: Optional[List[str]] = typer.Option(None, help="foxglove, zenoh or mcap:FILE; may be repeated."),
     compare: Optional[Path] = typer.Option(None, help="A second model for the same frames, shown beside the first."),
     group: Optional[List[str]] = typer.Option(None, help="Join classes: drivable=road,parking; may be repeated."),
-    region: Optional[str] = typer.Option(None, help="Segment this part only: LEFT,TOP,RIGHT,BOTTOM as fractions."),
+    region: Optional[str] = typer.Option(
+        None, help="Segment only this part of the picture: LEFT,TOP,RIGHT,BOTTOM, each 0 to 1."
+    ),
     confidence: bool = typer.Option(False, "--confidence", help="Also say how sure the network is; costs time."),
     alpha: float = typer.Option(0.5, min=0.0, max=1.0, help="Weight of the mask's colours in the overlay."),
     outline: Optional[bool] = typer.Option(
@@ -49,7 +51,7 @@ def run(
     reconnect: bool = typer.Option(True, "--reconnect/--no-reconnect", help="Open a lost camera again."),
     report_every: Optional[float] = typer.Option(None, help="Seconds between two lines of progress (default: 5)."),
     threads: Optional[int] = typer.Option(None, min=1, help="CPU threads (default: one per core)."),
-    in_flight: int = typer.Option(1, min=1, help="Frames of a recording at work at once, each on its own engine."),
+    in_flight: int = typer.Option(1, min=1, help="Frames of a recording to segment at once, each on its own engine."),
     spec: Optional[Path] = typer.Option(None, help="spec.json for a model without one."),
     json_: bool = typer.Option(False, "--json", help="Print JSON Lines; the last has event 'summary'."),
 ) -> None:
