@@ -18,6 +18,7 @@ import shlex
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
+from rtda_deploy.border import json_values, parsing
 from rtda_deploy.errors import EngineError
 from rtda_deploy.files import readable_file, sha256_file, write_text
 from rtda_deploy.spec import ModelSpec
@@ -137,10 +138,7 @@ class EngineSidecar:
             EngineError: If it is no sidecar, or of a newer format.
             SpecError: If the spec in it is broken.
         """
-        try:
-            values = json.loads(text)
-        except (ValueError, UnicodeDecodeError) as err:
-            raise EngineError(f"{where} is not JSON: {err}", hint=_REBUILD) from err
+        values = json_values(text, where, EngineError, hint=_REBUILD, allow_nan=True)
         if not isinstance(values, dict) or not {"format", "spec", "built", "sha256"} <= set(values):
             raise EngineError(
                 f"{where} does not describe an engine", why="it lacks format, spec, built or sha256", hint=_REBUILD
@@ -151,10 +149,8 @@ class EngineSidecar:
                 hint="pip install --upgrade rtda-deploy   (or build the engine again with the version installed here)",
             )
         spec = ModelSpec.from_dict(values["spec"], where=f"{where}, spec")
-        try:
+        with parsing(EngineError, f"{where} does not describe an engine", hint=_REBUILD):
             return cls(spec, _build(values["built"]), str(values["sha256"]), int(values.get("size_bytes", 0)))
-        except (KeyError, TypeError, ValueError) as err:
-            raise EngineError(f"{where} does not describe an engine", why=f"built: {err}", hint=_REBUILD) from err
 
 
 def sidecar_path(engine: Union[str, Path]) -> Path:

@@ -6,10 +6,10 @@ Source: onnx/onnx.proto3 (ModelProto, StringStringEntryProto).
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 from typing import Any, Dict, Mapping, Union
 
+from rtda_deploy.border import json_values
 from rtda_deploy.errors import EngineError, SpecError
 from rtda_deploy.protobuf import BrokenMessage, open_onnx_message
 from rtda_deploy.spec import ModelSpec
@@ -52,7 +52,8 @@ def spec_from_metadata(metadata: Dict[str, str], name: str) -> ModelSpec:
     if not text:
         raise SpecError(
             f"{name} says nothing about its classes, mean and size (no {SPEC_KEY} in its metadata)",
-            hint=f"write them into the file: rtda-deploy export {name} --spec spec.json",
+            hint=f"rtda-deploy inspect {name} --spec-template > spec.json, fill it in, then write it into the file: "
+            f"rtda-deploy export {name} --spec spec.json",
         )
     return ModelSpec.from_json(text, where=f"{SPEC_KEY} in {name}")
 
@@ -62,8 +63,8 @@ def precision_from_metadata(metadata: Mapping[str, str]) -> Dict[str, Any]:
 
     ``{"precision": "fp32"}`` where it wrote nothing that can be read.
     """
-    with contextlib.suppress(ValueError):
-        found = json.loads(metadata.get(PRECISION_KEY, ""))
-        if isinstance(found, dict):
+    with contextlib.suppress(EngineError):
+        found = json_values(metadata.get(PRECISION_KEY, ""), PRECISION_KEY, EngineError, hint="")
+        if isinstance(found, dict) and isinstance(found.get("precision", ""), str):
             return {"precision": "fp32", **found}
     return {"precision": "fp32"}

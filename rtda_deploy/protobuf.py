@@ -13,8 +13,10 @@ import mmap
 from pathlib import Path
 from typing import Any, Iterator, Tuple, Type, Union
 
+from rtda_deploy.border import reason
 from rtda_deploy.errors import RtdaError
 from rtda_deploy.files import file_error, readable_file
+from rtda_deploy.model_files import impostor
 
 __all__ = ["BrokenMessage", "Message", "Value", "number_of", "open_onnx_message"]
 
@@ -121,9 +123,14 @@ def open_onnx_message(path: Union[str, Path], error: Type[RtdaError]) -> Iterato
             yield Message(content, 0, len(content))
     except OSError as err:
         raise file_error(err, file, "read") from err
-    except (BrokenMessage, UnicodeDecodeError) as err:
+    except RtdaError:
+        raise
+    except Exception as err:  # whatever walking over garbage leads to
+        found = impostor(file)
         raise error(
             f"{file.name} is no whole ONNX file",
-            why=str(err),
-            hint="was it copied to its end? Compare its size with the original's, or export it again",
+            why=f"it is {found.text}" if found else reason(err),
+            hint=found.hint
+            if found
+            else "was it copied to its end? Compare its size with the original's, or export it again",
         ) from err

@@ -15,12 +15,14 @@ import math
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
+from rtda_deploy.border import json_values, parsing
 from rtda_deploy.errors import SpecError
 from rtda_deploy.files import is_text, readable_file, utf8_text, write_text
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "SPEC_VERSION", "ModelSpec"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MOST_PIXELS", "SPEC_VERSION", "ModelSpec"]
 
 SPEC_VERSION = 1
+MOST_PIXELS = 1 << 26  # of a network's input: 8192x8192, 0.8 GB as float32
 _EXAMPLE = 'rtda-deploy inspect model.onnx --json shows one under "spec"'
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, pixels scaled to 0..1; the usual ResNet weights were trained with it
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -86,6 +88,12 @@ class ModelSpec:
                 raise SpecError(f"spec field {field} is {getattr(self, field)!r}", hint=f"known: {', '.join(known)}")
         if min(self.size_hw) < 1:
             raise SpecError(f"spec field size_hw is {list(self.size_hw)}", hint="both must be positive")
+        if self.size_hw[0] * self.size_hw[1] > MOST_PIXELS:
+            raise SpecError(
+                f"spec field size_hw is {list(self.size_hw)}: {self.size_hw[0] * self.size_hw[1]:,} pixels",
+                why=f"no network takes more than {MOST_PIXELS:,}, and memory is taken for each of them",
+                hint="write the size that the network takes, height first: [512, 1024]",
+            )
         if self.pixel_scale <= 0 or min(self.std) <= 0:
             raise SpecError(
                 "spec fields pixel_scale and std must be positive", hint="RTDA's own: pixel_scale 1, std 1 1 1"
@@ -152,18 +160,16 @@ class ModelSpec:
         if missing:
             raise SpecError(f"{where} lacks the fields: {', '.join(missing)}", hint=_EXAMPLE)
         try:
-            return cls(**fields)
+            with parsing(SpecError, "a field cannot be read", hint=_EXAMPLE):
+                return cls(**fields)
         except SpecError as err:
-            raise SpecError(f"{where}: {err.message}", hint=err.hint) from err
+            raise SpecError(f"{where}: {err.message}", why=err.why, hint=err.hint) from err
 
     @classmethod
     def from_json(cls, text: Union[str, bytes], *, where: str = "spec") -> ModelSpec:
         """Read a spec from JSON text; errors as in :meth:`from_dict`."""
-        try:
-            values = json.loads(text)
-        except (ValueError, UnicodeDecodeError) as err:
-            raise SpecError(f"{where} is not JSON: {err}", hint=_EXAMPLE) from err
-        return cls.from_dict(values, where=where)
+        # A checkpoint of a training that could not be scored has NaN in its provenance; fields refuse it themselves.
+        return cls.from_dict(json_values(text, where, SpecError, hint=_EXAMPLE, allow_nan=True), where=where)
 
     @classmethod
     def load(cls, path: Union[str, Path]) -> ModelSpec:
@@ -190,13 +196,20 @@ def _check_version(version: Any, where: str) -> None:
 def _numbers(field: str, values: Any, count: int, kind: type) -> Tuple[Any, ...]:
     good = isinstance(values, Sequence) and not isinstance(values, (str, bytes)) and len(values) == count
     if good:
-        good = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+        good = all(isinstance(v, (int, float)) and not isinstance(v, bool) and _is_finite(v) for v in values)
     if good and kind is int:
         good = all(float(v).is_integer() for v in values)
     if not good:
         noun = "whole numbers" if kind is int else "numbers"
         raise SpecError(f"spec field {field} is {_short(values)}", hint=f"expected {count} finite {noun}")
     return tuple(kind(v) for v in values)
+
+
+def _is_finite(value: Union[int, float]) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _names(values: Optional[Sequence[str]]) -> Tuple[str, ...]:

@@ -22,6 +22,7 @@ HEAVY = {"av", "cv2", "lightning_fabric", "matplotlib", "onnx", "onnxruntime", "
 SHARED = {
     f"rtda_deploy.{name}"
     for name in (
+        "border",
         "content_kind",
         "engine_file",
         "errors",
@@ -29,6 +30,7 @@ SHARED = {
         "folders",
         "lazy",
         "masking",
+        "model_files",
         "onnx_metadata",
         "optional",
         "picture_bytes",

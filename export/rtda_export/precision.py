@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from rtda_deploy.border import json_values
 from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.onnx_metadata import PRECISION_KEY
 from rtda_deploy.optional import require
@@ -137,10 +138,8 @@ def precision_of(model: Any) -> dict[str, Any]:
         ExportError: If it is there and no JSON object.
     """
     text = next((entry.value for entry in model.metadata_props if entry.key == PRECISION_KEY), "")
-    try:
-        facts = json.loads(text) if text else {"precision": "fp32"}
-    except ValueError as err:
-        raise ExportError(f"{PRECISION_KEY} in the metadata is not JSON: {err}", hint="export the model again") from err
+    where = f"{PRECISION_KEY} in the metadata"
+    facts = json_values(text, where, ExportError, hint="export the model again") if text else {"precision": "fp32"}
     if not isinstance(facts, dict):
         raise ExportError(f"{PRECISION_KEY} in the metadata is no JSON object", hint="export the model again")
     return facts

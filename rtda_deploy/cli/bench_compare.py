@@ -6,7 +6,6 @@ with replacement (a block bootstrap), not from single ones, which would make eve
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
 
@@ -32,9 +31,10 @@ def compare_files(first: Path, second: Path, *, force: bool, as_json: bool, as_c
         ConfigError: If they are of different devices, sizes or kinds, and ``force`` does not allow that.
         DataError: If a file is no result of ``bench``.
     """
+    from rtda_deploy.border import parsing
     from rtda_deploy.cli.bench import print_csv
     from rtda_deploy.cli.console import note, print_json, print_table, warn
-    from rtda_deploy.errors import ConfigError
+    from rtda_deploy.errors import ConfigError, DataError
 
     a, b = _read(first), _read(second)
     unlike = differences_of_setup(a, b)
@@ -44,7 +44,11 @@ def compare_files(first: Path, second: Path, *, force: bool, as_json: bool, as_c
             why="; ".join(unlike),
             hint="measure both on one device with one setting, or add --force to compare nevertheless",
         )
-    found = {**compare_records(a, b), "a": str(first), "b": str(second), "different_setup": unlike}
+    with parsing(
+        DataError, f"{first} and {second} cannot be compared", hint="measure both again: rtda-deploy bench MODEL"
+    ):
+        differences = compare_records(a, b)
+    found = {**differences, "a": str(first), "b": str(second), "different_setup": unlike}
     rows = [(row["stage"], row["figure"], row["a"], row["b"], *_change_texts(row)) for row in found["rows"]]
     if as_json:
         print_json(found)
@@ -208,20 +212,39 @@ def _size(size_hw: List[int]) -> str:
 
 
 def _read(path: Path) -> Dict[str, Any]:
+    from rtda_deploy.border import json_values, parsing
     from rtda_deploy.errors import DataError
     from rtda_deploy.files import readable_file
     from rtda_runtime.benchmark import FORMAT
 
     file = path / "times.json" if path.is_dir() else path
     hint = "name a times.json that rtda-deploy bench has saved, or its folder"
-    try:
-        record = json.loads(readable_file(file, what="result").read_bytes())
-    except ValueError as err:
-        raise DataError(f"{file} is no JSON", why=str(err), hint=hint) from err
+    record = json_values(readable_file(file, what="result").read_bytes(), str(file), DataError, hint=hint)
     kind = record.get("format") if isinstance(record, dict) else None
     if kind != FORMAT:
         raise DataError(f"{file} is no result of bench: format {kind!r}, expected {FORMAT!r}", hint=hint)
     missing = {"model", "environment", "settings", "stages", "throughput", "frame_hw", "settled"} - set(record)
     if missing:
         raise DataError(f"{file} is not whole: no {', '.join(sorted(missing))}", hint=hint)
+    with parsing(DataError, f"{file} is not what bench has written", hint=hint):
+        _try_all(record, file)
     return dict(record)
+
+
+def _try_all(record: Dict[str, Any], file: Path) -> None:
+    """Read everything that a comparison reads, so that a broken value is found with the file that holds it."""
+    import numpy as np
+
+    if not record["stages"]:
+        raise ValueError("it has no stages")
+    for stage, figures in record["stages"].items():
+        numbers = [float(figures[name]) for name in _PERCENTILES]
+        if min(numbers) < 0:
+            raise ValueError(f"{stage} took {min(numbers)} ms")
+        np.asarray(_values(record, stage), np.float64)
+    at_s = np.asarray(_values(record, "at_s"), np.float64)
+    if at_s.ndim != 1 or float(record["throughput"]) < 0:
+        raise ValueError("its times are none")
+    list(_setup(record))
+    list(_changed(record, record))
+    _title(record, file)

@@ -170,7 +170,7 @@ def _worst(iou: Dict[str, Optional[float]]) -> str:
 
 def _save_config(plan: PlanConfig, folder: Path) -> None:
     head = [
-        f"# {plan.description}" if plan.description else "# A resolved plan.",
+        f"# {' '.join(plan.description.split())}" if plan.description else "# A resolved plan.",
         f"# rtda-deploy {_version()}, Python {platform.python_version()}, git {_git_hash()}",
         "# Run it again: rtda-deploy train config.toml",
     ]
@@ -193,7 +193,7 @@ def _git_hash() -> str:
 
 def _toml(table: Dict[str, Any], prefix: str = "") -> str:
     """The subset of TOML that a plan needs: values, tables, one list of tables (``stages``)."""
-    import json
+    from rtda_training.toml_file import toml_value
 
     values, tables = [], []
     for key, value in table.items():
@@ -202,5 +202,5 @@ def _toml(table: Dict[str, Any], prefix: str = "") -> str:
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             tables += [f"\n[[{prefix}{key}]]\n" + _toml(entry, f"{prefix}{key}.") for entry in value]
         else:
-            values.append(f"{key} = {json.dumps(value)}\n")
+            values.append(f"{key} = {toml_value(value)}\n")
     return "".join(values + tables)

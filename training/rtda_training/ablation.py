@@ -11,21 +11,15 @@ import dataclasses
 import difflib
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.files import read_text
 from rtda_training.data.address import DataAddress
 from rtda_training.plan import PlanConfig, load_plan
 from rtda_training.published import PublishedRow, published_row
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from rtda_training.toml_file import read_toml, typed_value
 
 __all__ = ["Grid", "GridRow", "GridRun", "grid_names", "is_grid", "load_grid"]
 
@@ -187,7 +181,7 @@ def is_grid(recipe: str) -> bool:
     path = _find(recipe)
     if path is None or not path.is_file():
         return recipe.startswith(_FOLDER)
-    return "rows" in _read(path)
+    return "rows" in read_toml(path, "recipe", hint="compare it with one in training/ablations")
 
 
 def grid_names() -> list[str]:
@@ -211,7 +205,7 @@ def load_grid(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Grid
     path = _find(recipe)
     if path is None:
         raise _unknown(f"grid {recipe!r} is unknown", recipe, grid_names())
-    table = _read(path)
+    table = read_toml(path, "recipe", hint="compare it with one in training/ablations")
     table.setdefault("name", path.stem)
     typed = {key: value for key, value in fields.items() if value}
     _refuse_half_typed(table, typed)
@@ -224,7 +218,7 @@ def load_grid(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Grid
     for text in overrides:
         key, equals, value = text.partition("=")
         if equals and key in known:
-            table[key] = _value(value)
+            table[key] = typed_value(value, key)
         else:
             settings.append(text)
     return _grid(table, path, tuple(settings))
@@ -291,20 +285,6 @@ def _expanded(key: str, text: str) -> str:
             hint=f"export {left[1]}=DIR, or type another address: --set {key}=…",
         )
     return expanded
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(read_text(path, what="recipe"))
-    except tomllib.TOMLDecodeError as err:
-        raise ConfigError(f"{path} is no TOML: {err}", hint="compare it with one in training/ablations") from err
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # a bare word is a string
 
 
 def _folder() -> Path:

@@ -11,22 +11,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import sys
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rtda_deploy.border import parsing
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.files import read_text
 from rtda_deploy.spec import IMAGENET_MEAN, IMAGENET_STD
 from rtda_training.adapt.slots import SLOTS, Component, check_field, choice, components
 from rtda_training.data.address import parse_size
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from rtda_training.toml_file import check_value, read_toml, typed_value
 
 __all__ = [
     "AugmentConfig",
@@ -325,12 +320,13 @@ def load_plan(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Plan
         ConfigError: On an unknown recipe, key or value, naming the nearest known one.
         FileAccessError: If the file cannot be read.
     """
-    table = _table(recipe)
-    for text in overrides:
-        _override(table, text)
     typed = {key: value for key, value in fields.items() if value}
-    table.update(typed)
-    plan = plan_from_table(table)
+    with parsing(ConfigError, f"recipe {recipe} cannot be read", hint="compare it with one in training/recipes"):
+        table = _table(recipe)
+        for text in overrides:
+            _override(table, text)
+        table.update(typed)
+        plan = plan_from_table(table)
     if any(stage.uses_target or stage.labelled == "target" for stage in plan.stages):
         _refuse_half_typed(plan, typed)
     return plan
@@ -406,10 +402,7 @@ def _table(recipe: str, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
     path = _find(recipe)
     if path in derived:
         raise ConfigError(f"{path.name} is a base of itself", hint="take base out of one of them")
-    try:
-        table = tomllib.loads(read_text(path, what="recipe"))
-    except tomllib.TOMLDecodeError as err:
-        raise ConfigError(f"{path} is no TOML: {err}", hint="compare it with one in training/recipes") from err
+    table = read_toml(path, "recipe", hint="compare it with one in training/recipes")
     table.setdefault("name", path.stem)
     base = table.pop("base", "")
     if not isinstance(base, str):
@@ -445,7 +438,7 @@ def _override(table: dict[str, Any], text: str) -> None:
     key, equals, value_text = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {text!r} is not key=value", hint="such as --set steps=500")
-    value = _value(value_text)
+    value = typed_value(value_text, key)
     head, _, rest = key.partition(".")
     stages = [entry for entry in table.get("stages", []) if isinstance(entry, dict)]
     named = [entry for entry in stages if rest and entry.get("name") == head]
@@ -475,13 +468,6 @@ def _drop(table: dict[str, Any], key: str) -> None:
         _drop(table[head], rest)
     elif not rest:
         table.pop(head, None)
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # a bare word is a string
 
 
 def _build(kind: type, values: Mapping[str, Any], where: str) -> Any:
@@ -518,6 +504,7 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         if kinds[-1] is not Ellipsis and len(kinds) != len(value):
             raise ConfigError(f"{name} must have {len(kinds)} values, got {value!r}", hint="separate them by commas")
         return tuple(_typed(name, item, kinds[0]) for item in value)
+    check_value(name, value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

@@ -118,7 +118,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.jsonl"
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError):  # the last line of a killed run may be half written
+        with contextlib.suppress(ValueError, RecursionError):  # the last line of a killed run may be half written
             rows.append(json.loads(line))
     return rows
 

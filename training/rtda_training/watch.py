@@ -64,7 +64,7 @@ class Watch:
         try:
             record = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
             share = float(record["share"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return []
         if share >= _LITTLE:
             return []

@@ -9,10 +9,10 @@ Source: onnx/onnx.proto3 (field numbers).
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
 
+from rtda_deploy.border import json_values
 from rtda_deploy.errors import ExportError
 from rtda_deploy.onnx_metadata import PRECISION_KEY, SPEC_KEY
 from rtda_deploy.protobuf import BrokenMessage, Message, Value, number_of, open_onnx_message
@@ -56,6 +56,7 @@ class OnnxFacts:
         outputs: Of the graph.
         nodes: In the order of the file.
         float16: Whether it holds float16 weights: the file itself is FP16.
+        external: Whether it keeps weights in another file.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class OnnxFacts:
     outputs: Tuple[TensorFacts, ...]
     nodes: Tuple[NodeFacts, ...]
     float16: bool
+    external: bool = False
 
     @property
     def quantized(self) -> bool:
@@ -128,12 +130,11 @@ class OnnxFacts:
         text = self.metadata.get(PRECISION_KEY)
         if text is None:
             return ()
-        try:
-            kept = json.loads(text).get("keep_fp32", [])
-        except (ValueError, AttributeError) as err:
-            raise ExportError(
-                f"{PRECISION_KEY} in {self.path.name} is no JSON object", hint="export the model again"
-            ) from err
+        where = f"{PRECISION_KEY} in {self.path.name}"
+        facts = json_values(text, where, ExportError, hint="export the model again")
+        if not isinstance(facts, dict):
+            raise ExportError(f"{where} is no JSON object", hint="export the model again")
+        kept = facts.get("keep_fp32", [])
         if not isinstance(kept, list) or not all(isinstance(name, str) for name in kept):
             raise ExportError(
                 f"{PRECISION_KEY} in {self.path.name}: keep_fp32 is no list of names", hint="export again"
@@ -141,15 +142,26 @@ class OnnxFacts:
         return tuple(kept)
 
 
-def read_onnx_facts(path: Union[str, Path]) -> OnnxFacts:
+def read_onnx_facts(path: Union[str, Path], *, allow_external: bool = False) -> OnnxFacts:
     """Read what ``path`` says of itself; takes milliseconds whatever the size of the weights.
+
+    Args:
+        path: The file.
+        allow_external: Read a file whose weights are in another one, too: to look at, not to build from.
 
     Raises:
         ExportError: If it is no whole ONNX file, or keeps its weights in another file.
         FileAccessError: If it cannot be read.
     """
     with open_onnx_message(path, ExportError) as message:
-        return _model(message, Path(path))
+        facts = _model(message, Path(path))
+    if facts.external and not allow_external:
+        raise ExportError(
+            f"{facts.path.name} keeps its weights in another file",
+            why="its hash would not cover them",
+            hint="save it as one file: onnx.save(onnx.load(path), path)",
+        )
+    return facts
 
 
 def _model(message: Message, path: Path) -> OnnxFacts:
@@ -174,29 +186,39 @@ def _model(message: Message, path: Path) -> OnnxFacts:
 
 def _graph(message: Message, path: Path, ir_version: int, opset: int, metadata: Mapping[str, str]) -> OnnxFacts:
     nodes: List[NodeFacts] = []
-    weights: Dict[str, int] = {}
+    weights: Set[str] = set()
     inputs: List[TensorFacts] = []
     outputs: List[TensorFacts] = []
-    float16 = False
+    tensors: List[_Weight] = []
     for number, value in message.fields():  # GraphProto
         if number == 1:
-            node, holds_float16 = _node(message.inner(value), path)
+            node, held = _node(message.inner(value))
             nodes.append(node)
-            float16 = float16 or holds_float16
+            tensors += held
         elif number == 5:
-            name, dtype = _weight(message.inner(value), path)
-            weights[name] = dtype
+            weight = _weight(message.inner(value))
+            weights.add(weight.name)
+            tensors.append(weight)
         elif number in (11, 12):
             (inputs if number == 11 else outputs).append(_tensor(message.inner(value)))
     real = tuple(value for value in inputs if value.name not in weights)
-    float16 = float16 or _FLOAT16 in weights.values()
-    return OnnxFacts(path, ir_version, opset, metadata, real, tuple(outputs), tuple(nodes), float16)
+    float16 = any(weight.dtype == _FLOAT16 for weight in tensors)
+    external = any(weight.external for weight in tensors)
+    return OnnxFacts(path, ir_version, opset, metadata, real, tuple(outputs), tuple(nodes), float16, external)
 
 
-def _node(message: Message, path: Path) -> Tuple[NodeFacts, bool]:
+class _Weight(NamedTuple):
+    """A TensorProto: its name, its type, and whether its values are in another file."""
+
+    name: str
+    dtype: int
+    external: bool
+
+
+def _node(message: Message) -> Tuple[NodeFacts, List[_Weight]]:
     name = operator = ""
     outputs: List[str] = []
-    float16 = False
+    held: List[_Weight] = []
     for number, value in message.fields():  # NodeProto
         if number == 2:
             outputs.append(message.text(value))
@@ -206,26 +228,20 @@ def _node(message: Message, path: Path) -> Tuple[NodeFacts, bool]:
             operator = message.text(value)
         elif number == 5:
             attribute = message.inner(value)
-            tensors = [inner for place, inner in attribute.fields() if place == 5]  # AttributeProto.t
-            float16 = float16 or any(_weight(attribute.inner(inner), path)[1] == _FLOAT16 for inner in tensors)
-    return NodeFacts(name, operator, outputs[0] if outputs else ""), float16
+            held += [_weight(attribute.inner(inner)) for place, inner in attribute.fields() if place == 5]  # its t
+    return NodeFacts(name, operator, outputs[0] if outputs else ""), held
 
 
-def _weight(message: Message, path: Path) -> Tuple[str, int]:
-    """Name and type of a TensorProto."""
-    name, dtype = "", 0
+def _weight(message: Message) -> _Weight:
+    name, dtype, external = "", 0, False
     for number, value in message.fields():
         if number == 2:
             dtype = number_of(value)
         elif number == 8:
             name = message.text(value)
-        elif number == 14 and number_of(value) == _EXTERNAL:
-            raise ExportError(
-                f"{path.name} keeps its weights in another file",
-                why="its hash would not cover them",
-                hint="save it as one file: onnx.save(onnx.load(path), path)",
-            )
-    return name, dtype
+        elif number == 14:
+            external = number_of(value) == _EXTERNAL
+    return _Weight(name, dtype, external)
 
 
 def _tensor(message: Message) -> TensorFacts:

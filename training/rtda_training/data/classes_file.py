@@ -22,6 +22,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
+from rtda_deploy.border import json_values, parsing
 from rtda_deploy.errors import DataError
 from rtda_deploy.files import is_text, read_text
 from rtda_training.data.masks import MAX_CLASSES, ColourTable, IdTable, UnknownIdsError
@@ -62,11 +63,8 @@ class ClassesFile:
         if named is None and not path.exists():
             return cls(meaning=LabelMeaning(str(path), assumed=True))
         text = read_text(path, what="classes file")
-        try:
-            return cls._of(json.loads(text, object_pairs_hook=_each_once), path)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
-            why = str(err) if isinstance(err, ValueError) else repr(err)
-            raise DataError(f"{path} is no classes file: {why}", hint=_HINT) from err
+        with parsing(DataError, f"{path} is no classes file", hint=_HINT):
+            return cls._of(json_values(text, str(path), DataError, hint=_HINT, pairs=_each_once), path)
 
     @classmethod
     def _of(cls, values: Dict[str, Any], path: Path) -> ClassesFile:

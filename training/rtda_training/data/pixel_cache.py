@@ -24,6 +24,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from rtda_deploy.border import reason
 from rtda_deploy.errors import DataError, FileAccessError
 from rtda_deploy.files import cache_folder, file_error, writable_folder
 from rtda_deploy.optional import require
@@ -252,7 +253,7 @@ def _size_text(pictures: UnlabelledSet, size_hw: tuple[int, int]) -> str:
 def _mapped(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(str(path), mmap_mode="r"))
-    except (OSError, ValueError, EOFError) as err:
+    except Exception as err:  # whatever numpy makes of a broken header
         raise _broken(path.parent, err) from err
 
 
@@ -260,12 +261,14 @@ def _record(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((folder / "set.json").read_text(encoding="utf-8"))
         return {"faults": dict(found["faults"])}
-    except (OSError, ValueError, KeyError, TypeError) as err:
+    except Exception as err:  # whatever reading a broken file leads to
         raise _broken(folder, err) from err
 
 
 def _broken(folder: Path, err: Exception) -> DataError:
-    return DataError(f"cached set {folder} is broken: {err}", hint=f"delete it, it is made again: rm -r {folder}")
+    return DataError(
+        f"cached set {folder} is broken", why=reason(err), hint=f"delete it, it is made again: rm -r {folder}"
+    )
 
 
 @contextlib.contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from rtda_deploy.border import json_values, parsing
 from rtda_deploy.errors import DataError
 from rtda_deploy.files import file_error
 from rtda_training.data.masks import read_mask
@@ -120,9 +120,10 @@ def _recorded(root: Path) -> dict[str, Path]:
     if not record.is_file():
         return {}
     try:
-        keys = json.loads(record.read_text(encoding="utf-8"))["pictures"]
-        return {str(key): root / "labels" / f"{place:06d}.png" for place, key in enumerate(keys)}
+        content = record.read_bytes()
     except OSError as err:
         raise file_error(err, record, "read") from err
-    except (ValueError, KeyError, TypeError) as err:
-        raise DataError(f"{record} is no record of labels: {err!r}", hint="was it edited? Take it away") from err
+    hint = "was it edited? Take it away"
+    with parsing(DataError, f"{record} is no record of labels", hint=hint):
+        keys = json_values(content, str(record), DataError, hint=hint)["pictures"]
+        return {str(key): root / "labels" / f"{place:06d}.png" for place, key in enumerate(keys)}

@@ -306,6 +306,6 @@ def _write_label(path: Path, label: np.ndarray) -> None:
 def _record(path: Path) -> Mapping[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
