@@ -6,9 +6,6 @@ only, so that ``torch.load(weights_only=True)`` reads it and no code in a strang
 
 from __future__ import annotations
 
-import pickle
-import pickletools
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,17 +15,24 @@ import torch
 from torch import Tensor
 
 from rtda_deploy import __version__
+from rtda_deploy.border import parsing
 from rtda_deploy.errors import CheckpointError, ConfigError
 from rtda_deploy.files import readable_file, sha256_file
 from rtda_deploy.spec import ModelSpec
 from rtda_training.labels import CITYSCAPES
 from rtda_training.models import NETWORKS, SegmentationNetwork, build_network, load_foreign
-from rtda_training.models.state_dicts import difference, unwrapped
-from rtda_training.torch_file import write_torch_file
+from rtda_training.models.state_dicts import (
+    averages_left_out,
+    checked_tensors,
+    difference,
+    refuse_broken_numbers,
+)
+from rtda_training.torch_file import read_torch_file, write_torch_file
 
 __all__ = ["FORMAT", "Checkpoint", "model_from_checkpoint", "read_checkpoint", "write_checkpoint"]
 
 FORMAT = "rtda-deploy"
+_WHOLE = "was it copied whole? A checkpoint is a .pth of train, or of RTDA's or CoinCheung's code"
 _FOREIGN_SIZE_HW = (512, 1024)  # what both lineages were trained and measured at
 
 
@@ -62,15 +66,19 @@ def read_checkpoint(path: str | Path, *, spec: ModelSpec | None = None) -> Check
         SpecError: If its spec is missing or broken.
     """
     file = readable_file(path, what="checkpoint")
-    content = _load(file)
+    content = read_torch_file(file, hint=_WHOLE)
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a checkpoint")
-    if content.get("format") == FORMAT:
-        return _own(content, file, spec)
-    try:
-        return _foreign(content, file, spec)
-    except CheckpointError as err:
-        raise CheckpointError(f"{file}: {err.message}", hint=err.hint) from err
+        raise CheckpointError(
+            f"{file} holds a {type(content).__name__}, not a checkpoint",
+            hint="save model.state_dict(), a dict of tensors",
+        )
+    with parsing(CheckpointError, f"{file} is no checkpoint of a network", hint=_WHOLE):
+        if content.get("format") == FORMAT:
+            return _own(content, file, spec)
+        try:
+            return _foreign(content, file, spec)
+        except CheckpointError as err:
+            raise CheckpointError(f"{file}: {err.message}", why=err.why, hint=err.hint) from err
 
 
 def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
@@ -103,59 +111,26 @@ def model_from_checkpoint(checkpoint: Checkpoint) -> SegmentationNetwork:
             f"{where} is of architecture {architecture!r}",
             hint=f"this version builds {', '.join(known)}; upgrade rtda-deploy",
         )
+    with parsing(CheckpointError, f"{where} holds no network", hint=_WHOLE):
+        # Compared as shapes first: memory is taken for a network that the weights fit, not for what a file claims.
+        with torch.device("meta"):
+            shapes = _built(architecture, checkpoint, where)
+        problem = difference(shapes.state_dict(), checkpoint.weights)
+        if problem:
+            raise CheckpointError(f"{where} does not fit its own architecture: {problem}", hint="was the file edited?")
+        model = _built(architecture, checkpoint, where)
+        model.load_state_dict(dict(checkpoint.weights))
+        refuse_broken_numbers(model.state_dict(), where)
+        return model.eval()
+
+
+def _built(architecture: Mapping[str, Any], checkpoint: Checkpoint, where: str) -> SegmentationNetwork:
     try:
-        model = build_network(architecture, num_classes=checkpoint.spec.num_classes)
+        return build_network(architecture, num_classes=checkpoint.spec.num_classes)
     except ConfigError as err:
         raise CheckpointError(
             f"{where} is of architecture {dict(architecture)!r}", why=err.message, hint=err.hint
         ) from err
-    problem = difference(model.state_dict(), checkpoint.weights)
-    if problem:
-        raise CheckpointError(f"{where} does not fit its own architecture: {problem}", hint="was the file edited?")
-    model.load_state_dict(dict(checkpoint.weights))
-    return model.eval()
-
-
-def _load(file: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on the pickle's protocol; whether it can be read is what counts
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as err:  # on garbage, torch's unpickler raises whatever its garbage leads to
-        blocked = _blocked(err, file) if isinstance(err, pickle.UnpicklingError) else ""
-        if not blocked:
-            raise _no_checkpoint(file, err) from err
-        raise CheckpointError(
-            f"{file} holds more than tensors and plain values; code in it was not run",
-            why=blocked,
-            hint="save it again with torch.save(model.state_dict(), path)",
-        ) from err
-
-
-def _no_checkpoint(file: Path, err: Exception) -> CheckpointError:
-    reason = str(err).splitlines()[0][:160] if str(err) else type(err).__name__
-    return CheckpointError(
-        f"{file} is no checkpoint that torch can read",
-        why=reason,
-        hint="was it copied whole? A checkpoint is a .pth of train, or of RTDA's or CoinCheung's code",
-    )
-
-
-def _blocked(err: Exception, file: Path) -> str:
-    """The object that torch refused to make; empty where that was not what went wrong."""
-    for line in str(err).splitlines():
-        if "GLOBAL" in line or "Unsupported global" in line or "Unsupported class" in line:
-            return line.strip()[:200]
-    return "it is a Python pickle of objects" if _pickles_objects(file) else ""
-
-
-def _pickles_objects(file: Path) -> bool:
-    """Whether the file is a whole pickle that names a class or function; its opcodes are listed, none is run."""
-    try:
-        names = {opcode.name for opcode, _, _ in pickletools.genops(file.read_bytes())}
-    except Exception:  # no pickle: whatever listing garbage leads to
-        return False
-    return bool(names & {"GLOBAL", "STACK_GLOBAL", "INST"})
 
 
 def _own(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> Checkpoint:
@@ -163,6 +138,10 @@ def _own(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> Chec
     training = content.get("training", {})
     if not isinstance(weights, Mapping) or not isinstance(training, Mapping):
         raise CheckpointError(f"{file} lacks its weights", hint="was it written to its end?")
+    try:
+        weights = checked_tensors(weights)
+    except CheckpointError as err:
+        raise CheckpointError(f"{file}: {err.message}", hint=err.hint) from err
     if spec is not None and "architecture" in spec.provenance:
         return Checkpoint(spec, weights, training, str(file))
     own_spec = ModelSpec.from_json(str(content.get("spec", "")), where=f"spec of {file}")
@@ -173,18 +152,22 @@ def _own(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> Chec
 
 
 def _foreign(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> Checkpoint:
-    foreign = load_foreign(None, unwrapped(content))
+    foreign = load_foreign(None, content)
     model = foreign.model
     if spec is None and model.num_classes != CITYSCAPES.num_classes:
         raise CheckpointError(
             f"it has {model.num_classes} classes and no names for them",
-            hint="write their names, palette and size into a spec file: --spec spec.json",
+            hint=f"rtda-deploy inspect {file.name} --spec-template > spec.json, write their names, palette and size "
+            "into it, and add --spec spec.json",
         )
-    provenance = {
+    provenance: dict[str, Any] = {
         "architecture": model.architecture,
         "lineage": foreign.lineage,
         "parent_sha256": sha256_file(file),
     }
+    left_out = averages_left_out(content)
+    if left_out:
+        provenance["left_out"] = f"{', '.join(left_out)} (weights averaged over training)"
     found = spec or ModelSpec(
         size_hw=_FOREIGN_SIZE_HW,
         class_names=CITYSCAPES.names,

@@ -17,14 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from rtda_deploy import __version__
+from rtda_deploy.border import parsing
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError
 from rtda_deploy.files import readable_file, sha256_file, writable_folder, write_bytes, write_text
 from rtda_deploy.optional import require
 from rtda_training.hardware import build_fabric
-from rtda_training.models.state_dicts import difference
+from rtda_training.models.state_dicts import checked_tensors, difference, refuse_broken_numbers
 from rtda_training.models.translation import Generator
 from rtda_training.readers import UnlabelledSet
-from rtda_training.torch_file import write_torch_file
+from rtda_training.torch_file import read_torch_file, write_torch_file
 
 __all__ = [
     "FORMAT",
@@ -136,18 +137,12 @@ def read_translator(path: str | Path) -> Translator:
         CheckpointError: If it is no translator, holds code, or its weights do not fit its own config.
     """
     file = readable_file(path, what="translator")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as err:  # on garbage, torch's unpickler raises whatever its garbage leads to
-        reason = str(err).splitlines()[0][:160] if str(err) else type(err).__name__
-        raise CheckpointError(
-            f"{file} is no translator that torch can read", why=reason, hint="was it copied whole?"
-        ) from err
+    content = read_torch_file(file, "translator")
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
         raise CheckpointError(
             f"{file} is no translator of pictures", hint="a stage of kind = translation leaves translator-NAME.pth"
         )
-    try:
+    with parsing(CheckpointError, f"{file} lacks a part of a translator", hint="was it written to its end?"):
         config = content["config"]
         height, width = config["size_hw"]
         found = Translator(
@@ -155,12 +150,10 @@ def read_translator(path: str | Path) -> Translator:
             blocks=int(config["blocks"]),
             channel_order=str(config["channel_order"]),
             size_hw=(int(height), int(width)),
-            to_target=dict(content["to_target"]),
-            to_source=dict(content["to_source"]),
+            to_target=checked_tensors(content["to_target"]),
+            to_source=checked_tensors(content["to_source"]),
             provenance=dict(content.get("provenance", {})),
         )
-    except (KeyError, TypeError, ValueError) as err:
-        raise CheckpointError(f"{file} lacks a part of a translator: {err}", hint="was it written to its end?") from err
     _check(found, file)
     return found
 
@@ -239,6 +232,7 @@ def _check(translator: Translator, file: Path) -> None:
         problem = difference(shapes, weights)
         if problem:
             raise CheckpointError(f"{file} does not fit its own config: {problem}", hint="was the file edited?")
+        refuse_broken_numbers(weights, str(file))
 
 
 def _usable_size(size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -259,7 +253,7 @@ def _record(folder: Path, made_by: dict[str, str]) -> None:
         return
     try:
         same = json.loads(path.read_text(encoding="utf-8")) == made_by
-    except ValueError:
+    except (ValueError, RecursionError):
         same = False
     if not same:
         raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rtda_deploy.border import parsing
 from rtda_deploy.errors import CheckpointError, FileAccessError
-from rtda_deploy.files import file_error
 from rtda_deploy.optional import require
+from rtda_training.torch_file import read_torch_file
 
-__all__ = ["difference", "read_weights", "unwrapped"]
+__all__ = [
+    "averages_left_out",
+    "checked_tensors",
+    "difference",
+    "read_weights",
+    "refuse_broken_numbers",
+    "unwrapped",
+]
 
-# Where training scripts keep the network's weights; "model_state" is RTDA's.
-_WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "weights", "net")
-_DATA_PARALLEL = "module."
+# Where training scripts keep the network's weights, in the order they are looked for; "model_state" is RTDA's. An
+# average over training (EMA) is taken where nothing else is there.
+_AVERAGES = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "params_ema")
+_WRAPPERS = (
+    *("state_dict", "model_state", "model_state_dict", "model", "weights", "net", "network", "params", "module"),
+    *_AVERAGES,
+)
+# What DataParallel, torch.compile and Lightning put before every name; taken off in any order, as often as they stand.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "ema.", "ema_model.")
+_COMPILED = "_orig_mod."  # stands within a name too, where a part of the network was compiled
+_DEEPEST = 8  # wrappers within wrappers
 _SHOWN = 5  # keys of each kind in a message
 
 
@@ -33,44 +48,109 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileAccessError(f"no weights file at {path}", hint="check the path")
-    try:
-        if path.suffix == ".safetensors":
-            loaded = require("safetensors.torch", extra="training", purpose=f"to read {path.name}").load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as err:
-        raise file_error(err, path, "read") from err
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as err:
-        raise CheckpointError(
-            f"{path.name} is no file of plain weights",
-            hint="save it again with torch.save(model.state_dict(), path)",
-        ) from err
-    return unwrapped(loaded)
+    hint = "save it again with torch.save(model.state_dict(), path)"
+    if path.suffix == ".safetensors":
+        library = require("safetensors.torch", extra="training", purpose=f"to read {path.name}")
+        with parsing(CheckpointError, f"{path.name} is no file of plain weights", hint=hint):
+            return unwrapped(library.load_file(path))
+    return unwrapped(read_torch_file(path, "file of weights", hint=hint))
 
 
 def unwrapped(checkpoint: object) -> dict[str, Tensor]:
-    """The tensors inside ``{"state_dict": ...}``-like wrappers, without DataParallel's ``module.`` prefix.
+    """The tensors inside ``{"state_dict": ...}``-like wrappers, without what DataParallel and others put before names.
+
+    Where a part of the names only has such a prefix, as Lightning writes a network beside its losses, that part is
+    given: whatever is loaded must fit the network whole.
 
     Raises:
-        CheckpointError: If there are no tensors in it.
+        CheckpointError: If there are no tensors in it, or tensors that are none of a network.
     """
-    if not isinstance(checkpoint, Mapping):
+    inner = checkpoint
+    for _ in range(_DEEPEST):
+        if not isinstance(inner, Mapping):
+            raise CheckpointError(
+                f"expected a dict of tensors, got {type(inner).__name__}", hint="save model.state_dict(), not the model"
+            )
+        held = next((inner[name] for name in _WRAPPERS if isinstance(inner.get(name), Mapping)), None)
+        if held is None:
+            break
+        inner = held
+    else:
         raise CheckpointError(
-            f"expected a dict of tensors, got {type(checkpoint).__name__}",
-            hint="save model.state_dict(), not the model",
+            f"its wrappers go on for more than {_DEEPEST} levels", hint="save model.state_dict() itself"
         )
-    inner = _inner(checkpoint)
-    if inner is not None:
-        return unwrapped(inner)
-    tensors = {str(key): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    tensors = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:
-        keys = ", ".join(str(key) for key in list(checkpoint)[:_SHOWN])
+        keys = ", ".join(str(key) for key in list(inner)[:_SHOWN])
         raise CheckpointError(
             f"found no tensors in the checkpoint, only: {keys or 'nothing'}", hint="save model.state_dict() into it"
         )
-    while all(key.startswith(_DATA_PARALLEL) for key in tensors):
-        tensors = {key[len(_DATA_PARALLEL) :]: value for key, value in tensors.items()}
-    return tensors
+    return checked_tensors(_without_prefixes(tensors))
+
+
+def averages_left_out(checkpoint: Mapping[Any, Any]) -> list[str]:
+    """Names under which a checkpoint keeps an average of the weights beside those that :func:`unwrapped` takes."""
+    found = [name for name in _WRAPPERS if isinstance(checkpoint.get(name), Mapping)]
+    return [name for name in found[1:] if name in _AVERAGES]
+
+
+def checked_tensors(weights: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """The weights, if each is a plain tensor under a name: dense, with its values, neither complex nor quantised.
+
+    Raises:
+        CheckpointError: Naming the first that is not; loading it would drop a part of it or fail half-way.
+    """
+    for key, tensor in weights.items():
+        if not isinstance(key, str):
+            raise CheckpointError(
+                f"a weight's name is {key!r}, not a text", hint="save model.state_dict(), whose names are texts"
+            )
+        fault = _fault(tensor)
+        if fault:
+            raise CheckpointError(
+                f"weight {key} is {fault}",
+                hint="save plain ones: torch.save({k: v.to_dense().float() for k, v in weights.items()}, path)"
+                if fault == "sparse"
+                else "save the model.state_dict() of the network in float32",
+            )
+    return dict(weights)
+
+
+def _fault(tensor: object) -> str:
+    if not isinstance(tensor, Tensor):
+        return f"no tensor but a {type(tensor).__name__}"
+    if tensor.is_meta:
+        return "without values (a tensor of the device meta)"
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_complex():
+        return "complex, and its imaginary part has no place in the network"
+    return ""
+
+
+def refuse_broken_numbers(weights: Mapping[str, Tensor], where: str) -> None:
+    """Raise ``CheckpointError`` where a weight is NaN or infinite: every mask would be of one class."""
+    broken = [key for key, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{where} holds NaN or infinity in {len(broken)} of {len(weights)} weights: {_shown(broken)}",
+            why="its training went astray, or it was converted with too small a type",
+            hint="take an earlier checkpoint of that run, or train again with a smaller learning rate",
+        )
+
+
+def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    found = tensors
+    while True:
+        held = {prefix: sum(key.startswith(prefix) for key in found) for prefix in _PREFIXES}
+        prefix = max(held, key=lambda entry: held[entry])
+        if held[prefix] * 2 <= len(found):  # less than half: not what stands before the network's names
+            break
+        found = {key[len(prefix) :]: value for key, value in found.items() if key.startswith(prefix)}
+    plain = {key.replace(_COMPILED, ""): value for key, value in found.items()}
+    return plain if len(plain) == len(found) else found
 
 
 def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
@@ -85,16 +165,18 @@ def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> s
         for key, tensor in expected.items()
         if key in found and found[key].shape != tensor.shape
     ]
-    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    retyped = [
+        f"{key} {str(found[key].dtype).removeprefix('torch.')}"
+        for key, tensor in expected.items()
+        if key in found and tensor.is_floating_point() and not found[key].is_floating_point()
+    ]
+    kinds = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "of another shape": reshaped,
+        "of whole numbers": retyped,
+    }
     return "; ".join(f"{len(keys)} {kind}: {_shown(keys)}" for kind, keys in kinds.items() if keys)
-
-
-def _inner(checkpoint: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
-    for name in _WRAPPERS:
-        inner = checkpoint.get(name)
-        if isinstance(inner, Mapping):
-            return inner
-    return None
 
 
 def _shown(keys: list[str]) -> str:
