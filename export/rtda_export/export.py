@@ -179,7 +179,7 @@ def _from_checkpoint(request: Request, plan: EnginePlan, tell: Tell) -> ExportRe
         _add_hops(hops, request, plan, reduced, work / "reference.onnx", target, work, pictures, tell)
     spec = hops[0].spec
     tell(ExportStep("spec", text=_spec_text(spec), path=target))
-    return _result(request, target, spec, hops, plan.notes)
+    return _result(request, target, spec, hops, (*plan.notes, *_one_class(spec, tell)))
 
 
 def _from_onnx(request: Request, plan: EnginePlan, tell: Tell) -> ExportResult:
@@ -193,7 +193,7 @@ def _from_onnx(request: Request, plan: EnginePlan, tell: Tell) -> ExportResult:
         _add_hops(hops, request, plan, reduced, request.parent, request.parent, work, pictures, tell)
     spec = hops[-1].spec
     tell(ExportStep("spec", text=_spec_text(spec), path=hops[-1].path))
-    return _result(request, request.parent, spec, hops, plan.notes)
+    return _result(request, request.parent, spec, hops, (*plan.notes, *_one_class(spec, tell)))
 
 
 def _add_hops(
@@ -243,7 +243,8 @@ def _checked_only(request: Request, notes: Sequence[str], tell: Tell) -> ExportR
         files = (target,)
         tell(ExportStep("onnx", path=target, size_bytes=len(content)))
     tell(ExportStep("spec", text=_spec_text(found), path=target))
-    return ExportResult(request.parent, target, None, found, None, (), (*notes, *more), files)
+    notes = (*notes, *more, *_one_class(found, tell))
+    return ExportResult(request.parent, target, None, found, None, (), notes, files)
 
 
 def _reduced_precision(request: Request, plan: EnginePlan) -> Optional[str]:
@@ -305,6 +306,19 @@ def _tell_plan(
     tell(ExportStep("plan", text=f"{' -> '.join(chain)}, verified on {pictures} pictures"))
     for note in plan.notes:
         tell(ExportStep("note", text=note))
+
+
+def _one_class(spec: ModelSpec, tell: Tell) -> Tuple[str, ...]:
+    """What to know of a network of one class; empty for all others."""
+    if spec.num_classes > 1:
+        return ()
+    name = spec.class_names[0]
+    note = (
+        f"{name} is the only class, so that its mask is 0 in every pixel: the largest of one logit is that one. "
+        f"To tell {name} from the rest, train two classes, such as background and {name}"
+    )
+    tell(ExportStep("note", text=note))
+    return (note,)
 
 
 def _spec_text(spec: ModelSpec) -> str:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtda_deploy import __version__
+from rtda_deploy.border import reason
 from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.files import readable_file, sha256_file, write_bytes
+from rtda_deploy.model_files import impostor
 from rtda_deploy.onnx_metadata import SPEC_KEY
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
@@ -152,11 +154,17 @@ def read_onnx(path: str | Path) -> Any:
         graph = onnx.load(str(file))
         onnx.checker.check_model(graph)
     except Exception as err:  # protobuf's and onnx's errors share no base
+        found = impostor(file)
         raise ExportError(
             f"{file.name} is no valid ONNX model",
-            why=(str(err).strip().splitlines() or [type(err).__name__])[0][:200],
-            hint="was it copied to its end? Compare its size with the original's, or export it again",
+            why=f"it is {found.text}" if found else reason(err),
+            hint=found.hint
+            if found
+            else "was it copied to its end? Compare its size with the original's, or export it again",
         ) from err
+    if not graph.graph.input or not graph.graph.output:
+        missing = "input" if not graph.graph.input else "output"
+        raise ExportError(f"{file.name} has no {missing}", hint="export the network again with a picture as its input")
     return graph
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from rtda_deploy.errors import ExportError
 from rtda_deploy.files import readable_file
+from rtda_deploy.model_files import is_checkpoint_name
 from rtda_deploy.onnx_metadata import precision_from_metadata, read_onnx_metadata, spec_from_metadata
 from rtda_deploy.optional import available, require
 from rtda_deploy.spec import ModelSpec
@@ -93,7 +94,7 @@ def open_network(
         RtdaError: As ``read_checkpoint`` and ``open_engine`` do.
     """
     file = readable_file(path, what="model")
-    if file.suffix.lower() in (".pth", ".pt", ".ckpt"):
+    if is_checkpoint_name(file):
         return _TorchNetwork(file, size_hw, spec, name or file.name)
     if file.suffix.lower() == ".onnx" and not provider:
         batch, precision = _facts(file)

@@ -18,6 +18,7 @@ import numpy as np
 
 from rtda_deploy.errors import ConfigError, ExportError, ParityError, RtdaError
 from rtda_deploy.files import writable_folder
+from rtda_deploy.model_files import is_checkpoint_name
 from rtda_export.frames import MAX_FRAMES, NamedFrame, read_frames
 from rtda_export.networks import Network, open_network
 
@@ -258,7 +259,7 @@ def verify(
 
 def _size_of_the_other(checkpoint: Union[str, Path], other: Union[str, Path]) -> Optional[Tuple[int, int]]:
     """The size that is built into ``other``, where ``checkpoint`` is one and runs at any."""
-    if Path(checkpoint).suffix.lower() != ".pth" or Path(other).suffix.lower() != ".onnx":
+    if not is_checkpoint_name(checkpoint) or Path(other).suffix.lower() != ".onnx":
         return None
     from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
 

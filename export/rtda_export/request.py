@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Optional, Sequence, Tuple, Union
 
 from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.files import readable_file, writable_folder
+from rtda_deploy.model_files import is_checkpoint_name
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 
@@ -19,7 +20,6 @@ __all__ = ["DEFAULT_OPSET", "PRECISIONS", "TARGETS", "EngineOptions", "Request",
 DEFAULT_OPSET = 17
 TARGETS = ("onnx", "engine")
 PRECISIONS = ("fp32", "fp16", "int8")
-_CHECKPOINTS = (".pth", ".pt", ".ckpt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Request:
     @property
     def from_checkpoint(self) -> bool:
         """Whether it starts from a checkpoint rather than an ``.onnx``."""
-        return self.parent.suffix.lower() in _CHECKPOINTS
+        return is_checkpoint_name(self.parent)
 
     @property
     def plain(self) -> bool:
@@ -142,9 +142,9 @@ def checked_request(
     """
     parent = readable_file(model, what="model")
     suffix = parent.suffix.lower()
-    if suffix not in (*_CHECKPOINTS, ".onnx"):
+    if suffix != ".onnx" and not is_checkpoint_name(parent):
         raise ExportError(f"{parent.name} is no model that can be exported", hint="known: .pth of train, or .onnx")
-    stem = name or parent.stem
+    stem = name or (Path(parent.stem).stem if suffix == ".tar" else parent.stem)  # best.pth.tar -> best.onnx
     for ending in (".fp16", ".cpu.int8", ".int8"):  # model.fp16.onnx -> model.fp16.engine, not model.fp16.fp16.engine
         if not name and suffix == ".onnx" and stem.endswith(ending):
             stem = stem[: -len(ending)]

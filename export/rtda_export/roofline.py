@@ -18,6 +18,7 @@ from typing import Any
 
 from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.files import readable_file
+from rtda_deploy.model_files import is_checkpoint_name
 from rtda_export.devices import PRECISIONS, Achieved, Device, achieved, device_named
 from rtda_export.graph import onnx_from_checkpoint, read_onnx
 from rtda_export.layers import Layer, fused_layers
@@ -25,7 +26,6 @@ from rtda_export.layers import Layer, fused_layers
 __all__ = ["Estimate", "LayerTime", "PrecisionEstimate", "estimate", "estimate_layers"]
 
 _VALUE_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "int8": 1}
-_CHECKPOINTS = (".pth", ".pt", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def _precisions(asked: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _graph(file: Path, size_hw: tuple[int, int] | None) -> Any:
-    if file.suffix.lower() in _CHECKPOINTS:
+    if is_checkpoint_name(file):
         with tempfile.TemporaryDirectory(prefix="rtda-estimate-") as folder:
             return read_onnx(onnx_from_checkpoint(file, Path(folder) / "model.onnx", size_hw=size_hw))
     if file.suffix.lower() != ".onnx":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -14,31 +15,57 @@ _SHAPES = ("input_shape", "output_shape")
 
 def inspect(
     file: Path = typer.Argument(..., help="A .pth, an .onnx, an engine's .json, or a spec.json."),
+    spec_template: bool = typer.Option(
+        False, "--spec-template", help="Print a spec.json to fill in and give to --spec, for a model that has none."
+    ),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Say what a model file is: its network, size, classes, normalisation and where it comes from.
 
+    Of somebody else's .onnx: its inputs, outputs and shapes.
+
     Example: rtda-deploy inspect model.onnx
     """
-    from rtda_deploy.cli.console import print_json, print_table
+    from rtda_deploy.cli.console import print_json, print_next, print_table
 
+    if spec_template:
+        _print_template(file)
+        return
     found = describe_file(file)
     if json_:
         print_json(found)
         return
-    print_table(("", "value"), _rows(found), title=str(file))
+    print_table(("", "value"), _rows(found) if found["spec"] else _foreign_rows(found), title=str(file))
+    if not found["spec"]:
+        name = shlex.quote(str(file))
+        print_next(
+            f"rtda-deploy inspect {name} --spec-template > spec.json   (and fill it in)",
+            f"rtda-deploy export {name} --spec spec.json   (writes it into the file)",
+        )
+
+
+def _print_template(file: Path) -> None:
+    from rtda_deploy.cli.console import note, print_next
+    from rtda_deploy.cli.spec_template import template_for
+
+    spec, guesses = template_for(file)
+    print(spec.to_json())
+    for sentence in guesses:
+        note(f"fill in {sentence}")
+    print_next(f"rtda-deploy export {shlex.quote(str(file))} --spec spec.json")
 
 
 def describe_file(file: Path) -> Dict[str, Any]:
     """What a file is, as JSON-ready values: ``kind``, ``bytes``, ``sha256``, ``spec`` and what only its kind has."""
     from rtda_deploy.errors import ConfigError
     from rtda_deploy.files import readable_file, sha256_file
+    from rtda_deploy.model_files import is_checkpoint_name
     from rtda_deploy.spec import ModelSpec
 
     readable_file(file, what="model")
     found: Dict[str, Any] = {"file": str(file), "bytes": file.stat().st_size, "sha256": sha256_file(file)}
     suffix = file.suffix.lower()
-    if suffix in (".pth", ".pt", ".ckpt"):
+    if is_checkpoint_name(file):
         return {"kind": "checkpoint", **found, **_checkpoint(file)}
     if suffix == ".onnx":
         return {"kind": "onnx", **found, **_onnx(file)}
@@ -52,6 +79,8 @@ def describe_file(file: Path) -> Dict[str, Any]:
 
 
 def _checkpoint(file: Path) -> Dict[str, Any]:
+    from rtda_deploy.border import parsing
+    from rtda_deploy.errors import CheckpointError
     from rtda_deploy.optional import require
 
     require("torch", extra="training", purpose="to read a checkpoint")
@@ -61,7 +90,8 @@ def _checkpoint(file: Path) -> Dict[str, Any]:
     checkpoint = read_checkpoint(file)
     model = model_from_checkpoint(checkpoint)
     state = checkpoint.training
-    resumable = {"stage_index": state["stage_index"], "step": state["step"], "done": state["done"]} if state else None
+    with parsing(CheckpointError, f"{file} cannot be resumed from", hint="copy it again, or take another of its run"):
+        resumable = {key: state[key] for key in ("stage_index", "step", "done")} if state else None
     return {
         "spec": checkpoint.spec.to_dict(),
         "parameters": count_parameters(model),
@@ -80,18 +110,23 @@ def _engine(file: Path) -> Dict[str, Any]:
 
 
 def _onnx(file: Path) -> Dict[str, Any]:
-    from rtda_deploy.onnx_metadata import precision_from_metadata, spec_from_metadata
+    import dataclasses
+
+    from rtda_deploy.onnx_metadata import precision_from_metadata
     from rtda_export.tensorrt.onnx_metadata import read_onnx_facts
 
-    facts = read_onnx_facts(file)
-    spec = spec_from_metadata(dict(facts.metadata), file.name)
+    facts = read_onnx_facts(file, allow_external=True)
+    spec = facts.spec
     return {
-        "spec": spec.to_dict(),
+        "spec": None if spec is None else spec.to_dict(),
         "opset": facts.opset,
         "precision": precision_from_metadata(facts.metadata),
-        "input_shape": list(facts.inputs[0].shape),
-        "output_shape": list(facts.outputs[0].shape),
+        "inputs": [dataclasses.asdict(value) for value in facts.inputs],
+        "outputs": [dataclasses.asdict(value) for value in facts.outputs],
+        "input_shape": list(facts.inputs[0].shape) if facts.inputs else None,
+        "output_shape": list(facts.outputs[0].shape) if facts.outputs else None,
         "more_outputs": [output.name for output in facts.outputs[1:]],
+        "weights_elsewhere": facts.external,
     }
 
 
@@ -114,8 +149,8 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
         rows.append(
             ("weight", f"{found['parameters']:,} parameters, {found['macs'] / 1e9:.2f} G multiply-adds a picture")
         )
-    if "input_shape" in found:
-        shapes = ("x".join("?" if side is None else str(side) for side in found[key]) for key in _SHAPES)
+    if found.get("input_shape") and found.get("output_shape"):
+        shapes = (_shape_text(found[key]) for key in _SHAPES)
         more = f", and {', '.join(found['more_outputs'])}" if found.get("more_outputs") else ""
         rows.append(("shapes", " -> ".join(shapes) + more))
     if "precision" in found:
@@ -129,6 +164,27 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
         rows.append((key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)))
     rows.append(("sha256", found["sha256"]))
     return rows
+
+
+def _foreign_rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
+    """Of an ``.onnx`` without a spec: what the graph says."""
+    from rtda_deploy.cli.console import size_text
+
+    rows = [("kind", f"{found['kind']}, {size_text(found['bytes'])}, opset {found['opset']}")]
+    for role in ("inputs", "outputs"):
+        values = found[role] or [None]
+        for value in values:
+            text = f"{value['name']}  {_shape_text(value['shape'])}  {value['dtype']}" if value else "none"
+            rows.append((role[:-1], text))
+    if found["weights_elsewhere"]:
+        rows.append(("weights", "in another file, which has to lie beside this one"))
+    rows.append(("spec", "none: the file says nothing of its classes, mean and size"))
+    rows.append(("sha256", found["sha256"]))
+    return rows
+
+
+def _shape_text(shape: List[Any]) -> str:
+    return "x".join("?" if side is None else str(side) for side in shape) or "scalar"
 
 
 def _words(architecture: Any) -> str:

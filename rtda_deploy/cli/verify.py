@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Optional
 
@@ -22,14 +23,24 @@ def verify(
 ) -> None:
     """Compare two models on the same real frames: logits, masks, classes, and the worst frame as a picture.
 
-    Where one of them gives masks only, the masks are compared.
+    Where one of them gives masks only, the masks are compared. Which of two checkpoints is better, eval says.
 
     Example: rtda-deploy verify last.pth last.onnx --frames frames/
     """
     from rtda_deploy.cli.console import note, print_json, print_table
+    from rtda_deploy.errors import ConfigError
+    from rtda_deploy.model_files import is_checkpoint_name
     from rtda_export import verify as compare
     from rtda_export.parity import exponent, percent
 
+    if is_checkpoint_name(a) and is_checkpoint_name(b) and not force:
+        first, second = shlex.quote(str(a)), shlex.quote(str(b))
+        raise ConfigError(
+            f"{a.name} and {b.name} are both checkpoints",
+            why="verify says whether a file computes what it was made from; two trainings never compute the same",
+            hint=f"which is better: rtda-deploy eval {first} --data DATA, and the same with {second}   "
+            "(how often their masks differ: add --force)",
+        )
     report = compare(a, b, frames, limit=limit, out_dir=out or b.parent, max_frames=max_frames, force=True)
     if json_:
         print_json(report.to_dict())

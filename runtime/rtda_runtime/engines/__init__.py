@@ -8,6 +8,7 @@ from typing import Callable, Dict, Optional, Union
 
 from rtda_deploy.errors import ConfigError, EngineError
 from rtda_deploy.files import readable_file
+from rtda_deploy.model_files import is_checkpoint_name
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine
 
@@ -70,6 +71,6 @@ def open_engine(
 
 
 def _other_kind_hint(path: Path) -> str:
-    if path.suffix.lower() in (".pth", ".pt", ".ckpt"):
+    if is_checkpoint_name(path):
         return f"export it first: rtda-deploy export {path}"
     return f"known suffixes: {', '.join(_OPENERS)}"

@@ -70,7 +70,9 @@ class Engine(abc.ABC):
         self.provider = provider
         self.description = description
         self.confidence = None
-        self._input: Optional[np.ndarray] = np.zeros(self.input_shape, np.float32)
+        self._input: Optional[np.ndarray] = None
+        self._closed = False
+        self._narrow: Optional[np.ndarray] = None  # the mask as uint8, where the network gives wider numbers
 
     @property
     def input_shape(self) -> Tuple[int, int, int, int]:
@@ -85,14 +87,23 @@ class Engine(abc.ABC):
         return (self.spec.num_classes, *self.spec.output_hw)
 
     @property
+    def answer_shapes(self) -> Tuple[Tuple[int, ...], ...]:
+        """Shapes that the network's own output may have: with a batch of one before it, and masks with a channel."""
+        if self.spec.output == "mask":
+            return (1, *self.output_shape), (1, 1, *self.output_shape)
+        return ((1, *self.output_shape),)
+
+    @property
     def input_buffer(self) -> np.ndarray:
         """float32 (1, 3, H, W), C-contiguous, for the caller to write into; always the same array.
 
         Raises:
             EngineError: After :meth:`close`.
         """
-        if self._input is None:
+        if self._closed:
             raise EngineError(f"{self.description} is closed", hint="open the engine again; close() is final")
+        if self._input is None:  # taken only when the graph was found to be of this size
+            self._input = np.zeros(self.input_shape, np.float32)
         return self._input
 
     def infer(self) -> np.ndarray:
@@ -102,11 +113,12 @@ class Engine(abc.ABC):
             float32 (C, h, w) logits, or uint8 (H, W) mask where ``spec.output`` is ``mask``. Reused by the next call.
 
         Raises:
-            EngineError: After :meth:`close`, or if the library behind it failed.
+            EngineError: After :meth:`close`, if the library behind it failed, or a mask holds a number outside 0..255.
         """
-        if self._input is None:
+        if self._closed:
             raise EngineError(f"{self.description} is closed", hint="open the engine again; close() is final")
-        return self._infer()
+        answer = self._infer()
+        return answer if answer.dtype in (np.float32, np.uint8) else self._narrowed(answer)
 
     def frame_path(
         self, classes: Optional[np.ndarray] = None, palette: Sequence[Tuple[int, int, int]] = ()
@@ -123,14 +135,29 @@ class Engine(abc.ABC):
 
     def close(self) -> None:
         """Give the engine's memory back. Calling it again does nothing."""
-        if self._input is not None:
+        if not self._closed:
+            self._closed = True
             self._input = None
             self._release()
 
     @property
     def closed(self) -> bool:
         """Whether :meth:`close` was called."""
-        return self._input is None
+        return self._closed
+
+    def _narrowed(self, mask: np.ndarray) -> np.ndarray:
+        """A mask of wider whole numbers as uint8, always in the same array."""
+        low, high = int(mask.min()), int(mask.max())
+        if low < 0 or high > 255:
+            raise EngineError(
+                f"{self.description}: its mask holds {low if low < 0 else high}",
+                why="a class is a number of 0..255",
+                hint="export the network so that its mask holds class indices, 255 where it has none",
+            )
+        if self._narrow is None:
+            self._narrow = np.empty(mask.shape, np.uint8)
+        np.copyto(self._narrow, mask, casting="unsafe")
+        return self._narrow
 
     @abc.abstractmethod
     def _infer(self) -> np.ndarray: ...

@@ -11,7 +11,7 @@ import numpy as np
 
 from rtda_deploy.errors import DeviceError, EngineError
 from rtda_deploy.files import cache_folder, writable_folder
-from rtda_deploy.onnx_metadata import spec_from_metadata
+from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
 from rtda_deploy.optional import is_jetson, require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.cores import threads_text, usable_cores
@@ -24,7 +24,8 @@ CONFIDENCE = "confidence"  # name of the one output that may stand beside the an
 _ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 # TensorRT is not among them: inside ONNX Runtime it builds its engine at every start, which takes minutes.
 _AUTO = ("cuda", "cpu")
-_DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+_DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
+_MASKS = ("tensor(uint8)", "tensor(int32)", "tensor(int64)")  # what ArgMax gives is int64
 _ERRORS_ONLY = 3  # onnxruntime.SessionOptions.log_severity_level
 _FATAL_ONLY = 4
 # How long a thread looks out for work before it sleeps; ONNX Runtime's own limit is far longer, and its threads then
@@ -42,7 +43,7 @@ def open_onnx(path: Path, *, provider: str, spec: Optional[ModelSpec], threads: 
         session = _session(ort, path, name, count)
         loaded = _short_name(session.get_providers()[0])
         if loaded == name:
-            contract = spec or spec_from_metadata(session.get_modelmeta().custom_metadata_map, path.name)
+            contract = spec or spec_from_metadata(read_onnx_metadata(path), path.name)
             return OrtEngine(session, contract, path=path, provider=name, threads=count)
         if provider != "auto":
             raise DeviceError(
@@ -85,7 +86,7 @@ class OrtEngine(Engine):
         super().__init__(spec, provider=provider, description=f"{path.name}, {how}")
         source, targets = _check_graph(session, self, path)
         outputs = [np.zeros(target.shape, _DTYPES[target.type]) for target in targets]
-        self._result: np.ndarray = outputs[0][0]
+        self._result: np.ndarray = outputs[0].reshape(self.output_shape)
         self.confidence = outputs[1][0] if len(outputs) > 1 else None
         self._session: Any = session
         self._binding: Any = session.io_binding()
@@ -170,16 +171,16 @@ def _check_graph(session: Any, engine: Engine, path: Path) -> Tuple[Any, List[An
             f"{path.name} has inputs {_node_names(inputs)} and outputs {_node_names(outputs)}, expected one of each",
             hint="export the network without its auxiliary heads: rtda-deploy export",
         )
-    kind = "uint8" if engine.spec.output == "mask" else "float"
-    _check_node(inputs[0], "input", (*engine.input_shape,), ("tensor(float)",), path)
-    _check_node(outputs[0], "output", (1, *engine.output_shape), (f"tensor({kind})",), path)
+    kinds = _MASKS if engine.spec.output == "mask" else ("tensor(float)",)
+    _check_node(inputs[0], "input", (engine.input_shape,), ("tensor(float)",), path)
+    _check_node(outputs[0], "output", engine.answer_shapes, kinds, path)
     for node in outputs[1:]:
-        _check_node(node, "output", (1, *engine.spec.output_hw), tuple(_DTYPES), path)
+        _check_node(node, "output", ((1, *engine.spec.output_hw),), ("tensor(float)", "tensor(uint8)"), path)
     return inputs[0], outputs
 
 
-def _check_node(node: Any, role: str, expected: Tuple[int, ...], kinds: Tuple[str, ...], path: Path) -> None:
-    shape = tuple(node.shape)
+def _check_node(node: Any, role: str, allowed: Sequence[Tuple[int, ...]], kinds: Tuple[str, ...], path: Path) -> None:
+    shape, expected = tuple(node.shape), allowed[0]
     if not all(isinstance(side, int) for side in shape):
         raise EngineError(
             f"{path.name}: {role} {node.name} has no fixed shape: {_shape_text(shape)}",
@@ -190,7 +191,7 @@ def _check_node(node: Any, role: str, expected: Tuple[int, ...], kinds: Tuple[st
             f"{path.name} is built for batches of {shape[0]}; the runtime takes one frame at a time",
             hint="export it with --batch 1",
         )
-    if shape != expected:
+    if shape not in allowed:
         raise EngineError(
             f"{path.name}: {role} {node.name} is {_shape_text(shape)}, its spec says {_shape_text(expected)}",
             hint="the spec belongs to another network; export again, or give the right one with --spec spec.json",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -22,7 +22,8 @@ __all__ = ["PRECISIONS", "OpenvinoEngine", "open_openvino", "openvino_core"]
 # INT8 models (Q/DQ) run in INT8 with either; the precision is that of their float layers.
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
-_DTYPES = {"f32": np.float32, "u8": np.uint8}
+_DTYPES = {"f32": np.float32, "u8": np.uint8, "i32": np.int32, "i64": np.int64}
+_MASKS = ("u8", "i32", "i64")  # what ArgMax gives is i64
 _CONFIDENCE = "confidence"
 
 
@@ -106,7 +107,7 @@ class OpenvinoEngine(Engine):
         for index, kind in targets:
             outputs.append(np.zeros(tuple(model.outputs[index].shape), kind))
             self._request.set_output_tensor(index, ov.Tensor(outputs[-1], shared_memory=True))
-        self._result: np.ndarray = outputs[0][0]
+        self._result: np.ndarray = outputs[0].reshape(self.output_shape)
         self.confidence = outputs[1][0] if len(outputs) > 1 else None
 
     def _infer(self) -> np.ndarray:
@@ -159,15 +160,16 @@ def _check_model(model: Any, engine: Engine, path: Path) -> List[Tuple[int, Any]
             f"{path.name} has inputs [{inputs}] and outputs [{', '.join(names)}], expected one of each",
             hint="export the network without its auxiliary heads: rtda-deploy export",
         )
-    kind = "u8" if engine.spec.output == "mask" else "f32"
-    _check_port(model.inputs[0], "input", engine.input_shape, ("f32",), path)
-    _check_port(model.outputs[order[0]], "output", (1, *engine.output_shape), (kind,), path)
+    kinds = _MASKS if engine.spec.output == "mask" else ("f32",)
+    _check_port(model.inputs[0], "input", (engine.input_shape,), ("f32",), path)
+    _check_port(model.outputs[order[0]], "output", engine.answer_shapes, kinds, path)
     for index in order[1:]:
-        _check_port(model.outputs[index], "output", (1, *engine.spec.output_hw), tuple(_DTYPES), path)
+        _check_port(model.outputs[index], "output", ((1, *engine.spec.output_hw),), ("f32", "u8"), path)
     return [(index, _DTYPES[_type_name(model.outputs[index])]) for index in order]
 
 
-def _check_port(port: Any, role: str, expected: Tuple[int, ...], kinds: Tuple[str, ...], path: Path) -> None:
+def _check_port(port: Any, role: str, allowed: Sequence[Tuple[int, ...]], kinds: Tuple[str, ...], path: Path) -> None:
+    expected = allowed[0]
     name, wanted = port.get_any_name(), "x".join(str(side) for side in expected)
     if port.partial_shape.is_dynamic:
         raise EngineError(
@@ -180,7 +182,7 @@ def _check_port(port: Any, role: str, expected: Tuple[int, ...], kinds: Tuple[st
             f"{path.name} is built for batches of {shape[0]}; the runtime takes one frame at a time",
             hint="export it with --batch 1",
         )
-    if shape != expected:
+    if shape not in allowed:
         raise EngineError(
             f"{path.name}: {role} {name} is {'x'.join(str(side) for side in shape)}, its spec says {wanted}",
             hint="the spec belongs to another network; export again, or give the right one with --spec spec.json",

@@ -160,7 +160,7 @@ class TensorrtEngine(Engine):
             source, targets = _check_tensors(session.tensors(), self, path)
             self._input = session.bind(source)
             answers = [session.bind(target) for target in targets]
-            self._result: np.ndarray = answers[0][0]
+            self._result: np.ndarray = answers[0].reshape(self.output_shape)
             self.confidence = answers[1][0] if len(answers) > 1 else None
             session.warm_up(graph)
         except BaseException:
@@ -195,7 +195,7 @@ class TensorrtEngine(Engine):
             EngineError: After :meth:`close`, or if the GPU has no memory for it.
         """
         self.input_buffer  # noqa: B018
-        if self.spec.interpolation not in INTERPOLATIONS:
+        if self.spec.interpolation not in INTERPOLATIONS or self._result.dtype not in (np.float32, np.uint8):
             return None
         kernels = self._session.kernels(self._compilers)
         if kernels is None:
@@ -425,15 +425,18 @@ def _check_tensors(tensors: List[_Tensor], engine: Engine, path: Path) -> Tuple[
             "expected one of each (and confidence)",
             hint="export the network without its auxiliary heads: rtda-deploy export",
         )
-    kind = "uint8" if engine.spec.output == "mask" else "float32"
-    _check_tensor(inputs[0], "input", engine.input_shape, ("float32",), path)
-    _check_tensor(outputs[0], "output", (1, *engine.output_shape), (kind,), path)
+    kinds = ("uint8", "int32", "int64") if engine.spec.output == "mask" else ("float32",)
+    _check_tensor(inputs[0], "input", (engine.input_shape,), ("float32",), path)
+    _check_tensor(outputs[0], "output", engine.answer_shapes, kinds, path)
     for tensor in extra:
-        _check_tensor(tensor, "output", (1, *engine.spec.output_hw), ("float32", "uint8"), path)
+        _check_tensor(tensor, "output", ((1, *engine.spec.output_hw),), ("float32", "uint8"), path)
     return inputs[0], outputs
 
 
-def _check_tensor(tensor: _Tensor, role: str, expected: Tuple[int, ...], kinds: Tuple[str, ...], path: Path) -> None:
+def _check_tensor(
+    tensor: _Tensor, role: str, allowed: Sequence[Tuple[int, ...]], kinds: Tuple[str, ...], path: Path
+) -> None:
+    expected = allowed[0]
     shape = "x".join(str(side) for side in tensor.shape)
     if -1 in tensor.shape:
         raise EngineError(
@@ -445,7 +448,7 @@ def _check_tensor(tensor: _Tensor, role: str, expected: Tuple[int, ...], kinds: 
             f"{path.name} is built for batches of {tensor.shape[0]}; the runtime takes one frame at a time",
             hint="export it with --batch 1",
         )
-    if tensor.shape != expected:
+    if tensor.shape not in allowed:
         raise EngineError(
             f"{path.name}: {role} {tensor.name} is {shape}, its spec says {'x'.join(str(side) for side in expected)}",
             hint="the spec belongs to another network; export again, or give the right one with --spec spec.json",
