@@ -46,7 +46,7 @@ def reason(err: BaseException) -> str:
     if isinstance(err, MemoryError):
         return "reading it takes more memory than there is"
     if isinstance(err, UnicodeError):
-        return "it holds bytes or characters that are no UTF-8 text"
+        return "it holds bytes or characters that are no text (utf-8)"
     if isinstance(err, KeyError):
         return f"it lacks {err}"
     line = (str(err).strip().splitlines() or [""])[0].strip() or type(err).__name__

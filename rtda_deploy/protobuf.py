@@ -129,7 +129,7 @@ def open_onnx_message(path: Union[str, Path], error: Type[RtdaError]) -> Iterato
         found = impostor(file)
         raise error(
             f"{file.name} is no whole ONNX file",
-            why=f"it is {found.text}" if found else reason(err),
+            why=f"it is {found.text}: {reason(err)}" if found else reason(err),
             hint=found.hint
             if found
             else "was it copied to its end? Compare its size with the original's, or export it again",

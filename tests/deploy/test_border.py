@@ -19,7 +19,7 @@ from rtda_deploy.spec import ModelSpec
     [
         (RecursionError("x"), "nested too deep"),
         (MemoryError(), "more memory"),
-        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), "UTF-8"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), "utf-8"),
         (OverflowError("int too large"), "int too large"),
         (KeyError("names"), "it lacks 'names'"),
         (AttributeError("no such"), "no such"),
@@ -49,8 +49,8 @@ def test_an_error_of_our_own_passes_the_border_as_it_is() -> None:
         ('{"a": -Infinity}', "-Infinity is no number"),
         ('{"a": 1' + "0" * 400 + "}", "too large"),
         ('{"a": 1e999}', "too large"),
-        (b"\xff\xff{}", "UTF-8"),
-        (r'{"a": "\ud800"}', "UTF-8"),
+        (b"\xff\xff{}", "utf-8"),
+        (r'{"a": "\ud800"}', "utf-8"),
         ("{", "Expecting"),
     ],
 )

@@ -67,7 +67,7 @@ def read_torch_file(path: str | Path, kind: str = "checkpoint", *, hint: str = "
         blocked = _blocked(err, file) if isinstance(err, pickle.UnpicklingError) else ""
         if blocked:
             raise CheckpointError(
-                f"{file} holds more than tensors and plain values; code in it was not run",
+                f"{file} holds more than plain weights and values; code in it was not run",
                 why=blocked,
                 hint="save it again with torch.save(model.state_dict(), path)",
             ) from err

@@ -53,7 +53,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         library = require("safetensors.torch", extra="training", purpose=f"to read {path.name}")
         with parsing(CheckpointError, f"{path.name} is no file of plain weights", hint=hint):
             return unwrapped(library.load_file(path))
-    return unwrapped(read_torch_file(path, "file of weights", hint=hint))
+    return unwrapped(read_torch_file(path, "file of plain weights", hint=hint))
 
 
 def unwrapped(checkpoint: object) -> dict[str, Tensor]:
