@@ -15,7 +15,7 @@ import secrets
 import stat
 import tempfile
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Dict, Iterator, List, Optional, Union
 
 from rtda_deploy.errors import FileAccessError
 from rtda_deploy.masking import mask_password
@@ -46,6 +46,7 @@ _SPECIAL = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
+_LOCKS: Dict[str, List[int]] = {}  # descriptors that keep the locks of this process's temporary files
 
 _HINTS = {
     errno.ENOENT: "check the spelling; relative paths start at the current folder",
@@ -75,20 +76,23 @@ def atomic_path(path: PathLike, *, verb: str = "write") -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it over ``path`` when the block ends without an error.
 
     The temporary name keeps the suffix, because encoders choose their container by it. On any error, Ctrl-C included,
-    the temporary file is removed and ``path`` stays what it was.
+    the temporary file is removed and ``path`` stays what it was. A lock on it, which ends with the process, tells
+    :func:`remove_leftovers` that somebody is writing it.
 
     Raises:
         FileAccessError: For every ``OSError`` of the block or of the rename; it names ``path``.
     """
     final = Path(path)
-    temporary = None
+    temporary: Optional[Path] = None
+    written = ""
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(final))
         # The name is known before the file is there: a signal in between leaves nothing behind.
         temporary = final.with_name(f".{final.stem}.{secrets.token_hex(4)}.part{final.suffix}")
-        os.close(os.open(str(temporary), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        written = str(temporary)
+        _LOCKS[written] = [_locked_file(temporary)]
         yield temporary
         _flush_to_disk(temporary)
         os.chmod(temporary, 0o666 & ~_umask())
@@ -106,18 +110,25 @@ def atomic_path(path: PathLike, *, verb: str = "write") -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+        _unlock(written, str(final))
 
 
-def remove_leftovers(folder: PathLike) -> None:
-    """Remove the temporary files that killed processes left below ``folder``; nobody may be writing there now.
+def remove_leftovers(folder: PathLike, *, below: bool = True) -> None:
+    """Remove the temporary files that killed processes left in ``folder``; one that is being written is left alone.
+
+    Args:
+        folder: Where to look.
+        below: Also in the folders below it.
 
     Raises:
         FileAccessError: If one cannot be removed.
     """
-    for path in Path(folder).rglob(".*.part*"):
-        if _TEMPORARY.match(path.name):
+    for path in Path(folder).rglob(".*.part*") if below else Path(folder).glob(".*.part*"):
+        if _TEMPORARY.match(path.name) and not _being_written(path):
             try:
                 path.unlink()
+            except FileNotFoundError:
+                pass  # its writer was quicker
             except OSError as err:
                 raise file_error(err, path, "remove") from err
 
@@ -243,6 +254,44 @@ def _require_regular(path: Path, what: str) -> None:
         raise FileAccessError(
             f"{what} {path} is {found}, not a regular file", hint="name a file; leave this entry out of the folder"
         )
+
+
+def _locked_file(path: Path) -> int:
+    """A descriptor of a new file that this process holds a lock on, where the file system has locks."""
+    import fcntl
+
+    while True:
+        descriptor = os.open(str(path), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # taken for a leftover before the lock was there
+
+
+def _unlock(written: str, final: str) -> None:
+    """Let go of a temporary file; one that took the place of another temporary file stays locked as long as that."""
+    for descriptor in _LOCKS.pop(written, ()):
+        if final in _LOCKS:
+            _LOCKS[final].append(descriptor)
+        else:
+            os.close(descriptor)
+
+
+def _being_written(path: Path) -> bool:
+    """Whether a process holds a lock on the file; True where nobody can say."""
+    import fcntl
+
+    descriptor: Optional[int] = None
+    try:
+        descriptor = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK)  # a FIFO of such a name is not waited for
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as err:
+        return not isinstance(err, FileNotFoundError)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+    return False
 
 
 def _flush_to_disk(path: Path) -> None:

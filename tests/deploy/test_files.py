@@ -230,3 +230,21 @@ def test_a_signal_as_soon_as_the_file_is_there_leaves_nothing(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "a.mp4"):
         pass
     assert names(tmp_path) == []
+
+
+def test_leftovers_of_killed_writers_go_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    dead = tmp_path / ".best.0a1b2c3d.part.onnx"
+    dead.write_bytes(b"half")
+    below = tmp_path / "verify" / ".0.0a1b2c3d.part.png"
+    below.parent.mkdir()
+    below.write_bytes(b"half")
+    mine = tmp_path / ".notes.part.txt"
+    mine.write_text("a user's own file")
+    with atomic_path(tmp_path / "last.onnx") as temporary:
+        write_bytes(temporary, b"whole")  # replaces the locked file by another
+        files.remove_leftovers(tmp_path, below=False)
+        assert temporary.read_bytes() == b"whole"
+        assert not dead.exists() and below.exists() and mine.exists()
+    files.remove_leftovers(tmp_path)
+    assert names(tmp_path) == [".notes.part.txt", "last.onnx", "verify"] and names(below.parent) == []
+    assert not files._LOCKS, "no descriptor stays open"
