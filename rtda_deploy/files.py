@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Union
 
 from rtda_deploy.errors import FileAccessError
-from rtda_deploy.masking import mask_password
+from rtda_deploy.masking import mask_path
 
 __all__ = [
     "atomic_path",
@@ -65,9 +65,8 @@ _HINTS = {
 def file_error(err: OSError, path: PathLike, verb: str) -> FileAccessError:
     """Turn an ``OSError`` into one sentence with its fix: ``cannot write a.pth: No space left on device``."""
     reason = err.strerror or str(err) or type(err).__name__
-    shown = mask_password(str(path)) if ":/" in str(path) else path  # an address was typed where a file is read
     return FileAccessError(
-        f"cannot {verb} {shown}: {reason}", hint=_HINTS.get(err.errno or 0, "check the path and the disk")
+        f"cannot {verb} {mask_path(path)}: {reason}", hint=_HINTS.get(err.errno or 0, "check the path and the disk")
     )
 
 

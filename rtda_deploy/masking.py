@@ -12,7 +12,7 @@ import re
 from typing import Iterator, List, Tuple
 from urllib.parse import unquote
 
-__all__ = ["HARMLESS", "mask_password"]
+__all__ = ["HARMLESS", "mask_password", "mask_path"]
 
 _MASK = "***"
 # fmt: off
@@ -67,6 +67,12 @@ def mask_password(text: str) -> str:
     what belongs to a secret, more is masked.
     """
     return _replace(text, [*_named(text), *_in_addresses(text), *_properties(text)])
+
+
+def mask_path(path: object) -> str:
+    """A path as it is, unless an address was typed where a path belongs."""
+    text = str(path)
+    return mask_password(text) if ":/" in text else text
 
 
 def _replace(text: str, spans: List[_Span]) -> str:

@@ -248,3 +248,15 @@ def test_leftovers_of_killed_writers_go_and_what_is_being_written_stays(tmp_path
     files.remove_leftovers(tmp_path)
     assert names(tmp_path) == [".notes.part.txt", "last.onnx", "verify"] and names(below.parent) == []
     assert not files._LOCKS, "no descriptor stays open"
+
+
+def test_an_address_typed_for_a_file_keeps_its_secret() -> None:
+    with pytest.raises(FileAccessError, match=r"cannot read http:/\*\*\*@host/m\.onnx: ") as caught:
+        readable_file("http:/user:secret@host/m.onnx")
+    assert "secret" not in caught.value.message
+    with pytest.raises(FileAccessError, match=r"cannot read 10:30@home\.png: "):
+        readable_file("10:30@home.png")
+
+
+def test_names_that_are_no_text_are_written_spelled_out(tmp_path: Path) -> None:
+    assert write_text(tmp_path / "a.json", "caf\udce9 é").read_bytes() == b"caf\\udce9 \xc3\xa9"

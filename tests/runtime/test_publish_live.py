@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -322,6 +323,34 @@ def test_zenoh_peers_that_come_late_hear_of_labels_and_state(zenoh: Any) -> None
     }
     assert json.loads(peer.samples("/labels", 1)[0].payload.to_bytes())["source"] == "front"
     peer.close()
+
+
+def _reachable() -> List[str]:
+    """The addresses of this process's TCP and UDP sockets that others could reach."""
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the listing's own
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+    found = []
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in links and fields[3] in ("0A", "07"):  # listens; for UDP: not connected
+                host = fields[1].partition(":")[0]
+                if not (host.endswith("7F") if len(host) == 8 else host == "0" * 24 + "01000000"):
+                    found.append(f"{table} {fields[1]}")
+    return found
+
+
+def test_zenoh_by_itself_is_reached_by_peers_here_and_nobody_else() -> None:
+    _needs_zenoh()
+    before = _reachable()
+    with open_publisher("zenoh://robot/here", tiny_spec(), name="front") as sink:
+        assert sink.url.startswith("zenoh robot/here/** at tcp/127.0.0.1:74")
+        assert [one for one in _reachable() if one not in before] == []
+        peer = ZenohPeer(sink.url.rpartition(" ")[2], "robot/here/**")
+        assert json.loads(peer.samples("/labels", 1)[0].payload.to_bytes())["source"] == "front"
+        peer.close()
 
 
 def test_nothing_is_encoded_while_no_zenoh_peer_listens(zenoh: Publisher) -> None:

@@ -248,6 +248,12 @@ def test_names_that_were_pointed_here_are_refused(view: View, host: str, status:
         assert view.get(path, headers={"Host": host})[0] == status
 
 
+def test_a_title_that_is_no_text_is_spelled_out() -> None:
+    with ViewSink("127.0.0.1:0", SPEC, title="caf\udce9.mp4") as sink:
+        status, _, content = View.of(sink).get("/stats.json")
+    assert status == 200 and json.loads(content)["title"] == "caf\udce9.mp4"
+
+
 @pytest.mark.parametrize(("origin", "status"), [("https://evil.example", 403), ("null", 403), ("http://[::1]:9", 200)])
 def test_pages_of_other_sites_get_nothing(view: View, origin: str, status: int) -> None:
     assert view.get("/stats.json", headers={"Host": "localhost", "Origin": origin})[0] == status

@@ -9,6 +9,7 @@ from typing import List, NamedTuple, Optional, Sequence
 
 from rtda_deploy.errors import DataError
 from rtda_deploy.folders import Found, walk
+from rtda_deploy.masking import mask_path
 from rtda_training.data.address import DataAddress
 
 __all__ = ["SUFFIXES", "Pair", "files_below", "folder_of", "numbered_split", "pictures_below", "root_folder"]
@@ -39,7 +40,9 @@ def root_folder(address: DataAddress, wants: str) -> Path:
     """
     root = Path(address.path).expanduser()
     if not root.is_dir():
-        raise DataError(f"{root} is no folder", hint=f"{address.kind}:PATH wants the folder that holds {wants}")
+        raise DataError(
+            f"{mask_path(root)} is no folder", hint=f"{address.kind}:PATH wants the folder that holds {wants}"
+        )
     return root
 
 
@@ -50,7 +53,9 @@ def folder_of(address: DataAddress, folder: Path, wants: str) -> Path:
         DataError: Naming it and what the layout wants.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder", hint=f"{address.kind}:PATH wants {wants}; see docs/data.md")
+        raise DataError(
+            f"{mask_path(folder)} is no folder", hint=f"{address.kind}:PATH wants {wants}; see docs/data.md"
+        )
     return folder
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from rtda_deploy.errors import ConfigError, DeviceError
+from rtda_deploy.masking import mask_password
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
@@ -59,7 +60,8 @@ class ZenohSink(Publisher):
     ) -> None:
         super().__init__(spec, name)
         self.address = f"{prefix}/**"
-        self.url = f"zenoh {prefix}/**" + (f" at {', '.join(listen)}" if listen else "")
+        ends = [mask_password(end) for end in (connect or listen)]
+        self.url = f"zenoh {prefix}/**" + (f" {'through' if connect else 'at'} {', '.join(ends)}" if ends else "")
         self._spec_sha256 = hashlib.sha256(spec.to_json().encode()).hexdigest()
         zenoh: Any = require("zenoh", extra="robotics", purpose="to publish with Zenoh")
         keys = _keys(zenoh, prefix)

@@ -15,6 +15,7 @@ from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Option
 
 import numpy as np
 
+from rtda_deploy.files import utf8_text
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
 from rtda_runtime.classes import count_classes
@@ -273,5 +274,5 @@ def _summary(values_ms: List[float]) -> Dict[str, Optional[float]]:
 
 
 def report_json(report: Mapping[str, Any]) -> bytes:
-    """The report as the server sends it."""
-    return json.dumps(report, allow_nan=False, ensure_ascii=False).encode("utf-8")
+    """The report as the server sends it; a file's name in it may be no text."""
+    return utf8_text(json.dumps(report, allow_nan=False, ensure_ascii=False)).encode("utf-8")
