@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rtda_deploy.errors import ConfigError
+from rtda_deploy.file_names import check_file_name
 from rtda_training.data.address import DataAddress
 from rtda_training.plan import PlanConfig, load_plan
 from rtda_training.published import PublishedRow, published_row
@@ -108,6 +109,7 @@ class Grid:
     path: Path = Path("grid.toml")
 
     def __post_init__(self) -> None:
+        check_file_name(self.name, "a grid's name")
         if not self.rows:
             raise ConfigError("a grid needs rows", hint="write [[rows]] with label and recipe")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
