@@ -13,14 +13,17 @@ import gc
 import io
 import json
 import os
+import shlex
 import statistics
 import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
+from rtda_deploy.cli.signals import Terminated
 from rtda_deploy.errors import ConfigError, RtdaError, TrainingError
 from rtda_deploy.files import writable_folder, write_text
+from rtda_deploy.folder_lock import FolderBusyError, folder_lock, is_locked
 
 if TYPE_CHECKING:
     from rtda_export.scoring import Evaluation
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_grid", "train_grid"]
 
-_SCORES, _ERROR, _LOCK = "scores.json", "error.json", ".lock"
+_SCORES, _ERROR = "scores.json", "error.json"
 _OPEN = ("waiting", "started", "running")  # what a run may be that is neither done nor failed
 
 
@@ -51,7 +54,7 @@ def train_grid(
     Raises:
         TrainingError: If a row failed, after all others were tried.
     """
-    from rtda_deploy.cli.console import note, print_json, print_table, warn
+    from rtda_deploy.cli.console import note, print_json, print_next, print_table, warn
     from rtda_training.ablation import load_grid
     from rtda_training.ablation_table import failures, gain_lines, notes
 
@@ -59,16 +62,20 @@ def train_grid(
         raise ConfigError("a grid is trained by one process a row", hint="without torchrun; start it once per GPU")
     grid = load_grid(recipe, overrides, **fields)
     runs = grid.runs()
-    folder = writable_folder(out or _folder_of(grid, resume))
+    folder = out or _folder_of(grid, resume)
     _refuse_other_plans(grid, runs, folder)
     rows, seeds = len(grid.rows), len(grid.seeds)
     counted = f"{rows} row{'s' * (rows > 1)} x {seeds} seed{'s' * (seeds > 1)}"
     note(f"grid    {grid.name}: {counted} · {grid.source} -> {grid.target} · scored on {grid.test_address}")
     note(f"        {folder}/")
     started = time.time()
+    test = _open_sets(grid)  # before the folder is made: a wrong address leaves nothing
+    writable_folder(folder)
     try:
-        test = _open_sets(grid)
         _train_all(grid, runs, folder, test, started)
+    except (KeyboardInterrupt, Terminated):
+        print_next(f"rtda-deploy train {_typed_again(recipe, overrides, fields)} --out {shlex.quote(str(folder))}")
+        raise
     finally:
         results = write_results(grid, runs, folder)
     if json_:
@@ -89,6 +96,12 @@ def train_grid(
             f"{sum(map(len, failed.values()))} of {len(runs)} runs failed: {'; '.join(told)}",
             hint=f"each has {_ERROR} in its folder; the same command with --out {folder} tries them again",
         )
+
+
+def _typed_again(recipe: str, overrides: Sequence[str], fields: Mapping[str, str]) -> str:
+    """What was typed after ``train``, but for the folder."""
+    flags = [word for key, value in fields.items() if value for word in (f"--{key.replace('_', '-')}", value)]
+    return " ".join(shlex.quote(word) for word in [recipe, *flags, *(w for text in overrides for w in ("--set", text))])
 
 
 def _train_all(grid: Grid, runs: Sequence[GridRun], folder: Path, test: LabelledSet, started: float) -> None:
@@ -154,7 +167,11 @@ def _open_sets(grid: Grid) -> LabelledSet:
 
 
 def _refuse_other_plans(grid: Grid, runs: Sequence[GridRun], folder: Path) -> None:
-    """A table whose rows were made with different settings compares nothing."""
+    """A table whose rows were made with different settings compares nothing; one beside a run takes its page."""
+    from rtda_training.run_folder import is_run
+
+    if is_run(folder):
+        raise ConfigError(f"{folder} holds the run of one recipe, not of a grid", hint="choose another --out")
     for run in runs:
         found = _json(folder / run.folder / _SCORES)
         if not found:
@@ -172,21 +189,13 @@ def _refuse_other_plans(grid: Grid, runs: Sequence[GridRun], folder: Path) -> No
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
     """Whether this process may work in the folder; the lock ends with the process, however that ends."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / _LOCK, "w") as stream:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stack.enter_context(folder_lock(folder))
+        except FolderBusyError:
             yield False
             return
         yield True
-
-
-def _is_locked(folder: Path) -> bool:
-    with _locked(folder) as mine:
-        return not mine
 
 
 def _one(run: GridRun, folder: Path, address: str, test: LabelledSet, title: str, started: float) -> None:
@@ -271,7 +280,7 @@ def _found(folder: Path) -> Dict[str, Any]:
         return scores
     if not folder.is_dir():
         return {}
-    if _is_locked(folder):
+    if is_locked(folder):
         return {"status": "running"}
     return _json(folder / _ERROR) or ({"status": "started"} if (folder / "last.pth").is_file() else {})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
 
 import typer
+
+from rtda_deploy.cli.signals import Terminated, stops_in_order
 
 if TYPE_CHECKING:
     from rtda_deploy.cli.console import ProgressLines
@@ -20,28 +23,79 @@ __all__ = ["demo"]
 _RECIPE = "toytown-demo"
 _CLIP_FRAMES, _CLIP_SIZE_HW, _CLIP_FPS = 120, (320, 640), 15.0
 _TEST = "toytown:target?split=test"
+_MADE = ("model.onnx", "verify.html", "overlay.mp4", "clip.mp4", "summary.json", "report.html")
 _REUSED = ("last.pth", "best.pth", "results.csv", "metrics.jsonl", "config.toml")
 
 
+@stops_in_order()
 def demo(
     out: Optional[Path] = typer.Option(None, help="Folder (default: runs/demo/<time>)."),
     set_: Optional[List[str]] = typer.Option(None, "--set", help="Change a setting of the recipe: key=value."),
     fresh: bool = typer.Option(False, "--fresh", help="Train anew even if an earlier demo's network can be used."),
+    force: bool = typer.Option(False, "--force", help="Throw an earlier demo or run in --out away."),
     json_: bool = typer.Option(False, "--json", help="Print the summary as one JSON object."),
 ) -> None:
     """Train on ToyTown's labelled source, adapt to its unlabelled target, export, run on a clip, report.
 
     Example: rtda-deploy demo --out runs/demo/first
     """
-    from rtda_deploy.cli.console import ProgressLines, note, print_json, print_next, print_table
-    from rtda_deploy.cli.demo_page import save_summary, summary_rows
+    from rtda_deploy.cli.console import note, print_json, print_next, print_table
+    from rtda_deploy.cli.demo_page import summary_rows
+    from rtda_deploy.cli.train_folder import working_in
     from rtda_deploy.cli.training import load_plan_here, run_folder
-    from rtda_deploy.files import writable_folder
+
+    plan = load_plan_here(_RECIPE, set_ or [])
+    earlier = None if fresh else _earlier(plan, out)
+    goes_on = earlier is not None and not earlier[1] and out in (None, earlier[0])
+    folder = out or (earlier[0] if earlier and goes_on else run_folder("demo"))
+    try:
+        with working_in(folder):
+            if not goes_on:
+                _make_room(folder, force)
+            summary = _demo(plan, folder, earlier if earlier and (earlier[0] / "last.pth").is_file() else None)
+    except (KeyboardInterrupt, Terminated):
+        print_next("rtda-deploy demo" + (f" --out {shlex.quote(str(folder))}" if out else "") + "   (goes on)")
+        raise
+    if json_:
+        print_json(summary)
+    else:
+        print_table(("ToyTown, target's test split", "source-only", "adapted", "gain"), summary_rows(summary))
+        first, *rest = plan.stages
+        more = sum(stage.steps for stage in rest)
+        print(f"source-only: after {first.steps} steps; adapted: {more} steps later, as exported, no target label used")
+    note(f"wrote   {folder}/{{model.onnx,best.pth,last.pth,overlay.mp4,report.html,summary.json}}")
+    model = shlex.quote(str(folder / "model.onnx"))
+    print_next(
+        f"rtda-deploy run {model} --camera 0 --save out.mp4",
+        f"rtda-deploy bench {model}",
+        "rtda-deploy train rtda-light-thin --source folder:SIMULATOR --target folder:FOOTAGE",
+    )
+
+
+def _make_room(folder: Path, force: bool) -> None:
+    """Check that nothing is lost in the folder, or throw it away where that was asked for."""
+    from rtda_deploy.errors import ConfigError
+    from rtda_training.run_folder import clear_run, progress_in
+
+    made = [path for path in (folder / name for name in _MADE) if path.is_file()]
+    found = progress_in(folder) or (made[0].name if made else "")
+    if found and not force:
+        raise ConfigError(
+            f"{folder} holds an earlier run ({found}), which the demo would overwrite",
+            hint="another --out, or none: a new folder is taken   (--force throws the earlier one away)",
+        )
+    if found:
+        clear_run(folder)
+    for path in made:
+        path.unlink()
+
+
+def _demo(plan: PlanConfig, folder: Path, earlier: Optional[Tuple[Path, bool]]) -> Dict[str, Any]:
+    """Train, export, score and run; gives the summary, which is written too."""
+    from rtda_deploy.cli.console import ProgressLines, note
+    from rtda_deploy.cli.demo_page import save_summary
 
     clock = _Clock()
-    plan = load_plan_here(_RECIPE, set_ or [])
-    earlier = None if fresh else _earlier(plan)
-    folder = writable_folder(out or (earlier[0] if earlier and not earlier[1] else run_folder("demo")))
     steps = sum(stage.steps for stage in plan.stages)
     note(f"demo    {folder}/   ToyTown: {steps} steps of training, then export, evaluation and a run on a clip")
     with ProgressLines() as lines:
@@ -53,20 +107,7 @@ def demo(
             before, after = _scores(folder, onnx, plan, lines)
         with clock.part("run"):
             stats = _run(folder, onnx, lines)
-    summary = save_summary(folder, plan.to_dict(), training, before, after, stats, clock.seconds)
-    if json_:
-        print_json(summary)
-    else:
-        print_table(("ToyTown, target's test split", "source-only", "adapted", "gain"), summary_rows(summary))
-        first, *rest = plan.stages
-        more = sum(stage.steps for stage in rest)
-        print(f"source-only: after {first.steps} steps; adapted: {more} steps later, as exported, no target label used")
-    note(f"wrote   {folder}/{{model.onnx,best.pth,last.pth,overlay.mp4,report.html,summary.json}}")
-    print_next(
-        f"rtda-deploy run {folder}/model.onnx --camera 0 --save out.mp4",
-        f"rtda-deploy bench {folder}/model.onnx",
-        "rtda-deploy train rtda-light-thin --source folder:SIMULATOR --target folder:FOOTAGE",
-    )
+    return save_summary(folder, plan.to_dict(), training, before, after, stats, clock.seconds)
 
 
 class _Clock:
@@ -82,15 +123,20 @@ class _Clock:
         self.seconds[name] = round(time.monotonic() - started, 1)
 
 
-def _earlier(plan: PlanConfig) -> Optional[Tuple[Path, bool]]:
-    """The newest demo of the same plan and versions, and whether it was trained to its end."""
+def _earlier(plan: PlanConfig, out: Optional[Path]) -> Optional[Tuple[Path, bool]]:
+    """A demo of the same plan and versions that nobody works on, and whether it was trained to its end.
+
+    That in ``out`` first, then the newest of those without a folder of their own.
+    """
     import torch
 
     from rtda_deploy import __version__
     from rtda_deploy.errors import RtdaError
+    from rtda_deploy.folder_lock import is_locked
     from rtda_training.checkpoint import read_checkpoint
 
-    for path in sorted(Path("runs/demo").glob("*/last.pth"), reverse=True):
+    there = [] if out is None else list(out.glob("last.pth"))
+    for path in (*there, *sorted(Path("runs/demo").glob("*/last.pth"), reverse=True)):
         try:
             checkpoint = read_checkpoint(path)
         except RtdaError:
@@ -100,6 +146,8 @@ def _earlier(plan: PlanConfig) -> Optional[Tuple[Path, bool]]:
         if state.get("plan") != plan.to_dict() or checkpoint.spec.provenance.get("versions") != versions:
             continue
         stages = [path.parent / f"stage-{stage.name}.pth" for stage in plan.stages]
+        if is_locked(path.parent):
+            continue
         done = bool(state["done"]) and state["stage_index"] == len(plan.stages) - 1
         if not done or all(stage.is_file() for stage in stages):
             return path.parent, done

@@ -45,7 +45,7 @@ def save_summary(
         "seconds": seconds,
         "machine": f"{platform.machine()}, {platform.platform()}",
         "versions": {"rtda-deploy": __version__, "python": platform.python_version()},
-        "files": sorted(path.name for path in folder.iterdir() if path.is_file()),
+        "files": sorted(path.name for path in folder.iterdir() if path.is_file() and path.name[0] != "."),
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     _save_page(folder, plan, summary, before, after)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import os
 import signal
 import threading
 import time
 from types import FrameType
-from typing import Iterator, List, Optional
+from typing import Callable, Iterator, List, Optional
 
 __all__ = ["Terminated", "exit_quickly", "stops_in_order"]
 
@@ -29,26 +30,34 @@ class Terminated(SystemExit):
 
 
 @contextlib.contextmanager
-def stops_in_order() -> Iterator[None]:
+def stops_in_order(first: Optional[Callable[[int], bool]] = None) -> Iterator[None]:
     """While the block runs, SIGINT raises ``KeyboardInterrupt`` and SIGTERM :class:`Terminated` in the main thread.
 
     The first of them does. The next is passed over, because people and init systems send several and what is being
     finished would be broken; one more, or one that comes after ``_PATIENCE_S``, raises again.
+
+    Args:
+        first: Given the first signal's number; where it gives True, it sees to the end and nothing is raised.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's; who calls from another one handles them there
         return
 
     arrived_s: List[float] = []
+    process = os.getpid()
 
     def stop(number: int, frame: Optional[FrameType]) -> None:
+        if os.getpid() != process and number == signal.SIGINT:
+            return  # a worker: whoever started it ends it
         arrived_s.append(time.monotonic())
+        if len(arrived_s) == 1 and os.getpid() == process and first is not None and first(number):
+            return
         if len(arrived_s) == 2 and arrived_s[1] - arrived_s[0] < _PATIENCE_S:
             return
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a background job ignores it
         before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
     try:
         yield

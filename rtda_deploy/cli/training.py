@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import os
 import platform
+import signal
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
-from rtda_deploy.cli.console import ProgressLines
+from rtda_deploy.cli.console import ProgressLines, note
+from rtda_deploy.cli.signals import Terminated, stops_in_order
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.files import write_text
 from rtda_deploy.optional import require
 
 if TYPE_CHECKING:
     from rtda_training.plan import PlanConfig
-    from rtda_training.trainer import TrainEvent, TrainResult
+    from rtda_training.trainer import Trainer, TrainEvent, TrainResult
 
 __all__ = [
     "is_first_process",
@@ -25,7 +28,6 @@ __all__ = [
     "loss_keys",
     "network_text",
     "require_training",
-    "resumable_folder",
     "run_folder",
     "run_plan",
 ]
@@ -70,26 +72,33 @@ def run_folder(verb: str, name: str = "") -> Path:
     return folder
 
 
-def resumable_folder(recipe: str, out: Optional[Path]) -> Optional[Path]:
-    """The folder to go on in: ``out``, else the newest run of this recipe; None where there is no ``last.pth``."""
-    if out is not None:
-        return out if (out / "last.pth").is_file() else None
-    runs = sorted(path.parent for path in Path("runs/train").glob(f"*-{recipe}*/last.pth"))
-    return runs[-1] if runs else None
-
-
 def run_plan(
-    plan: PlanConfig, folder: Path, *, resume: bool = False, lines: Optional[ProgressLines] = None, report: bool = True
+    plan: PlanConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    clear: bool = False,
+    lines: Optional[ProgressLines] = None,
+    report: bool = True,
 ) -> TrainResult:
     """Train with progress on stderr; writes ``config.toml`` before and ``report.html`` after.
 
-    Of several processes, the first one speaks and writes.
+    Of several processes, the first one speaks and writes. Ctrl-C and SIGTERM save what was done, then raise.
+
+    Args:
+        plan: What to do.
+        folder: Where.
+        resume: Go on with the folder's ``last.pth`` where it is there.
+        clear: Take an earlier run in the folder away, once it is known that this one can start.
+        lines: Where progress is shown; None: lines of its own.
+        report: Whether the page is written.
     """
     require_training()
     from rtda_training.checkpoint import read_checkpoint
+    from rtda_training.run_folder import CONFIG, clear_run
     from rtda_training.trainer import Trainer
 
-    state = read_checkpoint(folder / "last.pth") if resume else None
+    state = read_checkpoint(folder / "last.pth") if resume and (folder / "last.pth").is_file() else None
     own = ProgressLines() if lines is None else None
     screen = lines or own
     assert screen is not None
@@ -98,10 +107,14 @@ def run_plan(
     try:
         trainer = Trainer(plan, folder, on_event=lambda event: _show(screen, event, plan.validation))
         if is_first_process():
-            _save_config(plan, folder)
+            if clear:
+                clear_run(folder)
+            if not (resume and (folder / CONFIG).is_file()):
+                _save_config(plan, folder)
             screen.say(_what(plan, trainer.hardware))
             screen.say(f"run     {folder}/" + (f"   resumed at step {state.training.get('step')}" if state else ""))
-        result = trainer.run(state)
+        with _stopped_by_signals(trainer):
+            result = trainer.run(state)
     finally:
         if own is not None:
             own.__exit__(None, None, None)
@@ -110,6 +123,30 @@ def run_plan(
 
         write_run_page(plan, folder, result)
     return result
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(trainer: Trainer) -> Iterator[None]:
+    """A signal ends the training with a checkpoint while steps are made, and at once at any other time."""
+    from rtda_training.stopping import TrainingStopped
+
+    came: List[int] = []
+
+    def stop(number: int) -> bool:
+        if trainer.stepping:
+            came.append(number)
+            note("stopping after this step, with a checkpoint   (once more, after 3 s: at once, without)")
+            trainer.stop()
+        return trainer.stepping
+
+    try:
+        with stops_in_order(stop):
+            yield
+    except TrainingStopped as stopped:
+        note(f"saved   {stopped.path} at step {stopped.step} of {stopped.stage}")
+        if signal.SIGTERM in came:
+            raise Terminated from stopped
+        raise
 
 
 def _what(plan: PlanConfig, hardware: str) -> str:

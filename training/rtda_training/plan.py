@@ -18,6 +18,7 @@ from typing import Any
 
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import ConfigError
+from rtda_deploy.file_names import check_file_name
 from rtda_deploy.spec import IMAGENET_MEAN, IMAGENET_STD
 from rtda_training.adapt.slots import SLOTS, Component, check_field, choice, components
 from rtda_training.data.address import parse_size
@@ -29,9 +30,11 @@ __all__ = [
     "OptimizerConfig",
     "PlanConfig",
     "StageConfig",
+    "changed_plan",
     "load_plan",
     "plan_from_table",
     "recipe_names",
+    "recipe_title",
 ]
 
 _KINDS = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
@@ -129,6 +132,7 @@ class StageConfig:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"steps must be positive, got {self.steps}", hint="such as --set steps=3000")
+        check_file_name(self.name, "a stage's name")
         if self.name in components():
             raise ConfigError(f"a stage cannot be called {self.name!r}: a component is", hint="choose another name")
         if self.kind == "segmentation" and "supervised" not in self.objectives:
@@ -265,6 +269,7 @@ class PlanConfig:
     stages: tuple[StageConfig, ...] = dataclasses.field(default_factory=lambda: (StageConfig(),))
 
     def __post_init__(self) -> None:
+        check_file_name(self.name, "a recipe's name")
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be positive, got {self.batch_size}", hint="at least 2 for BiSeNet")
         if not self.stages:
@@ -330,6 +335,29 @@ def load_plan(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Plan
     if any(stage.uses_target or stage.labelled == "target" for stage in plan.stages):
         _refuse_half_typed(plan, typed)
     return plan
+
+
+def changed_plan(plan: PlanConfig, overrides: Sequence[str] = (), **fields: str) -> PlanConfig:
+    """The plan with what was typed, as :func:`load_plan` takes it, laid over it.
+
+    Raises:
+        ConfigError: On an unknown key or value.
+    """
+    table = plan.to_dict()
+    for text in overrides:
+        _override(table, text)
+    return plan_from_table({**table, **{key: value for key, value in fields.items() if value}})
+
+
+def recipe_title(recipe: str) -> tuple[str, str]:
+    """Name and description of a recipe, which may lack what a plan needs.
+
+    Raises:
+        ConfigError: If it is unknown, or no TOML.
+        FileAccessError: If the file cannot be read.
+    """
+    table = _table(recipe)
+    return str(table["name"]), str(table.get("description", ""))
 
 
 def plan_from_table(table: Mapping[str, Any]) -> PlanConfig:

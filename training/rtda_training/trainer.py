@@ -26,11 +26,13 @@ from rtda_training.labels import class_list
 from rtda_training.metrics import ConfusionMatrix, Scores
 from rtda_training.models import OUTPUT_STRIDE, SegmentationNetwork, build_network, load_backbone_weights, network_kind
 from rtda_training.models.state_dicts import difference
+from rtda_training.pace import Pace
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
 from rtda_training.runlog import RunLog
 from rtda_training.samples import usable_frame
 from rtda_training.stages import StageRun
+from rtda_training.stopping import StopRequest, TrainingStopped
 from rtda_training.validate import validate
 from rtda_training.watch import Finding, Watch
 
@@ -81,6 +83,10 @@ class Trainer:
         folder: Gets ``last.pth``, ``best.pth``, ``stage-<name>.pth``, ``results.csv``, ``metrics.jsonl``, ``verify/``.
         on_event: Told of progress.
 
+    Attributes:
+        hardware: Where it computes, for people.
+        stepping: Whether steps are being made; :meth:`stop` is for then.
+
     Raises:
         RtdaError: Whatever makes the plan impossible, before any step is made.
     """
@@ -92,6 +98,8 @@ class Trainer:
         torch.manual_seed(plan.seed)
         self._fabric = build_fabric(plan.device, plan.precision)
         _check_processes(plan, self._fabric.world_size)
+        self.stepping = False
+        self._stop = StopRequest(self._any_of if self._fabric.world_size > 1 else None)
         self._tell = on_event if on_event and self._fabric.is_global_zero else (lambda event: None)
         self.hardware = describe(self._fabric)
         with self._fabric.rank_zero_first(local=True):  # what is to be rendered or cached is made once
@@ -105,10 +113,19 @@ class Trainer:
         self._model = self._new_model()
         self._spec = self._new_spec()
 
+    def stop(self) -> None:
+        """Ask a running training to end: :meth:`run` then saves and raises. Safe in a signal's handler.
+
+        The step that is being done is finished; a validation is given up, but for the last of a stage. Several
+        processes look at it every twenty steps, together.
+        """
+        self._stop.ask()
+
     def run(self, resume: Checkpoint | None = None) -> TrainResult:
         """Train all stages; with ``resume``, go on where that checkpoint was written.
 
         Raises:
+            TrainingStopped: If :meth:`stop` was called; ``last.pth`` holds the step it names.
             TrainingError: If a loss is not finite.
             CheckpointError: If ``resume`` is of another plan.
             DataError: If too many pictures cannot be used.
@@ -160,8 +177,10 @@ class Trainer:
             torch.set_rng_state(state["torch_rng"])
         self._warn(watch.labels(self.folder / "stages" / stage.name))
         self._fabric.barrier()
-        clock = _Clock(self.plan.batch_size, stage.steps - start)
+        later = sum(after.steps for after in self.plan.stages[index + 1 :])
+        pace = Pace(self.plan.batch_size, stage.steps - start, later)
         try:
+            self.stepping = True
             for step in range(start, stage.steps):
                 done = step + 1
                 last_step = done == stage.steps
@@ -169,27 +188,35 @@ class Trainer:
                 validates = last_step or (self.plan.val_every and done % self.plan.val_every == 0)
                 values = run.step(step)
                 logs = last_step or validates or done % _LOG_EVERY == 0
+                stops = (logs or self._stop.here()) and self._stop.everywhere()
                 row: dict[str, Any] = {"stage": stage.name, "stage_index": index, "step": done}
-                row.update(self._numbers(values, done, wanted=logs or saves or self._fabric.device.type == "cpu"))
-                row.update(clock.tick())
+                wanted = logs or saves or stops or self._fabric.device.type == "cpu"
+                row.update(self._numbers(values, done, wanted=wanted))
+                row.update(pace.tick())
                 if last_step:
                     run.finish()
-                if validates and run.trains_network:
-                    miou = self._validate(row, log).miou()
-                    clock.restart()
-                if logs and log is not None:
+                if validates and run.trains_network and (last_step or not stops):
+                    scores = self._validate(row, log, None if last_step else self._stop.here)
+                    stops, miou = (True, miou) if scores is None else (stops, scores.miou())
+                    pace.restart()
+                if (logs or stops) and log is not None:
                     log.add(row)
-                    self._tell(TrainEvent("step", stage.name, done, stage.steps, row))
                     self._warn(watch.see(row))
+                if logs or stops or pace.early():
+                    self._tell(TrainEvent("step", stage.name, done, stage.steps, row))
+                self._expect(pace)
                 if "val_miou" in row:
                     self._keep_best(miou, f"{stage.name} @{done}")
                     self._tell(TrainEvent("validation", stage.name, done, stage.steps, row))
                 if last_step and run.trains_network and len(self.plan.stages) > 1:
                     self._save(self._stage_file(stage.name), {}, {"miou": miou})
                     self._fabric.barrier()  # the next stage may read it
-                if saves:
+                if saves or stops:
                     self._save_state(index, done, last_step, miou, run)
+                if stops and not (last_step and index + 1 == len(self.plan.stages)):
+                    raise TrainingStopped(stage.name, done, self.folder / "last.pth")
         finally:
+            self.stepping = False
             run.close()
         return miou
 
@@ -297,7 +324,17 @@ class Trainer:
         for warning in warnings:
             self._tell(TrainEvent("warning", f"{warning.stage}: {warning.text}", warning.step))
 
-    def _validate(self, row: dict[str, Any], log: RunLog | None) -> Scores:
+    def _expect(self, pace: Pace) -> None:
+        text = pace.expectation()
+        if text:
+            self._tell(TrainEvent("note", text))
+
+    def _any_of(self, asked: bool) -> bool:
+        """Whether any process was asked to stop; all call it at the same step."""
+        flag = torch.tensor(float(asked), device=self._fabric.device)
+        return bool(self._fabric.all_reduce(flag, reduce_op="sum") > 0)  # type: ignore[operator]
+
+    def _validate(self, row: dict[str, Any], log: RunLog | None, stop: Callable[[], bool] | None) -> Scores | None:
         confusion = ConfusionMatrix(self._model.num_classes)
         scores = validate(
             self._model,
@@ -306,7 +343,10 @@ class Trainer:
             self.plan.input,
             max_pictures=self.plan.val_pictures,
             confusion=confusion,
+            stop=stop,
         )
+        if scores is None:
+            return None
         row["val_miou"], row["val_pixel_accuracy"] = scores.miou(), scores.pixel_accuracy
         row["val_iou"] = scores.to_dict()["iou"]
         if log is not None:
@@ -435,27 +475,6 @@ class Trainer:
 
     def _prepare(self, text: str) -> Callable[[int, int], None]:
         return lambda done, total: self._tell(TrainEvent("prepare", text, done, total))
-
-
-class _Clock:
-    """Pictures per second, smoothed, and the seconds that are left."""
-
-    def __init__(self, batch_size: int, steps: int) -> None:
-        self._batch_size = batch_size
-        self._left = steps
-        self._smooth = 0.0
-        self.restart()
-
-    def restart(self) -> None:
-        self._last = time.monotonic()
-
-    def tick(self) -> dict[str, float]:
-        now = time.monotonic()
-        seconds = max(1e-9, now - self._last)
-        self._last = now
-        self._left -= 1
-        self._smooth = seconds if not self._smooth else 0.9 * self._smooth + 0.1 * seconds
-        return {"pictures_per_s": round(self._batch_size / self._smooth, 2), "eta_s": round(self._left * self._smooth)}
 
 
 def _check_finite(row: Mapping[str, Any], step: int) -> None:

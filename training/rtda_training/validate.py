@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as functional
@@ -24,7 +26,8 @@ def validate(
     *,
     max_pictures: int = 0,
     confusion: ConfusionMatrix | None = None,
-) -> Scores:
+    stop: Callable[[], bool] | None = None,
+) -> Scores | None:
     """IoU and pixel accuracy at each label's own size, logits upsampled bilinearly (``align_corners=False``).
 
     Args:
@@ -34,13 +37,21 @@ def validate(
         contract: How pixels become its input.
         max_pictures: Spread evenly over the set; 0: all.
         confusion: Counted into where given, for those who want more than scores.
+        stop: Looked at before each picture; where it says so, the validation is given up.
+
+    Returns:
+        The scores; None where it was given up.
     """
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]  # fixed batch norms are not as the rest
     model.eval()
     confusion = ConfusionMatrix(model.num_classes) if confusion is None else confusion
     count = min(len(data), max_pictures or len(data))
+    stopped = False
     for index in np.linspace(0, len(data) - 1, count).round().astype(int):
+        stopped = stop is not None and stop()
+        if stopped:
+            break
         frame = torch.from_numpy(data.frame(int(index))).to(device)
         label = data.label(int(index))
         pictures = normalise(frame[None], contract)
@@ -51,4 +62,4 @@ def validate(
         confusion.add(label, full.argmax(dim=1)[0].to(torch.uint8).cpu().numpy())
     for module, mode in modes:
         module.training = mode
-    return confusion.scores(data.classes.names)
+    return None if stopped else confusion.scores(data.classes.names)

@@ -1,0 +1,128 @@
+"""What each verb writes, held against what it reads; asked before work starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Dict, Iterable, List, Optional, Tuple
+
+from rtda_deploy.errors import ConfigError
+from rtda_deploy.overwriting import entries, refuse_overwriting, same_place
+
+__all__ = ["check_bench", "check_eval", "check_run", "check_translate", "check_verify", "data_inputs"]
+
+
+def check_run(
+    outputs: Iterable[Tuple[str, Path]],
+    masks: Optional[Path],
+    camera: str,
+    models: Iterable[Optional[Path]],
+    force: bool,
+) -> None:
+    """``run``: the film, the recordings and the folder of masks.
+
+    Raises:
+        ConfigError: If one of them is the source or a model, or if the folder holds pictures that are no masks.
+    """
+    inputs = {**_recording(camera, "the source"), **_files(models)}
+    there = [] if masks is None else list(entries(masks, ".png"))
+    refuse_overwriting([*outputs, *(("--masks", path) for path in there)], inputs)
+    if masks is None:
+        return
+    read = {os.path.dirname(path) or "." for path, what in inputs.items() if what == "the source" and _is_picture(path)}
+    if any(same_place(masks, folder) for folder in read):
+        raise ConfigError(
+            f"--masks {masks} is the folder that the source's pictures lie in",
+            why="masks are pictures too: the next run would read them",
+            hint="choose another folder",
+        )
+    _refuse_foreign(masks, there, force)
+
+
+def _refuse_foreign(masks: Path, there: List[Path], force: bool) -> None:
+    """Somebody's labels are not replaced; masks of an earlier run are, and those that stay are told."""
+    from rtda_deploy.cli.console import warn
+    from rtda_runtime.sinks.masks import is_own_mask
+
+    foreign = [path for path in there if not is_own_mask(path)]
+    if foreign and not force:
+        raise ConfigError(
+            f"--masks {masks} holds {len(foreign)} pictures that are no masks of run, such as {foreign[0].name}",
+            why="masks of this run would replace some of them and lie between the others",
+            hint="choose another folder   (--force writes into it as it is)",
+        )
+    if there:
+        warn(f"{masks} holds {len(there)} masks of earlier runs: those that this run does not write again stay there")
+
+
+def check_bench(model: Path, source: str, spec: Optional[Path], out: Optional[Path], save: Optional[Path]) -> None:
+    """``bench``: ``times.json`` and ``report.html``, and the file of ``--save``."""
+    written = _in(out, "times.json", "report.html") + ([("--save", save)] if save else [])
+    refuse_overwriting(written, {**_recording(source, "the source"), **_files((model, spec))})
+
+
+def check_eval(model: Path, data: str, spec: Optional[Path], out: Optional[Path]) -> None:
+    """``eval``: its page, picture and figures.
+
+    Raises:
+        ConfigError: If one of them is read, or if the page there is another verb's, such as a training's.
+    """
+    if out is not None and (out / "report.html").is_file() and not (out / "results.json").is_file():
+        raise ConfigError(f"{out}/report.html is there already, of another command", hint="choose another --out")
+    inputs = {**_files((model, spec)), **dict.fromkeys(data_inputs(data), "--data")}
+    refuse_overwriting(_in(out, "report.html", "results.json", "confusion_matrix.png"), inputs)
+
+
+def check_verify(a: Path, b: Path, frames: str, out: Optional[Path]) -> None:
+    """``verify``: its page."""
+    refuse_overwriting(_in(out or b.parent, "verify.html"), {**_files((a, b)), **_recording(frames, "--frames")})
+
+
+def check_translate(translator: Path, data: str, out: Path) -> None:
+    """``data translate``: a folder of pictures, which is none of those that are read.
+
+    Raises:
+        ConfigError: If it is, or lies among them: they would be taken for translated ones, or these for the set's.
+    """
+    inputs = {**_files((translator,)), **dict.fromkeys(data_inputs(data), "--data")}
+    written = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else []
+    refuse_overwriting([("--out", path) for path in written], inputs)
+    for path in data_inputs(data):
+        above = (Path(os.path.realpath(out)), *Path(os.path.realpath(out)).parents)
+        if os.path.isdir(path) and any(same_place(path, folder) for folder in above):
+            raise ConfigError(f"--out {out} lies in the set that is read, {path}", hint="choose a folder beside it")
+
+
+def data_inputs(address: str) -> List[str]:
+    """The files and folders that a data set is read from; none of an address that is none."""
+    from rtda_deploy.errors import RtdaError
+    from rtda_training.data.address import DataAddress
+
+    try:
+        found = DataAddress.parse(address) if address else None
+    except RtdaError:
+        return []  # whoever opens it says what is wrong
+    if found is None or found.kind == "toytown":
+        return []
+    named = [found.path, *(found.options[key] for key in ("list", "pictures", "classes") if key in found.options)]
+    return [str(Path(path).expanduser()) for path in named]
+
+
+def _in(folder: Optional[Path], *names: str) -> List[Tuple[str, Path]]:
+    return [("--out", folder / name) for name in names] if folder is not None else []
+
+
+def _files(paths: Iterable[Optional[Path]]) -> Dict[str, str]:
+    return {str(path): path.name for path in paths if path is not None}
+
+
+def _recording(address: str, name: str) -> Dict[str, str]:
+    from rtda_runtime.sources.recording import recording_files
+
+    return dict.fromkeys(map(str, recording_files(address)), name) if address else {}
+
+
+def _is_picture(path: str) -> bool:
+    from rtda_runtime.sources.pictures import PICTURE_SUFFIXES
+
+    return path.lower().endswith(PICTURE_SUFFIXES)

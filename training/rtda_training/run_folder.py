@@ -1,0 +1,132 @@
+"""The folder of a run: what a training leaves there, whether there is one, and the plan that it is of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rtda_deploy.errors import CheckpointError, ConfigError, RtdaError
+from rtda_deploy.files import file_error
+from rtda_training.checkpoint import read_checkpoint
+from rtda_training.plan import PlanConfig, changed_plan, load_plan, plan_from_table, recipe_title
+from rtda_training.runlog import read_rows
+
+__all__ = ["CONFIG", "clear_run", "is_run", "progress_in", "resumed_plan", "run_files", "saved_plan"]
+
+CONFIG = "config.toml"
+_CHECKPOINTS = ("last.pth", "best.pth", "stage-*.pth", "translator-*.pth")
+_FILES = (*_CHECKPOINTS, CONFIG, "results.csv", "metrics.jsonl", "confusion.json", "report.html", "verify/[0-9].png")
+_FOLDERS = ("stages", "tensorboard")
+_SHOWN = 3  # differences that are told
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a training was started in the folder."""
+    return (folder / CONFIG).is_file() or (folder / "last.pth").is_file()
+
+
+def progress_in(folder: Path) -> str:
+    """What a training in the folder has come to, for people; empty where there is nothing that could be lost."""
+    found = next((path.name for pattern in _CHECKPOINTS for path in sorted(folder.glob(pattern))), "")
+    if found:
+        return found
+    rows = read_rows(folder)
+    return f"a log of {len(rows)} rows" if rows else ""
+
+
+def run_files(folder: Path) -> Iterator[Path]:
+    """Every file there that a training writes, or writes anew."""
+    for pattern in _FILES:
+        yield from folder.glob(pattern)
+    for name in _FOLDERS:
+        yield from (path for path in (folder / name).rglob("*") if path.is_file())
+
+
+def clear_run(folder: Path) -> None:
+    """Take the run in a folder away, so that nothing of it is mixed with the next one; other files stay.
+
+    Raises:
+        FileAccessError: If a file cannot be removed.
+    """
+    try:
+        for pattern in _FILES:
+            for path in folder.glob(pattern):
+                path.unlink()
+        for name in _FOLDERS:
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+    except OSError as err:
+        raise file_error(err, err.filename or folder, "remove") from err
+
+
+def saved_plan(folder: Path) -> PlanConfig:
+    """The plan of the run in a folder: of its ``config.toml``, else of ``last.pth``.
+
+    Raises:
+        CheckpointError: If there is neither, or what is there is no plan.
+    """
+    config = folder / CONFIG
+    if config.is_file():
+        try:
+            return load_plan(str(config))
+        except RtdaError as err:
+            raise CheckpointError(
+                f"the plan of the run in {folder} cannot be read",
+                why=err.message,
+                hint=f"mend {config}, or remove it where last.pth is there: it holds the plan too",
+            ) from err
+    state = read_checkpoint(folder / "last.pth").training
+    if not isinstance(state.get("plan"), Mapping):
+        raise CheckpointError(
+            f"{folder / 'last.pth'} holds no training to go on with",
+            hint=f"start a new one from its weights: --init {folder / 'last.pth'} --out ANOTHER",
+        )
+    return plan_from_table(state["plan"])
+
+
+def resumed_plan(folder: Path, recipe: str = "", overrides: Sequence[str] = (), **fields: str) -> PlanConfig:
+    """The plan to go on with in a folder: its own. What was typed beside must say the same.
+
+    Args:
+        folder: Of a run.
+        recipe: Typed name or path; empty: none was.
+        overrides: ``key=value`` texts as typed after ``--set``.
+        fields: Fields of ``PlanConfig`` typed as flags; empty ones were not.
+
+    Raises:
+        CheckpointError: If it says something else, naming both values.
+    """
+    plan = saved_plan(folder)
+    told = [
+        f"recipe {name}, not {plan.name}" for name in ([recipe_title(recipe)[0]] if recipe else []) if name != plan.name
+    ]
+    try:
+        typed = changed_plan(plan, overrides, **fields)
+    except ConfigError as err:
+        raise ConfigError(err.message, why=f"with the settings of the run in {folder}", hint=err.hint) from err
+    theirs, ours = _flat(plan.to_dict()), _flat(typed.to_dict())
+    told += [f"{key} {ours.get(key)}, not {theirs.get(key)}" for key in ours if ours[key] != theirs.get(key)]
+    if told:
+        more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
+        raise CheckpointError(
+            f"the run in {folder} was started with another plan than was typed: {'; '.join(told[:_SHOWN])}{more}",
+            hint=f"leave these away, the run's own are read from {folder / CONFIG}; or take another --out",
+        )
+    return plan
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, str]:
+    """Nested tables and lists of tables as dotted keys; stages by their names."""
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found.update(_flat(value, f"{prefix}{key}."))
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for entry in value:
+                found.update(_flat(entry, f"{prefix}{entry['name']}."))
+        else:
+            found[prefix + key] = json.dumps(value, ensure_ascii=False)
+    return found
