@@ -52,8 +52,8 @@ def spec_from_metadata(metadata: Dict[str, str], name: str) -> ModelSpec:
     if not text:
         raise SpecError(
             f"{name} says nothing about its classes, mean and size (no {SPEC_KEY} in its metadata)",
-            hint=f"rtda-deploy inspect {name} --spec-template > spec.json, fill it in, then write it into the file: "
-            f"rtda-deploy export {name} --spec spec.json",
+            hint=f"rtda-deploy inspect {name} --spec-template > spec.json, fill it in, then write it into a copy: "
+            f"rtda-deploy export {name} --spec spec.json --out with-spec",
         )
     return ModelSpec.from_json(text, where=f"{SPEC_KEY} in {name}")
 

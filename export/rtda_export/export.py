@@ -13,8 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-from rtda_deploy.files import atomic_path
+from rtda_deploy.files import atomic_path, remove_leftovers
+from rtda_deploy.folder_lock import folder_lock, is_locked
 from rtda_deploy.spec import ModelSpec
+from rtda_export.earlier import refuse_losing
 from rtda_export.hops import (
     CALIBRATION_FRAMES,
     ExportStep,
@@ -173,8 +175,8 @@ def _from_checkpoint(request: Request, plan: EnginePlan, tell: Tell) -> ExportRe
     pictures = _pictures(request, reduced)
     _tell_plan(f"onnx (opset {request.opset}, fp32)", reduced, request, plan, len(pictures.frames), tell)
     hops: List[Hop] = []
-    with _workshop(request.folder) as work:
-        target = request.file("onnx")
+    target = request.file("onnx")
+    with _workshop(request, [target, *_more_targets(request, plan, reduced)]) as work:
         hops.append(write_onnx(request, work / "reference.onnx", target, pictures.frames, tell))
         _add_hops(hops, request, plan, reduced, work / "reference.onnx", target, work, pictures, tell)
     spec = hops[0].spec
@@ -189,7 +191,7 @@ def _from_onnx(request: Request, plan: EnginePlan, tell: Tell) -> ExportResult:
     pictures = _pictures(request, reduced)
     _tell_plan(request.parent.name, reduced, request, plan, len(pictures.frames), tell)
     hops: List[Hop] = []
-    with _workshop(request.folder) as work:
+    with _workshop(request, _more_targets(request, plan, reduced)) as work:
         _add_hops(hops, request, plan, reduced, request.parent, request.parent, work, pictures, tell)
     spec = hops[-1].spec
     tell(ExportStep("spec", text=_spec_text(spec), path=hops[-1].path))
@@ -231,12 +233,15 @@ def _pictures(request: Request, reduced: Optional[str]) -> Pictures:
 def _checked_only(request: Request, notes: Sequence[str], tell: Tell) -> ExportResult:
     from rtda_export.graph import read_onnx, stamped
 
+    target = request.folder / request.parent.name
+    in_place = target.resolve() == request.parent.resolve()
+    if request.spec is not None or not in_place:
+        refuse_losing(request, [target], in_place=in_place)
     graph = read_onnx(request.parent)
     tell(ExportStep("plan", text=f"check {request.parent.name}" + (" and write its spec" if request.spec else "")))
     found, more = check_onnx(request, graph, notes, tell)
-    target = request.folder / request.parent.name
     files: Tuple[Path, ...] = ()
-    if request.spec is not None or target.resolve() != request.parent.resolve():
+    if request.spec is not None or not in_place:
         content = stamped(graph, found)
         with atomic_path(target) as temporary:
             temporary.write_bytes(content)
@@ -279,20 +284,35 @@ def _result(request: Request, onnx: Path, spec: ModelSpec, hops: Sequence[Hop], 
     )
 
 
-@contextlib.contextmanager
-def _workshop(folder: Path) -> Iterator[Path]:
-    """A folder for files that are not verified yet, on the disk where they will stay; killed exports' are removed."""
-    import fcntl
+def _more_targets(request: Request, plan: EnginePlan, reduced: Optional[str]) -> List[Path]:
+    """Final names of what comes after the float32 file."""
+    from rtda_export.tensorrt import engine_path
 
-    for left in folder.glob(f"{_WORKSHOP}*"):
-        with contextlib.suppress(OSError), (left / _LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its export runs
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=str(folder)) as work, (Path(work) / _LOCK).open(
-        "wb"
-    ) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield Path(work)
+    targets = [request.file(f"{reduced}.onnx")] if reduced is not None else []
+    if plan.wanted:
+        targets.append(engine_path(request.file("onnx"), request.engine_precision, request.engine.dla_core))
+    return targets
+
+
+@contextlib.contextmanager
+def _workshop(request: Request, targets: Sequence[Path]) -> Iterator[Path]:
+    """A folder for files that are not verified yet, on the disk where they will stay; killed exports' are removed.
+
+    While it is open no other process exports under the same stem.
+
+    Raises:
+        ConfigError: If a target may not be written over.
+        FolderBusyError: If another process makes files of that name.
+    """
+    folder = request.folder
+    with folder_lock(folder, name=f".{request.stem}.export.lock"):
+        refuse_losing(request, targets)
+        remove_leftovers(folder, below=False)
+        for left in folder.glob(f"{_WORKSHOP}*"):
+            if left.is_dir() and not is_locked(left, name=_LOCK):
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_WORKSHOP, dir=str(folder)) as work, folder_lock(work, name=_LOCK):
+            yield Path(work)
 
 
 def _tell_plan(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import typer
 
@@ -40,7 +43,9 @@ def bench(
     compare: Optional[Tuple[Path, Path]] = typer.Option(
         None, help="Measure nothing; print what differs between two times.json."
     ),
-    force: bool = typer.Option(False, "--force", help="Compare results of different devices or sizes too."),
+    force: bool = typer.Option(
+        False, "--force", help="Overwrite earlier results; compare those of different devices or sizes too."
+    ),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
     csv_: bool = typer.Option(False, "--csv", help="Print comma-separated values."),
 ) -> None:
@@ -64,10 +69,12 @@ def bench(
 
     from rtda_deploy.cli.bench_advice import advice
     from rtda_deploy.cli.console import note, print_next, warn
+    from rtda_deploy.cli.outputs import check_bench
     from rtda_deploy.spec import ModelSpec
     from rtda_runtime import open_source
     from rtda_runtime.pool import check_in_flight, open_segmenter
 
+    check_bench(model, source, spec, out, save)
     opened = open_source(source) if source else None
     frames = _frames(frame_size) if opened is None else []
     try:
@@ -75,7 +82,7 @@ def bench(
         asked: Dict[str, Any] = {"spec": ModelSpec.load(spec) if spec else None, "threads": threads}
         with open_segmenter(model, provider, in_flight=in_flight, **asked) as segmenter:
             _announce(segmenter, opened, frames, rate, duration, warmup)
-            with _Folder(out) as folder:
+            with _folder(out, save, force) as folder:
                 settings = {"warmup_s": warmup, "window_s": window, "duration_s": duration, "rate_hz": rate}
                 found = _measure(segmenter, opened, frames, {**settings, "threads": threads})
                 found["limit"] = _limit(found, max_p95_ms)
@@ -97,7 +104,7 @@ def bench(
         warn(sentence)
     note(f"saved   {folder}/{{times.json,report.html}}" + (f", {save}" if save else ""))
     _end(found)
-    print_next(f"rtda-deploy run {model} --camera 0")
+    print_next(f"rtda-deploy run {shlex.quote(str(model))} --camera 0")
 
 
 def stage_rows(stages: Dict[str, Dict[str, float]], *, live: bool) -> List[Tuple[Any, ...]]:
@@ -154,24 +161,28 @@ def print_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     writer.writerows([f"{value:.4f}" if isinstance(value, float) else value for value in row] for row in rows)
 
 
-class _Folder:
-    """The folder of the results, made before the work starts; taken away again if nothing came of it."""
+@contextlib.contextmanager
+def _folder(wanted: Optional[Path], save: Optional[Path], force: bool) -> Iterator[Path]:
+    """The folder of the results, made and locked before the work starts; it goes again if nothing came of it.
 
-    def __init__(self, wanted: Optional[Path]) -> None:
-        from rtda_deploy.cli.training import run_folder
+    Raises:
+        ConfigError: If earlier results would be overwritten.
+    """
+    from rtda_deploy.cli.train_folder import working_in
+    from rtda_deploy.cli.training import run_folder
+    from rtda_deploy.errors import ConfigError
+    from rtda_deploy.files import writable_folder
 
-        self._folder = wanted or run_folder("bench")
-
-    def __enter__(self) -> Path:
-        from rtda_deploy.files import writable_folder
-
-        return writable_folder(self._folder)
-
-    def __exit__(self, *_: object) -> None:
-        import contextlib
-
-        with contextlib.suppress(OSError):  # it holds results, or something else
-            self._folder.rmdir()
+    folder = wanted or run_folder("bench")
+    with working_in(folder):
+        writable_folder(folder)
+        for path in (folder / "times.json", folder / "report.html", *((save,) if save else ())):
+            if os.path.exists(path) and not force:
+                raise ConfigError(
+                    f"{path} is there already, and a new result would overwrite it",
+                    hint="choose another name or --out, or --force",
+                )
+        yield folder
 
 
 def _announce(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 
@@ -96,6 +97,8 @@ def translate(
     Example: rtda-deploy data translate runs/mine/translator-f-1.pth --data toytown:source --out translated
     """
     from rtda_deploy.cli.console import ProgressLines, note
+    from rtda_deploy.cli.outputs import check_translate
+    from rtda_deploy.cli.train_folder import working_in
     from rtda_deploy.cli.training import require_training
 
     require_training()
@@ -103,7 +106,8 @@ def translate(
     from rtda_training.readers import open_unlabelled
     from rtda_training.translate import translate_set
 
-    with ProgressLines() as lines:
+    check_translate(translator, data, out)
+    with working_in(out), ProgressLines() as lines:
         pictures = open_unlabelled(data, progress=lambda done, total: lines.update(f"render  {data}", done, total))
         written = translate_set(
             translator,
@@ -115,7 +119,7 @@ def translate(
         )
     print(out)
     note(f"done    {written} pictures written, {len(pictures) - written} were there")
-    note(f"use     --source '{data}{'&' if '?' in data else '?'}pictures={out}'")
+    note(f"use     --source {shlex.quote(data + ('&' if '?' in data else '?') + f'pictures={out}')}")
 
 
 def _show(found: Survey) -> None:
@@ -153,6 +157,6 @@ def _end(found: Survey, target: bool) -> None:
         note(f"wrote   {found.index}")
     if found.fault_count:
         if len(found.faults["no_label"]) == found.pictures and not target:
-            print_next(f'rtda-deploy data check "{found.data}" --target')
+            print_next(f"rtda-deploy data check {shlex.quote(str(found.data))} --target")
         raise typer.Exit(1)
     note("no fault that a training would stop at")

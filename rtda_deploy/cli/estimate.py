@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -51,8 +52,9 @@ def estimate(
         entry = _chosen(found)
         name = f"{model.stem}-{found.device.name}-{entry.precision}.png"
         note(f"wrote   {save_picture(found, out / name, precision=entry.precision)}")
-    first = [] if model.suffix.lower() == ".onnx" else [f"rtda-deploy export {model}"]
-    print_next(*first, f"rtda-deploy bench {model.with_suffix('.onnx')}   (on the device itself: what it really does)")
+    first = [] if model.suffix.lower() == ".onnx" else [f"rtda-deploy export {shlex.quote(str(model))}"]
+    onnx = shlex.quote(str(model.with_suffix(".onnx")))
+    print_next(*first, f"rtda-deploy bench {onnx}   (on the device itself: what it really does)")
 
 
 def _show(found: Estimate) -> None:

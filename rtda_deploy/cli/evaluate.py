@@ -32,12 +32,14 @@ def evaluate(
     Example: rtda-deploy eval last.pth --data "toytown:target?split=test"
     """
     from rtda_deploy.cli.console import ProgressLines, note, print_json, print_table, warn
+    from rtda_deploy.cli.outputs import check_eval
     from rtda_deploy.cli.training import run_folder
     from rtda_deploy.spec import ModelSpec
     from rtda_export.scoring import evaluate as score
     from rtda_training.labels import protocol_indices
     from rtda_training.readers import open_labelled
 
+    check_eval(model, data, spec, out)
     with ProgressLines() as lines:
         pictures = open_labelled(
             data, split="test", progress=lambda done, total: lines.update(f"render  {data}", done, total)

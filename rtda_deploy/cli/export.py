@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional, Tuple
@@ -43,7 +44,7 @@ def export(
     optimization: Optional[int] = typer.Option(None, min=0, max=5, help="Engine: builder level, from TensorRT 8.6 on."),
     dla: Optional[int] = typer.Option(None, min=0, help="Engine: DLA core instead of the GPU (experimental)."),
     rebuild: bool = typer.Option(False, "--rebuild", help="Engine: build it even if the same one exists."),
-    force: bool = typer.Option(False, "--force", help="Keep a file that is past its limit."),
+    force: bool = typer.Option(False, "--force", help="Keep a file past its limit; write over another model's files."),
     out: Optional[Path] = typer.Option(None, help="Folder (default: beside the model)."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
@@ -89,7 +90,8 @@ def export(
     else:
         print(best)
     if result.spec.output == "logits" and batch == 1:
-        print_next(f"rtda-deploy bench {best}", f"rtda-deploy run {best} --camera 0")
+        typed = shlex.quote(str(best))
+        print_next(f"rtda-deploy bench {typed}", f"rtda-deploy run {typed} --camera 0")
 
 
 def _words(text: str) -> Tuple[str, ...]:

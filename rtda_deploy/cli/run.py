@@ -34,6 +34,7 @@ def run(
     show: bool = typer.Option(False, "--show", help="Show it in a window on this machine's display."),
     save: Optional[Path] = typer.Option(None, help="Write the overlay to this .mp4 or .webm."),
     masks: Optional[Path] = typer.Option(None, help="Write each mask as a PNG of class ids into this folder."),
+    force: bool = typer.Option(False, "--force", help="Write masks into a folder that holds pictures already."),
     publish: Optional[List[str]] = typer.Option(None, help="foxglove, zenoh or mcap:FILE; may be repeated."),
     compare: Optional[Path] = typer.Option(None, help="A second model for the same frames, shown beside the first."),
     group: Optional[List[str]] = typer.Option(None, help="Join classes: drivable=road,parking; may be repeated."),
@@ -60,10 +61,12 @@ def run(
     Example: rtda-deploy run model.onnx --camera test://bars?frames=30
     """
     from rtda_deploy.cli.console import print_error
+    from rtda_deploy.cli.outputs import check_run
     from rtda_deploy.cli.run_board import RunBoard
     from rtda_deploy.cli.run_screen import Screen, camera_log_silenced, print_camera, print_summary
     from rtda_deploy.cli.run_sinks import SinkChoice, check_outputs, open_sinks
     from rtda_deploy.errors import ConfigError, RtdaError
+    from rtda_deploy.files import readable_file
     from rtda_deploy.spec import ModelSpec
     from rtda_runtime import Pipeline
     from rtda_runtime.pool import check_in_flight, open_segmenter
@@ -76,12 +79,15 @@ def run(
         raise ConfigError(f"--report-every must be positive, got {report_every:g}", hint="--report-every 5")
     drawn: Dict[str, Any] = {"alpha": alpha, "outline": outline}
     choice = SinkChoice(view=view, show=show, save=save, masks=masks, publish=tuple(publish or ()), **drawn)
-    check_outputs(choice, camera)
+    check_outputs(choice)
+    check_run(choice.named, choice.masks, camera, (model, compare, spec), force)
     if show:
         from rtda_runtime.sinks.window import check_display
 
         check_display()
     found = model or _newest_model()
+    if "://" not in camera:  # a model that is not there is told before a camera is switched on for it
+        readable_file(found, what="model")
     contract = ModelSpec.load(spec) if spec else None
     outputs = {path: _stamp(path) for path in choice.paths}
     exit_quickly()

@@ -31,14 +31,19 @@ class SinkChoice:
     outline: Optional[bool] = None
 
     @property
+    def named(self) -> List[Tuple[str, Path]]:
+        """The files and folders that will be written, each with the option that names it."""
+        found = [(f"--publish {uri}", Path(uri.partition(":")[2])) for uri in self.publish if uri.startswith("mcap:")]
+        return [(what, path) for what, path in (("--save", self.save), ("--masks", self.masks), *found) if path]
+
+    @property
     def paths(self) -> List[Path]:
         """The files and folders that will be written."""
-        recorded = [Path(uri.partition(":")[2]) for uri in self.publish if uri.startswith("mcap:")]
-        return [path for path in (self.save, self.masks, *recorded) if path is not None]
+        return [path for _, path in self.named]
 
 
-def check_outputs(choice: SinkChoice, camera: str) -> None:
-    """Check that no two sinks write to one place, and none over what is read.
+def check_outputs(choice: SinkChoice) -> None:
+    """Check that no two sinks write to one place.
 
     Raises:
         ConfigError: If they do.
@@ -47,17 +52,11 @@ def check_outputs(choice: SinkChoice, camera: str) -> None:
     from rtda_deploy.masking import mask_password
 
     taken: Dict[str, str] = {}
-    named = [("--save", choice.save), ("--masks", choice.masks)]
-    named += [(f"--publish {uri}", Path(uri.partition(":")[2])) for uri in choice.publish if uri.startswith("mcap:")]
-    for option, path in named:
-        if path is None:
-            continue
+    for option, path in choice.named:
         real = os.path.realpath(path)
         if real in taken:
             raise ConfigError(f"{taken[real]} and {option} both write to {path}", hint="give each a place of its own")
         taken[real] = option
-        if real == os.path.realpath(camera):
-            raise ConfigError(f"{option} would write over {path}, which is the source", hint="choose another name")
     for uri in choice.publish:
         if choice.publish.count(uri) > 1:
             raise ConfigError(f"--publish {mask_password(uri)} was given twice", hint="once is enough")
@@ -91,7 +90,7 @@ def open_sinks(
     if choice.save is not None:
         add(VideoSink(choice.save, source.fps or _DEFAULT_FPS, overlay=overlay(), timed=source.live))
     if choice.masks is not None:
-        add(MaskFolder(choice.masks))
+        add(MaskFolder(choice.masks, source.names))
     for uri in choice.publish:
         add(_publisher(uri, segmenter, source))
     screen.snapshots_of(overlay())

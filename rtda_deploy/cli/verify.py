@@ -28,6 +28,7 @@ def verify(
     Example: rtda-deploy verify last.pth last.onnx --frames frames/
     """
     from rtda_deploy.cli.console import note, print_json, print_table
+    from rtda_deploy.cli.outputs import check_verify
     from rtda_deploy.errors import ConfigError
     from rtda_deploy.model_files import is_checkpoint_name
     from rtda_export import verify as compare
@@ -41,6 +42,7 @@ def verify(
             hint=f"which is better: rtda-deploy eval {first} --data DATA, and the same with {second}   "
             "(how often their masks differ: add --force)",
         )
+    check_verify(a, b, frames, out)
     report = compare(a, b, frames, limit=limit, out_dir=out or b.parent, max_frames=max_frames, force=True)
     if json_:
         print_json(report.to_dict())

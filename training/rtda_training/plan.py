@@ -344,8 +344,9 @@ def changed_plan(plan: PlanConfig, overrides: Sequence[str] = (), **fields: str)
         ConfigError: On an unknown key or value.
     """
     table = plan.to_dict()
-    for text in overrides:
-        _override(table, text)
+    with parsing(ConfigError, "the settings cannot be read", hint="such as --set steps=500"):
+        for text in overrides:
+            _override(table, text)
     return plan_from_table({**table, **{key: value for key, value in fields.items() if value}})
 
 

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import struct
 import time
+import zlib
 from pathlib import Path
-from typing import Any, Mapping, Union
+from typing import Any, Mapping, Sequence, Union
 
 from rtda_deploy.files import writable_folder, write_bytes
 from rtda_runtime._opencv import opencv
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
 
-__all__ = ["MaskFolder"]
+__all__ = ["MaskFolder", "is_own_mask"]
+
+_CONFIDENCE = ".confidence"
+_HEADER = 33  # bytes of a PNG's signature and its first chunk
+_WRITER = b"tEXtSoftware\0rtda-deploy"  # a text chunk, which says whose picture it is; decoders pass it over
+_MARK = struct.pack(">I", len(_WRITER) - 4) + _WRITER + struct.pack(">I", zlib.crc32(_WRITER))
+
+
+def is_own_mask(path: Union[str, Path]) -> bool:
+    """Whether a file is a mask that was written here, and not somebody's label or picture."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(_HEADER + len(_MARK))[_HEADER:] == _MARK
+    except OSError:
+        return False
 
 
 class MaskFolder(Sink):
-    """Writes ``000000.png``, ``000001.png`` ... named by the frame's sequence number; a file of that name is replaced.
+    """Writes a PNG per frame; a file of its name is replaced.
 
-    Results that say how sure the network is also give ``000000.confidence.png``: 255 is certain.
+    Named by the frame's number, ``000000.png``, ``000001.png`` ...; where the frames are picture files, after these:
+    ``left.png`` is the mask of ``left.jpg``. Where two of them would give one name, the whole names are kept:
+    ``a.jpg.png``, ``a.png.png``. Results that say how sure the network is also give ``NAME.confidence.png``: 255 is
+    certain.
+
+    Args:
+        folder: Made where it is missing.
+        names: File names of the frames by their number; empty: there are none.
 
     Raises:
         FileAccessError: If the folder cannot be made or written to.
@@ -26,16 +49,22 @@ class MaskFolder(Sink):
     name = "masks"
     keeps = True
 
-    def __init__(self, folder: Union[str, Path]) -> None:
+    def __init__(self, folder: Union[str, Path], names: Sequence[str] = ()) -> None:
         self._folder = writable_folder(folder)
+        stems = [Path(name).stem for name in names]
+        clash = len(set(stems)) < len(stems) or any(stem.endswith(_CONFIDENCE) for stem in stems)
+        self._names = list(names) if clash else stems
 
     def write(self, result: Result) -> Mapping[str, float]:
         cv2: Any = opencv("to write masks")
         start = time.perf_counter_ns()
-        for suffix, picture in (("", result.mask), (".confidence", result.confidence)):
+        number = result.sequence
+        stem = self._names[number] if number < len(self._names) else f"{number:06d}"
+        for suffix, picture in (("", result.mask), (_CONFIDENCE, result.confidence)):
             if picture is not None:
-                _, content = cv2.imencode(".png", picture)
-                write_bytes(self._folder / f"{result.sequence:06d}{suffix}.png", content.tobytes())
+                content = cv2.imencode(".png", picture)[1].tobytes()
+                marked = content[:_HEADER] + _MARK + content[_HEADER:]
+                write_bytes(self._folder / f"{stem}{suffix}.png", marked)
         return {"encode": (time.perf_counter_ns() - start) / 1e6}
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Callable, Mapping, Optional, Tuple, Type, TypeVar
+from typing import TYPE_CHECKING, Callable, Mapping, Optional, Sequence, Tuple, Type, TypeVar
 
 from rtda_deploy.errors import CameraError, SourceError
 
@@ -67,6 +67,7 @@ class Source(abc.ABC):
         fps: Frames per second, where the source says so.
         size_wh: Width and height of its (first) frame.
         num_frames: Length, where it has one; a video file's own claim, which may be wrong.
+        names: File name of each frame by its number, of a folder or a pattern; else empty.
         clock: Clock of ``captured_ns``.
         stamp: The moment that ``captured_ns`` tells: ``driver`` (the camera driver filled its buffer), ``pipeline``
             (GStreamer's source element made the buffer), ``arrival`` (decoded here) or ``read`` (recordings).
@@ -86,6 +87,7 @@ class Source(abc.ABC):
     fps: Optional[float] = None
     size_wh: Tuple[int, int]
     num_frames: Optional[int] = None
+    names: Sequence[str] = ()
     clock: str = CLOCK
     stamp: str = "read"
     asked: Mapping[str, str] = _NOTHING

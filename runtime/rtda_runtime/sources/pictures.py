@@ -37,6 +37,7 @@ class PictureSource(Source):
     def __init__(self, name: str, files: List[Path], clock: Callable[[], int] = time.perf_counter_ns) -> None:
         self.name = name
         self.num_frames = len(files)
+        self.names = [] if name == str(files[0]) else [file.name for file in files]
         self._files = files
         self._clock = clock
         self._next = 0
