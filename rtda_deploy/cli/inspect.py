@@ -40,7 +40,7 @@ def inspect(
         name = shlex.quote(str(file))
         print_next(
             f"rtda-deploy inspect {name} --spec-template > spec.json   (and fill it in)",
-            f"rtda-deploy export {name} --spec spec.json   (writes it into the file)",
+            f"rtda-deploy export {name} --spec spec.json --out with-spec   (writes it into a copy)",
         )
 
 
@@ -52,7 +52,7 @@ def _print_template(file: Path) -> None:
     print(spec.to_json())
     for sentence in guesses:
         note(f"fill in {sentence}")
-    print_next(f"rtda-deploy export {shlex.quote(str(file))} --spec spec.json")
+    print_next(f"rtda-deploy export {shlex.quote(str(file))} --spec spec.json --out with-spec")
 
 
 def describe_file(file: Path) -> Dict[str, Any]:
