@@ -15,11 +15,12 @@ import pytest
 from runtime.fakes import NumpyEngine
 from runtime.streams import byte_server
 
-from rtda_deploy.errors import FrameError
+from rtda_deploy.errors import CameraError, FrameError
 from rtda_runtime import Pipeline, Segmenter, VideoSink
 from rtda_runtime import sources as sources_module
 from rtda_runtime.sinks import video as video_module
-from rtda_runtime.sources import Source, open_source
+from rtda_runtime.sources import Source, feeds, open_source
+from rtda_runtime.sources.stream import StreamSource
 
 CORNERS = [
     (255, 0, 0),
@@ -159,17 +160,22 @@ def test_opencv_says_when_a_film_plays_faster_than_it_was_filmed(
 
 
 def test_pictures_that_ffmpeg_marks_as_damaged_are_left_out(tmp_path: Path, caplog: Any) -> None:
-    noise = [np.random.default_rng(number).integers(0, 256, (96, 160, 3), np.uint8) for number in range(20)]
-    path = _write(tmp_path / "film.mp4", noise)
+    blocks = [np.random.default_rng(number).integers(0, 256, (24, 40, 3), np.uint8) for number in range(20)]
+    path = _write(tmp_path / "film.mp4", [picture.repeat(8, 0).repeat(8, 1) for picture in blocks])
     with av.open(str(path)) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-        place, size = packets[7].pos, packets[7].size
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     content = bytearray(path.read_bytes())
-    content[place + size // 2 : place + size - 4] = bytes(size - 4 - size // 2)
+    for place, size in (packets[number] for number in (3, 7, 13, 16)):
+        content[place + size // 2 : place + size - 4] = bytes(size - 4 - size // 2)
     path.write_bytes(content)
     with open_source(path) as source:
         given = len(_read_all(source))
     assert source.damaged >= 1 and given + source.damaged == 20
+    feed = feeds._demuxed(av.open(str(path)), "camera", live=True)
+    with StreamSource(feed, "camera", refuse=lambda said: CameraError(str(said))) as camera:
+        with contextlib.suppress(CameraError):
+            _read_all(camera)
+        assert camera.damaged == source.damaged, "of a camera as of a film"
     assert f"ended after {given} of 20 frames: {source.damaged} damaged and left out" in caplog.text
 
 
@@ -186,9 +192,9 @@ def test_any_name_of_a_film_is_one(name: str, way: str, tmp_path: Path, monkeypa
     for address in (name, tmp_path / name, (tmp_path / name).as_uri(), f"file://{tmp_path}/{name}"):
         with open_source(address) as source:
             assert len(_read_all(source)) == 2
-    with VideoSink(Path(f"saved {name.strip()}"), 25) as sink:
+    with VideoSink(Path(f"saved-{name.strip()}"), 25) as sink:
         sink.write(_corners())
-    assert len(_read_all(open_source(f"saved {name.strip()}"))) == 1
+    assert len(_read_all(open_source(f"saved-{name.strip()}"))) == 1
 
 
 def test_spaces_around_a_name_are_no_part_of_it_unless_there_is_such_a_file(tmp_path: Path) -> None:

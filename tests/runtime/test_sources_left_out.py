@@ -83,7 +83,7 @@ class _MotionJpegCamera:
 def test_a_usb_camera_leaves_out_jpegs_that_are_cut_off(raw: bool, tmp_path: Any, monkeypatch: Any) -> None:
     (tmp_path / "video0").touch()
     padded = PICTURE + bytes(50)
-    sent = [PICTURE, padded, PICTURE[: len(PICTURE) // 2] + bytes(50), PICTURE] if raw else [PICTURE] * 4
+    sent = [PICTURE, padded, PICTURE[:-2] + bytes(50), PICTURE] if raw else [PICTURE] * 4
     monkeypatch.setattr(cv2, "VideoCapture", lambda *_: _MotionJpegCamera(sent, raw=raw))
     with open_camera(tmp_path / "video0") as source:
         frames: List[Any] = []
@@ -120,18 +120,24 @@ def test_after_a_stall_a_usb_cameras_old_buffers_are_left_out(stamped: bool) -> 
 
 
 class _ScriptedFeed(Feed):
-    """JPEGs that come when the script says so."""
+    """JPEGs that come after these waits; ``due``: not before they are filmed."""
 
     live = jpeg = True
 
-    def __init__(self, clock: FakeClock, waits_ms: List[float], *, filmed_ms: Optional[List[float]] = None) -> None:
+    def __init__(
+        self, clock: FakeClock, waits_ms: List[float], *, filmed_ms: Optional[List[float]] = None, due: bool = False
+    ) -> None:
         self.timed = filmed_ms is not None
         self.decoded = 0
         self._decoder: Any = av.CodecContext.create("mjpeg", "r")
-        self.packets = self._script(clock, waits_ms, filmed_ms)
+        self.packets = self._script(clock, waits_ms, filmed_ms, clock.now_ns if due else None)
 
-    def _script(self, clock: FakeClock, waits_ms: List[float], filmed_ms: Optional[List[float]]) -> Iterator[Any]:
+    def _script(
+        self, clock: FakeClock, waits_ms: List[float], filmed_ms: Optional[List[float]], start_ns: Optional[int]
+    ) -> Iterator[Any]:
         for number, wait_ms in enumerate(waits_ms):
+            if start_ns is not None and filmed_ms is not None:
+                wait_ms = max(0.0, (start_ns - clock.now_ns) / MS + filmed_ms[number])
             clock.sleep(wait_ms / 1000)
             packet = av.Packet(PICTURE)
             if filmed_ms is not None:
@@ -160,6 +166,28 @@ def test_after_a_stall_a_streams_queue_is_left_out_without_decoding_it(timed: bo
     assert source.outdated == 530 and feed.decoded == 40
     assert max(ages_ms) == 0
     assert frame.sequence == 569
+
+
+def test_a_frame_that_waited_in_a_buffer_tells_its_age() -> None:
+    """20 frames a second are filmed, and a loop of 90 ms looks at them."""
+    clock = FakeClock()
+    start_ms = clock.now_ns / MS
+    filmed_ms = [50.0 * number for number in range(200)]
+    feed = _ScriptedFeed(clock, [0.0] * 200, filmed_ms=filmed_ms, due=True)
+    source = StreamSource(feed, "rtsp://camera", refuse=lambda said: CameraError(str(said)), clock=clock)
+    for _ in range(80):
+        frame: Any = source.read()
+        assert frame.captured_ns / MS - start_ms == pytest.approx(50 * frame.sequence, abs=1)
+        clock.sleep(0.09)
+    assert clock.now_ns - frame.captured_ns <= 400 * MS and source.outdated > 30
+
+
+def test_a_driver_that_was_believed_may_say_that_a_frame_is_old() -> None:
+    camera = _MotionJpegCamera([PICTURE], filmed_ms=iter([1000.0]))
+    camera.grab()
+    assert driver_time_ns(camera, 40_000 * MS) is None
+    assert driver_time_ns(camera, 40_000 * MS, known=True) == 1000 * MS
+    assert driver_time_ns(camera, 900 * MS, known=True) is None, "no frame is of the future"
 
 
 class _Counting(ListSource):
