@@ -19,8 +19,8 @@ _MASK = "***"
 HARMLESS = frozenset(
     (
         "audio", "bitrate", "buffer_size", "camera", "cam", "ch", "channel", "chn", "codec", "compression",
-        "duration", "fifo_size", "format", "fps", "frame_rate", "framerate", "frames", "gop", "h", "height",
-        "imagesize", "inst", "latency", "line", "mirror", "mode", "pkt_size", "profile", "quality", "rate",
+        "duration", "enablesrtp", "fifo_size", "format", "fps", "frame_rate", "framerate", "frames", "gop", "h",
+        "height", "imagesize", "inst", "latency", "line", "mirror", "mode", "pkt_size", "profile", "quality", "rate",
         "resolution", "rotate", "rotation", "size", "stream", "subtype", "timeout", "transport", "transportmode",
         "ttl", "unicast", "video", "videocodec", "w", "width",
     )
@@ -41,6 +41,13 @@ _NUMBER = re.compile(r"(\(\w+\)\s*)?(-?\d+(\.\d+)?(/\d+)?|true|false|[a-z][a-z-]
 _SCHEMES = "rtsps?|rtmps?|rtp|https?|srt|tcp|udp|wss?|foxglove|zenoh"
 _HEAD = re.compile(rf"(?:[A-Za-z][A-Za-z0-9+.-]*://+|(?<![\w/])(?:{_SCHEMES}):?/+|(?P<bare>//))", re.IGNORECASE)
 _NO_SCHEME = re.compile(r"(?!gst:|/)[^\s:]*:(?!//)")  # user:password@host
+_SEGMENT = re.compile(r"/([^/?#\s]+)")
+# Some cameras have no password but a path that nobody guesses: /AbCdEf0123456789, a UUID, a signed token.
+_TOKENS = (
+    re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9]{16,}(?:\.\w{2,4})?"),
+    re.compile(r"(?=.*\d)(?=.*[a-z])(?=.*[A-Z])[\w.~=+-]{24,}"),
+    re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}.*"),
+)
 _HOST = re.compile(r"(\[[^\]]*\]|[^:@\s]*)(:\d{0,5})?")
 _ELEMENT_END = re.compile(r"\s!\s|$")
 _PAIR = re.compile(
@@ -132,7 +139,16 @@ def _of_address(text: str, start: int, end: int, *, needs_colon: bool) -> Iterat
     elif not needs_colon and not _HOST.fullmatch(host):  # user:password, and the host was forgotten
         yield start + host.find(":") + 1, host_end
     if not needs_colon:
+        yield from _in_path(text, max(last + 1, start), end)
         yield from _query(text, max(last + 1, start), end)
+
+
+def _in_path(text: str, start: int, end: int) -> Iterator[_Span]:
+    """Parts of the path that look as if they were made by chance."""
+    stop = re.compile(r"[?#\s]").search(text, start, end)
+    for segment in _SEGMENT.finditer(text, start, stop.start() if stop else end):
+        if any(token.fullmatch(segment.group(1)) for token in _TOKENS):
+            yield segment.span(1)
 
 
 def _query(text: str, start: int, end: int) -> Iterator[_Span]:
