@@ -357,7 +357,7 @@ LABELS = {
     "16 bit": (r"uint16 \(64, 96\)", "8-bit grey PNG"),
     "size": (r"(94x64|not of the picture's size)", None),
     "missing": (r"6 of 6 pictures .* have no label", "same name"),
-    "broken": (r"no picture that OpenCV can read", "whole"),
+    "broken": (r"damaged PNG or cut off", "copy it again"),
     "classes": (r"classes\.json", "names"),
     "no JSON": (r"classes\.json", "names"),
     "classes with one colour": (r"2 names and 1 colours", None),
