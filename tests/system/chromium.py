@@ -13,7 +13,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
 
 import pytest
 from patience import PATIENCE_S
@@ -36,7 +36,7 @@ _FROM, _TO = 3, 4  # file handles on which Chromium reads and writes
 class Browser:
     """One page of one browser, gone at the end of the ``with`` block."""
 
-    def __init__(self, folder: Path, size_wh: Tuple[int, int] = (1280, 800)) -> None:
+    def __init__(self, folder: Path, size_wh: Tuple[int, int] = (1280, 800), flags: Sequence[str] = ()) -> None:
         program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
         if program is None:
             pytest.skip("no Chromium: apt-get install the packages of .ci/packages.txt")
@@ -49,7 +49,7 @@ class Browser:
             os.dup2(high[1], _TO)
 
         self._process = subprocess.Popen(
-            [program, *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
+            [program, *_FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             close_fds=False,  # Python's own are not inherited anyway

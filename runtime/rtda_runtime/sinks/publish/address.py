@@ -37,7 +37,7 @@ _ZENOH_PREFIX = "rtda"
 _ZENOH_PORT = 7447  # Zenoh's own
 _PORTS_TRIED = 100
 _ZENOH_OPTIONS = ("config", "connect", "listen", "network", "scouting")
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:_-]*")
+_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:_-]*")
 
 
 def open_publisher(uri: str, spec: ModelSpec, *, name: str) -> Publisher:

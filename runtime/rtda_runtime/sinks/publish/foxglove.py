@@ -102,7 +102,7 @@ class FoxgloveSink(Publisher):
             listening,
             (inner, int(self._server.port)),
             Guard(token, origins=(*ORIGINS, *origins)),
-            hint=f"foxglove://{shown}:{port}?origin=https://... lets its site in",
+            name=f"foxglove://{shown}:{port}",
         )
 
     def _welcome(self, topic: str) -> None:

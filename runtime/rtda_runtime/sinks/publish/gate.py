@@ -45,11 +45,11 @@ class Gate:
         listening: Closed with the gate.
         inner: Host and port of the server.
         guard: Asked about the head of each connection.
-        hint: What to do about a page that was refused; it is told with the page's site, once for each.
+        name: How it is typed; a page that was refused is told once, with what to add to the name to let it in.
     """
 
-    def __init__(self, listening: socket.socket, inner: Tuple[str, int], guard: Guard, *, hint: str = "") -> None:
-        self._listening, self._inner, self._guard, self._hint = listening, inner, guard, hint
+    def __init__(self, listening: socket.socket, inner: Tuple[str, int], guard: Guard, *, name: str) -> None:
+        self._listening, self._inner, self._guard, self._name = listening, inner, guard, name
         self._clients: Set[asyncio.Task[None]] = set()
         self._refused: Set[str] = set()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
@@ -117,10 +117,12 @@ class Gate:
             raise
 
     def _tell(self, request: Request) -> None:
-        site = request.headers.get("origin") or request.headers.get("host", "")
+        origin = request.headers.get("origin")
+        site = origin or request.headers.get("host", "")
         if site not in self._refused and len(self._refused) < _MAX_CLIENTS:
             self._refused.add(site)
-            _log.warning("foxglove: a page of %r was not let in%s", site, f"; {self._hint}" if self._hint else "")
+            help_ = f"; {self._name}?origin={origin} lets its pages in" if origin else ""
+            _log.warning("%s: a page of %r was not let in%s", self._name, site, help_)
 
     async def _lead(self, content: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         outer: socket.socket = writer.get_extra_info("socket")
@@ -145,7 +147,7 @@ class Gate:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            inner_writer.transport.abort()
+            inner_writer.close()
             writer.close()
 
 
