@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any, Dict, Iterator, List, Optional
 
+from rtda_deploy.cli.mask_advice import slow_mask
+
 __all__ = ["advice", "drift"]
 
 # Standard deviation over mean of the network's time above which two results can hardly be compared. GPUs: where trtexec
@@ -21,7 +23,7 @@ _WAITING = 1.5  # age over work above which a frame waits notably
 
 def advice(record: Dict[str, Any]) -> List[str]:
     """Sentences for the record of :func:`rtda_runtime.benchmark.benchmark`; none where nothing stands out."""
-    checks = (_settling, _rate, _waiting, _clocks, _variation, _load, _heat, _threads, _governor)
+    checks = (_settling, _rate, _waiting, _mask, _clocks, _variation, _load, _heat, _threads, _governor)
     return [sentence for check in checks for sentence in check(record)]
 
 
@@ -59,6 +61,14 @@ def _waiting(record: Dict[str, Any]) -> Iterator[str]:
             f"the work is {total - waited:.1f} ms but a frame is {total:.1f} ms old: it waits {waited:.1f} ms,"
             " because frames come while the one before is still at work, or the CPU is short of cores"
         )
+
+
+def _mask(record: Dict[str, Any]) -> Iterator[str]:
+    stages = record["stages"]
+    work = sum(stages[stage]["p50"] for stage in ("preprocess", "infer", "postprocess"))
+    slow = slow_mask(record["mask_maker"], stages["postprocess"]["p50"], work)
+    if slow:
+        yield slow
 
 
 def _clocks(record: Dict[str, Any]) -> Iterator[str]:

@@ -11,6 +11,8 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import typer
 
+from rtda_deploy.cli.mask_advice import whether_compiled
+
 __all__ = ["doctor", "examine"]
 
 Finding = Dict[str, str]  # name, state ("ok", "missing", "problem"), detail, fix
@@ -62,6 +64,7 @@ def examine() -> List[Finding]:
         ("system", _system),
         ("GPU", _gpu),
         *((name, _package_check(name, extra, purpose)) for name, extra, purpose in _PACKAGES),
+        ("compiled postprocess", whether_compiled),
         ("OpenCV's GStreamer", _gstreamer),
         ("ONNX Runtime on", _providers),
         ("cameras", _cameras),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
+from rtda_deploy.cli.mask_advice import slow_mask
+
 __all__ = ["advice"]
 
 _LEAST_FRAMES = 20  # below, a median says little
@@ -13,6 +15,7 @@ _WAITING = 0.5  # of the work: a frame that waits longer than this before it is 
 _LIMITED = 0.9  # of the camera's rate: reached means that the camera is the limit
 _BUSY = 0.8  # of the time between two frames: above, the next one waits
 _DROPPED = 0.05  # of what was captured, or of what a sink was given
+_NETWORK_STAMP = "arrival"
 _DRIVER_STAMPS = ("driver", "pipeline")  # stamps that are taken before a frame waits in a queue
 
 
@@ -23,6 +26,7 @@ def advice(
     fps: Optional[float] = None,
     stamp: str = "read",
     clocks_locked: Optional[bool] = None,
+    mask_maker: Optional[str] = None,
 ) -> List[str]:
     """Sentences for the statistics of a pipeline; none where nothing stands out.
 
@@ -32,15 +36,17 @@ def advice(
         fps: The rate it says it has.
         stamp: Which moment ``captured_ns`` tells, as :attr:`Source.stamp`.
         clocks_locked: Of a Jetson; None: not known, or none.
+        mask_maker: As :func:`rtda_runtime.upsample.mask_maker`.
     """
-    sentences = list(_sinks(stats))
+    sentences = list(_sinks(stats, live=live))
     if stats["frames"] >= _LEAST_FRAMES:
         stages = stats["stages"]
         median = {stage: float(values["p50"]) for stage, values in stages.items()}
         work = sum(median.get(stage, 0.0) for stage in _WORK)
         if live and stats["policy"] == "newest":
             sentences += list(_waiting(stats, median, work, stamp)) or list(_camera(stats, median, work, fps))
-        sentences += _stages(median)
+        slow = slow_mask(mask_maker, median.get("postprocess", 0.0), work)
+        sentences += [slow] if slow else list(_stages(median, live, stamp))
         if clocks_locked is False:
             sentences.append(_clocks(stages))
     return sentences
@@ -81,14 +87,18 @@ def _period_ms(stats: Mapping[str, Any]) -> float:
     return float(1000 * stats["seconds"] / max(1, stats["captured"]))
 
 
-def _stages(median: Dict[str, float]) -> Iterator[str]:
+def _stages(median: Dict[str, float], live: bool, stamp: str) -> Iterator[str]:
+    """Of a camera only: its picture can be smaller, a recording's cannot; a network camera is not asked for it."""
+    if not live:
+        return
     pre, infer, post = (median.get(stage, 0.0) for stage in ("preprocess", "infer", "postprocess"))
+    how = "set it in the camera" if stamp == _NETWORK_STAMP else "--size"
     for stage, spent in (("preprocess", pre), ("postprocess", post)):
         if spent > max(_NOTABLE_MS, infer):
-            yield f"{stage} takes {spent:.1f} ms, the network {infer:.1f}: a smaller camera picture helps (--size)"
+            yield f"{stage} takes {spent:.1f} ms, the network {infer:.1f}: a smaller camera picture helps ({how})"
 
 
-def _sinks(stats: Mapping[str, Any]) -> Iterator[str]:
+def _sinks(stats: Mapping[str, Any], *, live: bool) -> Iterator[str]:
     for name, sink in stats["sinks"].items():
         given = sink["written"] + sink["dropped"]
         if name not in ("view", "window") and given and sink["dropped"] > _DROPPED * given:
@@ -96,7 +106,7 @@ def _sinks(stats: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"{name} kept {sink['written']} of {given} results: it takes {spent:.1f} ms each"
                 + (f", and they come every {1000 / stats['fps']:.1f} ms" if stats["fps"] else "")
-                + "; a smaller picture or rate helps (--size, --fps)"
+                + ("; a smaller picture or rate helps (--size, --fps)" if live else "")
             )
 
 

@@ -232,8 +232,16 @@ def print_summary(summary: Dict[str, Any], source: Source, board: RunBoard, *, j
     from rtda_deploy.cli.bench import stage_rows
     from rtda_deploy.cli.console import print_json, print_table, warn
     from rtda_deploy.cli.run_advice import advice
+    from rtda_runtime.upsample import mask_maker
 
-    said = advice(summary, live=source.live, fps=source.fps, stamp=source.stamp, clocks_locked=board.clocks_locked)
+    said = advice(
+        summary,
+        live=source.live,
+        fps=source.fps,
+        stamp=source.stamp,
+        clocks_locked=board.clocks_locked,
+        mask_maker=mask_maker(),
+    )
     if json_:
         print_json({**summary, "advice": said})
         return

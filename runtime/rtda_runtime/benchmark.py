@@ -25,6 +25,7 @@ from rtda_runtime.measured import AtOnce, Frames, InTurn, Taker, Through
 from rtda_runtime.pool import AnySegmenter, SegmenterPool, check_in_flight
 from rtda_runtime.sources import Source
 from rtda_runtime.timing import summarize_ms
+from rtda_runtime.upsample import mask_maker
 
 __all__ = ["FORMAT", "benchmark", "benchmark_pipeline"]
 
@@ -76,6 +77,7 @@ def benchmark(
                          measures: "network" or "pipeline";
                          source: its name; includes: what "total" covers
             frame_hw     height and width of the first frame
+            mask_maker   what made masks of logits on the CPU: "numba", "numpy" (slow), or null: nothing did
             stages       per stage (capture), preprocess, infer, postprocess, (wait), total:
                          count, mean, p50, p90, p95, p99, max in ms, over all windows
             variation    per stage: standard deviation / mean
@@ -210,6 +212,7 @@ class _Run:
                 "includes": self._taker.includes,
             },
             "frame_hw": list(self._taker.frame_hw),
+            "mask_maker": mask_maker(),
             "stages": stages,
             "variation": {stage: _variation(np.frombuffer(values)) for stage, values in self._stages.items()},
             "throughput": len(self._at_s) / self._measured_s,

@@ -23,7 +23,16 @@ import numpy as np
 
 from rtda_deploy.errors import EngineError, FrameError
 
-__all__ = ["GridPlan", "Region", "grid_plan", "resize_mask", "target_array", "upsample_argmax"]
+__all__ = [
+    "GridPlan",
+    "Region",
+    "compiles",
+    "grid_plan",
+    "mask_maker",
+    "resize_mask",
+    "target_array",
+    "upsample_argmax",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +89,20 @@ def resize_mask(
     columns = np.where(plan.right_share < 0.5, plan.left, plan.right)
     np.take(mask.take(columns, axis=1), rows, axis=0, out=target, mode="clip")
     return target
+
+
+def compiles() -> bool:
+    """Whether masks of logits are made by compiled code here; compiles it where no earlier start kept it."""
+    from rtda_runtime import _upsample_numba
+
+    return _kernel() is _upsample_numba.fill_mask
+
+
+def mask_maker() -> Optional[str]:
+    """What made this process's masks of logits on the CPU: ``"numba"``, ``"numpy"``, or None: there were none yet."""
+    if _kernel.cache_info().currsize == 0:
+        return None
+    return "numba" if compiles() else "numpy"
 
 
 @functools.lru_cache(maxsize=1)

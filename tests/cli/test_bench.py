@@ -39,6 +39,8 @@ def changed(record: Dict[str, Any], **parts: Any) -> Dict[str, Any]:
     copy["settled"] = True
     copy["variation"]["infer"] = 0.01
     copy["samples"] = {"total": [1.0] * 100}
+    assert copy["mask_maker"] in ("numba", "numpy")
+    copy["mask_maker"] = "numba"
     copy["model"]["threads"] = None
     copy["environment"].update(governor="performance", cpu_quota=None, cores=4, cores_total=4, cores_usable=4)
     copy["conditions"].update(other_cores=0.1, stolen_cores=0.0, throttled=0)
@@ -229,6 +231,13 @@ HOT = {"name": "T4", "throttled": "heat"}
         ),
         ({"environment": {"cores_usable": 2}, "model": {"threads": 1}}, "1 of 2 cores work on the network"),
         ({"environment": {"governor": "powersave"}}, "governor is powersave"),
+        (
+            {
+                "mask_maker": "numpy",
+                "stages": {"preprocess": {"p50": 7.0}, "infer": {"p50": 7.0}, "postprocess": {"p50": 64.0}},
+            },
+            "postprocess takes 64.0 of 78.0 ms: without numba .*: pip install numba",
+        ),
         (
             {"settings": {"rate_hz": 30.0}, "throughput": 20.0, "missed": 10, "offered": 30, "late": 10},
             "30 Hz cannot be kept here: 20.0 Hz were",

@@ -441,4 +441,6 @@ def test_doctor_names_what_is_missing_with_its_install_line() -> None:
         assert finding["state"] in ("ok", "missing", "problem")
         if finding["name"] in ("tensorrt", "openvino") and finding["state"] == "missing":
             assert "rtda-deploy[" in finding["fix"] or "apt-get" in finding["fix"]
+    masks = found["compiled postprocess"]
+    assert masks["state"] == "ok" or "pip install" in masks["fix"]
     assert invoke("doctor", "--markdown").out.startswith("| what |")

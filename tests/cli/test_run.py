@@ -438,7 +438,8 @@ def sink(written: int, dropped: int) -> Dict[str, Any]:
         ({"captured": 900, "dropped": 600}, {}, r"67 % of the frames .*: the work takes 13.0 ms .* every 11.1 ms"),
         ({"captured": 300, "dropped": 30}, {}, r"10 % of the frames .*: the work takes only 13.0 of 33.3 ms"),
         ({"stages": {"postprocess": 40.0, "age": 55.0}}, {}, "postprocess takes 40.0 ms, the network 10.0"),
-        ({"stages": {"preprocess": 40.0, "age": 55.0}}, {}, "preprocess takes 40.0 ms, the network 10.0"),
+        ({"stages": {"preprocess": 40.0, "age": 55.0}}, {}, r"preprocess takes 40.0 ms, the network 10.0.*\(--size\)"),
+        ({"stages": {"preprocess": 40.0, "age": 55.0}}, {"stamp": "arrival"}, "helps .set it in the camera"),
         ({"sinks": {"video": sink(200, 100)}}, {}, r"video kept 200 of 300 results: it takes 45.0 ms each, .*33.3 ms"),
         ({}, {"clocks_locked": False}, "sudo jetson_clocks"),
     ],
@@ -447,6 +448,21 @@ def test_numbers_that_show_a_cause_are_explained(changes: Dict[str, Any], known:
     from rtda_deploy.cli.run_advice import advice
 
     assert any(re.search(said, sentence) for sentence in advice(stats(**changes), live=True, **known)), said
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_mask_that_numpy_makes_slowly_is_told_with_the_install_line_and_no_smaller_picture(live: bool) -> None:
+    from rtda_deploy.cli.run_advice import advice
+
+    slow = stats(stages={"postprocess": 64.0, "age": 80.0})
+    said = advice(slow, live=live, mask_maker="numpy")
+    assert [sentence for sentence in said if "postprocess" in sentence] == [
+        "postprocess takes 64.0 of 76.0 ms: without numba NumPy makes the mask, 10 to 20 times as slowly:"
+        " pip install numba"
+    ]
+    assert not any("numba" in sentence for sentence in advice(slow, live=live, mask_maker="numba"))
+    assert not any("numba" in sentence for sentence in advice(stats(), live=live, mask_maker="numpy"))
+    assert not any("--size" in sentence for sentence in advice(slow, live=False, mask_maker="numba"))
 
 
 @pytest.mark.parametrize(
