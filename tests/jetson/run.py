@@ -1,11 +1,13 @@
 """``make test-jetson``: the robot's side on what a Jetson Xavier has - Python 3.8 and the real TensorRT 8.5.2.2.
 
 Makes a virtual environment with the versions of JetPack 5.1 once (about 0.6 GB, most of it TensorRT) and keeps it in
-the cache folder; then runs, in it, the tests of ``tests/jetson`` and those of the builder and the sidecar. No GPU is
-needed, so nothing is built here. cuBLAS and cuDNN are left out: the libraries that TensorRT's plugins are linked to are
+the cache folder; then runs, in it, the tests of ``tests/jetson`` and those of the builder and the sidecar; the commands
+that README and docs/jetson.md print for a robot among them, with the wheel of this tree. No GPU is needed, so no engine
+is built here. cuBLAS and cuDNN are left out: the libraries that TensorRT's plugins are linked to are
 stand-ins, which load and do nothing.
 
-Standard library only; arguments go to pytest. PYTHON38 names an interpreter where none is found.
+Standard library only, and ``build`` for the wheel; arguments go to pytest. PYTHON38 names an interpreter where none is
+found.
 """
 
 from __future__ import annotations
@@ -51,7 +53,18 @@ def main() -> int:
     variables["LD_LIBRARY_PATH"] = os.pathsep.join([str(folder / "lib"), os.environ.get("LD_LIBRARY_PATH", "")])
     variables["RTDA_TEST_JETSON"] = "1"
     command = [str(folder / "bin" / "python"), "-B", "-m", "pytest", "-p", "no:cacheprovider"]
-    return subprocess.call([*command, *(sys.argv[1:] or SUITES)], cwd=str(ROOT), env=variables)
+    with tempfile.TemporaryDirectory() as built:
+        variables["RTDA_TEST_WHEEL"] = _wheel(Path(built))
+        return subprocess.call([*command, *(sys.argv[1:] or SUITES)], cwd=str(ROOT), env=variables)
+
+
+def _wheel(folder: Path) -> str:
+    """The wheel of this tree, as ``make wheel`` builds it; empty where it cannot be, and its tests are skipped."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.stderr.write(f"note   no wheel, so the printed install is not tried: {done.stderr.strip()[-300:]}\n")
+    return next((str(path) for path in folder.glob("rtda_deploy-*.whl")), "")
 
 
 def _environment(python: str) -> Path:
