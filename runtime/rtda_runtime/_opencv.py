@@ -29,8 +29,10 @@ def opencv(purpose: str) -> Any:
     os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", _V4L2_WAIT_S)
     cv2: Any = require("cv2", extra="runtime", purpose=purpose)
     if "OPENCV_LOG_LEVEL" not in os.environ:
-        set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # 4.x, 5.x
-        set_level(_OPENCV_SILENT)
+        for place in (cv2, getattr(cv2.utils, "logging", None)):  # 4.5.2 to 4.x, 5.x; 4.5.1 has neither
+            if hasattr(place, "setLogLevel"):
+                place.setLogLevel(_OPENCV_SILENT)
+                break
     return cv2
 
 
