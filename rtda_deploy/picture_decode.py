@@ -13,18 +13,27 @@ from __future__ import annotations
 import importlib
 import shlex
 from pathlib import Path
-from typing import Any, Type
+from typing import Any, Optional, Type
 
 from rtda_deploy.content_kind import PICTURE_KINDS, describe
 from rtda_deploy.errors import RtdaError
 from rtda_deploy.picture_bytes import PictureFacts, look
 from rtda_deploy.tiff_tags import with_orientation_1
 
-__all__ = ["checked_picture", "decode_bgr", "decode_stored"]
+__all__ = ["SixteenBits", "checked_picture", "decode_bgr", "decode_stored"]
 
 _MAX_SIDE, _MAX_PIXELS = 1 << 20, 1 << 30  # OpenCV's own limits
 _TWELVE_BITS = 4095
 _COPY_AGAIN = "copy it again, or leave it out"
+
+
+class SixteenBits:
+    """What the pictures read so far say of a source: one beyond 12 bits proves that all of them have 16.
+
+    Handed to :func:`decode_bgr` with every picture of a source, so that a dark picture among bright ones is taken.
+    """
+
+    proven = False
 
 
 def checked_picture(content: bytes, name: str, error: Type[RtdaError]) -> PictureFacts:
@@ -58,7 +67,15 @@ def checked_picture(content: bytes, name: str, error: Type[RtdaError]) -> Pictur
     return facts
 
 
-def decode_bgr(cv2: Any, content: bytes, name: str, error: Type[RtdaError], *, path: Path = Path("FILE")) -> Any:
+def decode_bgr(
+    cv2: Any,
+    content: bytes,
+    name: str,
+    error: Type[RtdaError],
+    *,
+    path: Path = Path("FILE"),
+    sixteen: Optional[SixteenBits] = None,
+) -> Any:
     """A picture as uint8 (H, W, 3) BGR, turned as EXIF says: grey is repeated, alpha dropped, 16 bits cut to 8.
 
     Args:
@@ -67,6 +84,7 @@ def decode_bgr(cv2: Any, content: bytes, name: str, error: Type[RtdaError], *, p
         name: What to call it in messages.
         error: The reader's kind of error.
         path: The file; hints name its folder.
+        sixteen: What is known of the source; None for a picture by itself.
 
     Raises:
         RtdaError: Of the kind ``error``, if it is no picture that can be used.
@@ -76,8 +94,9 @@ def decode_bgr(cv2: Any, content: bytes, name: str, error: Type[RtdaError], *, p
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | (cv2.IMREAD_ANYDEPTH if deep else 0)
     image = _decoded(cv2, content, flags, facts, name, error)
     if str(image.dtype) == "uint16":
-        largest = int(image.max())
-        if 0 < largest <= _TWELVE_BITS:
+        sixteen, largest = sixteen or SixteenBits(), int(image.max())
+        sixteen.proven = sixteen.proven or largest > _TWELVE_BITS
+        if largest and not sixteen.proven:
             raise error(
                 f"{name} has 16 bits, and its largest value is {largest}: 12 bits in a 16-bit file",
                 why="white is 65535 there, so it would be nearly black",

@@ -194,6 +194,15 @@ def test_half_a_picture_is_named_and_not_filled_up(tmp_path: Path) -> None:
             source.read()
 
 
+def test_a_dark_picture_of_16_bits_is_taken_behind_a_bright_one_and_refused_before(tmp_path: Path) -> None:
+    for name, value in (("1.png", 60000), ("2.png", 4000)):
+        assert cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), value, np.uint16))
+    with open_source(tmp_path) as source:
+        assert [int(image.max()) for image in _read_all(source)] == [60000 >> 8, 4000 >> 8]
+    with pytest.raises(SourceError, match="12 bits in a 16-bit file"):
+        open_source(tmp_path / "2.png")
+
+
 def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path) -> None:
     (tmp_path / "a.webp").write_bytes(turned(".webp", np.zeros((16, 32, 3), np.uint8), 6))
     with open_source(tmp_path / "a.webp") as source:

@@ -13,7 +13,7 @@ import numpy as np
 from rtda_deploy.errors import SourceError
 from rtda_deploy.files import file_bytes, file_error
 from rtda_deploy.folders import is_hidden
-from rtda_deploy.picture_decode import decode_bgr
+from rtda_deploy.picture_decode import SixteenBits, decode_bgr
 from rtda_runtime._opencv import opencv
 from rtda_runtime.sources.base import Frame, Source
 
@@ -43,7 +43,8 @@ class PictureSource(Source):
         self._next = 0
         self._closed = False
         # Decoded at once, so that a folder of broken files fails before a long model is loaded.
-        self._first: Optional[np.ndarray] = read_picture(files[0])
+        self._sixteen = SixteenBits()
+        self._first: Optional[np.ndarray] = read_picture(files[0], self._sixteen)
         self.size_wh = (self._first.shape[1], self._first.shape[0])
 
     def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
@@ -51,7 +52,7 @@ class PictureSource(Source):
             raise self._closed_error()
         if self._next >= len(self._files):
             return None
-        image = self._first if self._first is not None else read_picture(self._files[self._next])
+        image = self._first if self._first is not None else read_picture(self._files[self._next], self._sixteen)
         self._first = None
         frame = Frame(image=image, captured_ns=self._clock(), sequence=self._next)
         self._next += 1
@@ -62,8 +63,12 @@ class PictureSource(Source):
         self._first = None
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_picture(path: Path, sixteen: Optional[SixteenBits] = None) -> np.ndarray:
     """A picture file as uint8 (H, W, 3) BGR, turned as EXIF says: grey is repeated, alpha dropped, 16 bits cut to 8.
+
+    Args:
+        path: The file.
+        sixteen: What is known of its source's bits; None for a picture by itself.
 
     Raises:
         SourceError: If it is no picture that OpenCV reads, is not whole, or has 12 bits in 16.
@@ -71,7 +76,7 @@ def read_picture(path: Path) -> np.ndarray:
     """
     content = file_bytes(path, what="picture")
     cv2: Any = opencv("to read pictures")
-    decoded: np.ndarray = decode_bgr(cv2, content, f"picture {path}", SourceError, path=path)
+    decoded: np.ndarray = decode_bgr(cv2, content, f"picture {path}", SourceError, path=path, sixteen=sixteen)
     return decoded
 
 
