@@ -29,7 +29,8 @@ def opencv(purpose: str) -> Any:
     os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", _V4L2_WAIT_S)
     cv2: Any = require("cv2", extra="runtime", purpose=purpose)
     if "OPENCV_LOG_LEVEL" not in os.environ:
-        for place in (cv2, getattr(cv2.utils, "logging", None)):  # 4.5.2 to 4.x, 5.x; 4.5.1 has neither
+        places: Any = (cv2, getattr(cv2.utils, "logging", None))  # 4.5.2 to 4.x, 5.x; 4.5.1 has neither
+        for place in places:
             if hasattr(place, "setLogLevel"):
                 place.setLogLevel(_OPENCV_SILENT)
                 break
