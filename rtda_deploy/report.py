@@ -17,7 +17,7 @@ from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple, Unio
 from rtda_deploy.errors import DataError
 from rtda_deploy.files import readable_file, write_text
 
-__all__ = ["ReportPage"]
+__all__ = ["ReportPage", "short"]
 
 Number = Optional[float]
 Point = Tuple[float, float]
@@ -47,6 +47,8 @@ img{display:block;max-width:100%;height:auto;border-radius:6px}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 .plain{min-width:50%}.plain th,.plain td{padding:.35rem .8rem;border-bottom:1px solid var(--line);text-align:left}
 .plain th{color:var(--soft);font-weight:600}.plain .number{text-align:right;white-space:nowrap}
+.plain td+td:not(.number){overflow-wrap:anywhere}
+@media (max-width:34rem){.plain{min-width:100%;font-size:.82rem}.plain th,.plain td{padding:.35rem .4rem}}
 svg{display:block;width:100%;overflow:visible}
 text{fill:var(--fg);font-size:13px;font-variant-numeric:tabular-nums}
 text.soft{fill:var(--soft);font-size:12px}
@@ -63,6 +65,24 @@ left:0;background:var(--bg)}
 .matrix thead th{position:static;vertical-align:bottom;padding:0 0 .35rem;text-align:left}
 .matrix thead span{writing-mode:vertical-rl;transform:rotate(180deg);display:inline-block}
 """
+
+
+def short(address: str, most: int = 48) -> str:
+    """A path or a set's address for people: of one that is longer than ``most``, what stands at the front is left out.
+
+    The kind before the colon stays and so does the end, in whole names: ``camvid:…/camvid?list=lists/test.txt``.
+    """
+    if len(address) <= most:
+        return address
+    kind, colon, path = address.partition(":")
+    if not colon or "/" in kind:
+        kind, colon, path = "", "", address
+    place, mark, query = path.partition("?")
+    parts = place.split("/")
+    while len(parts) > 1 and len(kind) + len("/".join(parts)) + len(query) + 4 > most:
+        parts.pop(0)
+    whole = len(parts) == len(place.split("/"))
+    return kind + colon + ("" if whole else "…/") + "/".join(parts) + mark + query
 
 
 class ReportPage:
@@ -183,6 +203,14 @@ class ReportPage:
             body.append(f"<tr><th>{_escape(name)}</th>{''.join(_heat(v, whole, normalise) for v in row)}</tr>")
         content = f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
         self._figure(f'<div class="scroll"><table class="matrix">{content}</table></div>', caption)
+
+    def legend(self, names: Sequence[str], colours: Sequence[Sequence[int]]) -> None:
+        """Add what colour, RGB of 0..255, stands for what."""
+        entries = [
+            f'<li><span class="swatch" style="background:rgb({red},{green},{blue})"></span>{_escape(name)}</li>'
+            for name, (red, green, blue) in zip(names, colours)
+        ]
+        self._parts.append(f'<ul class="legend">{"".join(entries)}</ul>')
 
     def data(self, values: Any) -> None:
         """Embed the figures behind the page as JSON, in ``<script type="application/json" id="data">``.

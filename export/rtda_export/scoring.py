@@ -14,6 +14,7 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_deploy.spec import ModelSpec
+from rtda_export.extremes import Extremes, ScoredPicture
 from rtda_export.networks import open_network
 from rtda_runtime.preprocess import Preprocessor, content_box
 from rtda_training.labels import IGNORE_INDEX, ClassList, describe_join, join_by_name, join_classes, needs_declared_join
@@ -34,7 +35,9 @@ class Evaluation:
         scores: IoU per class and pixel accuracy; the model's classes, or the data's where masks were joined into them.
         confusion: int64 (C, C), rows are true classes, columns predicted ones.
         spec: The model's contract.
-        worst: Index of the picture with the smallest share of right pixels, and that share.
+        palette: RGB of each scored class.
+        extremes: The picture with the smallest share of right pixels, and the one with the largest; one where there is
+            only one.
         joined: What was joined into the other side's classes, ``masks`` or ``labels``, and how; None where model and
             data have the same classes, or classes of the same names.
         label_counts: int64 (classes of the data,): pixels of each in the labels.
@@ -49,7 +52,8 @@ class Evaluation:
     scores: Scores
     confusion: np.ndarray
     spec: ModelSpec
-    worst: Tuple[int, float]
+    palette: Tuple[Tuple[int, int, int], ...]
+    extremes: Tuple[ScoredPicture, ...]
     joined: Optional[Tuple[str, str]] = None
     label_counts: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     labelled: int = 0
@@ -105,7 +109,7 @@ def evaluate(
         prepare = Preprocessor(network.spec)
         image = np.empty((1, 3, *network.spec.size_hw), np.float32)
         count = min(len(data), max_pictures or len(data))
-        worst = (0, 2.0)
+        extremes = Extremes()
         labelled, held = 0, np.zeros(256, np.int64)
         for done, index in enumerate(np.linspace(0, len(data) - 1, count).round().astype(int)):
             frame, stored, pixels = data.counted_pair(int(index))
@@ -117,8 +121,7 @@ def evaluate(
             predicted = network.mask(network.answer(image), (label.shape[0], label.shape[1]), box=box)
             mask = predicted if classes.of_mask is None else classes.of_mask[predicted]
             confusion.add(label, mask)
-            right = float((mask == label)[label != 255].mean()) if (label != 255).any() else 1.0
-            worst = min(worst, (int(index), right), key=lambda entry: entry[1])
+            extremes.add(data.name(int(index)), frame, mask, label)
             if progress is not None:
                 progress(done + 1, count)
         scores = confusion.scores(classes.scored.names)
@@ -131,7 +134,8 @@ def evaluate(
             scores=scores,
             confusion=confusion.counts,
             spec=network.spec,
-            worst=worst,
+            palette=tuple(classes.scored.palette),
+            extremes=extremes.pictures(),
             joined=classes.joined,
             label_counts=held[: data.classes.num_classes],
             labelled=labelled,

@@ -10,6 +10,8 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
+    from rtda_deploy.report import ReportPage
+    from rtda_export.extremes import ScoredPicture
     from rtda_export.scoring import Evaluation
     from rtda_training.readers import LabelledSet
 
@@ -102,32 +104,71 @@ def save_evaluation(found: Evaluation, folder: Path) -> Path:
 
     from rtda_deploy.files import writable_folder, write_text
     from rtda_deploy.optional import available
-    from rtda_deploy.report import ReportPage
 
     writable_folder(folder)
     write_text(folder / "results.json", json.dumps(found.to_dict(), indent=2) + "\n")
-    names = list(found.scores.class_names)
-    page = ReportPage(f"Evaluation of {Path(found.model).name}", f"{found.pictures} pictures of {found.data}")
-    summary = found.scores.to_dict()
-    page.table(["", "%"], [[key, summary[key]] for key in summary if key not in ("iou", "pixels")])
-    ordered = sorted(
-        (name for name in names if summary["iou"][name] is not None), key=lambda name: -float(summary["iou"][name])
-    )
+    _page(found).save(folder / "report.html")
+    if available("matplotlib"):
+        _confusion_picture(found.confusion, list(found.scores.class_names), folder / "confusion_matrix.png")
+    return folder
+
+
+def _page(found: Evaluation) -> ReportPage:
+    from rtda_deploy.report import ReportPage, short
+
+    names, summary = list(found.scores.class_names), found.scores.to_dict()
+    page = ReportPage(f"Evaluation of {Path(found.model).name}", f"{found.pictures} pictures of {short(found.data)}")
+    page.table(["", "%"], [[_figure_name(key), summary[key]] for key in summary if key not in ("iou", "pixels")])
     text = scored_text(found)
     page.text(f"{text[0].upper()}{text[1:]}.")
     if found.joined:
         page.text(f"Classes differ; {found.joined[0]} were joined: {found.joined[1]}.")
+    _sights(page, found)
     page.heading("IoU per class")
-    page.bars(ordered, [summary["iou"][name] for name in ordered], unit="%")
+    known = sorted((name for name in names if summary["iou"][name] is not None), key=lambda name: -summary["iou"][name])
+    page.bars(known, [summary["iou"][name] for name in known], unit="%")
     page.heading("Confusion matrix")
     page.matrix(
         names, found.confusion.tolist(), caption="Rows: true class. Columns: predicted class. Percent of the row."
     )
     page.data(found.to_dict())
-    page.save(folder / "report.html")
-    if available("matplotlib"):
-        _confusion_picture(found.confusion, names, folder / "confusion_matrix.png")
-    return folder
+    return page
+
+
+def _figure_name(key: str) -> str:
+    """A figure of the scores as people call it."""
+    if key.startswith("miou"):
+        return f"mIoU, mean over the papers' {key[4:]} classes" if key[4:] else "mIoU, mean over all classes"
+    return {"pixel_accuracy": "pixel accuracy, share of the scored pixels that are right"}.get(key, key)
+
+
+def _sights(page: ReportPage, found: Evaluation) -> None:
+    """The worst and the best picture: with the mask over it, with the truth over it, and what is wrong."""
+    from rtda_deploy.cli.sheets import mistakes, sheet
+    from rtda_deploy.report import short
+    from rtda_runtime.sinks.overlay import Overlay
+
+    page.heading("The worst and the best picture" if len(found.extremes) > 1 else "The picture")
+    spec = found.spec.replace(class_names=found.scores.class_names, palette=found.palette)
+    for title, picture in zip(("Worst", "Best"), found.extremes):
+        tiles = [
+            ("picture", picture.frame),
+            ("predicted", Overlay(spec, legend=False).draw(picture.frame, picture.mask)),
+            ("truth", Overlay(spec, legend=False).draw(picture.frame, picture.truth)),
+            ("wrong pixels in red", mistakes(picture.frame, picture.mask, picture.truth)),
+        ]
+        caption = f"{short(picture.name)}: {100 * picture.right:.1f} % of the scored pixels are right"
+        page.picture(sheet(tiles, 2), caption=f"{title}: {caption}" if len(found.extremes) > 1 else caption)
+    seen = sorted({int(index) for picture in found.extremes for index in _classes_of(picture)})
+    page.legend([found.scores.class_names[index] for index in seen], [found.palette[index] for index in seen])
+
+
+def _classes_of(picture: ScoredPicture) -> List[int]:
+    """Indices that its mask or its truth holds, without 255, which is none."""
+    import numpy as np
+
+    held = np.union1d(picture.mask, picture.truth)
+    return [int(index) for index in held if index != 255]
 
 
 def _confusion_picture(confusion: np.ndarray, names: List[str], path: Path) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from rtda_deploy.cli.sheets import GAP_PX, WIDTH_PX, jpeg, mistakes, sheet, tiled
 from rtda_deploy.cli.training import loss_keys, network_text
 from rtda_deploy.errors import RtdaError
+from rtda_deploy.report import ReportPage, short
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from rtda_deploy.report import ReportPage
     from rtda_training.plan import PlanConfig, StageConfig
     from rtda_training.trainer import TrainResult
 
@@ -22,7 +22,6 @@ __all__ = ["write_run_page"]
 
 _VAL_PICTURES, _TARGET_PICTURES = 3, 3
 _BETAS = (0.01, 0.05, 0.10)
-_WIDTH, _GAP = 1286, 6  # pixels
 _TITLES = {
     "val_miou": "Validation mIoU",
     "seg": "Segmentation loss, source",
@@ -44,13 +43,12 @@ def write_run_page(plan: PlanConfig, folder: Path, result: TrainResult) -> Path:
     Raises:
         FileAccessError: If it cannot be written.
     """
-    from rtda_deploy.report import ReportPage
     from rtda_training.runlog import read_rows
     from rtda_training.watch import warnings_of
 
     rows = read_rows(folder)
     warnings = warnings_of(plan, rows, folder)
-    domains = f"{plan.source} -> {plan.target}" if plan.target else plan.source
+    domains = " -> ".join(short(address) for address in (plan.source, plan.target) if address)
     page = ReportPage(f"Training: {plan.name}", f"{domains} · {network_text(plan)} at {plan.size} · seed {plan.seed}")
     if plan.description:
         page.text(plan.description)
@@ -89,7 +87,7 @@ def _summary(page: ReportPage, plan: PlanConfig, result: TrainResult) -> None:
         [
             ["best val mIoU, %", f"{100 * result.best_miou:.2f}  ({result.best_at})"],
             ["last val mIoU, %", f"{100 * result.last_miou:.2f}"],
-            ["validated on", f"{plan.validation} (val)"],
+            ["validated on", f"{short(plan.validation)} (val)"],
             ["steps", steps],
             ["seconds of this session", f"{result.seconds:.1f}"],
         ],
@@ -124,7 +122,7 @@ def _scores(page: ReportPage, rows: Sequence[Mapping[str, Any]], folder: Path) -
     if confusion:
         page.heading("Confusion, last validation")
         caption = "Rows: true class. Columns: predicted class. Percent of the row."
-        page.matrix(confusion["classes"], confusion["counts"], caption=f"{caption} {confusion['data']} (val)")
+        page.matrix(confusion["classes"], confusion["counts"], caption=f"{caption} {short(confusion['data'])} (val)")
 
 
 # what the network sees
@@ -152,8 +150,8 @@ def _sights(page: ReportPage, plan: PlanConfig, folder: Path) -> None:
             tiles = [("picture", frame)]
             tiles += [(title, _coloured(found[number], palette)) for title, found in masks.items()]
             last = number + 1 == len(frames)
-            page.picture(_sheet(tiles, len(tiles)), caption="training pictures; no label of them was read" * last)
-        page.picture(_legend_svg(data.classes.names, palette))
+            page.picture(sheet(tiles, len(tiles)), caption="training pictures; no label of them was read" * last)
+        page.legend(data.classes.names, palette)
     page.heading("What it sees on the validation set")
     if plan.target and plan.validation == plan.source:
         page.text(
@@ -168,10 +166,10 @@ def _sights(page: ReportPage, plan: PlanConfig, folder: Path) -> None:
         tiles += [(title, _coloured(found[number], palette)) for title, found in masks.items()]
         tiles.append(("truth", _coloured(truths[number], palette)))
         if len(tiles) % 2:
-            tiles.append(("wrong", _mistakes(frames[number], list(masks.values())[-1][number], truths[number])))
-        page.picture(_sheet(tiles, 2), caption=f"{data.name(place)}: {', '.join(title for title, _ in tiles)}")
+            tiles.append(("wrong", mistakes(frames[number], list(masks.values())[-1][number], truths[number])))
+        page.picture(sheet(tiles, 2), caption=f"{data.name(place)}: {', '.join(title for title, _ in tiles)}")
     if not plan.target:
-        page.picture(_legend_svg(data.classes.names, palette))
+        page.legend(data.classes.names, palette)
 
 
 def _networks(plan: PlanConfig, folder: Path) -> Dict[str, Path]:
@@ -207,18 +205,6 @@ def _coloured(mask: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     from rtda_training.samples import colours
 
     return colours(mask, palette)
-
-
-def _mistakes(frame: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The picture in grey, wrong pixels in red; where there is no label, dark."""
-    import cv2
-    import numpy as np
-
-    grey = cv2.cvtColor(cv2.resize(frame, truth.shape[::-1]), cv2.COLOR_BGR2GRAY)
-    shown = cv2.cvtColor((96 + grey // 3).astype(np.uint8), cv2.COLOR_GRAY2BGR)
-    shown[truth == 255] //= 3
-    shown[(mask != truth) & (truth != 255)] = (60, 50, 214)
-    return np.asarray(shown)
 
 
 # what the method did
@@ -277,10 +263,10 @@ def _fda_strip(page: ReportPage, plan: PlanConfig, stage: StageConfig, folder: P
         pixels = fourier_transfer(inputs[0], inputs[1], beta)[0].permute(1, 2, 0)
         styled.append((f"beta {beta:.2f}", np.asarray(pixels.round().byte().numpy())))
     page.heading("FDA: the target's low frequencies on the source")
-    top = _tiles([("source", pair[0]), ("target", pair[1])], 2, (_WIDTH - _GAP) // 2)
-    below = _tiles(styled, 3, (_WIDTH - 2 * _GAP) // 3)
-    below = cv2.copyMakeBorder(below, _GAP, 0, 0, top.shape[1] - below.shape[1], cv2.BORDER_REPLICATE)
-    page.picture(_jpeg(np.vstack([top, below])), caption=f"stage {stage.name} has beta {stage.settings['fda'].beta:g}")
+    top = tiled([("source", pair[0]), ("target", pair[1])], 2, (WIDTH_PX - GAP_PX) // 2)
+    below = tiled(styled, 3, (WIDTH_PX - 2 * GAP_PX) // 3)
+    below = cv2.copyMakeBorder(below, GAP_PX, 0, 0, top.shape[1] - below.shape[1], cv2.BORDER_REPLICATE)
+    page.picture(jpeg(np.vstack([top, below])), caption=f"stage {stage.name} has beta {stage.settings['fda'].beta:g}")
 
 
 # drawing
@@ -293,74 +279,6 @@ def _series(rows: Sequence[Mapping[str, Any]], key: str, factor: float) -> Dict[
         if isinstance(value, (int, float)) and math.isfinite(value):
             series.setdefault(str(row["stage"]), []).append((float(row["step"]), factor * float(value)))
     return series
-
-
-def _sheet(tiles: Sequence[Tuple[str, np.ndarray]], columns: int) -> bytes:
-    return _jpeg(_tiles(tiles, columns, (_WIDTH - (columns - 1) * _GAP) // columns))
-
-
-def _tiles(tiles: Sequence[Tuple[str, np.ndarray]], columns: int, width: int) -> np.ndarray:
-    """Titled pictures in rows, all as wide as asked and as high as the first makes them."""
-    import cv2
-    import numpy as np
-
-    first = tiles[0][1]
-    height = max(1, round(width * first.shape[0] / first.shape[1]))
-    drawn = []
-    for title, picture in tiles:
-        way = cv2.INTER_NEAREST if picture.shape[1] < width else cv2.INTER_AREA
-        drawn.append(_titled(cv2.resize(picture, (width, height), interpolation=way), title))
-    rows = []
-    for start in range(0, len(drawn), columns):
-        row = drawn[start : start + columns]
-        row += [np.full_like(row[0], 127)] * (columns - len(row))
-        rows.append(np.hstack([part for tile in row for part in (tile, _bar(height, _GAP))][:-1]))
-    wide = rows[0].shape[1]
-    return np.vstack([part for row in rows for part in (row, _bar(_GAP, wide))][:-1])
-
-
-def _bar(height: int, width: int) -> np.ndarray:
-    import numpy as np
-
-    return np.full((height, width, 3), 127, np.uint8)  # grey, between both of the page's backgrounds
-
-
-def _titled(picture: np.ndarray, title: str) -> np.ndarray:
-    """The picture with its title on a dark band in the corner."""
-    import cv2
-
-    (wide, high), _ = cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 1)
-    shown = picture.copy()
-    shown[: high + 16, : wide + 20] = shown[: high + 16, : wide + 20] // 4
-    cv2.putText(shown, title, (10, high + 7), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
-    return shown
-
-
-def _jpeg(picture: np.ndarray) -> bytes:
-    import cv2
-
-    encoded, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
-    assert encoded
-    return bytes(content.tobytes())
-
-
-def _legend_svg(names: Sequence[str], palette: Sequence[Sequence[int]]) -> bytes:
-    """Classes and their colours; follows the reader's dark or light setting."""
-    columns, wide, high = 4, 165, 26
-    rows = math.ceil(len(names) / columns)
-    parts = []
-    for index, (name, colour) in enumerate(zip(names, palette)):
-        x, y = index % columns * wide, index // columns * high
-        fill = f"rgb({colour[0]},{colour[1]},{colour[2]})"
-        parts.append(f'<rect x="{x}" y="{y + 5}" width="16" height="16" rx="3" fill="{fill}" stroke="#8886"/>')
-        parts.append(f'<text x="{x + 23}" y="{y + 18}">{html.escape(name)}</text>')
-    style = (
-        'text{font:14px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:#1b1f24}'
-        "@media (prefers-color-scheme:dark){text{fill:#e6edf3}}"
-    )
-    size = f'width="{columns * wide}" height="{rows * high}" viewBox="0 0 {columns * wide} {rows * high}"'
-    drawn = f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>{"".join(parts)}</svg>'
-    return drawn.encode("utf-8")
 
 
 def _json(path: Path) -> Dict[str, Any]:
