@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Union
 
 from rtda_deploy.errors import FileAccessError
-from rtda_deploy.masking import mask_path
 
 __all__ = [
     "atomic_path",
@@ -64,6 +63,8 @@ _HINTS = {
 
 def file_error(err: OSError, path: PathLike, verb: str) -> FileAccessError:
     """Turn an ``OSError`` into one sentence with its fix: ``cannot write a.pth: No space left on device``."""
+    from rtda_deploy.masking import mask_path  # here: its patterns take 15 ms, and every command imports this module
+
     reason = err.strerror or str(err) or type(err).__name__
     return FileAccessError(
         f"cannot {verb} {mask_path(path)}: {reason}", hint=_HINTS.get(err.errno or 0, "check the path and the disk")
