@@ -2,13 +2,14 @@
 
 import json
 import math
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from rtda_deploy.errors import CheckpointError, ConfigError, DeviceError, ModelError, TrainingError
+from rtda_deploy.errors import CheckpointError, ConfigError, DataError, DeviceError, ModelError, TrainingError
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 from rtda_training.hardware import build_fabric
 from rtda_training.plan import load_plan
@@ -171,3 +172,28 @@ def test_the_log_drops_rows_past_the_resumed_step(tmp_path):
     lines = (tmp_path / "results.csv").read_text().splitlines()
     assert lines[0] == "stage,step,seg,learning_rate,pictures_per_s,val_miou,val_pixel_accuracy"
     assert [line.split(",")[1] for line in lines[1:]] == ["1", "2"]
+
+
+def test_a_training_says_what_it_leaves_out_and_that_it_measures_on_its_own_pictures(folders, tmp_path):
+    source = shutil.copytree(folders / "source" / "train", tmp_path / "source")
+    shutil.copy(folders / "source" / "classes.json", source)
+    (source / "images" / ".ipynb_checkpoints").mkdir()
+    events = []
+    Trainer(load_plan("source-only", ["size=64x64"], source=f"folder:{source}"), tmp_path / "run", events.append)
+    told = [(event.kind, event.stage) for event in events if event.kind in ("note", "warning")]
+    assert ("note", f"left out of folder:{source}: hidden or system folders and files: 1") in told
+    assert [text for kind, text in told if kind == "warning" and "6 of the 6 pictures it validates on" in text]
+    events.clear()
+    Trainer(plan(folders), tmp_path / "other", events.append)
+    assert not [event for event in events if event.kind == "warning"]
+
+
+@pytest.mark.parametrize("domain", ["source", "val"])
+def test_a_set_that_teaches_nothing_stops_the_training_before_it_starts(folders, tmp_path, domain):
+    bad = shutil.copytree(folders / "source", tmp_path / "bad")
+    for path in bad.rglob("labels/*.png"):
+        cv2.imwrite(str(path), np.full((64, 64), 255, np.uint8))
+    fields = {"source": f"folder:{folders / 'source'}", domain: f"folder:{bad}"}
+    with pytest.raises(DataError, match=r"no pixel of folder:.*bad.* is labelled") as caught:
+        Trainer(load_plan("source-only", ["size=64x64"], **fields), tmp_path / "run")
+    assert "classes.json" in caught.value.hint
