@@ -286,8 +286,9 @@ def test_a_folder_of_labels_alone_is_refused_as_a_target(tmp_path):
 
 def test_grey_and_dark_pictures_are_pictures(tmp_path):
     write(tmp_path / "thermal.png", photo()[..., 0] // 8)
-    write(tmp_path / "black.png", np.zeros(HW, np.uint8))
-    assert len(open_unlabelled(f"folder:{tmp_path}")) == 2
+    write(tmp_path / "night" / "black.png", np.zeros(HW, np.uint8))
+    write(tmp_path / "smooth" / "sky.png", np.repeat(np.arange(HW[0] * 2, dtype=np.uint8)[:, None], 48, axis=1))
+    assert len(open_unlabelled(f"folder:{tmp_path}")) == 3
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,10 @@ def test_absolute_paths_of_this_machine_count_through_links_and_not_beside_the_s
 def test_a_bare_name_of_another_machine_is_not_guessed(root):
     with pytest.raises(DataError, match=r"l\.txt:1: '/val/drive\.png' names no picture"):
         open_labelled(listed(root, "/val/drive.png\n"))
+    flat = add(root.parent / "flat" / "drive.png", 5).parent
+    with pytest.raises(DataError, match="names no picture"):
+        open_unlabelled(listed(flat, "/data/val/drive.png\n"))
+    assert len(open_unlabelled(listed(flat, "/data/flat/drive.png\n"))) == 1
     with pytest.raises(DataError, match=r"label .*town/none\.png is not there"):
         open_labelled(listed(root, "images/town/a.png,labels/town/none.png\n"))
 
@@ -179,9 +183,11 @@ def test_what_is_left_out_is_counted_and_links_are_followed(root, tmp_path):
 
 
 def test_labels_that_a_list_uses_are_not_called_unused(root):
-    add(root / "labels" / "masks" / "m.png", 1, channels=1)
-    add(root / "labels" / "pictures" / "p.png", 8)  # pictures below the label folder: a list may name them by its pairs
-    pair(root, "p.png", 8)
-    found = survey(listed(root, "images/p.png labels/../labels/masks/m.png\n"))
-    assert [path.rpartition("/")[2] for path in found.no_picture] == ["p.png"]
-    assert found.no_picture[0].endswith("labels/pictures/p.png")
+    for name in ("p", "q"):
+        pair(root, f"{name}.png", 8)
+        (root / "labels" / f"{name}.png").rename(root / "labels" / f"{name}_L.png")
+    add(root / "masks" / "m.png", 1, channels=1)
+    (root / "labels" / "more").symlink_to(root / "masks")
+    add(root / "labels" / "none.png", 1, channels=1)
+    found = survey(listed(root, "images/p.png labels/../labels/p_L.png\nimages/q.png masks/m.png\n"))
+    assert [path.rpartition("/")[2] for path in found.no_picture] == ["none.png"]  # q_L.png is q.png's in another list

@@ -11,7 +11,7 @@ train ids.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Optional, Set
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class FolderPictures(PairedPictures):
     """Pictures of a folder in the order of their names, and the label of the same name beside each."""
 
     _file = ClassesFile()
+    _stems: Optional[Set[str]] = None
     _like_labels: Dict[str, List[Path]] = {}  # noqa: RUF012 - replaced, never changed
 
     @classmethod
@@ -87,6 +88,13 @@ class FolderPictures(PairedPictures):
             for name, paths in self._like_labels.items()
         }
         return {**super().left_out(), **told}
+
+    def belongs(self, label: Path, keys: Set[str]) -> bool:
+        """Lists pair ``a.png`` with ``a_L.png``; what another list pairs so is not without a picture."""
+        if self._stems is None:
+            self._stems = {key.rpartition("/")[2] for key in keys}
+        cuts = (place for place, letter in enumerate(label.stem) if letter in "_-." and place)
+        return any(label.stem[:cut] in self._stems for cut in cuts)
 
     def missing_hint(self) -> str:
         pair = next(pair for index, pair in enumerate(self._pairs) if self.missing_label(index))

@@ -94,7 +94,7 @@ class PairedPictures(Pictures):
 
     def without_picture(self) -> List[str]:
         pairs = (*self._pairs, *self._pool)
-        known = {_plain(path) for pair in pairs for path in (pair.picture, pair.label) if path is not None}
+        known = {_plain(pair.label) for pair in pairs if pair.label is not None}
         keys = {pair.key for pair in self._pool}
         folders = [folder for folder in self._label_folders if folder.is_dir()]
         found = dict.fromkeys(path for folder in folders for path in pictures_below(folder, _LABEL_SUFFIXES))
@@ -131,5 +131,5 @@ class PairedPictures(Pictures):
 
 
 def _plain(path: Path) -> str:
-    """A path to compare by: ``labels/../masks/a.png`` is ``masks/a.png``."""
-    return os.path.normpath(path)
+    """A path to compare by: ``labels/../masks/a.png`` is ``masks/a.png``, and so is ``labels/a.png`` through a link."""
+    return os.path.realpath(path)
