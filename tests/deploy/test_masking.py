@@ -121,6 +121,7 @@ def test_of_no_secret_anything_is_left(shape: str, secret: str) -> None:
     before, after = shape.split("{}")
     shown = mask_password(f"{before}{secret}{after}")
     assert "<" not in shown and ">" not in shown
+    assert mask_password(shown) == shown
     assert shown.endswith(f"***@{after[1:]}" if after.startswith("@") else f"***{after}")
 
 

@@ -344,6 +344,15 @@ def test_a_recording_carries_the_whole_spec(tmp_path: Path) -> None:
     assert metadata.name == "rtda.spec" and ModelSpec.from_json(metadata.metadata["spec"]) == tiny_spec()
 
 
+def test_a_recording_holds_no_secret_of_the_name_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "drive.mcap"
+    with open_publisher(f"mcap:{path}", tiny_spec(), name="rtsp://me:secret@host/1") as sink:
+        sink.on_state("live", "it runs")
+        sink.write(result())
+    content = path.read_bytes()
+    assert b"secret" not in content and b"rtsp://***@host/1" in content
+
+
 def test_every_message_fits_its_schema(tmp_path: Path) -> None:
     path = tmp_path / "drive.mcap"
     with open_publisher(f"mcap:{path}", tiny_spec(), name="front") as sink:

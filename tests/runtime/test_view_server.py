@@ -254,6 +254,11 @@ def test_a_title_that_is_no_text_is_spelled_out() -> None:
     assert status == 200 and json.loads(content)["title"] == "caf\udce9.mp4"
 
 
+def test_a_title_keeps_its_secret() -> None:
+    with ViewSink("127.0.0.1:0", SPEC, title="rtsp://me:secret@host/1") as sink:
+        assert json.loads(View.of(sink).get("/stats.json")[2])["title"] == "rtsp://***@host/1"
+
+
 @pytest.mark.parametrize(("origin", "status"), [("https://evil.example", 403), ("null", 403), ("http://[::1]:9", 200)])
 def test_pages_of_other_sites_get_nothing(view: View, origin: str, status: int) -> None:
     assert view.get("/stats.json", headers={"Host": "localhost", "Origin": origin})[0] == status

@@ -10,6 +10,7 @@ from typing import Any, Deque, Mapping, Tuple
 
 from rtda_deploy.errors import RtdaError
 from rtda_deploy.files import utf8_text
+from rtda_deploy.masking import mask_path
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
@@ -34,7 +35,7 @@ class Publisher(Sink):
     _sends_at_once: bool = True  # False: sending may wait, so changes of state go with the next result
 
     def __init__(self, spec: ModelSpec, name: str) -> None:
-        self._source = utf8_text(name)  # a file's name may be no text
+        self._source = utf8_text(mask_path(name))  # a file's name may be no text
         self._messages = Messages(spec, self._source)
         self._lock = threading.RLock()  # held while sending
         self._state: Tuple[str, str] = ("live", "the camera is live")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any, Callable, Mapping, Optional, Tuple
 
+from rtda_deploy.masking import mask_path
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
 from rtda_runtime.result import Result
@@ -61,7 +62,7 @@ class ViewSink(Sink):
     ) -> None:
         opencv("for the view")
         where = parse_address(address)
-        self._feed = Feed(spec, stats=stats, title=title, titles=titles, alpha=alpha, outline=outline)
+        self._feed = Feed(spec, stats=stats, title=mask_path(title), titles=titles, alpha=alpha, outline=outline)
         token = "" if where.loopback else secrets.token_urlsafe(_TOKEN_BYTES)
         listening = listen(where)
         self.port = int(listening.getsockname()[1])
