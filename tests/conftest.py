@@ -10,6 +10,7 @@ from typing import Iterator
 
 import numpy as np
 import pytest
+from narrow import narrow_networks, published_networks
 
 # Two test processes share two cores: more threads would only wait for each other. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,15 +38,23 @@ def _loggers_as_before() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@pytest.fixture()
+def published_width() -> Iterator[None]:
+    """The networks as they are, where the others have few channels: ``tests/narrow.py``."""
+    with published_networks():
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``last.pth`` of a BiSeNet-R18 (rtda, 19 classes, 64x64, random weights), ``verify/`` beside it; read only."""
+    """``last.pth`` of a narrow BiSeNet-R18 (rtda, 19 classes, 64x64, random weights), ``verify/`` beside; read only."""
     torch = pytest.importorskip("torch", reason="checkpoints need torch (Python >= 3.10)")
     from rtda_deploy.spec import ModelSpec
     from rtda_training.checkpoint import Checkpoint, write_checkpoint
     from rtda_training.labels import CITYSCAPES
     from rtda_training.models import BiSeNet
 
+    narrow_networks()
     torch.set_num_threads(1)
     torch.manual_seed(7)
     model = BiSeNet("resnet18", "rtda", CITYSCAPES.num_classes).eval()

@@ -81,6 +81,7 @@ def test_both_inputs_are_what_the_network_was_trained_with(peers: Any) -> None:
             assert given.dtype == np.float32 and np.abs(given - wanted).max() < 1.01 * step
 
 
+@pytest.mark.usefixtures("published_width")
 def test_rewriting_is_measured_with_its_parity(peers: Any, tmp_path: Path) -> None:
     rewrites = importlib.import_module("rewrites")
     try:

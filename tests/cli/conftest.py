@@ -7,6 +7,9 @@ from typing import Iterator
 
 import pytest
 from cli.commandline import Outcome, invoke
+from narrow import narrow_networks
+
+narrow_networks()
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,11 @@ from typing import Any, Callable, ClassVar, Dict, List, Tuple
 
 import numpy as np
 import pytest
+from narrow import narrow_networks
 
 from rtda_deploy.spec import ModelSpec
+
+narrow_networks()
 
 SIZE_HW = (64, 64)
 

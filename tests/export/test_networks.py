@@ -24,7 +24,7 @@ def test_inspect_says_which_network_it_is(checkpoint: Path, exported: Path, vari
     assert found["spec"]["provenance"]["architecture"] == architecture
     with torch.device("meta"):
         assert found["parameters"] == count_parameters(build_network(architecture, num_classes=5))
-    assert found["macs"] > 1e8
+    assert found["macs"] > 1e7
     assert describe_file(exported)["output_shape"] == [1, 5, 8, 8]
 
 

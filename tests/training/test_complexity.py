@@ -24,6 +24,8 @@ from rtda_training.models import (
     count_parameters,
 )
 
+pytestmark = pytest.mark.usefixtures("published_width")
+
 torch.set_num_threads(1)
 
 SIZE_HW = (512, 1024)

@@ -11,6 +11,8 @@ from torch import Tensor
 from rtda_deploy.errors import CheckpointError, FileAccessError, MissingPackageError
 from rtda_training.models import BackboneReport, BiSeNet, ResNet, load_backbone_weights
 
+pytestmark = pytest.mark.usefixtures("published_width")
+
 torch.set_num_threads(1)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from rtda_deploy.errors import ConfigError, ModelError
 from rtda_training.models import (
     NETWORKS,
+    VGG16,
     BiSeNet,
     ResNet,
     SegmentationNetwork,
@@ -71,8 +72,8 @@ def test_both_modes_give_the_same_type_and_shapes(network: SegmentationNetwork, 
     heads = len(AUX_WEIGHTS[network.NAME])
     assert [tuple(a.shape) for a in output.aux] == ([(2, 19, 32, 64)] * heads if training else [])
     strides = STRIDES[network.NAME]
-    assert strides == network.FEATURE_STRIDES and network.backbone.channels == CHANNELS[network.backbone.name]
-    expected = [(2, c, 32 // s, 64 // s) for c, s in zip(CHANNELS[network.backbone.name], strides)]
+    assert strides == network.FEATURE_STRIDES
+    expected = [(2, c, 32 // s, 64 // s) for c, s in zip(network.backbone.channels, strides)]
     assert [tuple(f.shape) for f in output.features] == expected
 
 
@@ -295,6 +296,13 @@ def test_the_deploy_view_traces_without_a_warning_and_keeps_its_size_free(networ
     assert torch.allclose(traced(pictures(2, 64, 96)), expected, atol=1e-4 * scale(expected))
 
 
+@pytest.mark.usefixtures("published_width")
+def test_the_backbones_have_their_published_widths() -> None:
+    made = {"resnet18": ResNet("resnet18"), "resnet101": ResNet("resnet101"), "vgg16": VGG16(hidden=1)}
+    assert {name: backbone.channels for name, backbone in made.items()} == CHANNELS
+
+
+@pytest.mark.usefixtures("published_width")
 def test_the_resnets_have_torchvisions_names_and_sizes() -> None:
     # torchvision's 11,689,512 and 44,549,160 parameters without the classifier (512 or 2048 x 1000 + 1000).
     eighteen, hundred = ResNet("resnet18"), ResNet("resnet101")

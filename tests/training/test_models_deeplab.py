@@ -11,6 +11,8 @@ from torch import nn
 from rtda_deploy.errors import ConfigError
 from rtda_training.models import DeepLabV2, ResNet, load_backbone_weights
 
+pytestmark = pytest.mark.usefixtures("published_width")
+
 torch.set_num_threads(1)
 
 

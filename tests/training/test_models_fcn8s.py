@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from rtda_deploy.errors import CheckpointError
 from rtda_training.models import VGG16, BackboneReport, FCN8s, load_backbone_weights
 
+pytestmark = pytest.mark.usefixtures("published_width")
+
 torch.set_num_threads(1)
 
 HIDDEN = 8

@@ -17,6 +17,8 @@ from rtda_deploy.errors import CheckpointError
 from rtda_deploy.spec import ModelSpec
 from rtda_training.models import BiSeNet, detect_lineage, load_foreign
 
+pytestmark = pytest.mark.usefixtures("published_width")
+
 torch.set_num_threads(1)
 
 StateDict = dict[str, Tensor]

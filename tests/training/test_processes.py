@@ -283,4 +283,8 @@ def _note(written: list[str], out: Path, name: str, arguments: Any) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from narrow import narrow_networks
+
+    narrow_networks()  # as in the process that they are compared with
     _work(Path(sys.argv[1]), Path(sys.argv[2]))
