@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 RTDA_DATA ?=
 export RTDA_DATA
 
-.PHONY: setup demo test test-system test-jetson gpu-check check bench wheel clean help
+.PHONY: setup demo test test-system test-oldest test-jetson gpu-check check bench wheel clean help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test: $(STAMP) ## the tests that need nothing but Python
 
 test-system: $(STAMP) ## the tests that need Debian packages, servers, mounts or killed processes
 	$(BIN)/python -m pytest -m system
+
+test-oldest: $(STAMP) ## the robot's side under Python 3.8 with the oldest packages that are allowed
+	$(BIN)/python tests/oldest/run.py
 
 test-jetson: $(STAMP) ## the robot's side under Python 3.8 with the real TensorRT 8.5.2 (keeps 1 GB in the cache folder)
 	$(BIN)/python tests/jetson/run.py

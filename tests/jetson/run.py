@@ -18,11 +18,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import List, Optional
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
+from python38 import find_python38, install  # noqa: E402
 from tensorrt_bindings import NoBindings, cache_folder, stand_ins  # noqa: E402
 
 # JetPack 5.1: numpy as its users have it, the last ONNX Runtime for Python 3.8, TensorRT exactly as on the board.
@@ -38,7 +38,7 @@ SUITES = [
 
 
 def main() -> int:
-    python = _python38()
+    python = find_python38()
     if python is None:
         return _fail(
             "no Python 3.8 that runs was found", "pyenv install 3.8   (or PYTHON38=/path/to/python3.8 make ...)"
@@ -81,37 +81,12 @@ def _environment(python: str) -> Path:
             raise NoBindings(f"{tool} is not installed: sudo apt-get install gcc binutils")
     folder.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([python, "-m", "venv", str(folder)], check=True)
-    _install(folder, [*PACKAGES, *TEST_PACKAGES])
-    _install(folder, ["--no-deps", TENSORRT])
+    install(folder, [*PACKAGES, *TEST_PACKAGES])
+    install(folder, ["--no-deps", TENSORRT])
     (plugins,) = folder.glob("lib/python3.8/site-packages/tensorrt/libnvinfer_plugin.so.8")
     stand_ins(plugins, folder / "lib", ("libcublas", "libcudnn"))
     stamp.write_text(wanted)
     return folder
-
-
-def _install(folder: Path, requirements: List[str]) -> None:
-    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    with tempfile.TemporaryDirectory() as empty:  # pip keeps no second copy of half a gigabyte
-        done = subprocess.run([*command, "--cache-dir", empty, *requirements], capture_output=True, text=True)
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        raise NoBindings(f"{' '.join(requirements)} cannot be installed: {' '.join(lines[:1]) or 'pip failed'}")
-
-
-def _python38() -> Optional[str]:
-    """A Python 3.8 that really runs; pyenv's shims do not where no such version is chosen."""
-    candidates = [os.environ.get("PYTHON38"), *map(str, sorted(Path.home().glob(".pyenv/versions/3.8*/bin/python")))]
-    code = "import ensurepip, sys, venv; print(sys.version_info[:2] == (3, 8))"
-    for candidate in [*candidates, shutil.which("python3.8")]:
-        if not candidate:
-            continue
-        try:
-            done = subprocess.run([candidate, "-c", code], capture_output=True, text=True, timeout=30)
-        except OSError:
-            continue
-        if done.stdout == "True\n":
-            return candidate
-    return None
 
 
 def _fail(message: str, fix: str) -> int:
