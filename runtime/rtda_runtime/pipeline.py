@@ -27,6 +27,7 @@ from rtda_runtime.inference import Inference, check_comparable
 from rtda_runtime.mailbox import WAKE_S, Mailbox
 from rtda_runtime.pace import Pace
 from rtda_runtime.pool import AnySegmenter, SegmenterPool, check_in_flight, open_segmenter
+from rtda_runtime.processes import OfOneProcess
 from rtda_runtime.reader import Captured, Reader
 from rtda_runtime.result import Result
 from rtda_runtime.segmenter import Segmenter
@@ -51,7 +52,7 @@ _STUCK_S = 30.0  # a sink that keeps everything and takes so long for one result
 _log = logging.getLogger(__name__)
 
 
-class Pipeline:
+class Pipeline(OfOneProcess):
     """Results of a source, one per frame that was segmented: iterated, awaited, handed to a callback, or looked at.
 
     ::

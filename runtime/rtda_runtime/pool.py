@@ -36,6 +36,7 @@ from rtda_runtime.buffers import BufferPool
 from rtda_runtime.cores import usable_cores
 from rtda_runtime.mailbox import WAKE_S
 from rtda_runtime.preprocess import check_frame
+from rtda_runtime.processes import OfOneProcess
 from rtda_runtime.result import Result
 from rtda_runtime.segmenter import Segmenter
 from rtda_runtime.turns import Turns, waits_until
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["AnySegmenter", "SegmenterPool", "check_in_flight", "open_segmenter"]
 
 
-class SegmenterPool:
+class SegmenterPool(OfOneProcess):
     """Segmenters of one model that stand in for one. Any thread may call it; ``in_flight`` calls are served at once.
 
     Who calls while all are at work waits; who waits longest is served next.

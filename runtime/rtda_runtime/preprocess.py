@@ -17,6 +17,7 @@ from rtda_runtime._opencv import opencv
 __all__ = ["Preprocessor", "check_frame", "content_box", "preprocess", "value_tables"]
 
 _INTERPOLATION = {"linear": "INTER_LINEAR", "area": "INTER_AREA", "cubic": "INTER_CUBIC", "nearest": "INTER_NEAREST"}
+_OF_OPENCV = (np.uint8, np.uint16, np.float32)  # kinds of numbers that cvtColor takes
 
 Box = Tuple[int, int, int, int]  # top, left, height, width
 
@@ -114,6 +115,8 @@ def check_frame(frame: np.ndarray) -> None:
         raise FrameError(
             f"{got}: the frame is empty", hint="did the camera deliver? check the picture before segmenting it"
         )
+    if frame.dtype not in _OF_OPENCV:  # before the hints that cvtColor could not follow
+        raise FrameError(got, hint=_dtype_hint(frame))
     if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
         raise FrameError(f"{got}: the frame is grey", hint="cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)")
     if frame.ndim == 3 and frame.shape[2] == 4:
@@ -127,8 +130,13 @@ def check_frame(frame: np.ndarray) -> None:
 
 
 def _dtype_hint(frame: np.ndarray) -> str:
-    if frame.dtype == np.uint16:
-        return "(frame >> 8).astype(np.uint8)"
-    if np.issubdtype(frame.dtype, np.floating):
+    kind, size = frame.dtype.kind, frame.dtype.itemsize
+    if kind == "u" and size == 2:
+        return "(frame >> 8).astype(np.uint8); 12 bits in 16: (frame >> 4).astype(np.uint8)"
+    if kind == "f":
         return "pixels 0..1: (frame * 255).round().astype(np.uint8); pixels 0..255: frame.round().astype(np.uint8)"
-    return "frame.astype(np.uint8)"
+    if kind == "b":
+        return "frame.astype(np.uint8) * 255"
+    if kind in "iu":
+        return "pixels 0..255: np.clip(frame, 0, 255).astype(np.uint8)"
+    return "frames are numbers: uint8, 0..255"

@@ -18,6 +18,7 @@ from rtda_runtime.engines import Engine, open_engine
 from rtda_runtime.engines.base import FramePath
 from rtda_runtime.grid import grid_region
 from rtda_runtime.preprocess import Box, Preprocessor, check_frame
+from rtda_runtime.processes import OfOneProcess
 from rtda_runtime.result import Result
 from rtda_runtime.turns import Turns
 from rtda_runtime.upsample import resize_mask, target_array, upsample_argmax
@@ -34,7 +35,7 @@ class _Seen(NamedTuple):
     timing: Dict[str, float]
 
 
-class Segmenter:
+class Segmenter(OfOneProcess):
     """An engine with what goes before and after it. Any thread may call it; calls are served one at a time, in order.
 
     ::

@@ -290,3 +290,20 @@ def test_an_engine_that_offers_no_way_is_asked_once() -> None:
     for _ in range(2):
         np.testing.assert_array_equal(segmenter.segment(_frame()).mask, Segmenter(NumpyEngine()).segment(_frame()).mask)
     assert len(engine.asked_with) == 1
+
+
+@pytest.mark.parametrize("kind", ["Segmenter", "SegmenterPool", "Pipeline"])
+def test_what_cannot_go_to_another_process_says_what_can(kind: str) -> None:
+    import copy
+    import pickle
+
+    from rtda_deploy.errors import RtdaError
+    from rtda_runtime.pipeline import Pipeline
+    from rtda_runtime.pool import SegmenterPool
+
+    found = {"Segmenter": Segmenter, "SegmenterPool": SegmenterPool, "Pipeline": Pipeline}[kind]
+    thing = object.__new__(found)
+    for move in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(RtdaError, match=f"a {kind} can be neither pickled nor copied") as caught:
+            move(thing)
+        assert f"{kind}.open(path)" in caught.value.hint and isinstance(caught.value, TypeError)
