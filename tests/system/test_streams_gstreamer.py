@@ -56,6 +56,15 @@ class TestLivePipeline(SourceContract):
             assert source.granted == {"size": "64x48", "fps": "100"}
             assert (source.fps, source.stamp) == (100.0, "pipeline")
 
+    def test_frames_that_piled_up_while_nobody_read_are_left_out(self) -> None:
+        with open_source(f"gst:videotestsrc is-live=true ! {_SMALL} ! videoconvert ! appsink") as source:
+            before = [source.read(5.0) for _ in range(5)][-1]
+            time.sleep(1.5)
+            after = source.read(5.0)
+            age_ns = time.perf_counter_ns() - after.captured_ns  # type: ignore[union-attr]
+        assert source.outdated >= 50 and age_ns < 1_000_000_000
+        assert after.sequence == before.sequence + 1 + source.outdated  # type: ignore[union-attr]
+
     def test_frames_are_stamped_when_they_were_made_not_when_they_were_read(self, open_short: OpenSource) -> None:
         with open_short() as source:
             stamps = [frame.captured_ns for frame in self.read_all(source)]
