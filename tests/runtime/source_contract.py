@@ -28,7 +28,11 @@ class SourceContract:
     def test_it_gives_every_frame_in_order_and_then_ends(self, open_short: OpenSource) -> None:
         with open_short() as source:
             frames = self.read_all(source)
-            assert [frame.sequence for frame in frames] == list(range(self.frames))
+            sequences = [frame.sequence for frame in frames]
+            assert sequences == sorted(set(sequences)) and sequences[0] == 0
+            # On a busy machine a reader may come so late that a camera's frames are old by then.
+            assert len(sequences) + (source.outdated if self.live else 0) == self.frames
+            assert sequences[-1] == self.frames - 1 or source.outdated
             if self.ends:
                 assert source.read(1.0) is None and source.read(1.0) is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import av
@@ -16,6 +17,7 @@ from rtda_deploy.cli.run_screen import summary_lines
 from rtda_deploy.errors import CameraError
 from rtda_runtime import Pipeline, Segmenter
 from rtda_runtime.sources import ReconnectingSource, Source
+from rtda_runtime.sources import stream as stream_module
 from rtda_runtime.sources.capture import CaptureSource
 from rtda_runtime.sources.feeds import Feed
 from rtda_runtime.sources.stream import StreamSource
@@ -152,8 +154,9 @@ class _ScriptedFeed(Feed):
 
 
 @pytest.mark.parametrize("timed", [False, True], ids=["http", "rtsp"])
-def test_after_a_stall_a_streams_queue_is_left_out_without_decoding_it(timed: bool) -> None:
+def test_after_a_stall_a_streams_queue_is_left_out_without_decoding_it(timed: bool, monkeypatch: Any) -> None:
     clock = FakeClock()
+    monkeypatch.setattr(stream_module, "time", SimpleNamespace(monotonic=lambda: clock.now_ns / 1e9))
     waits_ms = [50.0] * 20 + [33_000.0] + [4.0] * 529 + [50.0] * 20
     filmed_ms = [50.0 * number for number in range(20 + 530)]
     filmed_ms += [50 * 19 + 33_000 + 4 * 529 + 50.0 * (number + 1) for number in range(20)]

@@ -116,26 +116,33 @@ class StreamSource(GrabbingSource):
                     return picture
             if self.live and time.monotonic() > deadline_s:
                 raise self._refuse(f"sends nothing that can be decoded, after {self._given} frames")
-            asked_ns = self._clock()
-            packet = next(feed.packets, None)
-            self._arrived_ns = self._clock()
-            self._waited_ns += self._arrived_ns - asked_ns
+            asked_s = time.monotonic()
+            packet = self._next_packet(feed)
             if packet is None:
                 return None
-            if not feed.jpeg or not packet.size or self._is_wanted(packet, feed):
+            if time.monotonic() - asked_s > timeout_s:  # we stood still, or it did; what can be decoded is yet to come
+                deadline_s = time.monotonic() + timeout_s
+            if feed.jpeg and packet.size and self._is_old(packet, feed):
+                deadline_s = time.monotonic() + timeout_s
+            elif not feed.jpeg or not packet.size or self._is_whole(packet, feed):
                 try:
                     self._decoded = iter(feed.decode(packet))
                 except self._invalid:
                     self._count_damaged(feed)
 
-    def _is_wanted(self, packet: Any, feed: Feed) -> bool:
-        """Whether to decode this JPEG."""
-        if self._is_old(packet, feed):
-            return False
-        if not jpeg_is_whole(bytes(packet)):
+    def _next_packet(self, feed: Feed) -> Any:
+        asked_ns = self._clock()
+        packet = next(feed.packets, None)
+        self._arrived_ns = self._clock()
+        self._waited_ns += self._arrived_ns - asked_ns
+        return packet
+
+    def _is_whole(self, packet: Any, feed: Feed) -> bool:
+        """Whether a JPEG is, and can be decoded."""
+        whole = jpeg_is_whole(bytes(packet))
+        if not whole:
             self._count_damaged(feed)
-            return False
-        return True
+        return whole
 
     def _is_old(self, item: Any, feed: Feed) -> bool:
         if self._lateness is None:
