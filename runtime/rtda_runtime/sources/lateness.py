@@ -14,8 +14,10 @@ __all__ = ["Lateness"]
 
 _PERIODS, _AT_LEAST_NS = 3.0, 250_000_000  # a frame later than that is old; less is a network's usual unevenness
 _WAITED = 0.1  # share of a step: who waited that long for a frame found nothing in the buffer
-_AT_PACE = {True: 0.85, False: 0.7}  # share of a step; the step is known from the source's own times, or guessed
-_KEPT, _ENOUGH = 15, 5  # steps that the usual one is taken from
+_AT_PACE = 0.7  # share of a step that passed: a queue is read faster
+_PROOF_NS, _MOST_PROOFS = 400_000_000, 10  # after a queue, how long frames must come at the camera's pace; and how many
+_COUNTS, _ENOUGH_PACE = 1.5, 0.9  # steps that one frame counts at most, and that are wanted per frame
+_KEPT, _ENOUGH = 9, 5  # steps that the usual one is taken from
 
 
 class Lateness:
@@ -23,6 +25,7 @@ class Lateness:
 
     The source's own progress is that of its time stamps where it has them, else its usual step between two frames.
     A frame that comes at the camera's pace, to a reader who waited for it, had none before it in any buffer: it is new.
+    After a queue a few in a row must come so, because a busy machine reads one or another of a queue slowly.
 
     Attributes:
         lag_ns: How long the frame asked about last had waited in a buffer when it came; 0 for a new one.
@@ -33,7 +36,8 @@ class Lateness:
         self._steps: Deque[int] = collections.deque(maxlen=_KEPT)
         self._arrived_ns: Optional[int] = None
         self._filmed_ns: Optional[int] = None
-        self._jumped = False
+        self._behind = False
+        self._paces: Deque[float] = collections.deque(maxlen=_MOST_PROOFS)
 
     def is_old(self, arrived_ns: int, waited_ns: int, filmed_ns: Optional[int] = None) -> bool:
         """Whether the next frame is one to throw away. Must be asked of each, in order.
@@ -52,24 +56,34 @@ class Lateness:
         step_ns = filmed_ns - filmed_before_ns if timed else self._usual_ns()  # type: ignore[operator]
         if step_ns is None or step_ns < 0:  # not known yet; or the source's clock was set back
             self._learn(passed_ns, waited_ns)
-            self.lag_ns, self._jumped = 0, False
+            self.lag_ns, self._behind = 0, False
             return False
-        self._follow(passed_ns, waited_ns, step_ns, timed)
+        waited = waited_ns >= _WAITED * step_ns
+        self._follow(passed_ns, step_ns, waited=waited)
         if timed:
             self._steps.append(step_ns)
-        elif not self.lag_ns:
+        elif not self.lag_ns or (waited and passed_ns >= _AT_PACE * step_ns):
             self._learn(passed_ns, waited_ns)
-        return self.lag_ns > self._limit_ns(step_ns)
+        return self._behind
 
-    def _follow(self, passed_ns: int, waited_ns: int, step_ns: int, timed: bool) -> None:
-        waited = waited_ns >= _WAITED * step_ns
-        jumped = passed_ns - step_ns > self._limit_ns(step_ns)
-        # After one jump the frame may be the first of a queue. After two in a row the camera has become slower.
-        if waited and passed_ns >= _AT_PACE[timed] * step_ns and (self._jumped or not jumped):
+    def _follow(self, passed_ns: int, step_ns: int, *, waited: bool) -> None:
+        limit_ns = self._limit_ns(step_ns)
+        self.lag_ns = max(0, self.lag_ns + passed_ns - step_ns)
+        if self._behind:
+            self._paces.append(min(_COUNTS, passed_ns / max(1, step_ns)) if waited else 0.0)
+            if self._is_at_pace(step_ns):
+                self.lag_ns = 0
+            self._behind = self.lag_ns > limit_ns
+        elif waited and _AT_PACE * step_ns <= passed_ns <= step_ns + limit_ns:
             self.lag_ns = 0
-        else:
-            self.lag_ns = max(0, self.lag_ns + passed_ns - step_ns)
-        self._jumped = jumped and waited
+        elif self.lag_ns > limit_ns:
+            self._behind = True
+            self._paces.clear()
+
+    def _is_at_pace(self, step_ns: int) -> bool:
+        """Whether the newest frames came no faster than they are filmed."""
+        proofs = max(1, min(_MOST_PROOFS, -(-_PROOF_NS // max(1, step_ns))))
+        return sum(list(self._paces)[-proofs:]) >= _ENOUGH_PACE * proofs
 
     def _learn(self, passed_ns: int, waited_ns: int) -> None:
         if waited_ns >= _WAITED * passed_ns:
