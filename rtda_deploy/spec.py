@@ -150,7 +150,8 @@ class ModelSpec:
         known = {field.name: field for field in dataclasses.fields(cls)}
         unknown = sorted(set(fields) - set(known))
         if unknown:
-            raise SpecError(f"{where} has unknown fields: {', '.join(unknown)}", hint=f"known: {', '.join(known)}")
+            shown = ", ".join(name if name.isidentifier() else _short(name) for name in unknown)
+            raise SpecError(f"{where} has unknown fields: {shown}", hint=f"known: {', '.join(known)}")
         required = [
             name
             for name, field in known.items()

@@ -334,7 +334,10 @@ class _Comparison:
             return answer
         expected = (spec.num_classes, *spec.output_hw)
         if answer.shape != expected:
-            raise ExportError(f"{network.name} gives logits {answer.shape}, its spec says {expected}")
+            raise ExportError(
+                f"{network.name} gives logits {answer.shape}, its spec says {expected}",
+                hint="give the right one: --spec spec.json, or export it again from its checkpoint",
+            )
         bad = int(answer.size - np.isfinite(answer).sum())
         if bad:
             raise ParityError(
@@ -375,7 +378,7 @@ def _named_frames(
     frames: Union[str, Path, Sequence[Union[np.ndarray, NamedFrame]]], max_frames: int
 ) -> List[NamedFrame]:
     if max_frames < 1:
-        raise ConfigError(f"max_frames must be at least 1, got {max_frames}")
+        raise ConfigError(f"max_frames must be at least 1, got {max_frames}", hint="leave it out for 8")
     if isinstance(frames, (str, Path)):
         return read_frames(frames, max_frames)
     named: List[NamedFrame] = []

@@ -253,7 +253,10 @@ def _check_source(model: Any, keep: Collection[str]) -> None:
             )
         inner = any(attribute.g.node or attribute.graphs for attribute in node.attribute)
         if inner or node.op_type in _DTYPE_OPERATORS or node.op_type.startswith("Random"):
-            raise ExportError(f"operator {node.op_type} ({node.name}) cannot be converted to float16")
+            raise ExportError(
+                f"operator {node.op_type} ({node.name}) cannot be converted to float16",
+                hint="keep the float32 file: leave --precision fp16 out",
+            )
     if any(weight.data_type == _FLOAT16 for weight in model.graph.initializer):
         raise ExportError("the model holds float16 weights already", hint="start from the float32 model")
 

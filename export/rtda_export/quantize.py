@@ -129,7 +129,10 @@ def int8_onnx(
     if method not in ("auto", *METHODS):
         raise ConfigError(f"unknown calibration method {method!r}", hint=f"known: auto, {', '.join(METHODS)}")
     if not 0 < limit <= 1 or not 0 <= max_float <= 1:
-        raise ConfigError(f"limit and max_float must be shares up to 1, got {limit} and {max_float}")
+        raise ConfigError(
+            f"limit and max_float must be shares up to 1, got {limit} and {max_float}",
+            hint="such as limit=0.98, max_float=0.5",
+        )
     from rtda_export.graph import read_onnx
 
     source = _prepared(read_onnx(model_path))

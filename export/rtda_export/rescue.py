@@ -125,7 +125,10 @@ def rescue_fp16(
         ExportError: If there is no frame, it does not fit, or the network cannot be converted.
     """
     if not 0 < limit <= 1 or headroom < 1:
-        raise ConfigError(f"limit must be in 0..1 and headroom at least 1, got {limit} and {headroom}")
+        raise ConfigError(
+            f"limit must be in 0..1 and headroom at least 1, got {limit} and {headroom}",
+            hint="such as limit=0.995, headroom=4",
+        )
     check_rounding()
     source = named(model)
     size_hw = check_images(source, images)

@@ -95,7 +95,10 @@ def worth(
     if library not in LIBRARIES:
         raise ConfigError(f"unknown library {library!r}", hint=f"known: {', '.join(LIBRARIES)}")
     if rounds < 4 or threads < 1:
-        raise ConfigError(f"rounds must be at least 4 and threads at least 1, got {rounds} and {threads}")
+        raise ConfigError(
+            f"rounds must be at least 4 and threads at least 1, got {rounds} and {threads}",
+            hint="such as rounds=8, threads=2",
+        )
     opened = _ort if library == "onnxruntime" else _openvino
     (run_a, shape_a), (run_b, shape_b) = (opened(readable_file(path, what="model"), threads) for path in (a, b))
     if shape_a != shape_b:

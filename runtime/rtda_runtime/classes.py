@@ -180,7 +180,9 @@ class ClassGroups:
 
 def _check(mask: np.ndarray) -> None:
     if mask.dtype != np.uint8 or mask.ndim != 2:
-        raise FrameError(f"a mask is uint8 (H, W), this is {mask.dtype} {mask.shape}")
+        raise FrameError(
+            f"a mask is uint8 (H, W), this is {mask.dtype} {mask.shape}", hint="give result.mask, or one like it"
+        )
 
 
 def _plain(name: str) -> str:

@@ -40,7 +40,10 @@ def confidence_from_logits(
         FrameError: If ``logits``, ``size_hw`` or ``out`` is not as said.
     """
     if logits.ndim != 3 or 0 in logits.shape or logits.dtype != np.float32:
-        raise FrameError(f"logits are {logits.dtype} {logits.shape}, expected float32 (classes, h, w)")
+        raise FrameError(
+            f"logits are {logits.dtype} {logits.shape}, expected float32 (classes, h, w)",
+            hint="give what Engine.infer gave, one picture's logits without a batch",
+        )
     target = target_array(size_hw, out)
     count = logits.shape[0]
     plan = grid_plan(logits.shape[1:], target.shape, region)

@@ -65,7 +65,10 @@ def upsample_argmax(
         FrameError: If ``logits``, ``size_hw`` or ``out`` is not as said.
     """
     if logits.ndim != 3 or 0 in logits.shape or logits.shape[0] > _MOST_CLASSES:
-        raise FrameError(f"logits are {logits.shape}, expected (classes, h, w) with 1 to 255 classes")
+        raise FrameError(
+            f"logits are {logits.shape}, expected (classes, h, w) with 1 to 255 classes",
+            hint="one picture's logits without a batch: logits[0]",
+        )
     if logits.dtype != np.float32:
         raise FrameError(f"logits are {logits.dtype}, expected float32", hint="logits.astype(np.float32)")
     mask = target_array(size_hw, out)
@@ -159,9 +162,14 @@ def target_array(size_hw: Tuple[int, int], out: Optional[np.ndarray]) -> np.ndar
     """
     height, width = size_hw
     if height < 1 or width < 1:
-        raise FrameError(f"size_hw is {tuple(size_hw)}, both must be positive")
+        raise FrameError(
+            f"size_hw is {tuple(size_hw)}, both must be positive", hint="height and width of the mask: frame.shape[:2]"
+        )
     if out is None:
         return np.empty((height, width), np.uint8)
     if out.dtype != np.uint8 or out.shape != (height, width) or not out.flags.c_contiguous:
-        raise FrameError(f"out is {out.dtype} {out.shape}, expected C-contiguous uint8 ({height}, {width})")
+        raise FrameError(
+            f"out is {out.dtype} {out.shape}, expected C-contiguous uint8 ({height}, {width})",
+            hint="leave out away, or give np.empty((height, width), np.uint8)",
+        )
     return out

@@ -42,7 +42,7 @@ def usable_frame(pictures: UnlabelledSet, place: int) -> np.ndarray:
             return pictures.frame((place + step) % len(pictures))
         except (DataError, FileAccessError) as err:
             first = first or err
-    raise first or DataError("there is no picture")
+    raise first or DataError("there is no picture", hint="rtda-deploy data check DATA says what the set holds")
 
 
 @torch.no_grad()

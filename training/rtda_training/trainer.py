@@ -398,7 +398,10 @@ class Trainer:
                 index = place * len(pictures) // VERIFY_PICTURES if len(pictures) >= VERIFY_PICTURES else place
                 encoded, content = cv2.imencode(".png", usable_frame(pictures, index))
                 if not encoded:
-                    raise DataError(f"cannot encode {pictures.name(index)} as PNG")
+                    raise DataError(
+                        f"cannot encode {pictures.name(index)} as PNG",
+                        hint="memory may be short (free -h); run it again",
+                    )
                 write_bytes(path, content.tobytes())
 
     # set-up

@@ -212,7 +212,10 @@ def translate_set(
                 translated = model(batch)[0].round().byte().cpu().numpy()
             encoded, content = cv2.imencode(".png", translated)
             if not encoded:
-                raise DataError(f"cannot encode the translation of {pictures.name(index)} as PNG")
+                raise DataError(
+                    f"cannot encode the translation of {pictures.name(index)} as PNG",
+                    hint="memory may be short (free -h); run it again",
+                )
             write_bytes(path, content.tobytes())
             written += 1
         if progress is not None:

@@ -100,7 +100,11 @@ class OrtEngine(Engine):
         try:
             self._session.run_with_iobinding(self._binding)
         except self._failures as err:
-            raise EngineError(f"{self.description}: inference failed", why=_first_sentence(err)) from err
+            raise EngineError(
+                f"{self.description}: inference failed",
+                why=_first_sentence(err),
+                hint="is memory short (free -h)? else try another provider: rtda-deploy doctor lists them",
+            ) from err
         return self._result
 
     def _release(self) -> None:

@@ -114,7 +114,11 @@ class OpenvinoEngine(Engine):
         try:
             self._request.infer()
         except RuntimeError as err:
-            raise EngineError(f"{self.description}: inference failed", why=_reason(err)) from err
+            raise EngineError(
+                f"{self.description}: inference failed",
+                why=_reason(err),
+                hint="run it with --provider cpu, or with fewer threads where memory is short (free -h)",
+            ) from err
         return self._result
 
     def _release(self) -> None:

@@ -300,7 +300,11 @@ class _Session:
                     self._copies_out.append(functools.partial(cuda.to_host, host, address))
             self._addresses.setdefault(tensor.is_input, address)
             if not self._context.set_tensor_address(tensor.name, address):
-                raise EngineError(f"{self._name}: TensorRT takes no memory for {tensor.name}", why=self._reason())
+                raise EngineError(
+                    f"{self._name}: TensorRT takes no memory for {tensor.name}",
+                    why=self._reason(),
+                    hint="build the engine again here: rtda-deploy export model.onnx --to engine",
+                )
         return host
 
     def warm_up(self, graph: bool) -> None:
@@ -394,7 +398,11 @@ class _Session:
     def _enqueue(self) -> None:
         self._logger.clear()
         if not self._context.execute_async_v3(self.cuda.stream):
-            raise EngineError(f"{self._name}: TensorRT cannot run it", why=self._reason())
+            raise EngineError(
+                f"{self._name}: TensorRT cannot run it",
+                why=self._reason(),
+                hint="is the GPU's memory full? nvidia-smi shows who holds it   (on a Jetson: tegrastats)",
+            )
 
     def _reason(self) -> str:
         return self._logger.reason() or "it gave no reason"

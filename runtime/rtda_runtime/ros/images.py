@@ -130,7 +130,10 @@ def image_from_array(picture: np.ndarray, header: Header) -> ImageMessage:
     """
     mono = picture.ndim == 2
     if picture.dtype != np.uint8 or not (mono or (picture.ndim == 3 and picture.shape[2] == 3)):
-        raise FrameError(f"array is {picture.dtype} {picture.shape}, expected uint8 (H, W) or (H, W, 3)")
+        raise FrameError(
+            f"array is {picture.dtype} {picture.shape}, expected uint8 (H, W) or (H, W, 3)",
+            hint="np.ascontiguousarray(picture[..., :3]) drops an alpha channel; scale other types to 0..255 first",
+        )
     height, width = picture.shape[:2]
     return ImageMessage(
         header=header,

@@ -80,7 +80,10 @@ class Overlay:
         """
         check_frame(frame)
         if mask.dtype != np.uint8 or mask.shape != frame.shape[:2]:
-            raise FrameError(f"mask is {mask.dtype} {mask.shape}, expected uint8 {frame.shape[:2]} as the frame")
+            raise FrameError(
+                f"mask is {mask.dtype} {mask.shape}, expected uint8 {frame.shape[:2]} as the frame",
+                hint="draw a mask over the frame that it was made of: result.frame and result.mask",
+            )
         picture = self._blend(frame, mask, out)
         line_px = _line_px(frame.shape[0])
         if self._legend:

@@ -152,7 +152,9 @@ class VideoSink(Sink):
             return
         if self._encoder is None:
             _log.warning("no frame was written, so there is no %s", self.path)
-            self._give_up(FileAccessError("no frame"))
+            self._give_up(
+                FileAccessError("no frame", hint="nothing was recorded: let it run until a first frame is there")
+            )
             return
         try:
             self._encoder.finish()

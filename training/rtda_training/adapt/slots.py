@@ -158,4 +158,7 @@ def check_field(where: str, field: dataclasses.Field[Any], value: Any) -> None:
         raise ConfigError(f"{where} {value!r} is unknown", hint=f"known: {', '.join(known)}")
     limits = field.metadata.get("range")
     if limits and not limits[0] <= value <= limits[1]:
-        raise ConfigError(f"{where} must lie between {limits[0]:g} and {limits[1]:g}, got {value:g}")
+        raise ConfigError(
+            f"{where} must lie between {limits[0]:g} and {limits[1]:g}, got {value:g}",
+            hint=f"such as {max(limits[0], min(limits[1], value)):g}",
+        )

@@ -112,7 +112,10 @@ class ImagePool:
         """
         pictures = state["pictures"]
         if len(pictures) > self._size:
-            raise CheckpointError(f"a pool of {self._size} pictures cannot take the {len(pictures)} of a checkpoint")
+            raise CheckpointError(
+                f"a pool of {self._size} pictures cannot take the {len(pictures)} of a checkpoint",
+                hint=f"set the pool to {len(pictures)}, as the run that is resumed had it",
+            )
         self._kept = [picture.to(device) for picture in pictures]
 
     def _one(self, picture: Tensor, rng: np.random.Generator) -> Tensor:

@@ -89,7 +89,10 @@ class JoinedPictures(_Derived):
 
     def counted_label(self, index: int) -> Tuple[np.ndarray, int]:
         if self._table is None:
-            raise DataError(f"{self.where} was opened without labels")
+            raise DataError(
+                f"{self.where} was opened without labels",
+                hint="open it with open_labelled, in the place of open_unlabelled",
+            )
         # checked before it is joined: an id outside the list would silently become "ignore"
         stored, labelled = self._inner.counted_label(index)
         own = check_label(stored, self._inner.classes.num_classes, self._inner.label_name(index))

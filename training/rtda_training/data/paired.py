@@ -124,7 +124,10 @@ class PairedPictures(Pictures):
     def _label_path(self, index: int) -> Path:
         label = self._pairs[index].label
         if not self._labelled:
-            raise DataError(f"{self.where} was opened without labels")
+            raise DataError(
+                f"{self.where} was opened without labels",
+                hint="open it with open_labelled, in the place of open_unlabelled",
+            )
         if label is None:
             raise DataError(f"{self.name(index)} has no label", hint=self.missing_hint())
         return label

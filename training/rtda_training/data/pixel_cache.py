@@ -78,7 +78,10 @@ class CachedPictures(Pictures):
 
     def label(self, index: int) -> np.ndarray:
         if self._labels is None:
-            raise DataError(f"{self._where} was opened without labels")
+            raise DataError(
+                f"{self._where} was opened without labels",
+                hint="open it with open_labelled, in the place of open_unlabelled",
+            )
         self._check(index)
         return np.array(self._labels[index])
 

@@ -64,7 +64,10 @@ class ToyTownPictures(Pictures):
 
     def label(self, index: int) -> np.ndarray:
         if self._labels is None:
-            raise DataError(f"{self._prefix} was opened without labels")
+            raise DataError(
+                f"{self._prefix} was opened without labels",
+                hint="open it with open_labelled, in the place of open_unlabelled",
+            )
         return np.array(self._labels[index])
 
     def __getstate__(self) -> Dict[str, Any]:

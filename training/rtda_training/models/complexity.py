@@ -111,7 +111,7 @@ def _in_channels(module: nn.Module) -> int:
     for child in module.modules():
         if isinstance(child, nn.Conv2d | nn.ConvTranspose2d):
             return child.in_channels
-    raise ModelError(f"{type(module).__name__} has no convolution to count")
+    raise ModelError(f"{type(module).__name__} has no convolution to count", hint="count the network it is a part of")
 
 
 def _count_convolution(

@@ -214,14 +214,20 @@ def _add_copies(translated: dict[str, Tensor], copies: Mapping[str, Tensor]) -> 
         if key.startswith("backbone.fc."):
             continue
         if key in translated and not torch.equal(translated[key], tensor):
-            raise CheckpointError(f"the checkpoint holds {key} twice with different values, so neither can be trusted")
+            raise CheckpointError(
+                f"the checkpoint holds {key} twice with different values, so neither can be trusted",
+                hint="save it again with torch.save(model.state_dict(), path) by the code that trained it",
+            )
         translated.setdefault(key, tensor)
 
 
 def _kind(translated: Mapping[str, Tensor], variant: str) -> tuple[str, str, int]:
     head = translated.get(_HEADS[variant])
     if head is None:
-        raise CheckpointError(f"the checkpoint has no classifier ({_HEADS[variant]} by our names)")
+        raise CheckpointError(
+            f"the checkpoint has no classifier ({_HEADS[variant]} by our names)",
+            hint="save the whole model.state_dict(), its last layer too",
+        )
     backbone = "resnet101" if "backbone.layer1.0.conv3.weight" in translated else "resnet18"
     return backbone, variant, int(head.shape[0])
 

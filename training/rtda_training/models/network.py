@@ -117,7 +117,10 @@ class DeployView(nn.Module, abc.ABC):
 def check_shape(image: Tensor, multiple: int) -> None:
     """Raise ``ModelError`` for what is no batch of pictures of a size that the network takes."""
     if image.ndim != 4 or image.shape[1] != 3:
-        raise ModelError(f"expected pictures (N, 3, H, W), got {tuple(image.shape)}")
+        raise ModelError(
+            f"expected pictures (N, 3, H, W), got {tuple(image.shape)}",
+            hint="a single picture (3, H, W) becomes a batch by image[None]",
+        )
     height, width = int(image.shape[2]), int(image.shape[3])
     if height % multiple or width % multiple or not height or not width:
         raise ModelError(

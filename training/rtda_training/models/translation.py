@@ -143,7 +143,10 @@ def _initialise(module: nn.Module) -> None:
 
 def _picture_hw(image: Tensor) -> tuple[int, int]:
     if image.ndim != 4 or image.shape[1] != 3:
-        raise ModelError(f"expected pictures (N, 3, H, W), got {tuple(image.shape)}")
+        raise ModelError(
+            f"expected pictures (N, 3, H, W), got {tuple(image.shape)}",
+            hint="a single picture (3, H, W) becomes a batch by image[None]",
+        )
     return int(image.shape[2]), int(image.shape[3])
 
 

@@ -122,7 +122,10 @@ class McapSink(Publisher):
             return
         if not self._frames:
             _log.warning("no frame was recorded, so there is no %s", self._path)
-            self._give_up(writing, FileAccessError("no frame"))
+            self._give_up(
+                writing,
+                FileAccessError("no frame", hint="nothing was recorded: let it run until a first frame is there"),
+            )
             return
         try:
             self._writer.finish()

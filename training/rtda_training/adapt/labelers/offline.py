@@ -299,7 +299,10 @@ def _write_label(path: Path, label: np.ndarray) -> None:
     cv2 = require("cv2", extra="training", purpose="to store labels")
     encoded, content = cv2.imencode(".png", label)
     if not encoded:
-        raise DataError(f"cannot encode {path} as PNG")
+        raise DataError(
+            f"cannot encode {path} as PNG",
+            hint="memory may be short (free -h); run it again",
+        )
     write_bytes(path, content.tobytes())
 
 

@@ -63,7 +63,10 @@ def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
     if not 0.0 <= beta <= 0.5:
         raise ConfigError(f"FDA's beta must lie between 0 and 0.5, got {beta}", hint="the paper uses 0.01 to 0.1")
     if source.shape != target.shape:
-        raise ConfigError(f"FDA needs pictures of one shape, got {tuple(source.shape)} and {tuple(target.shape)}")
+        raise ConfigError(
+            f"FDA needs pictures of one shape, got {tuple(source.shape)} and {tuple(target.shape)}",
+            hint="scale both to the network's size first",
+        )
     height, width = source.shape[-2:]
     reach = int(min(height, width) * beta)
     source_spectrum = torch.fft.rfft2(source.float())  # (N, 3, H, W/2 + 1), horizontal frequencies from 0
