@@ -189,10 +189,11 @@ def _odd_value(rng: random.Random) -> Any:
 
 def _containers(values: Any) -> List[Any]:
     found: List[Any] = []
-    left = [values]
+    left, seen = [values], set()
     while left:
         value = left.pop()
-        if isinstance(value, (dict, list)):
+        if isinstance(value, (dict, list)) and id(value) not in seen:  # one may hold itself
+            seen.add(id(value))
             found.append(value)
             left += list(value.values()) if isinstance(value, dict) else value[:20]
     return found

@@ -18,6 +18,7 @@ from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
+from rtda_deploy.border import parsing
 from rtda_deploy.errors import ConfigError, DataError
 from rtda_training.data.address import DataAddress
 from rtda_training.labels import IGNORE_INDEX, ClassList, LabelMeaning, check_label, class_list, join_classes
@@ -279,6 +280,14 @@ def _open(
     labels: bool,
     classes: Optional[ClassList],
     progress: Optional[Progress],
+) -> Pictures:
+    hint = "check its path and options; rtda-deploy data check DATA says what a set holds"
+    with parsing(DataError, f"{address} cannot be read", hint=hint):  # a name no file system takes, a NUL in it
+        return _opened(address, split, labels, classes, progress)
+
+
+def _opened(
+    address: DataAddress, split: str, labels: bool, classes: Optional[ClassList], progress: Optional[Progress]
 ) -> Pictures:
     if address.kind not in _READERS:
         raise ConfigError(f"data kind {address.kind!r} is unknown", hint=f"known: {', '.join(_READERS)}")
