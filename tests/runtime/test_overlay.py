@@ -52,7 +52,8 @@ def _swatches(picture: np.ndarray, spec: ModelSpec) -> Any:
     """Per class the topmost row where the legend shows its pure colour, which blending gives nowhere else."""
     rows = {}
     for name, colour in zip(spec.class_names, spec.palette):
-        found = np.flatnonzero((picture[:, :200] == colour[::-1]).all(axis=2).any(axis=1))
+        pure = (picture[:, :200] == colour[::-1]).all(axis=2).sum(axis=1)
+        found = np.flatnonzero(pure >= 4)  # a swatch's row; the soft edge of a letter may have its colour too
         if found.size:
             rows[name] = int(found[0])
     return rows

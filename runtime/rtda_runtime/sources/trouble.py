@@ -13,8 +13,11 @@ __all__ = ["Trouble", "pyav", "trouble_of"]
 
 
 def pyav() -> Any:
-    """The module ``av``."""
-    return require("av", extra="runtime", purpose="to read network cameras; on a Jetson: pip install av")
+    """The module ``av``, kept quiet: what went wrong is said by our errors."""
+    av: Any = require("av", extra="runtime", purpose="to read network cameras; on a Jetson: pip install av")
+    if av.logging.get_level() == av.logging.VERBOSE:  # the default of PyAV 12 and 13: FFmpeg's own words on stderr
+        av.logging.set_level(av.logging.PANIC)
+    return av
 
 
 class Trouble(NamedTuple):
