@@ -31,7 +31,7 @@ def test_the_second_process_is_told_which_one_is_first_and_a_kill_frees_the_fold
             pass
         assert f"process {other.pid}: -c {folder}" == caught.value.why
         other.send_signal(signal.SIGKILL)
-        other.wait(timeout=60)
+        other.wait()
     assert (folder / ".lock").exists() and not is_locked(folder)
     with folder_lock(folder):
         assert is_locked(folder)
