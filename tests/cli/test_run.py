@@ -85,10 +85,14 @@ def test_the_summary_says_what_each_sink_did() -> None:
     assert re.search(r"^video +6 +0", shown, re.MULTILINE) and "6 frames in" in shown
 
 
-def test_only_cameras_can_be_lost() -> None:
-    live = invoke("run", "a.onnx", "--camera", "test://bars?fps=100&frames=5&size=96x64")
-    assert "camera lost 0 times" in live.out
-    assert "camera lost" not in invoke("run", "a.onnx", "--camera", FAST).out
+def test_only_cameras_can_be_lost_and_have_an_age() -> None:
+    often = ("--report-every", "0.001")
+    live = invoke("run", "a.onnx", "--camera", "test://bars?fps=100&frames=5&size=96x64", *often)
+    assert "camera lost 0 times" in live.out and "age at output" in live.out
+    assert re.search(r"fps . age [\d.]+ ms", live.err)
+    recorded = invoke("run", "a.onnx", "--camera", FAST, *often)
+    assert "camera lost" not in recorded.out and "file to mask" in recorded.out
+    assert "fps" in recorded.err and not re.search(r"\bage\b", recorded.out + recorded.err)
 
 
 def test_frames_above_the_age_limit_are_counted() -> None:

@@ -7,9 +7,10 @@ from typing import Optional, Tuple
 
 import numpy as np
 import pytest
+from runtime.fakes import NumpyEngine
 from runtime.models import tiny_spec
 
-from rtda_runtime import Overlay, Result
+from rtda_runtime import Overlay, Pipeline, Result, Segmenter, open_source
 
 Colour = Tuple[int, int, int]
 
@@ -96,6 +97,13 @@ def test_a_recording_is_stamped_with_no_age() -> None:
     ageless = Overlay(tiny_spec()).draw(recorded.frame, recorded.mask)
     np.testing.assert_array_equal(Overlay(tiny_spec()).draw_result(recorded), ageless)
     assert (Overlay(tiny_spec()).draw_result(live) != ageless).any()
+
+
+@pytest.mark.parametrize(("rate", "live"), [(0, False), (200, True)])
+def test_results_say_whether_their_source_is_live(rate: int, live: bool) -> None:
+    source = open_source(f"test://bars?fps={rate}&frames=2&size=96x64")
+    with Pipeline(Segmenter(NumpyEngine()), source) as pipeline:
+        assert {given.live for given in pipeline} == {live}
 
 
 def test_plot_gives_the_overlaid_frame_as_an_array_of_its_own() -> None:
