@@ -20,6 +20,7 @@ from rtda_runtime import Pipeline, Segmenter, VideoSink
 from rtda_runtime import sources as sources_module
 from rtda_runtime.sinks import video as video_module
 from rtda_runtime.sources import Source, feeds, open_source
+from rtda_runtime.sources.recording import recording_files
 from rtda_runtime.sources.stream import StreamSource
 
 CORNERS = [
@@ -192,6 +193,7 @@ def test_any_name_of_a_film_is_one(name: str, way: str, tmp_path: Path, monkeypa
     for address in (name, tmp_path / name, (tmp_path / name).as_uri(), f"file://{tmp_path}/{name}"):
         with open_source(address) as source:
             assert len(_read_all(source)) == 2
+        assert [path.resolve() for path in recording_files(address)] == [tmp_path / name], "nothing is written over it"
     with VideoSink(Path(f"saved-{name.strip()}"), 25) as sink:
         sink.write(_corners())
     assert len(_read_all(open_source(f"saved-{name.strip()}"))) == 1

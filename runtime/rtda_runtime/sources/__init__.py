@@ -13,11 +13,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from pathlib import Path
 from typing import Any, Callable, Optional, Tuple, Union
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from rtda_deploy.errors import ConfigError, FileAccessError, SourceError
 from rtda_deploy.files import readable_file
@@ -26,6 +25,7 @@ from rtda_runtime.sources.address import mask_password
 from rtda_runtime.sources.base import CLOCK, Frame, RefusedError, Source
 from rtda_runtime.sources.devices import CameraInfo, cameras, stable_path
 from rtda_runtime.sources.reconnect import ReconnectingSource
+from rtda_runtime.sources.recording import recording_path
 from rtda_runtime.sources.synthetic import BarsSource
 
 __all__ = [
@@ -72,8 +72,7 @@ def open_source(
         CameraError: If a camera or stream is missing, not permitted or silent.
         DeviceError: If this OpenCV cannot open such a source.
     """
-    typed = str(uri)
-    text = typed.strip()
+    text = str(uri).strip()
     scheme = _scheme(text)
     if scheme in ("camera", "csi", "gst"):
         return _again(_live_opener(text, scheme, size_wh, fps, fourcc), reconnect)
@@ -90,7 +89,7 @@ def open_source(
         return _again(lambda: open_stream(text), reconnect)
     if scheme not in ("", "file"):
         raise ConfigError(f"unknown kind of source: {mask_password(text)}", hint=f"known: {_KINDS}")
-    path = _path(typed, text, scheme)
+    path = recording_path(uri)
     shown = mask_password(text)
     if shown == text:
         return _open_recording(path)
@@ -113,14 +112,6 @@ def _scheme(text: str) -> str:
         return "gst"
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
     return found.group(1).lower() if found else ""
-
-
-def _path(typed: str, text: str, scheme: str) -> Path:
-    """The file that is meant: its name may end in a space, and a ``file://`` may be typed without escapes."""
-    if scheme != "file":
-        return Path(typed if os.path.exists(typed) else text)
-    path, as_typed = unquote(urlsplit(text).path), typed.lstrip()[len("file://") :]
-    return Path(as_typed if os.path.exists(as_typed) and not os.path.exists(path) else path)
 
 
 def _again(opener: Callable[[], Source], reconnect: bool) -> Source:

@@ -1,8 +1,9 @@
-"""The files that a recording is read from, so that nothing is written over them."""
+"""The files that a recording is read from; also so that nothing is written over them."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 from typing import List, Union
@@ -10,9 +11,22 @@ from urllib.parse import unquote, urlsplit
 
 from rtda_deploy.errors import RtdaError
 
-__all__ = ["recording_files"]
+__all__ = ["recording_files", "recording_path"]
 
 _LOCATION = re.compile(r"""\blocation\s*=\s*(?:"([^"]+)"|'([^']+)'|(\S+))""")
+
+
+def recording_path(address: Union[int, str, Path]) -> Path:
+    """The file, folder or pattern that an address means.
+
+    A name may end in a space where there is such a file, and a ``file://`` may be typed without escapes.
+    """
+    typed = str(address)
+    text = typed.strip()
+    if not text.lower().startswith("file://"):
+        return Path(typed if os.path.exists(typed) else text)
+    path, as_typed = unquote(urlsplit(text).path), typed.lstrip()[len("file://") :]
+    return Path(as_typed if os.path.exists(as_typed) and not os.path.exists(path) else path)
 
 
 def recording_files(address: Union[int, str, Path]) -> List[Path]:
@@ -25,7 +39,7 @@ def recording_files(address: Union[int, str, Path]) -> List[Path]:
     text = str(address).strip()
     if text.startswith("gst:"):
         return [Path(next(filter(None, found))) for found in _LOCATION.findall(text)]
-    path = Path(unquote(urlsplit(text).path)) if text.lower().startswith("file://") else Path(text)
+    path = recording_path(address)
     with contextlib.suppress(RtdaError, OSError, ValueError):
         if path.is_dir():
             return pictures_of_folder(path)
