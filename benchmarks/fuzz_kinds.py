@@ -372,8 +372,7 @@ def _data_set(folder: Path) -> Path:
 def _data_addresses(folder: Path) -> List[bytes]:
     place = _data_set(folder)
     options = ("", "?split=all", "?list=list.txt", "?classes=camvid", "?label_suffix=_L", f"?pictures={place}/images")
-    kinds = ("cityscapes", "camvid", "gta5", "synthia", "carla", "video")
-    # The start of a rendering is tried too, of a town so small that it costs nothing.
+    kinds = ("cityscapes", "camvid", "gta5", "synthia", "carla", "idda")
     return [f"folder:{place}{text}".encode() for text in options] + [f"{kind}:{place}".encode() for kind in kinds]
 
 

@@ -47,6 +47,8 @@ def reason(err: BaseException) -> str:
         return "reading it takes more memory than there is"
     if isinstance(err, UnicodeError):
         return "it holds bytes or characters that are no text (utf-8)"
+    if isinstance(err, OSError) and err.strerror:  # without its file, which the message names, masked where it must be
+        return err.strerror
     if isinstance(err, KeyError):
         return f"it lacks {err}"
     line = (str(err).strip().splitlines() or [""])[0].strip() or type(err).__name__

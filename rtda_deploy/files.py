@@ -248,7 +248,10 @@ def sha256_file(path: PathLike) -> str:
 
 def _require_regular(path: Path, what: str) -> None:
     """Refuse what has no end: opening a pipe waits for a writer, and ``/dev/zero`` is read until memory is full."""
-    mode = path.stat().st_mode
+    try:
+        mode = path.stat().st_mode
+    except ValueError as err:  # a NUL, or a character that no file system takes
+        raise FileAccessError(f"{what} {str(path)!r}: no file has such a name", hint=_HINTS[errno.ENOENT]) from err
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         found = next((name for test, name in _SPECIAL if test(mode)), "something else")
         raise FileAccessError(

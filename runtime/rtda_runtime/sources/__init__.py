@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Tuple, Union
 from urllib.parse import parse_qsl, urlsplit
 
-from rtda_deploy.errors import ConfigError, FileAccessError, SourceError
+from rtda_deploy.border import parsing
+from rtda_deploy.errors import CameraError, ConfigError, FileAccessError, SourceError
 from rtda_deploy.files import readable_file
 from rtda_deploy.optional import available
 from rtda_runtime.sources.address import mask_password
@@ -92,8 +93,9 @@ def open_source(
     path = recording_path(uri)
     shown = mask_password(text)
     if shown == text:
-        return _open_recording(path)
-    with contextlib.suppress(FileAccessError, SourceError, OSError):
+        with parsing(FileAccessError, f"cannot read {shown!r}", hint="check the spelling of its path"):
+            return _open_recording(path)
+    with contextlib.suppress(FileAccessError, SourceError, OSError, ValueError):
         return _open_recording(path)
     # A mistyped address. Outside of the with block: what was raised there holds the password.
     raise FileAccessError(
@@ -126,8 +128,15 @@ def _live_opener(
         from rtda_runtime.sources.v4l2 import open_camera
 
         device = Path(f"/dev/video{text}") if text.isdecimal() else Path(text.replace("v4l2://", "", 1))
-        stays = stable_path(device) or device  # one that was unplugged may come back under another number
-        return lambda: open_camera(stays, name=str(device), size_wh=size_wh, fps=fps, fourcc=fourcc)
+        refused, hint = f"cannot open {str(device)!r}", "rtda-deploy cameras lists what is connected"
+        with parsing(CameraError, refused, hint=hint):
+            stays = stable_path(device) or device  # one that was unplugged may come back under another number
+
+        def opened() -> Source:
+            with parsing(CameraError, refused, hint=hint):
+                return open_camera(stays, name=str(device), size_wh=size_wh, fps=fps, fourcc=fourcc)
+
+        return opened
     if fourcc is not None:
         raise ConfigError(f"the pixel format of {mask_password(text)} cannot be chosen", hint="leave --fourcc out")
     if scheme == "gst" and (size_wh is not None or fps is not None):

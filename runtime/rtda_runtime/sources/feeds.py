@@ -138,20 +138,20 @@ def open_feed(uri: str, name: str, timeout_s: Tuple[float, float]) -> Feed:
         RefusedError: If it sends no video that FFmpeg knows.
     """
     if not uri.lower().startswith("http"):
-        return _demuxed(pyav().open(uri, options=_options(uri), timeout=timeout_s), name)
-    raw = pyav().open(uri, format="data", options={"raw_packet_size": str(_PIECE_BYTES)}, timeout=timeout_s)
+        return _demuxed(_container(uri, options=_options(uri), timeout=timeout_s), name)
+    raw = _container(uri, format="data", options={"raw_packet_size": str(_PIECE_BYTES)}, timeout=timeout_s)
     try:
         pieces = _pieces(raw)
         head, is_jpegs = _look(pieces)
         if is_jpegs:
             return _JpegFeed(itertools.chain([head], pieces), raw.close, live=_has_no_size(raw))
         if _has_no_size(raw) and not head.isascii():  # a camera may take one viewer only: no second connection
-            return _demuxed(pyav().open(_Replay(itertools.chain([head], pieces)), options=_options(uri)), name, raw)
+            return _demuxed(_container(_Replay(itertools.chain([head], pieces)), options=_options(uri)), name, raw)
     except BaseException:
         raw.close()
         raise
     raw.close()
-    return _demuxed(pyav().open(uri, options=_options(uri), timeout=timeout_s), name)
+    return _demuxed(_container(uri, options=_options(uri), timeout=timeout_s), name)
 
 
 def open_film_feed(path: Path) -> Feed:
@@ -170,9 +170,14 @@ def open_film_feed(path: Path) -> Feed:
             feed: Feed = _JpegFeed(itertools.chain([head], pieces), file.close, live=False)
             opened.pop_all()
         else:  # "file:", because a:b.mp4 is no scheme
-            feed = _demuxed(pyav().open(f"file:{path}"), str(path), live=False)
+            feed = _demuxed(_container(f"file:{path}"), str(path), live=False)
     feed.local = True
     return feed
+
+
+def _container(target: Any, **options: Any) -> Any:
+    """PyAV's container; a title or comment in another encoding than UTF-8 does not make a film unreadable."""
+    return pyav().open(target, metadata_errors="replace", **options)
 
 
 def _pieces(raw: Any) -> Iterator[bytes]:

@@ -186,7 +186,7 @@ def _detected(tensors: Mapping[str, Tensor]) -> str:
     unknown = [key for key in tensors if not key.startswith(tuple(_LINEAGES[best].names))]
     raise CheckpointError(
         f"unknown checkpoint: {len(unknown)} of {len(tensors)} names are neither RTDA's nor CoinCheung's BiSeNetV1, "
-        f"such as {', '.join(unknown[:5])}",
+        f"such as {', '.join(key if key.isprintable() else repr(key) for key in unknown[:5])}",
         hint=f"known lineages: {', '.join(_LINEAGES)}",
     )
 

@@ -81,7 +81,7 @@ def unwrapped(checkpoint: object) -> dict[str, Tensor]:
         )
     tensors = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:
-        keys = ", ".join(str(key) for key in list(inner)[:_SHOWN])
+        keys = _shown([str(key) for key in inner])
         raise CheckpointError(
             f"found no tensors in the checkpoint, only: {keys or 'nothing'}", hint="save model.state_dict() into it"
         )
@@ -181,4 +181,4 @@ def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> s
 
 def _shown(keys: list[str]) -> str:
     rest = ", ..." if len(keys) > _SHOWN else ""
-    return ", ".join(keys[:_SHOWN]) + rest
+    return ", ".join(key if key.isprintable() else repr(key) for key in keys[:_SHOWN]) + rest
