@@ -216,11 +216,18 @@ def _verb_faults(root: Path, words: list[str], whole: bool) -> Iterator[str]:
             return
         rest = rest[rest.index(name) + 1 :]
         command = command.commands[name]
-    fault = _parse(command, rest, whole)
+    fault = _parse(command, rest, whole) or _no_model(words)
     if fault:
         yield f"`{typed}`: {fault}"
     elif words[:1] == ["train"]:
         yield from _recipe_faults(root, typed, rest)
+
+
+def _no_model(words: list[str]) -> str:
+    """``run clip.mp4`` parses, and would take the clip for the model."""
+    if words[:1] not in (["run"], ["bench"]) or len(words) < 2 or words[1].startswith("-"):
+        return ""
+    return "" if Path(words[1]).suffix in ("", ".onnx", ".engine") else f"{words[1]} is no model"
 
 
 def _parse(command: Any, words: list[str], whole: bool) -> str:

@@ -703,6 +703,6 @@ def test_an_overlay_is_drawn_in_the_same_pass_and_costs_its_own_bytes_only(tmp_p
         path.take(mask)
         path.take(mask, overlay)
         assert (ends.gpu.bytes_in, ends.gpu.bytes_out) == (frame.nbytes, mask.nbytes + overlay.nbytes)
-        expected = Overlay(tiny_spec(), 0.4, legend=False).draw(frame, mask)
+        expected = Overlay(tiny_spec(), 0.4, legend=False, outline=False).draw(frame, mask)
         assert np.abs(overlay.astype(int) - expected).max() <= 1
         np.testing.assert_array_equal(mask, ends.check(frame).mask)

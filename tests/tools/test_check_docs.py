@@ -56,6 +56,7 @@ def faults(root: Path, text: str) -> list[str]:
         ("```\nrtda-deploy bench m.onnx \\\n    --rat 30\n```", "--rat"),
         ("    rtda-deploy train source-onli", "there is no recipe source-onli"),
         ("    rtda-deploy eval last.pth --data 'open", "cannot be typed in a shell"),
+        ("    rtda-deploy run clip.mp4 --in-flight 2", "clip.mp4 is no model"),
         ("Try `rtda-deploy export --presicion fp16`.", "No such option: --presicion"),
         ("    python benchmarks/gone.py", "benchmarks/gone.py is not in the repository"),
         ("    python benchmarks/soak.py --hours 1", "it has no option --hours"),
