@@ -163,9 +163,12 @@ def test_a_small_gain_is_not_taken() -> None:
     assert rewrite(_model(nodes, weights, {"a": (1, 64, 8, 8), "x": (1, 1, 4, 4)}, ["y"])) == ()
 
 
-@pytest.mark.usefixtures("published_width")
-@pytest.mark.parametrize(("backbone", "opset"), [("resnet18", 11), ("resnet101", 17)])
-def test_the_network_of_the_papers_keeps_its_answer(backbone: str, opset: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("backbone", "opset", "width"), [("resnet18", 11, "published"), ("resnet101", 17, "narrow")])
+def test_the_network_of_the_papers_keeps_its_answer(
+    backbone: str, opset: int, width: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if width == "published":
+        request.getfixturevalue("published_width")
     torch = pytest.importorskip("torch", reason="checkpoints need torch (Python >= 3.10)")
     from rtda_deploy.spec import ModelSpec
     from rtda_export import onnx_from_checkpoint
