@@ -23,7 +23,7 @@ from tensorrt_bindings import NoBindings, cache_folder  # noqa: E402
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 # onnx 1.14.1: the last whose protobuf goes with what NumPy 1.21 and ONNX Runtime 1.12 ask for.
-TEST_PACKAGES = ["pytest>=8", "pytest-timeout>=2.2", "hypothesis>=6.90", "onnx==1.14.1"]
+TEST_PACKAGES = ["pytest>=8", "pytest-timeout>=2.2", "hypothesis>=6.90", "pyyaml>=6", "websockets>=12", "onnx==1.14.1"]
 SUITES = [
     "tests/deploy",
     "tests/runtime",
