@@ -66,12 +66,12 @@ def walk(folder: Path, wanted: Callable[[str], bool]) -> Found:
     Raises:
         FileAccessError: If a folder cannot be listed.
     """
-    files: List[Path] = []
-    left_out: Dict[str, List[Path]] = {}
+    files: List[str] = []
+    left_out: Dict[str, List[str]] = {}
     above = _above(folder)
     seen: Set[str] = set()
-    real: List[Path] = [folder]
-    linked: List[Path] = []
+    real: List[str] = [str(folder)]
+    linked: List[str] = []
     while real or linked:
         here = real.pop() if real else linked.pop(0)
         actual = os.path.realpath(here)
@@ -88,13 +88,18 @@ def walk(folder: Path, wanted: Callable[[str], bool]) -> Found:
                 linked.append(path)
             elif kind:
                 left_out.setdefault(LOOP if kind == "link" else kind, []).append(path)
-    return Found(sorted(files), {why: sorted(paths) for why, paths in left_out.items()})
+    return Found(_in_order(files), {why: _in_order(paths) for why, paths in left_out.items()})
 
 
-def _entries(folder: Path, wanted: Callable[[str], bool]) -> List[Tuple[Path, str]]:
+def _in_order(paths: List[str]) -> List[Path]:
+    """As paths are sorted, folder by folder; comparing ``Path`` takes several times as long."""
+    return [Path(path) for path in sorted(paths, key=lambda path: path.split(os.sep))]
+
+
+def _entries(folder: str, wanted: Callable[[str], bool]) -> List[Tuple[str, str]]:
     try:
         with os.scandir(folder) as entries:
-            return sorted((folder / entry.name, _kind(entry, wanted)) for entry in entries)
+            return sorted((entry.path, _kind(entry, wanted)) for entry in entries)
     except OSError as err:
         raise file_error(err, folder, "list") from err
 
@@ -111,7 +116,7 @@ def _kind(entry: os.DirEntry[str], wanted: Callable[[str], bool]) -> str:
         return DANGLING
     if not wanted(entry.name):
         return ""
-    return "file" if os.path.isfile(entry.path) else NO_FILE
+    return "file" if (os.path.isfile(entry.path) if linked else entry.is_file()) else NO_FILE
 
 
 def _above(folder: Path) -> Set[str]:

@@ -260,7 +260,13 @@ def test_vocs_layout_is_read_and_its_masks_are_no_target(tmp_path):
 
 @pytest.mark.parametrize("kind", ["grey", "colours"])
 @pytest.mark.parametrize(
-    "layout", [("rgb/{}.png", "seg/{}.png"), ("{}.png", "{}_mask.png"), ("x/{}.png", "x/{}_L.png")]
+    "layout",
+    [
+        ("rgb/{}.png", "seg/{}.png"),
+        ("{}.png", "{}_mask.png"),
+        ("x/{}.png", "x/{}_L.png"),
+        ("images/{}.png", "images/{}_L.png"),
+    ],
 )
 def test_pictures_that_look_like_labels_are_left_out_of_a_target_and_counted(tmp_path, layout, kind):
     label = mask(0, 1, 2)
@@ -274,6 +280,8 @@ def test_pictures_that_look_like_labels_are_left_out_of_a_target_and_counted(tmp
     ]
     left = survey(f"folder:{tmp_path}", labels=False).left_out
     assert [len(paths) for paths in left.values()] == [4] and "look like labels" in next(iter(left))
+    (tmp_path / "l.txt").write_text(layout[0].format(1) + "\n")
+    assert survey(f"folder:{tmp_path}?list=l.txt", labels=False).left_out == {}
 
 
 def test_a_folder_of_labels_alone_is_refused_as_a_target(tmp_path):

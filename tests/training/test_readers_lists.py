@@ -92,6 +92,11 @@ def test_a_bare_name_of_another_machine_is_not_guessed(root):
     with pytest.raises(DataError, match="names no picture"):
         open_unlabelled(listed(flat, "/data/val/drive.png\n"))
     assert len(open_unlabelled(listed(flat, "/data/flat/drive.png\n"))) == 1
+    add(flat / "b.png", 6)
+    add(flat / "masks" / "b.png", 2, channels=1)
+    line = "/data/flat/drive.png /data/flat/masks/b.png\n"  # two names, the second after the folder's name too
+    assert taken(listed(flat, line)) == [(5, 2)]
+    assert int(open_unlabelled(listed(flat, "/data/flat/drive.png /data/flat/b.png\n")).frame(0)[0, 0, 0]) == 5
     with pytest.raises(DataError, match=r"label .*town/none\.png is not there"):
         open_labelled(listed(root, "images/town/a.png,labels/town/none.png\n"))
 

@@ -55,11 +55,12 @@ class FolderPictures(PairedPictures):
         like_labels: Dict[str, List[Path]] = {}
 
         def sift(paths: List[Path]) -> List[Path]:
-            kept, parted = part_labels([path for path in paths if layouts[0].labels not in path.parents])
+            below = [path for path in paths if layouts[0].labels not in path.parents] if plain else paths
+            kept, parted = part_labels(below, folders=plain)
             like_labels.update(parted)
             return kept
 
-        pool, chosen = layout_pairs(address, root, layouts, labels, sift if plain else None)
+        pool, chosen = layout_pairs(address, root, layouts, labels, sift)
         where = layouts[0].images if len(layouts) == 1 else root
         if not pool:
             _refuse_empty(where, like_labels)
@@ -74,7 +75,7 @@ class FolderPictures(PairedPictures):
             split=taken if taken != split else None,
         )
         found._file = file
-        found._like_labels = like_labels
+        found._like_labels = {} if "list" in address.options else like_labels  # a list says what is meant
         found.classes = file.classes
         found.meaning = file.meaning
         return found

@@ -24,11 +24,12 @@ _MANY_GROUPS = 50  # from here on one file of a group is looked at
 _PICTURE_ENDS = ("_leftImg8bit",)
 
 
-def part_labels(paths: Sequence[Path]) -> Tuple[List[Path], Dict[str, List[Path]]]:
+def part_labels(paths: Sequence[Path], *, folders: bool = True) -> Tuple[List[Path], Dict[str, List[Path]]]:
     """``paths`` without what looks like labels, and the labels by the group that was judged as a whole.
 
     A group is a folder, or the files of a folder whose names are another's with an ending, such as ``_mask``. A group
-    counts as labels where every sample of it does. Its name is ``folder`` or ``folder/*ending``.
+    counts as labels where every sample of it does. Its name is ``folder`` or ``folder/*ending``. Without ``folders``,
+    only files beside another are judged: the folder was named as one of pictures.
     """
     groups: Dict[str, List[Path]] = {}
     stems: Dict[Path, Set[str]] = {}
@@ -36,7 +37,8 @@ def part_labels(paths: Sequence[Path]) -> Tuple[List[Path], Dict[str, List[Path]
         stems.setdefault(path.parent, set()).update((path.stem, *_short(path.stem)))
     for path in paths:
         ending = _ending(path.stem, stems[path.parent])
-        groups.setdefault(f"{path.parent}/*{ending}" if ending else str(path.parent), []).append(path)
+        if ending or folders:
+            groups.setdefault(f"{path.parent}/*{ending}" if ending else str(path.parent), []).append(path)
     samples = _SAMPLES if len(groups) < _MANY_GROUPS else 1
     labels = {name: group for name, group in groups.items() if _all_labels(group, samples)}
     taken = {path for group in labels.values() for path in group}

@@ -6,6 +6,7 @@ Lists come from many programs: paths below the set's folder, absolute ones of th
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
 import re
@@ -21,7 +22,7 @@ __all__ = ["Names", "listed", "typed_file"]
 
 _COMMENT = re.compile(r"(?:^|\s)#.*")  # drive#2.png is a name
 _DRIVE = re.compile(r"[A-Za-z]:/")
-_NUMBER = 2  # the level of names without their zeros
+_TWO_NAMES = re.compile(r"\.[A-Za-z]{3,4}[\"\s,;]")  # a file name ended, and another follows
 
 
 class Names:
@@ -94,6 +95,7 @@ class _Book:
 
     def __init__(self, root: Path, pairs: Sequence[Pair], split: str = "") -> None:
         self.root = root
+        self.root_name = root.resolve().name.lower()
         self.pairs = pairs
         self._paths, self._names = Names(), Names()
         self._real: Optional[Dict[str, int]] = None
@@ -113,7 +115,7 @@ class _Book:
         )
         if place is None and not _is_absolute(spelled) and os.path.exists(spelled):
             place = self._found_here(spelled)
-        tails = (self._paths.find(tail, _without_suffix(tail)) for tail in _foreign(spelled, self.root))
+        tails = (self._paths.find(tail, _without_suffix(tail)) for tail in _foreign(spelled, self.root_name))
         return place if place is not None else next((found for found in tails if found is not None), None)
 
     def _add(self, place: int, below: str, key: str) -> None:
@@ -136,7 +138,7 @@ class _Book:
 
 
 def _entry(text: str, where: str, books: Sequence[_Book], labels: bool) -> Pair:
-    root, pairs = books[0].root, books[0].pairs
+    root, root_name, pairs = books[0].root, books[0].root_name, books[0].pairs
     readings = []
     for picture, label in _readings(text):
         place = next((found for book in books for found in [book.find(picture)] if found is not None), None)
@@ -153,7 +155,7 @@ def _entry(text: str, where: str, books: Sequence[_Book], labels: bool) -> Pair:
     if not labels:
         return readings[0][0]
     for pair, label, _ in readings:
-        path = _label_path(label, root)
+        path = _label_path(label, root, root_name)
         if path is not None:
             return pair._replace(label=path)
     missing = root / _slashes(readings[0][1]).lstrip("/")
@@ -174,23 +176,26 @@ def _readings(text: str) -> Iterator[Tuple[str, str]]:
         yield text[: gap.start()].rstrip(","), text[gap.end() :]
 
 
-def _label_path(text: str, root: Path) -> Optional[Path]:
+def _label_path(text: str, root: Path, root_name: str) -> Optional[Path]:
     spelled = _slashes(text)
-    below = [root / text.lstrip("/"), root / spelled.lstrip("/")]
-    foreign = (root / tail for tail in _foreign(spelled, root))
-    return next((path for path in (*below, Path(spelled), *foreign) if path.is_file()), None)
+    below = (root / name.lstrip("/") for name in dict.fromkeys((text, spelled)))
+    foreign = (root / tail for tail in _foreign(spelled, root_name))
+    return next((path for path in itertools.chain(below, [Path(spelled)], foreign) if path.is_file()), None)
 
 
-def _foreign(text: str, root: Path) -> Iterator[str]:
-    """What may be the path below ``root`` in one that starts elsewhere.
+def _foreign(text: str, root_name: str) -> Iterator[str]:
+    """What may be the path below a folder called ``root_name`` in one that starts elsewhere.
 
-    After the name of ``root`` anything counts; without it, only in an absolute path, and only with a folder before
-    the file name: a bare file name could be that of another picture.
+    After that name anything counts; without it, only in an absolute path, and only with a folder before the file name:
+    a bare file name could be that of another picture.
     """
+    if not _is_absolute(text) and root_name not in text.lower():
+        return
     parts = [part for part in text.split("/") if part]
-    name = root.resolve().name.lower()
     for start in range(1, len(parts)):
-        if parts[start - 1].lower() == name or (_is_absolute(text) and start < len(parts) - 1):
+        if _TWO_NAMES.search(parts[start - 1]):
+            return
+        if parts[start - 1].lower() == root_name or (_is_absolute(text) and start < len(parts) - 1):
             yield "/".join(parts[start:])
 
 
