@@ -173,6 +173,15 @@ def test_after_a_stall_a_streams_queue_is_left_out_without_decoding_it(timed: bo
     assert frame.sequence == 569
 
 
+def test_frames_that_come_in_files_of_some_seconds_are_not_judged_by_their_pace() -> None:
+    clock = FakeClock()
+    feed = _ScriptedFeed(clock, ([6000.0] + [1.0] * 99) * 3, filmed_ms=[40.0 * number for number in range(300)])
+    feed.steady = False
+    source = StreamSource(feed, "http://camera", refuse=lambda said: CameraError(str(said)), clock=clock)
+    assert [source.read().sequence for _ in range(300)] == list(range(300))  # type: ignore[union-attr]
+    assert source.outdated == 0
+
+
 def test_a_frame_that_waited_in_a_buffer_tells_its_age() -> None:
     """20 frames a second are filmed, and a loop of 90 ms looks at them."""
     clock = FakeClock()

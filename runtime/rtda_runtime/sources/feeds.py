@@ -80,8 +80,9 @@ class _DemuxedFeed(Feed):
         self.steady = not _is_playlist(container)
         self.timed = not int(container.format.flags) & _CLOCKLESS
         if live:
-            # FRAME threads would hold one picture back each, SLICE threads hide what was damaged.
-            stream.thread_type, stream.codec_context.thread_count = "SLICE", 1
+            stream.thread_type = "SLICE"  # FRAME would hold one picture back for each thread
+            if stream.codec_context.name == "h264":  # more would hide what is damaged; cameras send one slice a picture
+                stream.codec_context.thread_count = 1
         else:
             stream.thread_type = "AUTO"
         self.packets = container.demux(stream)
@@ -145,7 +146,8 @@ def open_feed(uri: str, name: str, timeout_s: Tuple[float, float]) -> Feed:
         head, is_jpegs = _look(pieces)
         if is_jpegs:
             return _JpegFeed(itertools.chain([head], pieces), raw.close, live=_has_no_size(raw))
-        if _has_no_size(raw) and not head.isascii():  # a camera may take one viewer only: no second connection
+        is_text = head.isascii() and b"\0" not in head
+        if _has_no_size(raw) and not is_text:  # a camera may take one viewer only: no second connection
             return _demuxed(_container(_Replay(itertools.chain([head], pieces)), options=_options(uri)), name, raw)
     except BaseException:
         raw.close()
