@@ -201,6 +201,15 @@ def test_a_part_tells_the_age_of_its_picture() -> None:
     assert b"X-State: live\r\n" in part.data
 
 
+def test_a_recording_has_no_age() -> None:
+    setting = Setting()
+    setting.feed.put(dataclasses.replace(result(captured_ns=setting.clock.now_ns), live=False))
+    part, _ = setting.feed.part("overlay")
+    assert part is not None and b"X-Age-Ms" not in part.data and b"X-State: live\r\n\r\n" in part.data
+    report = setting.feed.report()
+    assert report["ages_ms"] == [] and set(report["age_ms"].values()) == {None}
+
+
 def test_the_size_may_change_midway() -> None:
     setting = Setting()
     for size in ((48, 64), (480, 640), (48, 64)):
