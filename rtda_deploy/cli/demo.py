@@ -46,7 +46,7 @@ def demo(
 
     plan = load_plan_here(_RECIPE, set_ or [])
     earlier = None if fresh else _earlier(plan, out)
-    goes_on = earlier is not None and not earlier[1] and out in (None, earlier[0])
+    goes_on = earlier is not None and _unfinished(*earlier, out)
     folder = out or (earlier[0] if earlier and goes_on else run_folder("demo"))
     try:
         with working_in(folder):
@@ -70,6 +70,13 @@ def demo(
         f"rtda-deploy bench {model}",
         "rtda-deploy train rtda-light-thin --source folder:SIMULATOR --target folder:FOOTAGE",
     )
+
+
+def _unfinished(folder: Path, trained: bool, out: Optional[Path]) -> bool:
+    """Whether the earlier demo goes on in its own folder: in training, or after it where its folder was typed."""
+    if out is None:
+        return not trained
+    return out == folder and not (folder / "summary.json").is_file()
 
 
 def _make_room(folder: Path, force: bool) -> None:

@@ -259,3 +259,19 @@ def test_results_of_a_bench_are_kept(tiny_onnx: Path, here: Path) -> None:
     assert invoke(*words, "--force").code == 0
     with folder_lock("o"):
         assert "another process writes to o now" in invoke(*words, "--force").err
+
+
+def test_a_demo_goes_on_in_its_folder_until_its_summary_is_there(here: Path) -> None:
+    from rtda_deploy.cli.demo import _make_room, _unfinished
+    from rtda_deploy.errors import ConfigError
+
+    folder = Path("x")
+    folder.mkdir()
+    assert _unfinished(folder, False, None) and not _unfinished(folder, True, None)
+    assert _unfinished(folder, True, folder), "trained, but stopped before its export or its film"
+    (folder / "summary.json").write_text("{}")
+    assert not _unfinished(folder, True, folder) and not _unfinished(folder, True, Path("y"))
+    with pytest.raises(ConfigError, match=r"x holds an earlier run \(summary\.json\)"):
+        _make_room(folder, force=False)
+    _make_room(folder, force=True)
+    assert not list(folder.iterdir())
