@@ -197,3 +197,13 @@ def test_a_set_that_teaches_nothing_stops_the_training_before_it_starts(folders,
     with pytest.raises(DataError, match=r"no pixel of folder:.*bad.* is labelled") as caught:
         Trainer(load_plan("source-only", ["size=64x64"], **fields), tmp_path / "run")
     assert "classes.json" in caught.value.hint
+
+
+def test_a_validation_without_a_labelled_pixel_is_no_score(folders, tmp_path):
+    val = shutil.copytree(folders / "source", tmp_path / "val")
+    cv2.imwrite(str(val / "val" / "labels" / "0.png"), np.full((64, 64), 255, np.uint8))
+    settings = ["size=64x64", "batch_size=2", "device=cpu", "steps=1", "val_pictures=1"]
+    recipe = load_plan("source-only", settings, source=f"folder:{folders / 'source'}", val=f"folder:{val}")
+    with pytest.raises(DataError, match="none of the 1 pictures") as caught:
+        Trainer(recipe, tmp_path / "run").run()
+    assert "val_pictures=0" in caught.value.hint

@@ -347,6 +347,12 @@ class Trainer:
         )
         if scores is None:
             return None
+        if not scores.pixels:
+            raise DataError(
+                f"none of the {self.plan.val_pictures or len(self._val)} pictures of {self._val.address} that were"
+                " validated on has a labelled pixel",
+                hint="take more of them: --set val_pictures=0 is all",
+            )
         row["val_miou"], row["val_pixel_accuracy"] = scores.miou(), scores.pixel_accuracy
         row["val_iou"] = scores.to_dict()["iou"]
         if log is not None:
