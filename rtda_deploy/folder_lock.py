@@ -45,8 +45,9 @@ def folder_lock(folder: Union[str, Path], *, name: str = LOCK_NAME) -> Iterator[
     except OSError as err:
         raise file_error(err, path.parent, "write to") from err
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()}: {' '.join(_words())}\n".encode("utf-8", "replace"))
+        with contextlib.suppress(OSError):  # a full disk: whoever writes there next says so
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()}: {' '.join(_words())}\n".encode("utf-8", "replace"))
         yield
     finally:
         with contextlib.suppress(OSError):  # while it is still held, so that nobody's newer one is taken away

@@ -116,3 +116,25 @@ def test_unknown_recipes_and_files_are_refused(tmp_path):
 def test_a_stage_that_needs_a_target_says_so():
     with pytest.raises(ConfigError, match="target"):
         plan_from_table({"objectives": ["supervised", "adversarial"]})
+
+
+@pytest.mark.parametrize("name", ["../../../escaped", "..", "a/b", "a\\b", " "])
+def test_names_that_become_files_lead_to_no_other_folder(tmp_path, name):
+    import json
+
+    from rtda_training.ablation import load_grid
+
+    written = json.dumps(name)
+    stage = tmp_path / "stage.toml"
+    stage.write_text(f'base = "source-only"\n[[stages]]\nname = {written}\n')
+    grid = tmp_path / "grid.toml"
+    rows = '[[rows]]\nlabel = "a"\nrecipe = "source-only"\n'
+    grid.write_text(f'name = {written}\nsource = "toytown:source"\ntarget = "toytown:target"\n{rows}')
+    for load, what in (
+        (lambda: load_plan(str(stage)), "a stage's name"),
+        (lambda: load_plan("source-only", [f"name={written}"]), "a recipe's name"),
+        (lambda: load_grid(str(grid)), "a grid's name"),
+    ):
+        with pytest.raises(ConfigError, match=what) as caught:
+            load()
+        assert repr(name) in caught.value.message
