@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from rtda_deploy.cli.signals import Terminated
-from rtda_deploy.errors import ConfigError, RtdaError, TrainingError
+from rtda_deploy.errors import ConfigError, DataError, RtdaError, TrainingError
 from rtda_deploy.files import writable_folder, write_text
 from rtda_deploy.folder_lock import FolderBusyError, folder_lock, is_locked
 
@@ -288,7 +288,10 @@ def _found(folder: Path) -> Dict[str, Any]:
 def _json(path: Path) -> Dict[str, Any]:
     if not path.is_file():
         return {}
-    found: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    from rtda_deploy.border import json_values
+
+    hint = f"take it away, and the row is trained again: rm {shlex.quote(str(path))}"
+    found: Dict[str, Any] = json_values(path.read_bytes(), str(path), DataError, hint=hint, allow_nan=True)
     return found
 
 

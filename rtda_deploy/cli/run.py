@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
@@ -183,10 +184,10 @@ def _open_camera(
 def _width_height(text: str) -> Tuple[int, int]:
     from rtda_deploy.errors import ConfigError
 
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+    found = re.fullmatch(r"0*([1-9][0-9]{0,4})x0*([1-9][0-9]{0,4})", text.lower())
+    if not found:
         raise ConfigError(f"{text!r} is no size", hint="--size 1280x720")
-    return int(width), int(height)
+    return int(found[1]), int(found[2])
 
 
 def _stamp(path: Path) -> Optional[Tuple[int, int]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -284,5 +284,9 @@ def _series(rows: Sequence[Mapping[str, Any]], key: str, factor: float) -> Dict[
 def _json(path: Path) -> Dict[str, Any]:
     if not path.is_file():
         return {}
-    found: Optional[Dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    from rtda_deploy.border import json_values
+    from rtda_deploy.errors import DataError
+
+    hint = f"take it away, it is written again: rm {shlex.quote(str(path))}"
+    found: Optional[Dict[str, Any]] = json_values(path.read_bytes(), str(path), DataError, hint=hint, allow_nan=True)
     return found or {}

@@ -143,6 +143,14 @@ def test_an_own_checkpoint_that_does_not_fit_says_which_key(verb: str, change: s
 
 
 @pytest.mark.parametrize("verb", CHECKPOINT_VERBS)
+def test_weights_that_are_nan_are_said_in_every_verb(verb: str, tiny_checkpoint: Path) -> None:
+    content: Dict[str, Any] = torch.load(tiny_checkpoint, weights_only=True)
+    content["weights"]["head.weight"] *= float("nan")
+    torch.save(content, "broken.pth")
+    refused_checkpoint(verb, "broken.pth", 1, r"broken\.pth holds NaN or infinity.*head\.weight", "earlier checkpoint")
+
+
+@pytest.mark.parametrize("verb", CHECKPOINT_VERBS)
 def test_a_checkpoint_with_a_spec_of_the_future_is_refused_with_the_fix(verb: str, tiny_checkpoint: Path) -> None:
     content: Dict[str, Any] = torch.load(tiny_checkpoint, weights_only=True)
     content["spec"] = content["spec"].replace('"version": 1', '"version": 9')

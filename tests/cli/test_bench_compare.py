@@ -164,6 +164,34 @@ def test_what_is_no_result_is_refused(saved: Path, tmp_path: Path, content: Opti
     assert_refused(invoke("bench", "--compare", saved, tmp_path / "x.json"), 1, error, ".")
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"stages": {}},
+        {"stages": {"total": {"p50": "fast", "p95": 1.0}}},
+        {"stages": {"total": {"p50": -1.0, "p95": 1.0}}},
+        {"stages": 3},
+        {"samples": {"total": ["x"], "at_s": [0.1]}},
+        {"samples": {"total": [1.0], "at_s": [[0.1]]}},
+        {"environment": None},
+        {"settings": {}},
+        {"frame_hw": [64]},
+        {"model": {"size_hw": [1, 2]}},
+        {"throughput": float("nan")},
+        {"throughput": None},
+        {"throughput": 10**400},
+    ],
+    ids=repr,
+)
+def test_a_result_with_a_value_that_is_none_is_one_error_naming_its_file(
+    saved: Path, tmp_path: Path, part: Dict[str, Any]
+) -> None:
+    broken = json.dumps({**result(saved), **part})
+    (tmp_path / "x.json").write_text(broken)
+    for pair in ((saved, tmp_path / "x.json"), (tmp_path / "x.json", saved)):
+        assert_refused(invoke("bench", "--compare", *pair, "--force"), 1, r"x\.json", "rtda-deploy bench")
+
+
 def test_a_result_that_did_not_settle_is_pointed_out(saved: Path, tmp_path: Path) -> None:
     outcome = compared(tmp_path, result(saved), result(saved, settled=False))
     assert "b.json: p95 did not settle" in outcome.err and "a.json: p95" not in outcome.err

@@ -49,7 +49,7 @@ def build_fabric(device: str, precision: str) -> Fabric:
         ConfigError: If a name is unknown.
     """
     kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
+    if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdecimal())):
         raise ConfigError(f"device {device!r} is unknown", hint="known: auto, cpu, cuda, cuda:N")
     cuda = torch.cuda.is_available()
     if kind == "cuda" and (not cuda or int(number or 0) >= torch.cuda.device_count()):

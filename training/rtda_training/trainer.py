@@ -25,7 +25,7 @@ from rtda_training.hardware import build_fabric, describe, memory_kept
 from rtda_training.labels import class_list
 from rtda_training.metrics import ConfusionMatrix, Scores
 from rtda_training.models import OUTPUT_STRIDE, SegmentationNetwork, build_network, load_backbone_weights, network_kind
-from rtda_training.models.state_dicts import difference
+from rtda_training.models.state_dicts import difference, refuse_broken_numbers
 from rtda_training.pace import Pace
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
@@ -438,6 +438,7 @@ class Trainer:
                 f"{path} is of another network than {' '.join(map(str, model.architecture.values()))}: {problem}",
                 hint="set network, backbone and variant to what rtda-deploy inspect shows",
             )
+        refuse_broken_numbers(start.weights, path)
         model.load_state_dict(dict(start.weights))
         self._parent = sha256_file(path)
 

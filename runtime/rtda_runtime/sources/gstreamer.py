@@ -63,7 +63,7 @@ def csi_pipeline(uri: str, size_wh: Optional[Tuple[int, int]], fps: Optional[flo
     caps = f", width={size_wh[0]}, height={size_wh[1]}" if size_wh else ""
     caps += f", framerate={round(fps)}/1" if fps else ""
     sensor = uri[len("csi://") :].strip("/") or "0"
-    if not sensor.isdigit():
+    if not sensor.isdecimal():
         raise CameraError(f"{mask_password(uri)} names no CSI sensor", hint="they are numbered: csi://0")
     return _CSI_PIPELINE.format(sensor=sensor, caps=caps)
 

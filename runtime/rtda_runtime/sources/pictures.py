@@ -126,4 +126,4 @@ def _pattern_expression(name: str) -> re.Pattern[str]:
 def natural_key(name: str) -> Tuple[Tuple[int, int, str], ...]:
     """Sort key under which numbers inside names count as numbers."""
     parts = re.split(r"(\d+)", name)
-    return (*((0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in parts if part), (2, 0, name))
+    return (*((0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in parts if part), (2, 0, name))

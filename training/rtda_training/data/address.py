@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Dict, Mapping, Optional, Sequence, Tuple
 from urllib.parse import parse_qsl
 
@@ -80,7 +81,7 @@ class DataAddress:
     def whole_number(self, key: str, default: int) -> int:
         """The option ``key`` as a positive whole number."""
         text = self.options.get(key, str(default))
-        if not text.isdigit() or int(text) < 1:
+        if not re.fullmatch(r"[0-9]{1,18}", text) or int(text) < 1:
             raise ConfigError(f"{self}: {key}={text} is no positive whole number", hint=f"such as {key}={default}")
         return int(text)
 
@@ -103,7 +104,8 @@ def parse_size(text: str) -> Tuple[int, int]:
     Raises:
         ConfigError: If it is not of this form.
     """
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise ConfigError(f"size {text!r} is not WIDTHxHEIGHT", hint="such as 1024x512")
-    return int(height), int(width)
+    found = re.fullmatch(r"0*([1-9][0-9]{0,4})x0*([1-9][0-9]{0,4})", text.lower())
+    if not found:
+        shown = text if len(text) <= 40 else f"{text[:37]}..."
+        raise ConfigError(f"size {shown!r} is not WIDTHxHEIGHT", hint="such as 1024x512")
+    return int(found[2]), int(found[1])

@@ -62,7 +62,7 @@ def parse_address(text: str) -> ViewAddress:
     match, text = _TYPED.fullmatch(text.strip()), mask_password(text)
     host = match and (match.group("six") or match.group("host"))
     port = match and match.group("port")
-    if host and host.isdigit() and not port:  # it would be read as the address 0.0.31.144
+    if host and host.isdecimal() and not port:  # it would be read as the address 0.0.31.144
         raise ConfigError(f"--view {text!r} is no address", hint=f"a port alone is typed as --view :{host}")
     if not host and not port:
         raise ConfigError(f"--view {text!r} is no address", hint=_EXAMPLES)
