@@ -111,9 +111,9 @@ def test_the_template_filled_in_leads_to_the_right_mask(here: Path) -> None:
     assert all(field in outcome.err for field in ("class_names", "mean", "std"))
     names = tiny_spec().class_names
     Path("spec.json").write_text(json.dumps({**values, "class_names": names}))
-    assert invoke("export", "net.onnx", "--spec", "spec.json").code == 0
+    assert invoke("export", "net.onnx", "--spec", "spec.json", "--out", "with-spec").code == 0
     frame = np.random.default_rng(2).integers(0, 256, (64, 96, 3), np.uint8)
-    with Segmenter.open("net.onnx", "cpu") as segmenter:
+    with Segmenter.open("with-spec/net.onnx", "cpu") as segmenter:
         assert segmenter.spec.class_names == names
         mask = segmenter.segment(frame).mask
     spec = segmenter.spec
@@ -135,7 +135,7 @@ def test_an_onnx_without_input_or_output_is_one_error_in_every_verb(here: Path) 
     MASK_SPEC.save("spec.json")
     assert invoke("inspect", "none.onnx").code == 0
     assert_refused(invoke("inspect", "none.onnx", "--spec-template"), 1, "takes nothing", "picture as|such an input")
-    assert_refused(invoke("export", "none.onnx", "--spec", "spec.json"), 1, "none.onnx", ".")
+    assert_refused(invoke("export", "none.onnx", "--spec", "spec.json", "--out", "with-spec"), 1, "none.onnx", ".")
 
 
 def test_two_checkpoints_are_no_matter_for_verify_which_says_what_compares_them(
@@ -153,6 +153,6 @@ def test_a_network_of_one_class_is_exported_with_a_word_about_its_mask(here: Pat
     one = tiny_spec(class_names=("lane",), palette=((255, 255, 255),))
     write_model(Path("lane.onnx"), one, classes=1, with_spec=False)
     one.save("spec.json")
-    outcome = invoke("export", "lane.onnx", "--spec", "spec.json", "--json")
+    outcome = invoke("export", "lane.onnx", "--spec", "spec.json", "--out", "with-spec", "--json")
     assert outcome.code == 0 and "lane is the only class" in outcome.err
     assert any("background and lane" in note for note in outcome.json["notes"])
