@@ -1,5 +1,6 @@
 """The project's networks with a fortieth of their weights: every layer there, each with few channels.
 
+A ResNet's first stage has a projection that the published one lacks: 64 channels come in, and fewer go out.
 What most tests prove does not depend on the width, and processor time does. Tests that count weights, load files of
 others or hold the papers' network itself to a limit take ``published_width``. Another process has the published width:
 what it is given is an ONNX file, or a checkpoint of its own making.

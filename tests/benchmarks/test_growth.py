@@ -177,6 +177,7 @@ def test_only_the_parts_asked_for_are_measured_and_printed(growth: Any, plan: An
     assert "resnet101 rtda" in text and "others took 0.5 meanwhile" in text and "batch" not in text
 
 
+@pytest.mark.usefixtures("published_width")  # one of them is written by another process
 def test_small_networks_have_the_same_weights_at_every_size_and_batch(growth: Any, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the network is made with torch")
     import onnx
