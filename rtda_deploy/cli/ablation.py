@@ -69,9 +69,9 @@ def train_grid(
     note(f"grid    {grid.name}: {counted} · {grid.source} -> {grid.target} · scored on {grid.test_address}")
     note(f"        {folder}/")
     started = time.time()
+    test = _open_sets(grid)  # before the folder is made: a wrong address leaves nothing
     writable_folder(folder)
     try:
-        test = _open_sets(grid)
         _train_all(grid, runs, folder, test, started)
     except (KeyboardInterrupt, Terminated):
         print_next(f"rtda-deploy train {_typed_again(recipe, overrides, fields)} --out {shlex.quote(str(folder))}")
