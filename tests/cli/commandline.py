@@ -65,7 +65,7 @@ def run_command(
         stdin=subprocess.DEVNULL,
         capture_output=True,
     )
-    encoding = (env or {}).get("PYTHONIOENCODING", "utf-8")
+    encoding = (env or {}).get("PYTHONIOENCODING", "utf-8").partition(":")[0]  # "ascii:replace"
     return Outcome(done.returncode, done.stdout.decode(encoding), done.stderr.decode(encoding))
 
 
