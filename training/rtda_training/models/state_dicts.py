@@ -108,7 +108,7 @@ def checked_tensors(weights: Mapping[Any, Any]) -> dict[str, Tensor]:
         fault = _fault(tensor)
         if fault:
             raise CheckpointError(
-                f"weight {key} is {fault}",
+                f"weight {_shown([key])} is {fault}",
                 hint="save plain ones: torch.save({k: v.to_dense().float() for k, v in weights.items()}, path)"
                 if fault == "sparse"
                 else "save the model.state_dict() of the network in float32",
