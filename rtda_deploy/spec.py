@@ -12,17 +12,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from rtda_deploy.border import json_values, parsing
 from rtda_deploy.errors import SpecError
-from rtda_deploy.files import is_text, readable_file, utf8_text, write_text
+from rtda_deploy.files import is_text, readable_file, write_text
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MOST_PIXELS", "SPEC_VERSION", "ModelSpec"]
 
 SPEC_VERSION = 1
 MOST_PIXELS = 1 << 26  # of a network's input: 8192x8192, 0.8 GB as float32
+_NO_CHARACTER = re.compile("[\ud800-\udfff]")  # half of a pair, as Python reads the odd bytes of a file's name
 _EXAMPLE = 'rtda-deploy inspect model.onnx --json shows one under "spec"'
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, pixels scaled to 0..1; the usual ResNet weights were trained with it
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -133,8 +135,12 @@ class ModelSpec:
         return {"version": SPEC_VERSION, **json.loads(json.dumps(fields, default=dict))}
 
     def to_json(self) -> str:
-        """The spec as JSON text that UTF-8 can hold; ``ModelSpec.from_json(spec.to_json()) == spec``."""
-        return utf8_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False))
+        """The spec as JSON text that UTF-8 can hold; ``ModelSpec.from_json(spec.to_json()) == spec``.
+
+        But for a provenance with the name of a file that is no text: its odd bytes are spelled out (``caf\\udce9``).
+        """
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        return _NO_CHARACTER.sub(lambda found: rf"\\u{ord(found.group()):x}", text)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "spec") -> ModelSpec:
