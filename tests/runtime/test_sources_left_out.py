@@ -14,7 +14,7 @@ from runtime.fakes import FakeClock, ListSource, NumpyEngine
 from runtime.streams import jpeg
 
 from rtda_deploy.cli.run_screen import summary_lines
-from rtda_deploy.errors import CameraError
+from rtda_deploy.errors import CameraError, SourceError
 from rtda_runtime import Pipeline, Segmenter
 from rtda_runtime.sources import ReconnectingSource, Source
 from rtda_runtime.sources import stream as stream_module
@@ -171,6 +171,31 @@ def test_after_a_stall_a_streams_queue_is_left_out_without_decoding_it(timed: bo
     assert source.outdated == 530 + proofs and feed.decoded == 40 - proofs
     assert max(ages_ms) == 0
     assert frame.sequence == 569
+
+
+def test_who_decodes_slower_than_the_camera_films_connects_anew_instead_of_giving_nothing(monkeypatch: Any) -> None:
+    """25 frames a second, and a decoder of 60 ms: whoever waited for it to catch up would wait for ever."""
+    clock = FakeClock()
+    monkeypatch.setattr(stream_module, "time", SimpleNamespace(monotonic=lambda: clock.now_ns / 1e9))
+    feed = _ScriptedFeed(clock, [0.0] * 1000, filmed_ms=[40.0 * number for number in range(1000)], due=True)
+    feed.jpeg = False
+    decode = feed.decode
+    monkeypatch.setattr(feed, "decode", lambda packet: [clock.sleep(0.06), *_stamped(decode(packet), packet)][1:])
+    source = StreamSource(feed, "rtsp://camera", refuse=lambda said: CameraError(str(said)), clock=clock)
+    began_ns = clock.now_ns
+    with pytest.raises(CameraError, match="only old frames for 10 s: decoding is too slow"):
+        while True:
+            source.read(5.0)
+    assert clock.now_ns - began_ns < 15_000 * MS and source.outdated > 100
+    source.interrupt()
+    with pytest.raises(SourceError, match="is closed"):
+        source.read(5.0)
+
+
+def _stamped(pictures: List[Any], packet: Any) -> List[Any]:
+    for picture in pictures:
+        picture.pts, picture.time_base = packet.pts, packet.time_base
+    return pictures
 
 
 def test_frames_that_come_in_files_of_some_seconds_are_not_judged_by_their_pace() -> None:

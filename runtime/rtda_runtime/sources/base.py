@@ -29,6 +29,8 @@ CLOCK = "monotonic"  # CLOCK_MONOTONIC, what time.perf_counter_ns and time.monot
 
 LIVE, STALE, LOST = "live", "stale", "lost"  # states of a source
 
+CATCH_UP_S = 10.0  # of old frames alone; a new connection is quicker, and who decodes too slowly never catches up
+TOO_SLOW = f"gave only old frames for {CATCH_UP_S:.0f} s: decoding is too slow here, choose its smaller stream"
 _OLDEST_NS = 10_000_000_000  # a time further back than this is on another clock, or none
 _MOST_FPS = 1000.0  # above: a time base, not a rate
 

@@ -18,7 +18,15 @@ from rtda_deploy.optional import is_jetson
 from rtda_runtime._opencv import has_gstreamer, opencv
 from rtda_runtime.buffers import BufferPool
 from rtda_runtime.sources.address import mask_password
-from rtda_runtime.sources.base import Frame, GrabbingSource, RefusedError, Source, capture_time_ns
+from rtda_runtime.sources.base import (
+    CATCH_UP_S,
+    TOO_SLOW,
+    Frame,
+    GrabbingSource,
+    RefusedError,
+    Source,
+    capture_time_ns,
+)
 from rtda_runtime.sources.capture import CaptureSource
 from rtda_runtime.sources.lateness import Lateness
 
@@ -150,7 +158,7 @@ class GStreamerSource(GrabbingSource):
             raise self._trouble() or CameraError(f"camera {self.name} did not start", hint=_TRY)
 
     def _grab(self, timeout_s: float) -> Optional[Frame]:
-        deadline_s = time.monotonic() + timeout_s
+        deadline_s, behind_s = time.monotonic() + timeout_s, time.monotonic() + CATCH_UP_S
         asked_ns = self._clock()
         while not self._closed:
             sample = self._sink.emit("try-pull-sample", _SLICE_NS)
@@ -158,6 +166,8 @@ class GStreamerSource(GrabbingSource):
                 frame = self._frame(sample, asked_ns)
                 if frame is not None:
                     return frame
+                if time.monotonic() > behind_s:
+                    raise CameraError(f"camera {self.name} {TOO_SLOW}", hint=_TRY)
                 asked_ns, deadline_s = self._clock(), time.monotonic() + timeout_s
                 continue
             trouble = self._trouble()

@@ -19,7 +19,7 @@ from rtda_deploy.errors import CameraError, SourceError
 from rtda_deploy.picture_bytes import jpeg_is_whole
 from rtda_runtime.buffers import BufferPool
 from rtda_runtime.sources.address import mask_password
-from rtda_runtime.sources.base import Frame, GrabbingSource, RefusedError
+from rtda_runtime.sources.base import CATCH_UP_S, TOO_SLOW, Frame, GrabbingSource, RefusedError
 from rtda_runtime.sources.feeds import Feed, open_feed, open_film_feed
 from rtda_runtime.sources.lateness import Lateness
 from rtda_runtime.sources.login import escape_login
@@ -76,6 +76,9 @@ class StreamSource(GrabbingSource):
         if self._first is None:
             raise refuse("ended before its first whole picture" if self.live else "holds no frame that can be decoded")
 
+    def interrupt(self) -> None:
+        self._closed = True  # ends the reading of old frames
+
     def close(self) -> None:
         feed, self._feed, self._first, self._closed = self._feed, None, None, True
         self._decoded = iter(())
@@ -104,12 +107,21 @@ class StreamSource(GrabbingSource):
         raise self._refuse(f"{happened}, after {self._given} frames")
 
     def _picture(self, feed: Feed, timeout_s: float) -> Any:
-        """The next decoded picture that is whole and not old; None at the end."""
+        """The next decoded picture that is whole and not old; None at the end.
+
+        Raises:
+            SourceError: If nothing comes in time, or nothing but old pictures for longer than a new connection takes.
+        """
+        behind_s = time.monotonic() + CATCH_UP_S
         deadline_s = time.monotonic() + timeout_s
         while True:
             for picture in self._decoded:
                 if not feed.jpeg and self._is_old(picture, feed):
                     deadline_s = time.monotonic() + timeout_s  # it is there, and catching up
+                    if self._closed:
+                        raise self._closed_error()
+                    if time.monotonic() > behind_s:
+                        raise self._refuse(TOO_SLOW)
                 elif picture.is_corrupt:
                     self._count_damaged(feed)
                 else:
