@@ -112,7 +112,7 @@ def run_plan(
             if not (resume and (folder / CONFIG).is_file()):
                 _save_config(plan, folder)
             screen.say(_what(plan, trainer.hardware))
-            screen.say(f"run     {folder}/" + (f"   resumed at step {state.training.get('step')}" if state else ""))
+            screen.say(f"run     {folder}/" + (_resumed(state.training, len(plan.stages)) if state else ""))
         with _stopped_by_signals(trainer):
             result = trainer.run(state)
     finally:
@@ -123,6 +123,14 @@ def run_plan(
 
         write_run_page(plan, folder, result)
     return result
+
+
+def _resumed(state: Mapping[str, Any], stages: int) -> str:
+    """Where a run goes on; of one that made its last step, how to train on."""
+    told = f"   resumed at step {state.get('step')}"
+    if state.get("done") and state.get("stage_index") == stages - 1:
+        return f"{told}, its last: more steps are a new run from its weights, --init PTH --out ANOTHER"
+    return told
 
 
 @contextlib.contextmanager

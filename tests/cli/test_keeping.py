@@ -146,6 +146,9 @@ def test_a_signal_saves_before_save_every_and_says_how_to_go_on(
     theirs = read_checkpoint(journey.run / "last.pth").weights
     ours = read_checkpoint("a run/last.pth").weights
     assert all(bool((ours[key] == theirs[key]).all()) for key in theirs), "bit by bit as one that was not stopped"
+    assert "its last: more steps are a new run" not in resumed.err
+    again = invoke("train", "--resume", "auto", "--out", "a run")
+    assert again.code == 0 and "its last: more steps are a new run from its weights" in again.err
 
 
 def test_list_names_every_recipe_with_the_sentence_of_its_file() -> None:
