@@ -45,7 +45,13 @@ def chosen_training(
     found = _run_to_resume(recipe, out) if resume else None
     if found is not None:
         plan = resumed_plan(found, recipe, overrides, **typed)
-        if not progress_in(found) and is_first_process():
+        kept = progress_in(found)
+        if kept.endswith(".pth") and not (found / "last.pth").is_file():
+            raise ConfigError(
+                f"{found} holds {kept} but no last.pth to go on with: starting again would write over it",
+                hint=f"start from it: --init {shlex.quote(str(found / kept))} --out ANOTHER",
+            )
+        if not (found / "last.pth").is_file() and is_first_process():
             note(f"no checkpoint in {found} yet: its own plan starts again, from step 0")
         return Training(plan, found, True)
     if not recipe:

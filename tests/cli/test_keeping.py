@@ -105,7 +105,10 @@ def test_resume_needs_no_flag_typed_again_and_refuses_one_that_says_otherwise(
 
 
 def test_a_run_without_a_checkpoint_starts_its_own_plan_again(journey: Journey, run: Path) -> None:
-    for name in ("last.pth", "best.pth", "metrics.jsonl", "results.csv"):
+    (run / "last.pth").unlink()
+    outcome = invoke("train", "--resume", "auto", "--out", "run")
+    assert_refused_late(outcome, 2, "holds best.pth but no last.pth", "--init run/best.pth")
+    for name in ("best.pth", "results.csv"):  # the log stays: so a run looks whose power was cut before it saved
         (run / name).unlink()
     before = (run / "config.toml").read_bytes()
     outcome = invoke("train", "rtda-light-thin", "--out", "run", "--resume", "auto", "--json")
