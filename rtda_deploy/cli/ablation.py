@@ -228,11 +228,12 @@ def _train_and_score(run: GridRun, folder: Path, address: str, test: LabelledSet
     from rtda_deploy.cli.console import ProgressLines
     from rtda_deploy.cli.training import run_plan
     from rtda_export.scoring import evaluate
+    from rtda_training.runlog import read_rows
 
     result = run_plan(run.plan, folder, resume=(folder / "last.pth").is_file())
     with ProgressLines() as lines:
         found = evaluate(folder / "last.pth", test, progress=lambda done, total: lines.update("eval", done, total))
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(folder)
     values = {
         "format": "rtda.ablation-run/1",
         "row": run.row.label,
