@@ -81,7 +81,7 @@ def test_after_a_stall_the_queue_is_old_and_what_comes_at_the_cameras_pace_is_ne
     for one, lag in zip(arrivals, _lags(arrivals, timed=timed)):
         if lag is not None:
             age = one.arrived - one.filmed
-            assert age <= 250 + 50, "none is older than was allowed"
+            assert age <= (250 if timed else 500) + 50, "none is older than was allowed"
             assert lag == pytest.approx(age, abs=60), "and its age is told"
 
 
@@ -100,7 +100,7 @@ def test_a_reader_slower_than_the_camera_gets_new_frames(timed: bool) -> None:
             ages.append(now - filmed)
             now += 100.0 if number > 20 else 0.0  # slow from here on
         before = now
-    assert before is not None and max(ages) <= 400
+    assert before is not None and max(ages) <= (400 if timed else 550)
     assert 150 < old < 210
 
 
@@ -117,7 +117,7 @@ def test_a_queue_that_a_busy_machine_reads_unevenly_stays_a_queue(queue_s: float
     arrivals = arrivals[:after] + [one._replace(filmed=one.filmed + late) for one in arrivals[after:]]
     old = _old(arrivals, timed=timed)
     aged = [one.arrived - one.filmed for one, is_old in zip(arrivals, old) if not is_old]
-    assert max(aged) <= 300 and not any(old[after + 8 :])
+    assert max(aged) <= (250 if timed else 500) + 50 and not any(old[after + 8 :])
 
 
 def test_a_camera_that_was_silent_loses_less_than_half_a_second_without_times_and_nothing_with_them() -> None:
@@ -148,3 +148,21 @@ def test_times_that_do_not_go_as_the_clock_does_are_no_reason_to_drop() -> None:
     assert not any(_old(arrivals, timed=True))
     back = [one._replace(filmed=one.filmed % 5000) for one in _camera(25.0, 30.0)]
     assert not any(_old(back, timed=True))
+
+
+@pytest.mark.parametrize("fps", [2.0, 3.0])
+def test_times_that_claim_ten_times_the_cameras_rate_are_given_up(fps: float) -> None:
+    """In the dark a camera films 3 frames a second and goes on stamping 30."""
+    arrivals = [one._replace(filmed=1000 * number / 30) for number, one in enumerate(_camera(fps, 200.0, jitter=0.3))]
+    old = _old(arrivals, timed=True)
+    assert sum(old) <= 11 and not any(old[20:])
+
+
+def test_pauses_of_a_camera_without_times_are_no_queues() -> None:
+    """80 ms between two frames on average, at random: what a busy wireless network makes of a camera."""
+    chance, before, arrivals = random.Random(3), 0.0, []
+    for _ in range(2000):
+        gap = chance.expovariate(1 / 80)
+        before += gap
+        arrivals.append(Arrival(before, before, gap))
+    assert sum(_old(arrivals, timed=False)) <= 0.02 * len(arrivals)

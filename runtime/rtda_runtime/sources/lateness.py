@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import collections
 import statistics
-from typing import Deque, Optional
+from typing import Deque, List, Optional
 
 __all__ = ["Lateness"]
 
-_PERIODS, _AT_LEAST_NS = 3.0, 250_000_000  # a frame later than that is old; less is a network's usual unevenness
+_PERIODS = 3.0  # a frame later than that is old; less, or than the next line says, is a network's usual unevenness
+_AT_LEAST_NS = {True: 250_000_000, False: 500_000_000}  # the source has times; without them a pause looks like a queue
 _WAITED = 0.1  # share of a step: who waited that long for a frame found nothing in the buffer
 _AT_PACE = 0.7  # share of a step that passed: a queue is read faster
 _PROOF_NS, _MOST_PROOFS = 400_000_000, 10  # after a queue, how long frames must come at the camera's pace; and how many
 _COUNTS, _ENOUGH_PACE = 1.5, 0.9  # steps that one frame counts at most, and that are wanted per frame
+_FALSE_PACE = 2.0  # steps a frame takes on average where the times are false: 30 a second stamped, 3 filmed
 _KEPT, _ENOUGH = 9, 5  # steps that the usual one is taken from
 
 
@@ -25,7 +27,8 @@ class Lateness:
 
     The source's own progress is that of its time stamps where it has them, else its usual step between two frames.
     A frame that comes at the camera's pace, to a reader who waited for it, had none before it in any buffer: it is new.
-    After a queue a few in a row must come so, because a busy machine reads one or another of a queue slowly.
+    After a queue a few in a row must come so, because a busy machine reads one or another of a queue slowly. Times that
+    go at less than half the clock's pace for so long, to a reader who waits, are false, and are looked at no more.
 
     Attributes:
         lag_ns: How long the frame asked about last had waited in a buffer when it came; 0 for a new one.
@@ -38,6 +41,7 @@ class Lateness:
         self._filmed_ns: Optional[int] = None
         self._behind = False
         self._paces: Deque[float] = collections.deque(maxlen=_MOST_PROOFS)
+        self._false_times = False
 
     def is_old(self, arrived_ns: int, waited_ns: int, filmed_ns: Optional[int] = None) -> bool:
         """Whether the next frame is one to throw away. Must be asked of each, in order.
@@ -47,6 +51,7 @@ class Lateness:
             waited_ns: Of that, how long the reader was waiting for it.
             filmed_ns: Its time on the source's own clock, whatever that begins with; None: it has none.
         """
+        filmed_ns = None if self._false_times else filmed_ns
         before_ns, self._arrived_ns = self._arrived_ns, arrived_ns
         filmed_before_ns, self._filmed_ns = self._filmed_ns, filmed_ns
         if before_ns is None:
@@ -59,20 +64,25 @@ class Lateness:
             self.lag_ns, self._behind = 0, False
             return False
         waited = waited_ns >= _WAITED * step_ns
-        self._follow(passed_ns, step_ns, waited=waited)
-        if timed:
+        self._follow(passed_ns, step_ns, waited=waited, timed=timed)
+        if self._false_times and timed:
+            self._steps.clear()
+            self._learn(passed_ns, waited_ns)
+        elif timed:
             self._steps.append(step_ns)
         elif not self.lag_ns or (waited and passed_ns >= _AT_PACE * step_ns):
             self._learn(passed_ns, waited_ns)
         return self._behind
 
-    def _follow(self, passed_ns: int, step_ns: int, *, waited: bool) -> None:
-        limit_ns = self._limit_ns(step_ns)
+    def _follow(self, passed_ns: int, step_ns: int, *, waited: bool, timed: bool) -> None:
+        limit_ns = self._limit_ns(step_ns, timed=timed)
         self.lag_ns = max(0, self.lag_ns + passed_ns - step_ns)
         if self._behind:
-            self._paces.append(min(_COUNTS, passed_ns / max(1, step_ns)) if waited else 0.0)
-            if self._is_at_pace(step_ns):
+            self._paces.append(passed_ns / max(1, step_ns) if waited else 0.0)
+            newest = self._newest_paces(step_ns)
+            if sum(min(_COUNTS, pace) for pace in newest) >= _ENOUGH_PACE * self._proofs(step_ns):
                 self.lag_ns = 0
+                self._false_times = timed and statistics.median(newest) >= _FALSE_PACE
             self._behind = self.lag_ns > limit_ns
         elif waited and _AT_PACE * step_ns <= passed_ns <= step_ns + limit_ns:
             self.lag_ns = 0
@@ -80,10 +90,13 @@ class Lateness:
             self._behind = True
             self._paces.clear()
 
-    def _is_at_pace(self, step_ns: int) -> bool:
-        """Whether the newest frames came no faster than they are filmed."""
-        proofs = max(1, min(_MOST_PROOFS, -(-_PROOF_NS // max(1, step_ns))))
-        return sum(list(self._paces)[-proofs:]) >= _ENOUGH_PACE * proofs
+    def _newest_paces(self, step_ns: int) -> List[float]:
+        """Of as many frames as prove that a queue has ended, how many steps each took to come."""
+        return list(self._paces)[-self._proofs(step_ns) :]
+
+    @staticmethod
+    def _proofs(step_ns: int) -> int:
+        return max(1, min(_MOST_PROOFS, -(-_PROOF_NS // max(1, step_ns))))
 
     def _learn(self, passed_ns: int, waited_ns: int) -> None:
         if waited_ns >= _WAITED * passed_ns:
@@ -92,6 +105,6 @@ class Lateness:
     def _usual_ns(self) -> Optional[int]:
         return int(statistics.median(self._steps)) if len(self._steps) >= _ENOUGH else None
 
-    def _limit_ns(self, step_ns: int) -> float:
+    def _limit_ns(self, step_ns: int, *, timed: bool) -> float:
         usual_ns = self._usual_ns()
-        return max(_AT_LEAST_NS, _PERIODS * (step_ns if usual_ns is None else usual_ns))
+        return max(_AT_LEAST_NS[timed], _PERIODS * (step_ns if usual_ns is None else usual_ns))
