@@ -104,7 +104,7 @@ class Ros:
         done = subprocess.run(
             [_PYTHON, str(_CLIENT), str(self.folder), command],
             cwd=self.folder,
-            env=self.env,
+            env={**self.env, "PYTHONPATH": f"{self.env['PYTHONPATH']}{os.pathsep}{_ROOT / 'tests'}"},
             capture_output=True,
             text=True,
         )

@@ -168,6 +168,12 @@ def test_what_is_assumed_is_said_and_doubted_where_the_ids_speak_against_it(tmp_
     assert doubt(counts[:11], 50, LabelMeaning("x", names=("a",))) == ""
 
 
+def test_masks_of_0_and_255_without_a_class_list_are_doubted_however_few(tmp_path):
+    address, told = a_set(tmp_path, None, mask(0, 0, 0, 255)), []
+    first_look(open_labelled(address), to_train=True, tell=told.append)
+    assert "hold 0 and 255 alone" in told[1] and "classes.json" in told[1]
+
+
 def test_pictures_that_are_trained_and_measured_on_are_counted(tmp_path):
     data = open_labelled(a_set(tmp_path, None, mask(0, 13), mask(0, 13)))
     (tmp_path / "l.txt").write_text("1.jpg\n")
@@ -204,6 +210,7 @@ def test_a_fitting_line(values, classes, line):
         ('{"names": ["a", null], "palette": [[1, 2, 3], [4, 5, 6]]}', "a class is named None"),
         ('{"ids": {"1": 5}}', "a class is named 5"),
         ('{"names": ["a"], "palette": [[1, 2, 3]], "ignore": [7]}', 'has no "ids": it would do nothing'),
+        ('{"names": ["a"], "ignore": [7]}', 'has no "ids": it would do nothing'),
         ('{"ids": {"1": "a"}, "ignore": ["1,2,3"]}', 'has no "colors": it would do nothing'),
         ('{"colors": {"1,2,3": "a"}, "ignore": [1]}', 'has no "ids": it would do nothing'),
         ('{"ids": {"1": "a"}, "ignore": [1]}', "1 is 'a' and stands under \"ignore\" too"),

@@ -78,6 +78,7 @@ class ClassesFile:
         used = [name for name in (*ids.values(), *colours.values()) if name]
         names = tuple(values["names"] if "names" in values or not used else dict.fromkeys(used))
         _check_names(names, used, path)
+        ignored = _ignored(values.get("ignore", []), names, ids, colours, path)
         if "palette" in values or not (ids or colours):
             palette = tuple((int(r), int(g), int(b)) for r, g, b in values["palette"])
         else:
@@ -88,7 +89,6 @@ class ClassesFile:
             )
         if any(not 0 <= channel <= 255 for colour in (*palette, *colours) for channel in colour):
             raise ValueError("a colour has three numbers of 0..255")
-        ignored = _ignored(values.get("ignore", []), names, ids, colours, path)
         meaning = LabelMeaning(
             str(path),
             names=names,

@@ -94,10 +94,15 @@ def doubt(counts: np.ndarray, labels: int, meaning: Optional[LabelMeaning]) -> s
         labels: Number of labels that were counted.
         meaning: Of the set; only one that assumes can be doubted.
     """
-    if meaning is None or not meaning.assumed or labels < _ENOUGH_LABELS or len(counts) < CITYSCAPES.num_classes:
+    if meaning is None or not meaning.assumed or len(counts) < CITYSCAPES.num_classes:
         return ""
     held = [number for number in range(CITYSCAPES.num_classes) if counts[number]]
-    if not held or held[-1] >= _FIRST_VEHICLE:
+    if len(held) == 1 and counts[-1]:  # such as masks of 0 and 255, whose 255 would not be trained on
+        return (
+            f"{labels} labels hold {held[0]} and 255 alone, which is {CITYSCAPES.names[held[0]]} and no label:"
+            f" is 255 a class? say so in {meaning.file}"
+        )
+    if not held or held[-1] >= _FIRST_VEHICLE or labels < _ENOUGH_LABELS:
         return ""
     return (
         f"{labels} labels hold the ids {', '.join(map(str, held))} alone, no rider and no vehicle"
@@ -147,5 +152,6 @@ def _names_are_own(meaning: LabelMeaning) -> bool:
 
 
 def _empty_fix(meaning: LabelMeaning, empty: Sequence[str], line: str, holds_255: bool) -> str:
-    allowed = f'add "absent": {json.dumps(list(empty), ensure_ascii=False)} to it if the set holds none'
+    absent = json.dumps(list(empty), ensure_ascii=False)
+    allowed = f'add "absent": {absent} to it (or to a copy: ?classes=COPY.json) if the set holds none'
     return f"{line}   or {allowed}" if line and holds_255 else f"take the names away, or {allowed}"
