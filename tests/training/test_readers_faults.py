@@ -299,6 +299,7 @@ def test_a_folder_of_labels_alone_is_refused_as_a_target(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "1.png").rename(tmp_path / "images" / "1.png")  # what the hint says
     assert len(open_unlabelled(f"folder:{tmp_path}")) == 1
+    assert len(open_unlabelled(f"folder:{tmp_path}/images")) == 1
 
 
 def test_grey_and_dark_pictures_are_pictures(tmp_path):

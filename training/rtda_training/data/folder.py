@@ -52,11 +52,12 @@ class FolderPictures(PairedPictures):
         if plain:
             base = root / split if (root / split).is_dir() and "list" not in address.options else root
             layouts = [Layout(base, base / "labels", None)]
+        named_so = root.name in [images for images, _ in _NAMES]  # its owner says that these are pictures
         like_labels: Dict[str, List[Path]] = {}
 
         def sift(paths: List[Path]) -> List[Path]:
             below = [path for path in paths if layouts[0].labels not in path.parents] if plain else paths
-            kept, parted = part_labels(below, folders=plain)
+            kept, parted = part_labels(below, folders=plain and not named_so)
             like_labels.update(parted)
             return kept
 
