@@ -39,6 +39,7 @@ __all__ = ["EngineOptions", "ExportResult", "ExportStep", "Hop", "export_model"]
 
 _WORKSHOP = ".export-"
 _LOCK = "lock"  # in it, held while the export runs
+_FAR = 1.3  # times the trained width or height; augmentation teaches scales of that order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _from_checkpoint(request: Request, plan: EnginePlan, tell: Tell) -> ExportRe
         _add_hops(hops, request, plan, reduced, work / "reference.onnx", target, work, pictures, tell)
     spec = hops[0].spec
     tell(ExportStep("spec", text=_spec_text(spec), path=target))
-    return _result(request, target, spec, hops, (*plan.notes, *_one_class(spec, tell)))
+    return _result(request, target, spec, hops, (*plan.notes, *_one_class(spec, tell), *_another_size(request, tell)))
 
 
 def _from_onnx(request: Request, plan: EnginePlan, tell: Tell) -> ExportResult:
@@ -336,6 +337,30 @@ def _one_class(spec: ModelSpec, tell: Tell) -> Tuple[str, ...]:
     note = (
         f"{name} is the only class, so that its mask is 0 in every pixel: the largest of one logit is that one. "
         f"To tell {name} from the rest, train two classes, such as background and {name}"
+    )
+    tell(ExportStep("note", text=note))
+    return (note,)
+
+
+def _another_size(request: Request, tell: Tell) -> Tuple[str, ...]:
+    """What to know of a network that is to run at a size far from the one it was trained at; else empty.
+
+    Parity cannot show it: the checkpoint is as wrong there as its export.
+    """
+    if request.size_hw is None:
+        return ()
+    from rtda_training.checkpoint import read_checkpoint
+
+    trained = read_checkpoint(request.parent, spec=request.spec).spec.size_hw
+    sides = [side / learned for side, learned in zip(request.size_hw, trained)]
+    factor = max(sides, key=lambda side: max(side, 1 / side))
+    if 1 / _FAR <= factor <= _FAR:
+        return ()
+    (height, width), (was_high, was_wide) = request.size_hw, trained
+    note = (
+        f"trained at {was_wide}x{was_high}, exported at {width}x{height}: things are {factor:.3g} times as large there "
+        "as those that the network learned, and its masks may be far worse, in the checkpoint as in the file. "
+        f"Score both sizes (rtda-deploy eval FILE --data DATA), or train with --set size={width}x{height}"
     )
     tell(ExportStep("note", text=note))
     return (note,)

@@ -68,7 +68,7 @@ def demo(
     print_next(
         f"rtda-deploy run {model} --camera 0 --save out.mp4",
         f"rtda-deploy bench {model}",
-        "rtda-deploy train rtda-light-thin --source folder:SIMULATOR --target folder:FOOTAGE",
+        "rtda-deploy train fda-light --source folder:SIMULATOR --target folder:FOOTAGE",
     )
 
 

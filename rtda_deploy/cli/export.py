@@ -50,7 +50,7 @@ def export(
 ) -> None:
     """Export a checkpoint to ONNX and a TensorRT engine, each verified on real frames.
 
-    Example: rtda-deploy export last.pth --size 1024x512
+    Example: rtda-deploy export last.pth --opset 17
     """
     from rtda_deploy.cli.console import print_json, print_next
     from rtda_export import export_model

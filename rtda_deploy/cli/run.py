@@ -38,7 +38,7 @@ def run(
     force: bool = typer.Option(False, "--force", help="Write masks into a folder that holds pictures already."),
     publish: Optional[List[str]] = typer.Option(None, help="foxglove, zenoh or mcap:FILE; may be repeated."),
     compare: Optional[Path] = typer.Option(None, help="A second model for the same frames, shown beside the first."),
-    group: Optional[List[str]] = typer.Option(None, help="Join classes: drivable=road,parking; may be repeated."),
+    group: Optional[List[str]] = typer.Option(None, help="Join classes: walkable=road,sidewalk; may be repeated."),
     region: Optional[str] = typer.Option(
         None, help="Segment only this part of the picture: LEFT,TOP,RIGHT,BOTTOM, each 0 to 1."
     ),

@@ -41,7 +41,7 @@ def train(
 
     Ctrl-C saves what was done; rtda-deploy train --resume auto --out DIR goes on.
 
-    Example: rtda-deploy train rtda-light-thin --set steps=500
+    Example: rtda-deploy train fda-light --set steps=500
     """
     from rtda_deploy.cli.console import note
     from rtda_deploy.cli.training import is_first_process

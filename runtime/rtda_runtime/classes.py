@@ -119,7 +119,7 @@ class ClassGroups:
 
     @classmethod
     def parse(cls, texts: Iterable[str], spec: ModelSpec) -> ClassGroups:
-        """``drivable=road,parking`` per group; case and the difference of space, - and _ do not matter.
+        """``walkable=road,sidewalk`` per group; case and the difference of space, - and _ do not matter.
 
         Raises:
             ConfigError: If a class is unknown (with the nearest name), in two groups, or a group is named twice.
@@ -131,7 +131,7 @@ class ClassGroups:
             group, equals, members = text.partition("=")
             group = group.strip()
             if not group or not equals or not members.strip():
-                raise ConfigError(f"group {text!r} is not NAME=CLASS,CLASS", hint="--group drivable=road,parking")
+                raise ConfigError(f"group {text!r} is not NAME=CLASS,CLASS", hint="--group walkable=road,sidewalk")
             if group in names or group == REST:
                 raise ConfigError(
                     f"group {group} is named twice"
@@ -152,7 +152,7 @@ class ClassGroups:
                 table[index] = len(names)
             names.append(group)
         if not names:
-            raise ConfigError("no group was named", hint="--group drivable=road,parking")
+            raise ConfigError("no group was named", hint="--group walkable=road,sidewalk")
         rest = table[: spec.num_classes]
         if (rest == 255).any():
             rest[rest == 255] = len(names)

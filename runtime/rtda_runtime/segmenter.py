@@ -106,7 +106,7 @@ class Segmenter(OfOneProcess):
 
         Args:
             region: Such as ``0,0.5,1,1``, the lower half: left, top, right, bottom as fractions.
-            groups: Such as ``["drivable=road,parking"]``.
+            groups: Such as ``["walkable=road,sidewalk"]``.
         """
         part = RegionOfInterest.parse(region) if isinstance(region, str) else region
         engine = open_engine(path, provider, spec=spec, threads=threads)

@@ -106,6 +106,8 @@ def test_other_folder_and_pictures(run_folder: Path, tmp_path: Path, workshop: A
 def test_another_size_is_verified_at_that_size(run_folder: Path) -> None:
     result = export_model(run_folder / "best.pth", size_hw=(32, 64))
     assert result.spec.size_hw == (32, 64)
+    assert [note for note in result.notes if "exported at 64x32" in note and "--set size=64x32" in note]
+    assert not [note for note in export_model(run_folder / "best.pth").notes if "exported at" in note]
     assert result.parity is not None and result.parity.passed
 
 

@@ -15,7 +15,7 @@ def open_segmenter(parameters: Mapping[str, Any]) -> Segmenter:
 
     Args:
         parameters: ``model``, ``provider``, ``threads`` (0: one per core), ``spec`` (a file), ``groups`` (such as
-            ``["drivable=road,parking"]``), ``region`` (such as ``0,0.5,1,1``) and ``confidence``. Empty
+            ``["walkable=road,sidewalk"]``), ``region`` (such as ``0,0.5,1,1``) and ``confidence``. Empty
             texts mean none.
     """
     spec, region = str(parameters["spec"]), str(parameters["region"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import zlib
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence
@@ -39,9 +40,18 @@ def root_folder(address: DataAddress, wants: str) -> Path:
         DataError: If it is none; ``wants`` says what it should hold.
     """
     root = Path(address.path).expanduser()
-    if not root.is_dir():
+    if not root.exists():
         raise DataError(
-            f"{mask_path(root)} is no folder", hint=f"{address.kind}:PATH wants the folder that holds {wants}"
+            f"{mask_path(root)} is no folder: nothing of this name is there",
+            hint=f"check the spelling; {address.kind}:PATH wants the folder that holds {wants}",
+        )
+    if not root.is_dir():
+        frames = (
+            f"mkdir footage && ffmpeg -i {shlex.quote(str(root))} -vf fps=2 footage/%06d.png   and type folder:footage"
+        )
+        raise DataError(
+            f"{mask_path(root)} is no folder",
+            hint=f"{address.kind}:PATH wants the folder that holds {wants}; of a film make pictures: {frames}",
         )
     return root
 
