@@ -79,12 +79,9 @@ class _DemuxedFeed(Feed):
         self.jpeg = stream.codec_context.name == "mjpeg"
         self.steady = not _is_playlist(container)
         self.timed = not int(container.format.flags) & _CLOCKLESS
-        if live:
-            stream.thread_type = "SLICE"  # FRAME would hold one picture back for each thread
-            if stream.codec_context.name == "h264":  # more would hide what is damaged; cameras send one slice a picture
-                stream.codec_context.thread_count = 1
-        else:
-            stream.thread_type = "AUTO"
+        stream.thread_type = "SLICE" if live else "AUTO"  # FRAME would hold one picture back for each thread
+        if stream.codec_context.name == "h264":
+            stream.codec_context.thread_count = 1  # with more, FFmpeg gives one damaged picture or another as whole
         self.packets = container.demux(stream)
 
     def decode(self, packet: Any) -> Iterable[Any]:
