@@ -7,10 +7,8 @@ import time
 __all__ = ["Pace"]
 
 _EARLY = (1, 2, 5, 10)  # steps after a start that are told, before those of the log
-_MEASURED_STEPS, _MEASURED_S = (
-    10,
-    15.0,
-)  # whichever comes first, the first step set aside, is enough to tell what is left
+_MEASURED_STEPS = 10  # or so many seconds, whichever comes first, tell what is left; the first step is set aside
+_MEASURED_S = 15.0
 _WORTH_TELLING_S = 60.0
 
 
