@@ -13,6 +13,7 @@ from rtda_deploy.errors import CheckpointError, ConfigError, DataError, DeviceEr
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 from rtda_training.hardware import build_fabric
 from rtda_training.plan import load_plan
+from rtda_training.run_folder import progress_in
 from rtda_training.runlog import RunLog
 from rtda_training.stages.segmentation import SegmentationStage
 from rtda_training.trainer import Trainer
@@ -81,6 +82,38 @@ def test_a_resumed_run_ends_with_identical_weights_discriminator_and_log(folders
     assert all(torch.equal(theirs[key], ours[key]) for key in theirs)
     rows = [json.loads(line) for line in (parts / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [5]
+
+
+def test_a_run_that_dies_between_its_first_best_and_its_first_last_checkpoint_goes_on(folders, tmp_path):
+    recipe = plan(folders, "steps=2", "val_every=1", "save_every=0")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    Trainer(recipe, whole).run()
+
+    def die(event):
+        if event.kind == "validation":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(recipe, parts, die).run()
+    state = read_checkpoint(parts / "last.pth")
+    assert (parts / "best.pth").exists() and state.training["step"] == 0
+    assert "miou" not in state.spec.provenance["metrics"]
+    Trainer(recipe, parts).run(state)
+    for name in ("best.pth", "last.pth"):
+        expected, found = weights(whole / name), weights(parts / name)
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_a_run_that_made_no_step_has_nothing_to_lose(folders, tmp_path):
+    def die(event):
+        if event.kind == "step":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(plan(folders, "steps=2"), tmp_path, die).run()
+    assert (tmp_path / "last.pth").exists() and "last.pth" not in progress_in(tmp_path)
+    (tmp_path / "last.pth").write_bytes(b"broken")
+    assert progress_in(tmp_path) == "last.pth"
 
 
 def test_a_plan_goes_from_stage_to_stage_and_leaves_its_files(folders, tmp_path):

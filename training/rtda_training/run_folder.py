@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +31,19 @@ def is_run(folder: Path) -> bool:
 
 def progress_in(folder: Path) -> str:
     """What a training in the folder has come to, for people; empty where there is nothing that could be lost."""
-    found = next((path.name for pattern in _CHECKPOINTS for path in sorted(folder.glob(pattern))), "")
-    if found:
-        return found
+    found = [path.name for pattern in _CHECKPOINTS for path in sorted(folder.glob(pattern))]
+    if found and not (found == ["last.pth"] and _at_its_start(folder / "last.pth")):
+        return found[0]
     rows = read_rows(folder)
     return f"a log of {len(rows)} rows" if rows else ""
+
+
+def _at_its_start(path: Path) -> bool:
+    """Whether the checkpoint was written before the first step."""
+    with contextlib.suppress(RtdaError):  # what cannot be read may be worth something
+        state = read_checkpoint(path).training
+        return state.get("stage_index") == state.get("step") == 0
+    return False
 
 
 def run_files(folder: Path) -> Iterator[Path]:

@@ -175,6 +175,8 @@ class Trainer:
         run.begin(start)
         if state:  # after everything that builds a network: each draws its random start
             torch.set_rng_state(state["torch_rng"])
+        elif index == 0:  # so that a run killed before its next save goes on from here, whatever else it wrote by then
+            self._save_state(index, 0, False, miou, run)
         self._warn(watch.labels(self.folder / "stages" / stage.name))
         self._fabric.barrier()
         later = sum(after.steps for after in self.plan.stages[index + 1 :])
@@ -380,7 +382,7 @@ class Trainer:
             "run": run.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
-        self._save(self.folder / "last.pth", state, {"miou": miou})
+        self._save(self.folder / "last.pth", state, {} if math.isnan(miou) else {"miou": miou})
 
     def _save(self, path: Path, state: dict[str, Any], metrics: dict[str, Any]) -> None:
         if not self._fabric.is_global_zero:
