@@ -16,7 +16,7 @@ import json
 import statistics
 from pathlib import Path
 
-from rtda_deploy.cli.training import load_plan_here, run_plan
+from rtda_deploy.cli.train.progress import load_plan_here, run_plan
 from rtda_export import evaluate
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import open_labelled

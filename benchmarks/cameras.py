@@ -42,7 +42,7 @@ from small_network import smooth_pictures, write_network
 
 from rtda_deploy.optional import available
 from rtda_runtime import Pipeline, Segmenter, SegmenterPool
-from rtda_runtime.environment import Conditions, environment
+from rtda_runtime.machine.environment import Conditions, environment
 from rtda_runtime.pool import AnySegmenter
 from rtda_runtime.result import Result
 from rtda_runtime.sources import Frame, Source

@@ -28,10 +28,10 @@ from small_network import write_network
 
 from rtda_deploy.optional import available, require
 from rtda_runtime import open_engine
-from rtda_runtime.cores import usable_cores
 from rtda_runtime.engines.onnxruntime import OrtEngine
 from rtda_runtime.engines.openvino import openvino_core
-from rtda_runtime.environment import Conditions, environment
+from rtda_runtime.machine.cores import usable_cores
+from rtda_runtime.machine.environment import Conditions, environment
 
 OWN = "library's own"
 _PAUSE_S = 0.015

@@ -24,7 +24,7 @@ import torch
 from rtda_training.adapt.context import StepContext
 from rtda_training.adapt.objectives.adversarial import Adversarial
 from rtda_training.adapt.slots import components
-from rtda_training.hardware import memory_kept
+from rtda_training.loop.hardware import memory_kept
 from rtda_training.models import SegOutput
 from rtda_training.plan import load_plan
 from rtda_training.stages.segmentation import SegmentationStage

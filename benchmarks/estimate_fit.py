@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from rtda_deploy.files import write_text
-from rtda_export.devices import PRECISIONS, Achieved, achieved, device_named, known_devices
-from rtda_export.layers import Layer, fused_layers
-from rtda_export.roofline import Estimate, PrecisionEstimate, estimate_layers
-from rtda_export.roofline_picture import save_picture
+from rtda_export.roofline.devices import PRECISIONS, Achieved, achieved, device_named, known_devices
+from rtda_export.roofline.estimator import Estimate, PrecisionEstimate, estimate_layers
+from rtda_export.roofline.layers import Layer, fused_layers
+from rtda_export.roofline.picture import save_picture
 from rtda_training.models import BiSeNet
-from rtda_training.models.resnet import ResNet
+from rtda_training.models.backbones.resnet import ResNet
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results" / "estimate.md"
@@ -255,7 +255,10 @@ def fit_lines(shares: Achieved) -> Iterator[str]:
         f"Not within {_GOAL:g}: {'; '.join(missed)}." if missed else f"Each is within the goal of {_GOAL:g}."
     )
     yield ""
-    yield "Fitted to all five, used by `rtda-deploy estimate` (`[achieved]` in `export/rtda_export/devices.toml`):"
+    yield (
+        "Fitted to all five, used by `rtda-deploy estimate` "
+        "(`[achieved]` in `export/rtda_export/roofline/devices.toml`):"
+    )
     yield ""
     yield "```"
     yield f"compute = {shares.compute:.3f}        # share of the published peak"

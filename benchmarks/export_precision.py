@@ -32,14 +32,14 @@ import numpy as np
 from rtda_deploy.files import write_text
 from rtda_deploy.optional import require
 from rtda_export import evaluate, onnx_from_checkpoint, verify
-from rtda_export.graph import read_onnx, stamped
-from rtda_export.parity import percent
-from rtda_export.quantize import int8_onnx
-from rtda_export.rescue import rescue_fp16
-from rtda_export.scoring import JoinedClasses
-from rtda_export.worth import libraries_here, worth
+from rtda_export.graph.from_torch import read_onnx, stamped
+from rtda_export.parity.compare import percent
+from rtda_export.parity.scoring import JoinedClasses
+from rtda_export.precision.fp16_exceptions import rescue_fp16
+from rtda_export.precision.int8 import int8_onnx
+from rtda_export.precision.speedup import libraries_here, worth
 from rtda_runtime import Segmenter
-from rtda_runtime.preprocess import preprocess
+from rtda_runtime.mask.preprocess import preprocess
 from rtda_training.checkpoint import read_checkpoint
 from rtda_training.metrics import ConfusionMatrix
 from rtda_training.readers import LabelledSet, open_labelled

@@ -202,7 +202,7 @@ def _onnx_files(folder: Path) -> List[bytes]:
 
 def _read_onnx(path: Path) -> None:
     from rtda_deploy.cli.inspect import describe_file
-    from rtda_export.graph import read_onnx
+    from rtda_export.graph.from_torch import read_onnx
     from rtda_runtime import Segmenter
 
     failed = None
@@ -268,7 +268,7 @@ def _read_sidecar(path: Path) -> None:
 
 
 def _recipes(folder: Path) -> List[bytes]:
-    from rtda_deploy.cli.training import _toml
+    from rtda_deploy.cli.train.progress import _toml
     from rtda_training.plan import load_plan, recipe_names
 
     plans = [load_plan(name, source="toytown:source", target="toytown:target") for name in recipe_names()[::4]]
@@ -277,8 +277,8 @@ def _recipes(folder: Path) -> List[bytes]:
 
 
 def _read_toml(path: Path) -> None:
-    from rtda_deploy.cli.training import _toml
-    from rtda_training.ablation import is_grid, load_grid
+    from rtda_deploy.cli.train.progress import _toml
+    from rtda_training.grids.grid import is_grid, load_grid
     from rtda_training.plan import load_plan
 
     if is_grid(str(path)):
@@ -348,7 +348,7 @@ def _results(folder: Path) -> List[bytes]:
 
 
 def _read_result(path: Path) -> None:
-    from rtda_deploy.cli.bench_compare import compare_files
+    from rtda_deploy.cli.bench.compare import compare_files
 
     good = path.with_name("good.json")
     good.write_bytes(_results(path.parent)[0])

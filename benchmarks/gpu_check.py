@@ -34,13 +34,13 @@ import numpy as np  # noqa: E402
 from rtda_deploy.errors import ConfigError, DeviceError, FileAccessError, RtdaError  # noqa: E402
 from rtda_deploy.files import readable_file, writable_folder, write_bytes, write_text  # noqa: E402
 from rtda_deploy.spec import ModelSpec  # noqa: E402
+from rtda_runtime.mask.upsample import upsample_argmax  # noqa: E402
 from rtda_runtime.timing import summarize_ms  # noqa: E402
-from rtda_runtime.upsample import upsample_argmax  # noqa: E402
 
 FORMAT = 1  # of manifest.json and state.json
 SIZES = "1024x512,2048x1024"  # width x height; the first is what a Xavier is asked to do
 PRECISIONS = "fp16,int8"
-LIMITS = {"fp16": 0.995, "int8": 0.98}  # agreeing pixels: rtda_export.parity.LIMITS, of trained networks
+LIMITS = {"fp16": 0.995, "int8": 0.98}  # agreeing pixels: rtda_export.parity.compare.LIMITS, of trained networks
 _SEED = 20261121  # of the random network
 _PICTURES = 4
 _HOST_GROWTH_MIB = 16.0  # a soak may add: the allocator's slack, not 5,000 of anything
@@ -118,7 +118,7 @@ def _options(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
 
 def prepare(options: argparse.Namespace) -> None:
     """Write ONNX files, pictures and reference logits of each size, and ``manifest.json`` last."""
-    from rtda_export.graph import onnx_from_checkpoint
+    from rtda_export.graph.from_torch import onnx_from_checkpoint
     from rtda_runtime.engines import open_engine
 
     out = writable_folder(options.out)
@@ -169,9 +169,9 @@ def _reduced(onnx: Path, precision: str, pictures: Path, out: Path) -> None:
 def _reduced_random(onnx: Path, precision: str, pictures: Path, out: Path) -> None:
     """All of it in FP16 or INT8: what random masks agree to says nothing of what should stay in float."""
     from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
-    from rtda_export.graph import read_onnx
-    from rtda_export.precision import fp16_onnx
-    from rtda_export.quantize import int8_onnx
+    from rtda_export.graph.from_torch import read_onnx
+    from rtda_export.precision.fp16 import fp16_onnx
+    from rtda_export.precision.int8 import int8_onnx
 
     if precision == "fp16":
         write_bytes(out, fp16_onnx(read_onnx(onnx)).SerializeToString(deterministic=True))
@@ -491,7 +491,7 @@ class Check:
 
     def _gpu_mib_without(self) -> Optional[float]:
         """The GPU's memory in use while only CUDA's context is there, MiB."""
-        from rtda_runtime.engines._cuda import open_cuda
+        from rtda_runtime.engines.cuda.context import open_cuda
 
         try:
             cuda = open_cuda()
@@ -590,7 +590,7 @@ def tensorrt_backend(*, external_tactics: bool = True) -> Backend:
 
     def machine() -> Dict[str, str]:
         from rtda_export.tensorrt import this_machine
-        from rtda_runtime.engines._cuda import open_cuda
+        from rtda_runtime.engines.cuda.context import open_cuda
 
         here = this_machine()
         cuda = open_cuda()
@@ -625,7 +625,7 @@ def tensorrt_backend(*, external_tactics: bool = True) -> Backend:
         return open_tensorrt(path)
 
     def cuda() -> Any:
-        from rtda_runtime.engines._cuda import open_cuda
+        from rtda_runtime.engines.cuda.context import open_cuda
 
         return open_cuda()
 

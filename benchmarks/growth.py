@@ -35,9 +35,9 @@ from startup import first_mask
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.optional import available, require
 from rtda_runtime import Segmenter
-from rtda_runtime.cores import usable_cores
 from rtda_runtime.engines.openvino import openvino_core
-from rtda_runtime.environment import Conditions, environment
+from rtda_runtime.machine.cores import usable_cores
+from rtda_runtime.machine.environment import Conditions, environment
 
 Times = Dict[str, float]
 Way = Callable[[], Times]
@@ -260,8 +260,8 @@ def _gflop(path: Path) -> Optional[float]:
     """Operations of the convolutions and matrix products: two per multiply-add."""
     if not available("onnx"):
         return None
-    from rtda_export.graph import read_onnx
-    from rtda_export.layers import fused_layers
+    from rtda_export.graph.from_torch import read_onnx
+    from rtda_export.roofline.layers import fused_layers
 
     return 2 * sum(layer.macs for layer in fused_layers(read_onnx(path))) / 1e9
 

@@ -25,7 +25,7 @@ import numpy as np
 from small_network import smooth_pictures, write_network
 
 from rtda_runtime import Pipeline, Segmenter
-from rtda_runtime.environment import Conditions, environment
+from rtda_runtime.machine.environment import Conditions, environment
 from rtda_runtime.sources import Frame, Source
 
 GOAL = 0.05

@@ -37,8 +37,8 @@ from rtda_deploy.files import readable_file
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime import Segmenter, open_engine
 from rtda_runtime.engines.openvino import openvino_core
-from rtda_runtime.environment import Conditions, environment
-from rtda_runtime.preprocess import preprocess
+from rtda_runtime.machine.environment import Conditions, environment
+from rtda_runtime.mask.preprocess import preprocess
 
 SIZE_HW, FRAME_HW = (512, 1024), (720, 1280)
 VARIANTS = ("rtda", "paper")
@@ -178,9 +178,9 @@ def _bare(engine: Any) -> Any:
 
 def _our_files(checkpoint: Path, frames: Sequence[np.ndarray], folder: Path, *, quick: bool) -> Dict[str, Path]:
     from rtda_export import onnx_from_checkpoint
-    from rtda_export.graph import read_onnx, stamped
-    from rtda_export.hops import spec_of
-    from rtda_export.quantize import int8_onnx
+    from rtda_export.graph.from_torch import read_onnx, stamped
+    from rtda_export.precision.int8 import int8_onnx
+    from rtda_export.steps import spec_of
 
     plain, reduced = folder / "ours.onnx", folder / "ours.int8.onnx"
     if not plain.exists():
@@ -291,7 +291,7 @@ def _frames(path: Optional[Path], count: int) -> List[np.ndarray]:
     """Frames of 1280x720, spread over a folder or a video; smooth random ones without."""
     if path is None:
         return smooth_pictures(FRAME_HW[::-1], count)
-    from rtda_export.frames import read_frames
+    from rtda_export.parity.frames import read_frames
 
     return [np.asarray(cv2.resize(frame, FRAME_HW[::-1])) for _, frame in read_frames(readable(path), count)]
 

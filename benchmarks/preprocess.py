@@ -5,7 +5,7 @@
 Ways, run in turns on the same smooth frames so that whatever else the machine does falls on all of them:
 
 - ``cv2.resize``: uint8 to uint8, into an array that is kept;
-- ``ours``: ``rtda_runtime.preprocess.Preprocessor``: resize, planes, table, into the engine's input;
+- ``ours``: ``rtda_runtime.mask.preprocess.Preprocessor``: resize, planes, table, into the engine's input;
 - ``blobFromImage``: ``cv2.dnn.blobFromImage`` with the mean and one scale for all colours (it knows no std for each),
   copied into the engine's input;
 - ``NumPy``: ``cv2.resize``, then colours turned round, scale, mean, std and transpose in float32, as most programs do.
@@ -28,8 +28,8 @@ import numpy as np
 from small_network import smooth_pictures
 
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.environment import Conditions, environment
-from rtda_runtime.preprocess import Preprocessor
+from rtda_runtime.machine.environment import Conditions, environment
+from rtda_runtime.mask.preprocess import Preprocessor
 
 GOAL = 2.5
 FRAMES = ((1280, 720), (1920, 1080))  # width, height of the camera's frame

@@ -34,7 +34,7 @@ from small_network import random_checkpoint
 
 from rtda_export import onnx_from_checkpoint
 from rtda_runtime.engines.openvino import openvino_core
-from rtda_runtime.environment import Conditions, environment
+from rtda_runtime.machine.environment import Conditions, environment
 
 LIMIT = 1e-4  # of the logits' range: the export's own for fp32
 NETWORKS = (("resnet18", "rtda"), ("resnet18", "paper"), ("resnet101", "rtda"))
@@ -107,7 +107,7 @@ def _difference(answers: Dict[str, np.ndarray], name: str) -> float:
 def _macs(path: Path) -> int:
     import onnx
 
-    from rtda_export.layers import fused_layers
+    from rtda_export.roofline.layers import fused_layers
 
     return sum(layer.macs for layer in fused_layers(onnx.load(str(path))))
 

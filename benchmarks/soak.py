@@ -34,7 +34,7 @@ from small_network import write_network
 from rtda_deploy.files import atomic_path, writable_folder, write_text
 from rtda_deploy.optional import available
 from rtda_runtime import Pipeline, Segmenter
-from rtda_runtime.environment import Conditions, environment
+from rtda_runtime.machine.environment import Conditions, environment
 
 GROWTH_LIMIT = 0.01
 LATENCY_LIMIT = 0.10

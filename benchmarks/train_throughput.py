@@ -40,7 +40,7 @@ from rtda_training.adapt.slots import components
 from rtda_training.data import toytown
 from rtda_training.data.batches import StepBatches
 from rtda_training.data.pixel_cache import cached
-from rtda_training.hardware import memory_kept
+from rtda_training.loop.hardware import memory_kept
 from rtda_training.models import BiSeNet, SegOutput, build_discriminator
 from rtda_training.models.blocks import upsampled
 from rtda_training.plan import PlanConfig, load_plan

@@ -30,10 +30,10 @@ import numpy as np
 
 from rtda_deploy.optional import available
 from rtda_runtime import open_engine, upsample_argmax
-from rtda_runtime._upsample_numpy import fill_mask
-from rtda_runtime.environment import Conditions, environment
-from rtda_runtime.preprocess import preprocess
-from rtda_runtime.upsample import grid_plan
+from rtda_runtime.machine.environment import Conditions, environment
+from rtda_runtime.mask._upsample_numpy import fill_mask
+from rtda_runtime.mask.preprocess import preprocess
+from rtda_runtime.mask.upsample import grid_plan
 
 GOAL = 10.0
 SIZES = ((1024, 512), (1920, 1080))  # width, height of the mask

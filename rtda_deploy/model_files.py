@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Optional, Union
 
-from rtda_deploy.content_kind import Described, describe, kind_of
+from rtda_deploy.pictures.content_kind import Described, describe, kind_of
 
 __all__ = ["impostor", "is_checkpoint_name"]
 

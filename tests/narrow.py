@@ -28,7 +28,7 @@ def narrow_networks() -> None:
 @contextlib.contextmanager
 def published_networks() -> Iterator[None]:
     """The networks as they are."""
-    from rtda_training.models import resnet, vgg
+    from rtda_training.models.backbones import resnet, vgg
 
     before = resnet._WIDTHS, vgg._GROUPS
     _set((64, 128, 256, 512), ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)))
@@ -39,7 +39,7 @@ def published_networks() -> Iterator[None]:
 
 
 def _set(widths: tuple[int, ...], groups: tuple[tuple[int, int], ...]) -> None:
-    from rtda_training.models import resnet, vgg
+    from rtda_training.models.backbones import resnet, vgg
 
     resnet._WIDTHS, vgg._GROUPS = widths, groups  # type: ignore[assignment]
     vgg.VGG16.channels = tuple(channels for channels, _ in groups[1:])  # type: ignore[assignment]

@@ -9,10 +9,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from rtda_deploy.optional import require
-from rtda_runtime.benchmark import benchmark
+from rtda_runtime.bench.benchmark import benchmark
 from rtda_runtime.engines import Engine, open_engine
+from rtda_runtime.machine.tegrastats import Tegrastats, summarize_readings
 from rtda_runtime.segmenter import Segmenter
-from rtda_runtime.tegrastats import Tegrastats, summarize_readings
 from rtda_runtime.timing import summarize_ms
 
 _DEVICE_RUNS = 50

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Callable, List, Optional, Sequence, Type
 
 from rtda_deploy.errors import ConfigError, DeviceError, RtdaError
-from rtda_runtime.board import Board, PowerMode, read_board, set_power_mode
+from rtda_runtime.machine.jetson import Board, PowerMode, read_board, set_power_mode
 
 _TIMEOUT_S = 30.0
 

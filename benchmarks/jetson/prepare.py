@@ -17,7 +17,7 @@ from rtda_deploy.files import writable_folder
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines import open_engine
-from rtda_runtime.preprocess import preprocess
+from rtda_runtime.mask.preprocess import preprocess
 
 from .cases import NETWORKS, Case, model_stem, size_text
 from .measure import frames
@@ -92,7 +92,7 @@ def _write_onnx(checkpoint: Path, target: Path, size_hw: Sequence[int]) -> None:
 
 def _write_int8(source: Path, target: Path) -> None:
     """Everything in INT8, calibrated the quick way: of these files speed is all that is asked."""
-    from rtda_export.quantize import int8_onnx
+    from rtda_export.precision.int8 import int8_onnx
 
     with open_engine(source, "cpu") as engine:
         spec = engine.spec

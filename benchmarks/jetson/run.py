@@ -13,8 +13,8 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 from rtda_deploy.errors import RtdaError
 from rtda_deploy.files import sha256_file, writable_folder
 from rtda_deploy.optional import require
-from rtda_runtime.board import PowerMode, read_board
-from rtda_runtime.tegrastats import Tegrastats
+from rtda_runtime.machine.jetson import PowerMode, read_board
+from rtda_runtime.machine.tegrastats import Tegrastats
 
 from .cases import Case, cases, parse_size_wh
 from .measure import Settings, build, idle, measure, sustain

@@ -17,7 +17,9 @@ from rtda_deploy.files import atomic_path, remove_leftovers
 from rtda_deploy.folder_lock import folder_lock, is_locked
 from rtda_deploy.spec import ModelSpec
 from rtda_export.earlier import refuse_losing
-from rtda_export.hops import (
+from rtda_export.parity.compare import ParityReport
+from rtda_export.request import EngineOptions, Request, checked_request
+from rtda_export.steps import (
     CALIBRATION_FRAMES,
     ExportStep,
     Hop,
@@ -28,8 +30,6 @@ from rtda_export.hops import (
     reduce_precision,
     write_onnx,
 )
-from rtda_export.parity import ParityReport
-from rtda_export.request import EngineOptions, Request, checked_request
 from rtda_export.targets import EnginePlan, engine_plan
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def export_model(
         output: ``logits`` at 1/8 for this runtime, or ``mask`` uint8 at input size, made in the graph.
         confidence: With ``mask``, a second output: the winner's probability, float32.
         batch: Pictures at a time; more than one for other programs' runtimes only.
-        rewritten: Whether convolutions of enlarged maps move to where the maps are small (:mod:`rtda_export.rewrite`).
+        rewritten: Whether convolutions of enlarged maps move to where the maps are small
+            (:mod:`rtda_export.graph.rewrite`).
         verify_path: Pictures to verify on; None: ``verify/`` beside the model.
         calibrate: Pictures to calibrate INT8 on.
         int8_target: ``tensorrt`` (symmetric) or ``cpu`` (unsigned activations).
@@ -224,7 +225,7 @@ def _add_hops(
 
 def _pictures(request: Request, reduced: Optional[str]) -> Pictures:
     """Everything that is looked at, read before work starts."""
-    from rtda_export.frames import read_frames, stored_frames
+    from rtda_export.parity.frames import read_frames, stored_frames
 
     frames = read_frames(stored_frames(request.parent, request.verify_path))
     seen = read_frames(request.calibrate, CALIBRATION_FRAMES) if reduced == "int8" and request.calibrate else []
@@ -232,7 +233,7 @@ def _pictures(request: Request, reduced: Optional[str]) -> Pictures:
 
 
 def _checked_only(request: Request, notes: Sequence[str], tell: Tell) -> ExportResult:
-    from rtda_export.graph import read_onnx, stamped
+    from rtda_export.graph.from_torch import read_onnx, stamped
 
     target = request.folder / request.parent.name
     in_place = target.resolve() == request.parent.resolve()

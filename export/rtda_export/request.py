@@ -237,7 +237,7 @@ def _own_precision(path: Path) -> str:
 
 def _check_checkpoint(request: Request) -> None:
     require("torch", extra="export", purpose="to export a checkpoint")
-    from rtda_export.graph import check_opset, check_output, check_size
+    from rtda_export.graph.from_torch import check_opset, check_output, check_size
 
     check_opset(request.opset)
     check_output(request.output, confidence=request.confidence, batch=request.batch)

@@ -14,14 +14,14 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line and leave with its exit code."""
     from rtda_deploy.cli.app import build_app
-    from rtda_deploy.cli.terminal import never_fail_to_encode
+    from rtda_deploy.cli.terminal.visible import never_fail_to_encode
     from rtda_deploy.errors import RtdaError
 
     never_fail_to_encode()
     try:
         build_app()(prog_name="rtda-deploy")
     except RtdaError as err:
-        from rtda_deploy.cli.console import print_error
+        from rtda_deploy.cli.terminal.console import print_error
 
         print_error(err)
         sys.exit(err.exit_code)

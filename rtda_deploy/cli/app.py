@@ -11,8 +11,12 @@ from typing import Any, Callable
 import typer
 
 from rtda_deploy import __version__
-from rtda_deploy.cli import bench, cameras, data, demo, doctor, estimate, evaluate, export, inspect, run, train, verify
-from rtda_deploy.cli.terminal import visible, visible_output
+from rtda_deploy.cli import cameras, data, doctor, estimate, evaluate, export, inspect, verify
+from rtda_deploy.cli.bench import verb as bench
+from rtda_deploy.cli.demo import verb as demo
+from rtda_deploy.cli.run import verb as run
+from rtda_deploy.cli.terminal.visible import visible, visible_output
+from rtda_deploy.cli.train import verb as train
 
 __all__ = ["build_app"]
 

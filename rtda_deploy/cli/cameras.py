@@ -23,7 +23,7 @@ def cameras(
     """
     import dataclasses
 
-    from rtda_deploy.cli.console import print_json, print_next, print_table
+    from rtda_deploy.cli.terminal.console import print_json, print_next, print_table
     from rtda_runtime import cameras as list_cameras
 
     found = list_cameras()

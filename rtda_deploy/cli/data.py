@@ -28,7 +28,7 @@ def check(
 
     Example: rtda-deploy data check "toytown:source?split=val&count=4&size=128x64"
     """
-    from rtda_deploy.cli.console import ProgressLines, print_json
+    from rtda_deploy.cli.terminal.console import ProgressLines, print_json
     from rtda_deploy.errors import ConfigError
     from rtda_training.data.address import DataAddress
     from rtda_training.data.survey import survey
@@ -62,8 +62,8 @@ def labels(
 
     Example: rtda-deploy data labels runs/mine/stages/again/labels --data "toytown:target?split=train"
     """
-    from rtda_deploy.cli.console import ProgressLines, print_json, print_table
-    from rtda_deploy.cli.training import require_training
+    from rtda_deploy.cli.terminal.console import ProgressLines, print_json, print_table
+    from rtda_deploy.cli.train.progress import require_training
 
     require_training()
     from rtda_training.adapt.labelers.quality import label_quality
@@ -96,15 +96,15 @@ def translate(
 
     Example: rtda-deploy data translate runs/mine/translator-f-1.pth --data toytown:source --out translated
     """
-    from rtda_deploy.cli.console import ProgressLines, note
     from rtda_deploy.cli.outputs import check_translate
-    from rtda_deploy.cli.train_folder import working_in
-    from rtda_deploy.cli.training import require_training
+    from rtda_deploy.cli.terminal.console import ProgressLines, note
+    from rtda_deploy.cli.train.folder import working_in
+    from rtda_deploy.cli.train.progress import require_training
 
     require_training()
     from rtda_training.data.address import parse_size
     from rtda_training.readers import open_unlabelled
-    from rtda_training.translate import translate_set
+    from rtda_training.translator import translate_set
 
     check_translate(translator, data, out)
     with working_in(out), ProgressLines() as lines:
@@ -123,7 +123,7 @@ def translate(
 
 
 def _show(found: Survey) -> None:
-    from rtda_deploy.cli.console import print_table
+    from rtda_deploy.cli.terminal.console import print_table
 
     sizes = ", ".join(f"{size} ({count})" for size, count in list(found.sizes.items())[:_SHOWN])
     more = f" and {len(found.sizes) - _SHOWN} sizes more" if len(found.sizes) > _SHOWN else ""
@@ -135,7 +135,7 @@ def _show(found: Survey) -> None:
 
 
 def _end(found: Survey, target: bool) -> None:
-    from rtda_deploy.cli.console import note, print_next, warn
+    from rtda_deploy.cli.terminal.console import note, print_next, warn
     from rtda_training.data.survey import FAULTS
 
     told = [(f"fault: {title}", found.faults[kind], found.fixes.get(kind, "")) for kind, title in FAULTS.items()]

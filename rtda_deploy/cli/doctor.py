@@ -41,7 +41,7 @@ def doctor(
 
     Example: rtda-deploy doctor
     """
-    from rtda_deploy.cli.console import print_json, print_table
+    from rtda_deploy.cli.terminal.console import print_json, print_table
 
     findings = examine()
     if json_:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import typer
 
 if TYPE_CHECKING:
-    from rtda_export.roofline import Estimate, PrecisionEstimate
+    from rtda_export.roofline.estimator import Estimate, PrecisionEstimate
 
 __all__ = ["estimate"]
 
@@ -28,9 +28,9 @@ def estimate(
 
     Example: rtda-deploy estimate last.onnx --device xavier-agx
     """
-    from rtda_deploy.cli.console import note, print_json, print_next, warn
+    from rtda_deploy.cli.terminal.console import note, print_json, print_next, warn
     from rtda_deploy.files import writable_folder
-    from rtda_export.roofline import estimate as estimated
+    from rtda_export.roofline.estimator import estimate as estimated
 
     size_hw = None
     if size is not None:
@@ -47,7 +47,7 @@ def estimate(
     for text in found.notes:
         warn(text)
     if out is not None:
-        from rtda_export.roofline_picture import save_picture
+        from rtda_export.roofline.picture import save_picture
 
         entry = _chosen(found)
         name = f"{model.stem}-{found.device.name}-{entry.precision}.png"
@@ -58,7 +58,7 @@ def estimate(
 
 
 def _show(found: Estimate) -> None:
-    from rtda_deploy.cli.console import print_table
+    from rtda_deploy.cli.terminal.console import print_table
 
     batch, _, height, width = found.input_shape
     pictures = f", {batch} at a time" if batch != 1 else ""

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rtda_deploy.report import ReportPage
-    from rtda_export.extremes import ScoredPicture
-    from rtda_export.scoring import Evaluation
+    from rtda_export.parity.extremes import ScoredPicture
+    from rtda_export.parity.scoring import Evaluation
     from rtda_training.readers import LabelledSet
 
 __all__ = ["evaluate", "save_evaluation", "scored_text"]
@@ -33,11 +33,11 @@ def evaluate(
 
     Example: rtda-deploy eval last.pth --data "toytown:target?split=test"
     """
-    from rtda_deploy.cli.console import ProgressLines, note, print_json, print_table, warn
     from rtda_deploy.cli.outputs import check_eval
-    from rtda_deploy.cli.training import run_folder
+    from rtda_deploy.cli.terminal.console import ProgressLines, note, print_json, print_table, warn
+    from rtda_deploy.cli.train.progress import run_folder
     from rtda_deploy.spec import ModelSpec
-    from rtda_export.scoring import evaluate as score
+    from rtda_export.parity.scoring import evaluate as score
     from rtda_training.labels import protocol_indices
     from rtda_training.readers import open_labelled
 
@@ -88,7 +88,7 @@ def scored_text(found: Evaluation) -> str:
 
 def _doubts(found: Evaluation, pictures: LabelledSet) -> List[str]:
     """What makes the figures say less than they seem to."""
-    from rtda_training.data.verdict import doubt
+    from rtda_training.data.label_faults import doubt
 
     told = []
     if found.scored_percent < _LITTLE:

@@ -52,7 +52,7 @@ def export(
 
     Example: rtda-deploy export last.pth --opset 17
     """
-    from rtda_deploy.cli.console import print_json, print_next
+    from rtda_deploy.cli.terminal.console import print_json, print_next
     from rtda_export import export_model
     from rtda_export.request import EngineOptions
     from rtda_training.data.address import parse_size
@@ -112,7 +112,7 @@ def show_steps(say: Optional[Callable[[str], None]] = None) -> Callable[[ExportS
     Args:
         say: Takes the lines; None: stderr, with the live line, which on a pipe appears every ten seconds only.
     """
-    from rtda_deploy.cli.console import live_line, note, warn
+    from rtda_deploy.cli.terminal.console import live_line, note, warn
 
     tell = say or note
     live = live_line() if say is None else None
@@ -138,8 +138,8 @@ def show_steps(say: Optional[Callable[[str], None]] = None) -> Callable[[ExportS
 
 
 def _line(step: ExportStep) -> str:
-    from rtda_deploy.cli.console import size_text
-    from rtda_export.parity import percent
+    from rtda_deploy.cli.terminal.console import size_text
+    from rtda_export.parity.compare import percent
 
     if step.name == "plan":
         return f"plan   {step.text}"

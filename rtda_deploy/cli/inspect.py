@@ -26,7 +26,7 @@ def inspect(
 
     Example: rtda-deploy inspect model.onnx
     """
-    from rtda_deploy.cli.console import print_json, print_next, print_table
+    from rtda_deploy.cli.terminal.console import print_json, print_next, print_table
 
     if spec_template:
         _print_template(file)
@@ -45,8 +45,8 @@ def inspect(
 
 
 def _print_template(file: Path) -> None:
-    from rtda_deploy.cli.console import note, print_next
     from rtda_deploy.cli.spec_template import template_for
+    from rtda_deploy.cli.terminal.console import note, print_next
 
     spec, guesses = template_for(file)
     print(spec.to_json())
@@ -131,7 +131,7 @@ def _onnx(file: Path) -> Dict[str, Any]:
 
 
 def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
-    from rtda_deploy.cli.console import size_text
+    from rtda_deploy.cli.terminal.console import size_text
 
     spec = found["spec"]
     height, width = spec["size_hw"]
@@ -168,7 +168,7 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
 
 def _foreign_rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
     """Of an ``.onnx`` without a spec: what the graph says."""
-    from rtda_deploy.cli.console import size_text
+    from rtda_deploy.cli.terminal.console import size_text
 
     rows = [("kind", f"{found['kind']}, {size_text(found['bytes'])}, opset {found['opset']}")]
     for role in ("inputs", "outputs"):

@@ -15,7 +15,7 @@ _TIMES = "10 to 20 times"  # NumPy against numba, masks of 1280x720 and 1920x108
 def whether_compiled() -> Tuple[str, str, str]:
     """State, detail and fix for ``doctor``: the kernel is loaded, and compiled where no earlier start kept it."""
     from rtda_deploy.optional import available
-    from rtda_runtime.upsample import compiles
+    from rtda_runtime.mask.upsample import compiles
 
     if not available("numba"):
         return "missing", f"no: the mask at camera size takes NumPy {_TIMES} as long as with numba", INSTALL
@@ -28,7 +28,7 @@ def slow_mask(maker: Optional[str], postprocess_ms: float, work_ms: float) -> Op
     """The sentence that names the cause, or None where postprocess is quick or was no work of NumPy's.
 
     Args:
-        maker: As :func:`rtda_runtime.upsample.mask_maker`.
+        maker: As :func:`rtda_runtime.mask.upsample.mask_maker`.
         postprocess_ms: Median.
         work_ms: Of all stages of a frame.
     """

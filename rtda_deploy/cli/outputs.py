@@ -41,7 +41,7 @@ def check_run(
 
 def _refuse_foreign(masks: Path, there: List[Path], force: bool) -> None:
     """Somebody's labels are not replaced; masks of an earlier run are, and those that stay are told."""
-    from rtda_deploy.cli.console import warn
+    from rtda_deploy.cli.terminal.console import warn
     from rtda_runtime.sinks.masks import is_own_mask
 
     foreign = [path for path in there if not is_own_mask(path)]

@@ -27,12 +27,12 @@ def verify(
 
     Example: rtda-deploy verify last.pth last.onnx --frames frames/
     """
-    from rtda_deploy.cli.console import note, print_json, print_table
     from rtda_deploy.cli.outputs import check_verify
+    from rtda_deploy.cli.terminal.console import note, print_json, print_table
     from rtda_deploy.errors import ConfigError
     from rtda_deploy.model_files import is_checkpoint_name
     from rtda_export import verify as compare
-    from rtda_export.parity import exponent, percent
+    from rtda_export.parity.compare import exponent, percent
 
     if is_checkpoint_name(a) and is_checkpoint_name(b) and not force:
         first, second = shlex.quote(str(a)), shlex.quote(str(b))

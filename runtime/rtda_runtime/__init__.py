@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from rtda_runtime.discovery import newest_model as newest_model
     from rtda_runtime.engines import Engine as Engine
     from rtda_runtime.engines import open_engine as open_engine
-    from rtda_runtime.pipeline import Pipeline as Pipeline
+    from rtda_runtime.mask.upsample import upsample_argmax as upsample_argmax
+    from rtda_runtime.pipeline.pipeline import Pipeline as Pipeline
     from rtda_runtime.pool import SegmenterPool as SegmenterPool
     from rtda_runtime.result import Result as Result
     from rtda_runtime.segmenter import Segmenter as Segmenter
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from rtda_runtime.sources import Source as Source
     from rtda_runtime.sources import cameras as cameras
     from rtda_runtime.sources import open_source as open_source
-    from rtda_runtime.upsample import upsample_argmax as upsample_argmax
 
 __all__ = [
     "Engine",
@@ -56,7 +56,7 @@ _HOMES = {
     "Frame": "rtda_runtime.sources",
     "MaskFolder": "rtda_runtime.sinks",
     "Overlay": "rtda_runtime.sinks",
-    "Pipeline": "rtda_runtime.pipeline",
+    "Pipeline": "rtda_runtime.pipeline.pipeline",
     "Result": "rtda_runtime.result",
     "Segmenter": "rtda_runtime.segmenter",
     "SegmenterPool": "rtda_runtime.pool",
@@ -69,7 +69,7 @@ _HOMES = {
     "newest_model": "rtda_runtime.discovery",
     "open_engine": "rtda_runtime.engines",
     "open_source": "rtda_runtime.sources",
-    "upsample_argmax": "rtda_runtime.upsample",
+    "upsample_argmax": "rtda_runtime.mask.upsample",
 }
 
 __getattr__, __dir__ = lazy(__name__, _HOMES)

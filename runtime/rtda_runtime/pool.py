@@ -32,17 +32,17 @@ import numpy as np
 
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.buffers import BufferPool
-from rtda_runtime.cores import usable_cores
-from rtda_runtime.mailbox import WAKE_S
-from rtda_runtime.preprocess import check_frame
-from rtda_runtime.processes import OfOneProcess
+from rtda_runtime.machine.cores import usable_cores
+from rtda_runtime.machine.processes import OfOneProcess
+from rtda_runtime.mask.preprocess import check_frame
 from rtda_runtime.result import Result
 from rtda_runtime.segmenter import Segmenter
-from rtda_runtime.turns import Turns, waits_until
+from rtda_runtime.threads.buffers import BufferPool
+from rtda_runtime.threads.fair_lock import Turns, waits_until
+from rtda_runtime.threads.mailbox import WAKE_S
 
 if TYPE_CHECKING:
-    from rtda_runtime.classes import RegionOfInterest
+    from rtda_runtime.mask.classes import RegionOfInterest
 
 __all__ = ["AnySegmenter", "SegmenterPool", "check_in_flight", "open_segmenter"]
 

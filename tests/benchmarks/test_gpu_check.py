@@ -16,7 +16,7 @@ from runtime.kernels_on_host import host_compiler
 from runtime.models import tiny_logits, tiny_spec
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, FileAccessError
-from rtda_runtime.engines._cuda import open_cuda
+from rtda_runtime.engines.cuda.context import open_cuda
 from rtda_runtime.engines.tensorrt import open_tensorrt
 
 _SCRIPT = Path(__file__).parent.parent.parent / "benchmarks" / "gpu_check.py"
@@ -231,7 +231,7 @@ def test_a_trained_network_is_held_to_the_limit_and_a_random_one_is_not(
 
 
 def test_the_limits_are_those_of_the_export(gpu_check: Any) -> None:
-    from rtda_export.parity import LIMITS
+    from rtda_export.parity.compare import LIMITS
 
     assert {name: LIMITS[name].agreement for name in gpu_check.LIMITS} == gpu_check.LIMITS
 

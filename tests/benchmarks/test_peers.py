@@ -42,7 +42,7 @@ def network(peers: Any, tmp_path_factory: pytest.TempPathFactory) -> Dict[str, A
     options = SimpleNamespace(quick=True, rounds=2, threads=1, peak=peers.peak_gflops(1))
     checkpoint = peers.random_checkpoint(folder / "random.pth", "resnet18", "rtda", (128, 64))
     # A hundred networks are made in search of the layers that random weights spoil in INT8; tests/export is about that.
-    with mock.patch("rtda_export.sensitivity.Sensitivity.needed", return_value={}):
+    with mock.patch("rtda_export.precision.sensitivity.Sensitivity.needed", return_value={}):
         found: Dict[str, Any] = peers.measure("rtda", checkpoint, peers._frames(None, 2), folder, options)
     return found
 
@@ -70,7 +70,7 @@ def test_all_ways_see_the_same_network(network: Dict[str, Any]) -> None:
 
 def test_both_inputs_are_what_the_network_was_trained_with(peers: Any) -> None:
     from rtda_deploy.spec import ModelSpec
-    from rtda_runtime.preprocess import preprocess
+    from rtda_runtime.mask.preprocess import preprocess
 
     ways = sys.modules["peer_ways"]
     (frame,) = peers._frames(None, 1)

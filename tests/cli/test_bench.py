@@ -13,8 +13,8 @@ import pytest
 from cli.commandline import assert_refused, files_below, invoke, run_command
 from runtime.models import tiny_spec, write_model
 
-from rtda_deploy.cli.bench import histogram_line, result_line
-from rtda_deploy.cli.bench_advice import advice, drift
+from rtda_deploy.cli.bench.advice import advice, drift
+from rtda_deploy.cli.bench.verb import histogram_line, result_line
 
 SHORT = ("--duration", "0.2", "--warmup", "0", "--frame-size", "96x64", "--threads", "1")
 BARS = "test://bars?fps=0&frames=40&size=96x64"

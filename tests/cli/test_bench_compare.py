@@ -13,7 +13,7 @@ import pytest
 from cli.commandline import Outcome, assert_refused, invoke
 from runtime.models import tiny_spec, write_model
 
-from rtda_deploy.cli.bench_compare import compare_records, differences_of_setup
+from rtda_deploy.cli.bench.compare import compare_records, differences_of_setup
 from rtda_runtime.timing import summarize_ms
 
 FRAMES = 400

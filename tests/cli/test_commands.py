@@ -70,8 +70,8 @@ LEAVES = {
 @pytest.fixture()
 def tiny_toytown(monkeypatch: pytest.MonkeyPatch) -> None:
     """ToyTown with a few pictures in each split and a clip of a few frames."""
-    from rtda_deploy.cli import demo
-    from rtda_training.data import toytown_cache
+    from rtda_deploy.cli.demo import verb as demo
+    from rtda_training.data.toytown import cache as toytown_cache
 
     for split in ("train", "val", "test"):
         monkeypatch.setitem(toytown_cache.DEFAULT_COUNTS, split, 8 if split == "train" else 2)

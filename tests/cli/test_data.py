@@ -126,9 +126,9 @@ def test_masks_of_19_classes_are_scored_in_camvids_11(
     camvid: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rtda_deploy.spec import ModelSpec
-    from rtda_export import scoring
-    from rtda_export.networks import Network
-    from rtda_runtime.upsample import upsample_argmax
+    from rtda_export.parity import scoring
+    from rtda_export.parity.networks import Network
+    from rtda_runtime.mask.upsample import upsample_argmax
     from rtda_training.labels import CAMVID, CITYSCAPES, join_classes
     from rtda_training.readers import open_labelled
 
@@ -178,7 +178,7 @@ def test_eval_says_which_join_it_made_and_none_where_classes_are_equal(
 
 def test_labels_are_joined_where_the_model_is_the_coarser(camvid: Path, tiny_data: Path) -> None:
     from rtda_deploy.spec import ModelSpec
-    from rtda_export.scoring import JoinedClasses
+    from rtda_export.parity.scoring import JoinedClasses
     from rtda_training.labels import CAMVID, CITYSCAPES, join_classes
     from rtda_training.readers import open_labelled
 
@@ -217,7 +217,7 @@ def test_pictures_are_translated_once_and_read_by_a_recipe(tiny_data: Path, tmp_
     torch = pytest.importorskip("torch", reason="translating needs torch")
     from rtda_training.models import Generator
     from rtda_training.readers import open_labelled
-    from rtda_training.translate import Translator, write_translator
+    from rtda_training.translator import Translator, write_translator
 
     torch.manual_seed(0)
     ways = [Generator(4, 1).state_dict() for _ in range(2)]
@@ -292,7 +292,7 @@ def test_a_set_without_a_labelled_pixel_is_not_scored(tiny_onnx: Path, half_know
 
 def test_every_validation_line_says_which_set_it_is_of() -> None:
     pytest.importorskip("torch", reason="training needs torch")
-    from rtda_deploy.cli.training import _show
+    from rtda_deploy.cli.train.progress import _show
     from rtda_training.trainer import TrainEvent
 
     class Screen:

@@ -12,8 +12,8 @@ from runtime.models import tiny_spec
 
 from rtda_deploy.cli.evaluate import save_evaluation
 from rtda_deploy.report import short
-from rtda_export.extremes import Extremes, ScoredPicture
-from rtda_export.scoring import Evaluation
+from rtda_export.parity.extremes import Extremes, ScoredPicture
+from rtda_export.parity.scoring import Evaluation
 from rtda_training.metrics import ConfusionMatrix
 
 ADDRESS = "folder:/home/somebody/a/very/long/way/down/to/footage?split=test"

@@ -268,7 +268,7 @@ def test_results_of_a_bench_are_kept(tiny_onnx: Path, here: Path) -> None:
 
 
 def test_a_demo_goes_on_in_its_folder_until_its_summary_is_there(here: Path) -> None:
-    from rtda_deploy.cli.demo import _make_room, _unfinished
+    from rtda_deploy.cli.demo.verb import _make_room, _unfinished
     from rtda_deploy.errors import ConfigError
 
     folder = Path("x")

@@ -283,7 +283,7 @@ def test_a_signal_wins_over_a_failed_sink_whose_error_is_still_told(monkeypatch:
     import cv2
     import numpy as np
 
-    from rtda_deploy.cli import run
+    from rtda_deploy.cli.run import verb as run
 
     def attend(pipeline: Any, screen: Any) -> None:
         pipeline.join()
@@ -314,7 +314,7 @@ def test_an_error_before_the_first_result_still_gives_the_json_summary() -> None
 
 
 def test_the_first_signal_stops_the_second_is_passed_over_the_third_forces(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rtda_deploy.cli import signals
+    from rtda_deploy.cli.terminal import signals
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -449,14 +449,14 @@ def sink(written: int, dropped: int) -> Dict[str, Any]:
     ],
 )  # fmt: skip
 def test_numbers_that_show_a_cause_are_explained(changes: Dict[str, Any], known: Dict[str, Any], said: str) -> None:
-    from rtda_deploy.cli.run_advice import advice
+    from rtda_deploy.cli.run.advice import advice
 
     assert any(re.search(said, sentence) for sentence in advice(stats(**changes), live=True, **known)), said
 
 
 @pytest.mark.parametrize("live", [True, False])
 def test_a_mask_that_numpy_makes_slowly_is_told_with_the_install_line_and_no_smaller_picture(live: bool) -> None:
-    from rtda_deploy.cli.run_advice import advice
+    from rtda_deploy.cli.run.advice import advice
 
     slow = stats(stages={"postprocess": 64.0, "age": 80.0})
     said = advice(slow, live=live, mask_maker="numpy")
@@ -474,7 +474,7 @@ def test_a_mask_that_numpy_makes_slowly_is_told_with_the_install_line_and_no_sma
     [({}, True), ({"frames": 3, "fps": 1.0}, True), ({"sinks": {"view": sink(1, 299)}}, True), ({}, False)],
 )
 def test_numbers_that_show_nothing_are_left_alone(changes: Dict[str, Any], live: bool) -> None:
-    from rtda_deploy.cli.run_advice import advice
+    from rtda_deploy.cli.run.advice import advice
 
     assert advice(stats(**changes), live=live) == []
 
@@ -483,7 +483,7 @@ def test_numbers_that_show_nothing_are_left_alone(changes: Dict[str, Any], live:
 
 
 def camera(asked: Optional[Dict[str, str]] = None, granted: Optional[Dict[str, str]] = None) -> str:
-    from rtda_deploy.cli.run_screen import camera_text
+    from rtda_deploy.cli.run.screen import camera_text
     from rtda_runtime.sources import BarsSource
 
     source = BarsSource("cam", fps=30.0, size_wh=(640, 480))
@@ -504,7 +504,7 @@ def test_the_first_line_says_what_was_granted_and_asked() -> None:
 def test_a_jetson_tells_its_power_mode_clocks_temperature_and_power(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rtda_deploy.cli.run_board import RunBoard
+    from rtda_deploy.cli.run.jetson import RunBoard
 
     jetson = FakeJetson(tmp_path / "xavier")
     monkeypatch.setenv("PATH", f"{jetson.bin}:{os.environ['PATH']}")
@@ -520,7 +520,7 @@ def test_a_jetson_tells_its_power_mode_clocks_temperature_and_power(
 
 
 def test_any_other_machine_tells_nothing(tmp_path: Path) -> None:
-    from rtda_deploy.cli.run_board import RunBoard
+    from rtda_deploy.cli.run.jetson import RunBoard
 
     with RunBoard(tmp_path) as board:
         assert (board.line(), board.now(), board.to_dict(), board.clocks_locked) == ("", "", None, None)

@@ -13,7 +13,7 @@ import pytest
 from cli.commandline import invoke, run_command
 from runtime.models import tiny_spec, write_model
 
-from rtda_deploy.cli.terminal import raw, visible, visible_output
+from rtda_deploy.cli.terminal.visible import raw, visible, visible_output
 from rtda_deploy.errors import SpecError
 
 _EVIL = ("ro\x1b]0;title\x07ad", "sk\x9b31my", "é → x", "tr\u202eee", "car\nfix    rm -rf")

@@ -147,7 +147,7 @@ def test_a_stopped_grid_goes_on_where_it_was(here, tiny_data, monkeypatch):
 
 
 def test_resume_auto_finds_the_newest_run_of_the_grid(here, tiny_data, monkeypatch):
-    monkeypatch.setattr("rtda_deploy.cli.ablation._one", lambda *_: None)
+    monkeypatch.setattr("rtda_deploy.cli.train.grid._one", lambda *_: None)
     grid = write_grid(here, tiny_data)
     for _ in range(2):
         assert invoke("train", grid, "--resume", "auto").code == 0
@@ -170,7 +170,7 @@ def test_a_row_that_another_process_works_on_is_passed_over(here, tiny_data):
 
 
 def test_the_lock_keeps_everybody_else_out(here):
-    from rtda_deploy.cli.ablation import _locked
+    from rtda_deploy.cli.train.grid import _locked
 
     with _locked(here / "row") as mine, open(here / "row/.lock") as other:
         assert mine
@@ -181,7 +181,7 @@ def test_the_lock_keeps_everybody_else_out(here):
 
 
 def test_a_row_that_works_in_the_end_leaves_no_error_behind(here, monkeypatch):
-    from rtda_deploy.cli import ablation
+    from rtda_deploy.cli.train import grid as ablation
 
     scores: Any = type("Scores", (), {"miou": lambda self: 0.5})()
     found: Any = type("Evaluation", (), {"scores": scores})()
@@ -193,7 +193,7 @@ def test_a_row_that_works_in_the_end_leaves_no_error_behind(here, monkeypatch):
 
 
 def test_a_row_whose_process_has_ended_is_taken_over(here, tiny_data, monkeypatch):
-    from rtda_deploy.cli import ablation
+    from rtda_deploy.cli.train import grid as ablation
 
     grid, out = write_grid(here, tiny_data), here / "out"
     (out / "source-only-seed0").mkdir(parents=True)
@@ -239,7 +239,7 @@ def test_a_row_that_fails_is_recorded_and_the_others_go_on(here, tiny_data):
 
 
 def test_what_another_process_saw_fail_is_not_tried_at_once(here, tiny_data, monkeypatch):
-    from rtda_deploy.cli import ablation
+    from rtda_deploy.cli.train import grid as ablation
 
     monkeypatch.setattr(ablation, "_train_and_score", lambda *_: pytest.fail("tried"))
     folder = here / "row"
@@ -250,7 +250,7 @@ def test_what_another_process_saw_fail_is_not_tried_at_once(here, tiny_data, mon
 
 
 def test_whatever_breaks_a_row_the_others_go_on(here, tiny_data, monkeypatch):
-    from rtda_deploy.cli import ablation
+    from rtda_deploy.cli.train import grid as ablation
 
     tried = []
 
@@ -266,7 +266,7 @@ def test_whatever_breaks_a_row_the_others_go_on(here, tiny_data, monkeypatch):
 
 
 def test_a_steps_time_is_the_median_of_each_stage_without_its_slow_start():
-    from rtda_deploy.cli.ablation import _seconds_per_step
+    from rtda_deploy.cli.train.grid import _seconds_per_step
 
     def rows(index: int, steps: int, rates: list[float]) -> list[dict[str, Any]]:
         width = steps // len(rates)
@@ -369,6 +369,6 @@ def test_the_line_names_the_losses_that_the_method_has(here, tiny_data):
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (41, "0:41"), (725, "12:05"), (3723, "1:02:03")])
 def test_time_left_reads_as_a_clock(seconds, text):
-    from rtda_deploy.cli.console import clock_text
+    from rtda_deploy.cli.terminal.console import clock_text
 
     assert clock_text(seconds) == text

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from turned_files import encoded, exif, turned
 
-from rtda_deploy.content_kind import describe, kind_of
-from rtda_deploy.picture_bytes import jpeg_is_whole, look
-from rtda_deploy.tiff_tags import exif_orientation, tiff_tags, with_orientation_1
+from rtda_deploy.pictures.content_kind import describe, kind_of
+from rtda_deploy.pictures.tiff_tags import exif_orientation, tiff_tags, with_orientation_1
+from rtda_deploy.pictures.whole import jpeg_is_whole, look
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 PROGRESSIVE = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]

@@ -12,7 +12,7 @@ import pytest
 from turned_files import encoded, turned
 
 from rtda_deploy.errors import DataError
-from rtda_deploy.picture_decode import checked_picture, decode_bgr, decode_stored
+from rtda_deploy.pictures.decode import checked_picture, decode_bgr, decode_stored
 
 BLACK, RED, GREEN, BLUE = (0, 0, 0), (0, 0, 255), (0, 255, 0), (255, 0, 0)
 CORNERS = [[BLACK, RED], [GREEN, BLUE]]

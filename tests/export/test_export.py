@@ -24,8 +24,8 @@ from rtda_deploy.errors import (  # noqa: E402
     SpecError,
 )
 from rtda_export import export_model  # noqa: E402
-from rtda_export import graph as graph_module  # noqa: E402
-from rtda_export.graph import read_onnx, stamped  # noqa: E402
+from rtda_export.graph import from_torch as graph_module  # noqa: E402
+from rtda_export.graph.from_torch import read_onnx, stamped  # noqa: E402
 
 
 @pytest.fixture

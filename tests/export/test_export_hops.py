@@ -18,9 +18,11 @@ onnx = pytest.importorskip("onnx")
 from export import tensorrt_standins as standins  # noqa: E402
 from rtda_deploy.engine_file import read_sidecar, rebuild_command  # noqa: E402
 from rtda_deploy.errors import ConfigError, ParityError, RtdaError  # noqa: E402
-from rtda_export import export_model, networks, parity, verify  # noqa: E402
-from rtda_export import hops as hops_module  # noqa: E402
-from rtda_export.precision import precision_of  # noqa: E402
+from rtda_export import export_model, verify  # noqa: E402
+from rtda_export import steps as hops_module  # noqa: E402
+from rtda_export.parity import compare as parity  # noqa: E402
+from rtda_export.parity import networks  # noqa: E402
+from rtda_export.precision.fp16 import precision_of  # noqa: E402
 from rtda_export.request import EngineOptions  # noqa: E402
 
 FLOAT16 = onnx.TensorProto.FLOAT16
@@ -125,7 +127,7 @@ class Scores:
 def test_int8_that_costs_too_much_leaves_more_in_float(
     run_folder: Path, workshop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rtda_export import quantize
+    from rtda_export.precision import int8 as quantize
 
     limits: list[float] = []
     real, made = quantize.int8_onnx, []

@@ -32,8 +32,8 @@ TENSORRT = "tensorrt==8.5.2.2"  # installed without the CUDA packages that it na
 SUITES = [
     "tests/jetson",
     "tests/deploy/test_engine_file.py",
-    "tests/export/test_tensorrt_builder.py",
-    "tests/export/test_tensorrt_metadata.py",
+    "tests/export/tensorrt/test_tensorrt_builder.py",
+    "tests/export/tensorrt/test_tensorrt_metadata.py",
 ]
 
 

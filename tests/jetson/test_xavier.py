@@ -115,8 +115,8 @@ def test_the_robots_side_imports_on_python_3_8() -> None:
         for path in sorted(start.rglob("*.py")):
             parts = path.relative_to(folder).with_suffix("").parts
             names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-    assert "rtda_export.tensorrt.builder" in names and "rtda_runtime.pipeline" in names
-    for name in [*names, "rtda_export.parity", "rtda_deploy.engine_file"]:
+    assert "rtda_export.tensorrt.builder" in names and "rtda_runtime.pipeline.pipeline" in names
+    for name in [*names, "rtda_export.parity.compare", "rtda_deploy.engine_file"]:
         module = importlib.import_module(name)
         for public in getattr(module, "__all__", ()):
             getattr(module, public)

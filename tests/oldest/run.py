@@ -27,8 +27,8 @@ TEST_PACKAGES = ["pytest>=8", "pytest-timeout>=2.2", "hypothesis>=6.90", "pyyaml
 SUITES = [
     "tests/deploy",
     "tests/runtime",
-    "tests/export/test_tensorrt_builder.py",
-    "tests/export/test_tensorrt_metadata.py",
+    "tests/export/tensorrt/test_tensorrt_builder.py",
+    "tests/export/tensorrt/test_tensorrt_metadata.py",
 ]
 
 

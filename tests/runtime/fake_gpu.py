@@ -16,7 +16,7 @@ from runtime.models import tiny_logits, tiny_spec
 from rtda_deploy.engine_file import EngineBuild, EngineSidecar, write_sidecar
 from rtda_deploy.files import sha256_file
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.engines._cuda_driver import Arguments, Device, Driver, cuda_error
+from rtda_runtime.engines.cuda.driver import Arguments, Device, Driver, cuda_error
 
 STREAM = 4711
 _FENCE = 256  # bytes behind each memory that nobody may write

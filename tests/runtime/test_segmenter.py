@@ -13,10 +13,10 @@ from runtime.models import tiny_logits, tiny_spec, write_model
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, FrameError
 from rtda_runtime import Segmenter
-from rtda_runtime.classes import ClassGroups, RegionOfInterest
 from rtda_runtime.engines.base import FramePath
-from rtda_runtime.preprocess import preprocess
-from rtda_runtime.upsample import upsample_argmax
+from rtda_runtime.mask.classes import ClassGroups, RegionOfInterest
+from rtda_runtime.mask.preprocess import preprocess
+from rtda_runtime.mask.upsample import upsample_argmax
 
 
 def _frame(height: int = 90, width: int = 130, seed: int = 0) -> np.ndarray:
@@ -298,7 +298,7 @@ def test_what_cannot_go_to_another_process_says_what_can(kind: str) -> None:
     import pickle
 
     from rtda_deploy.errors import RtdaError
-    from rtda_runtime.pipeline import Pipeline
+    from rtda_runtime.pipeline.pipeline import Pipeline
     from rtda_runtime.pool import SegmenterPool
 
     found = {"Segmenter": Segmenter, "SegmenterPool": SegmenterPool, "Pipeline": Pipeline}[kind]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
 _ROBOT = (
-    "import sys, rtda_deploy, rtda_runtime, rtda_export.parity, rtda_export.tensorrt.builder,"
+    "import sys, rtda_deploy, rtda_runtime, rtda_export.parity.compare, rtda_export.tensorrt.builder,"
     " rtda_training.labels, rtda_training.metrics, rtda_training.readers;"
     " [getattr(rtda_runtime, name) for name in rtda_runtime.__all__];"
     " assert sys.version_info[:2] == (3, 8); print(rtda_deploy.__file__)"
@@ -45,7 +45,7 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None
     assert len(tops) == 5
     for package in packages:
         assert f"{package}/py.typed" in names and f"{package}/__init__.py" in names
-    assert "rtda_export/devices.toml" in names
+    assert "rtda_export/roofline/devices.toml" in names
     recipes = {path.name for path in (ROOT / "training/recipes").glob("*.toml")}
     assert {name.rpartition("/")[2] for name in names if name.startswith("rtda_training/recipes/")} == recipes
     assert {f"rtda_runtime/sinks/view/{name}" for name in ("page.html", "script.js", "style.css")} <= set(names)

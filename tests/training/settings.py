@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from rtda_training.adapt.context import StepContext
 from rtda_training.adapt.slots import Setting
 from rtda_training.data.address import DataAddress
-from rtda_training.hardware import build_fabric
 from rtda_training.labels import CITYSCAPES, ClassList
+from rtda_training.loop.hardware import build_fabric
 from rtda_training.models import SegmentationNetwork, SegOutput
 from rtda_training.readers import LabelledSet, Pictures, UnlabelledSet
 

@@ -122,7 +122,7 @@ def test_a_stage_that_needs_a_target_says_so():
 def test_names_that_become_files_lead_to_no_other_folder(tmp_path, name):
     import json
 
-    from rtda_training.ablation import load_grid
+    from rtda_training.grids.grid import load_grid
 
     written = json.dumps(name)
     stage = tmp_path / "stage.toml"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rtda_deploy.cli.training import _toml
+from rtda_deploy.cli.train.progress import _toml
 from rtda_deploy.errors import ConfigError, RtdaError
-from rtda_training.ablation import load_grid
 from rtda_training.data.address import DataAddress, parse_size
+from rtda_training.grids.grid import load_grid
 from rtda_training.plan import load_plan
 from rtda_training.toml_file import read_toml, typed_value
 

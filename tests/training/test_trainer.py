@@ -11,10 +11,10 @@ import torch
 
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError, DeviceError, ModelError, TrainingError
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
-from rtda_training.hardware import build_fabric
+from rtda_training.loop.hardware import build_fabric
+from rtda_training.loop.runlog import RunLog
 from rtda_training.plan import load_plan
 from rtda_training.run_folder import progress_in
-from rtda_training.runlog import RunLog
 from rtda_training.stages.segmentation import SegmentationStage
 from rtda_training.trainer import Trainer
 

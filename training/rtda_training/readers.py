@@ -321,7 +321,7 @@ def _opened(
 
 def _toytown(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
     from rtda_training.data.toytown import TOYTOWN_VERSION
-    from rtda_training.data.toytown_cache import ToyTownPictures
+    from rtda_training.data.toytown.cache import ToyTownPictures
 
     pictures = ToyTownPictures.open(address, split, labels=labels, progress=progress)
     pictures.revision = f"toytown-v{TOYTOWN_VERSION}"

@@ -12,8 +12,8 @@ from typing import Any
 from rtda_deploy.errors import CheckpointError, ConfigError, RtdaError
 from rtda_deploy.files import file_error
 from rtda_training.checkpoint import read_checkpoint
+from rtda_training.loop.runlog import read_rows
 from rtda_training.plan import PlanConfig, changed_plan, load_plan, plan_from_table, recipe_title
-from rtda_training.runlog import read_rows
 
 __all__ = ["CONFIG", "clear_run", "is_run", "progress_in", "resumed_plan", "run_files", "saved_plan"]
 

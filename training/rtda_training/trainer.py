@@ -21,20 +21,20 @@ from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_che
 from rtda_training.data.batches import normalise
 from rtda_training.data.first_look import first_look, shared_pictures
 from rtda_training.data.pixel_cache import cached, cached_size
-from rtda_training.hardware import build_fabric, describe, memory_kept
 from rtda_training.labels import class_list
+from rtda_training.loop.diagnostics import Finding, Watch
+from rtda_training.loop.hardware import build_fabric, describe, memory_kept
+from rtda_training.loop.pace import Pace
+from rtda_training.loop.runlog import RunLog
+from rtda_training.loop.samples import usable_frame
+from rtda_training.loop.stopping import StopRequest, TrainingStopped
+from rtda_training.loop.validate import validate
 from rtda_training.metrics import ConfusionMatrix, Scores
 from rtda_training.models import OUTPUT_STRIDE, SegmentationNetwork, build_network, load_backbone_weights, network_kind
 from rtda_training.models.state_dicts import difference, refuse_broken_numbers
-from rtda_training.pace import Pace
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
-from rtda_training.runlog import RunLog
-from rtda_training.samples import usable_frame
 from rtda_training.stages import StageRun
-from rtda_training.stopping import StopRequest, TrainingStopped
-from rtda_training.validate import validate
-from rtda_training.watch import Finding, Watch
 
 __all__ = ["VERIFY_PICTURES", "TrainEvent", "TrainResult", "Trainer"]
 

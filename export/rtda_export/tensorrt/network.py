@@ -7,7 +7,7 @@ from typing import Any, List
 from rtda_deploy.errors import ExportError
 from rtda_export.tensorrt.dialects import Dialect
 from rtda_export.tensorrt.onnx_metadata import OnnxFacts
-from rtda_runtime.engines._tensorrt_log import tensorrt_logger
+from rtda_runtime.engines.tensorrt_log import tensorrt_logger
 
 __all__ = ["ParsedNetwork", "parse"]
 

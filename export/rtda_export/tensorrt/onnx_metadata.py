@@ -78,7 +78,7 @@ class OnnxFacts:
     def node_names(self) -> Tuple[str, ...]:
         """One name per node, each once; a node without a name of its own is called operator_index.
 
-        The same rule as ``rtda_export.precision.named``.
+        The same rule as ``rtda_export.precision.fp16.named``.
         """
         names: List[str] = []
         taken = set()

@@ -14,8 +14,8 @@ from rtda_deploy.files import cache_folder, writable_folder
 from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
 from rtda_deploy.optional import is_jetson, require
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.cores import threads_text, usable_cores
 from rtda_runtime.engines.base import Engine
+from rtda_runtime.machine.cores import threads_text, usable_cores
 
 __all__ = ["OrtEngine", "open_onnx", "provider_plan"]
 

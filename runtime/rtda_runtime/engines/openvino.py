@@ -13,8 +13,8 @@ from rtda_deploy.errors import ConfigError, DeviceError, EngineError
 from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.cores import threads_text, usable_cores
 from rtda_runtime.engines.base import Engine
+from rtda_runtime.machine.cores import threads_text, usable_cores
 
 __all__ = ["PRECISIONS", "OpenvinoEngine", "open_openvino", "openvino_core"]
 

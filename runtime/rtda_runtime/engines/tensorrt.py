@@ -27,12 +27,12 @@ from rtda_deploy.engine_file import (
 from rtda_deploy.errors import DeviceError, EngineError, RtdaError, SpecError
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.engines._cuda import Cuda, open_cuda
-from rtda_runtime.engines._cuda_driver import no_driver
-from rtda_runtime.engines._cuda_frames import INTERPOLATIONS, CudaFramePath, Network
-from rtda_runtime.engines._cuda_kernels import FindCompiler, Kernels, load_kernels
-from rtda_runtime.engines._tensorrt_log import tensorrt_logger
 from rtda_runtime.engines.base import Engine
+from rtda_runtime.engines.cuda.context import Cuda, open_cuda
+from rtda_runtime.engines.cuda.driver import no_driver
+from rtda_runtime.engines.cuda.frames import INTERPOLATIONS, CudaFramePath, Network
+from rtda_runtime.engines.cuda.kernels import FindCompiler, Kernels, load_kernels
+from rtda_runtime.engines.tensorrt_log import tensorrt_logger
 
 __all__ = ["TensorrtEngine", "open_tensorrt"]
 

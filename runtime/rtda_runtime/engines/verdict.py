@@ -19,7 +19,7 @@ from typing import Any, Dict, Optional
 from rtda_deploy.errors import FileAccessError
 from rtda_deploy.files import cache_folder, sha256_file, write_text
 from rtda_deploy.optional import require
-from rtda_runtime.cores import cpu_model, usable_cores
+from rtda_runtime.machine.cores import cpu_model, usable_cores
 
 __all__ = ["OPENVINO", "ORT", "Verdict", "VerdictFile"]
 

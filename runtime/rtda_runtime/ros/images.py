@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional, Tuple
 import numpy as np
 
 from rtda_deploy.errors import FrameError
-from rtda_deploy.picture_decode import checked_picture, decode_bgr
+from rtda_deploy.pictures.decode import checked_picture, decode_bgr
 from rtda_runtime._opencv import opencv
 
 __all__ = [

@@ -16,8 +16,6 @@ from typing import Callable, Collection, Dict, Optional, Set, Tuple, Union
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, RtdaError
-from rtda_runtime.buffers import BufferPool
-from rtda_runtime.mailbox import WAKE_S, Mailbox
 from rtda_runtime.result import Result
 from rtda_runtime.ros.images import (
     CompressedMessage,
@@ -29,7 +27,9 @@ from rtda_runtime.ros.images import (
 )
 from rtda_runtime.segmenter import Segmenter
 from rtda_runtime.sinks.overlay import Overlay, colorize
-from rtda_runtime.threads import NamedThread
+from rtda_runtime.threads.buffers import BufferPool
+from rtda_runtime.threads.mailbox import WAKE_S, Mailbox
+from rtda_runtime.threads.named import NamedThread
 
 __all__ = ["OUTPUTS", "Outputs", "SegmentationWorker", "output_names"]
 

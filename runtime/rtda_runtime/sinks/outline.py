@@ -7,7 +7,7 @@ from typing import Any, Tuple
 import numpy as np
 
 from rtda_runtime._opencv import opencv
-from rtda_runtime.buffers import BufferPool
+from rtda_runtime.threads.buffers import BufferPool
 
 __all__ = ["Outline"]
 

@@ -23,11 +23,11 @@ from rtda_deploy.errors import ConfigError, FileAccessError, FrameError, Missing
 from rtda_deploy.files import atomic_path, file_error
 from rtda_deploy.optional import available, install_line, require
 from rtda_runtime._opencv import opencv
-from rtda_runtime.buffers import BufferPool
-from rtda_runtime.preprocess import check_frame
+from rtda_runtime.mask.preprocess import check_frame
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.sinks.overlay import Overlay
+from rtda_runtime.threads.buffers import BufferPool
 
 __all__ = ["VideoSink"]
 

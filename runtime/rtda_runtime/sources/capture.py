@@ -11,11 +11,11 @@ from typing import Any, Callable, Optional, Tuple
 import numpy as np
 
 from rtda_deploy.errors import SourceError
-from rtda_deploy.picture_bytes import jpeg_is_whole
+from rtda_deploy.pictures.whole import jpeg_is_whole
 from rtda_runtime._opencv import opencv
-from rtda_runtime.buffers import BufferPool
 from rtda_runtime.sources.base import Frame, GrabbingSource, frame_rate
 from rtda_runtime.sources.lateness import Lateness
+from rtda_runtime.threads.buffers import BufferPool
 
 __all__ = ["CaptureSource", "open_video"]
 

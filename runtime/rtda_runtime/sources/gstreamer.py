@@ -16,7 +16,6 @@ import numpy as np
 from rtda_deploy.errors import CameraError, ConfigError, DeviceError, SourceError
 from rtda_deploy.optional import is_jetson
 from rtda_runtime._opencv import has_gstreamer, opencv
-from rtda_runtime.buffers import BufferPool
 from rtda_runtime.sources.address import mask_password
 from rtda_runtime.sources.base import (
     CATCH_UP_S,
@@ -29,6 +28,7 @@ from rtda_runtime.sources.base import (
 )
 from rtda_runtime.sources.capture import CaptureSource
 from rtda_runtime.sources.lateness import Lateness
+from rtda_runtime.threads.buffers import BufferPool
 
 __all__ = ["GStreamerSource", "open_gstreamer"]
 

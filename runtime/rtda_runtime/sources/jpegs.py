@@ -38,7 +38,7 @@ def holds_jpegs(head: bytes) -> Optional[bool]:
 class JpegSplitter:
     """Cuts JPEGs out of bytes that come piece by piece. One is given as soon as its last byte is there.
 
-    One that is cut off is given as far as it goes: :func:`rtda_deploy.picture_bytes.jpeg_is_whole` tells.
+    One that is cut off is given as far as it goes: :func:`rtda_deploy.pictures.whole.jpeg_is_whole` tells.
     """
 
     def __init__(self) -> None:

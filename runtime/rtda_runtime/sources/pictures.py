@@ -13,7 +13,7 @@ import numpy as np
 from rtda_deploy.errors import SourceError
 from rtda_deploy.files import file_bytes, file_error
 from rtda_deploy.folders import is_hidden
-from rtda_deploy.picture_decode import SixteenBits, decode_bgr
+from rtda_deploy.pictures.decode import SixteenBits, decode_bgr
 from rtda_runtime._opencv import opencv
 from rtda_runtime.sources.base import Frame, Source
 

@@ -15,7 +15,7 @@ from typing import Callable, Deque, Mapping, Optional, Tuple
 
 from rtda_deploy.errors import CameraError
 from rtda_runtime.sources.base import LIVE, LOST, STALE, Frame, RefusedError, Source
-from rtda_runtime.threads import NamedThread
+from rtda_runtime.threads.named import NamedThread
 
 __all__ = ["FIRST_DELAY_S", "MAX_DELAY_S", "ReconnectingSource", "delay_s"]
 

@@ -16,8 +16,7 @@ from typing import Any, Callable, Iterator, Optional, Tuple
 import numpy as np
 
 from rtda_deploy.errors import CameraError, SourceError
-from rtda_deploy.picture_bytes import jpeg_is_whole
-from rtda_runtime.buffers import BufferPool
+from rtda_deploy.pictures.whole import jpeg_is_whole
 from rtda_runtime.sources.address import mask_password
 from rtda_runtime.sources.base import CATCH_UP_S, TOO_SLOW, Frame, GrabbingSource, RefusedError
 from rtda_runtime.sources.feeds import Feed, open_feed, open_film_feed
@@ -25,6 +24,7 @@ from rtda_runtime.sources.lateness import Lateness
 from rtda_runtime.sources.login import escape_login
 from rtda_runtime.sources.orientation import upright
 from rtda_runtime.sources.trouble import Trouble, pyav, trouble_of
+from rtda_runtime.threads.buffers import BufferPool
 
 __all__ = ["StreamSource", "open_film", "open_stream"]
 

@@ -9,8 +9,8 @@ from typing import Callable, Optional, Tuple
 import numpy as np
 
 from rtda_deploy.errors import CameraError
-from rtda_runtime.buffers import BufferPool
 from rtda_runtime.sources.base import Frame, Source
+from rtda_runtime.threads.buffers import BufferPool
 
 __all__ = ["BarsSource", "bars"]
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from rtda_deploy.errors import DataError, FileAccessError, RtdaError
 from rtda_training.data.index import DataIndex, count_pixels, index_path
+from rtda_training.data.label_faults import doubt, unknown_ids_fix, verdicts
 from rtda_training.data.masks import UnknownIdsError
 from rtda_training.data.threads import in_order
-from rtda_training.data.verdict import doubt, unknown_ids_fix, verdicts
 from rtda_training.readers import LabelledSet, Progress, UnlabelledSet
 
 __all__ = ["first_look", "shared_pictures"]

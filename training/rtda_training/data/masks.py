@@ -11,13 +11,13 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from rtda_deploy.content_kind import PICTURE_KINDS
 from rtda_deploy.errors import DataError
 from rtda_deploy.files import file_bytes, file_error, readable_file
 from rtda_deploy.optional import require
-from rtda_deploy.picture_decode import checked_picture, decode_bgr, decode_stored
+from rtda_deploy.pictures.content_kind import PICTURE_KINDS
+from rtda_deploy.pictures.decode import checked_picture, decode_bgr, decode_stored
+from rtda_training.data.exif_turned import refuse_turned, turned_label
 from rtda_training.data.palette_png import GREY, GREY_ALPHA, PALETTE, png_header, stored_bytes
-from rtda_training.data.turned import refuse_turned, turned_label
 from rtda_training.labels import IGNORE_INDEX
 
 __all__ = [

@@ -17,7 +17,7 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_deploy.optional import require
-from rtda_deploy.picture_decode import decode_stored
+from rtda_deploy.pictures.decode import decode_stored
 
 __all__ = ["GREY", "GREY_ALPHA", "PALETTE", "PngHeader", "png_header", "stored_bytes"]
 

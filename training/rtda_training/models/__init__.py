@@ -4,20 +4,20 @@ Key names of a state dict: ``backbone`` (torchvision's names below it), ``head``
 ``spatial_path``, ``context_path``, ``fusion``.
 """
 
-from .backbone_weights import BackboneReport, load_backbone_weights
-from .bisenet import SIZE_MULTIPLE, VARIANTS, BiSeNet
-from .complexity import OperationCount, count_macs, count_operations, count_parameters
-from .deeplab import DeepLabV2
-from .discriminators import DISCRIMINATORS, Discriminator, build_discriminator
-from .factory import NETWORKS, NetworkKind, build_network, network_kind
-from .fcn8s import FCN8s
-from .foreign import ForeignCheckpoint, Preprocessing, detect_lineage, load_foreign
-from .network import OUTPUT_STRIDE, DeployView, SegmentationNetwork
-from .output import SegOutput
-from .resnet import BACKBONES, ResNet
-from .state_dicts import read_weights
-from .translation import Generator, PatchDiscriminator
-from .vgg import VGG16
+from rtda_training.models.backbones.imagenet_weights import BackboneReport, load_backbone_weights
+from rtda_training.models.backbones.resnet import BACKBONES, ResNet
+from rtda_training.models.backbones.vgg import VGG16
+from rtda_training.models.bisenet import SIZE_MULTIPLE, VARIANTS, BiSeNet
+from rtda_training.models.complexity import OperationCount, count_macs, count_operations, count_parameters
+from rtda_training.models.cyclegan import Generator, PatchDiscriminator
+from rtda_training.models.deeplab import DeepLabV2
+from rtda_training.models.discriminators import DISCRIMINATORS, Discriminator, build_discriminator
+from rtda_training.models.factory import NETWORKS, NetworkKind, build_network, network_kind
+from rtda_training.models.fcn8s import FCN8s
+from rtda_training.models.foreign import ForeignCheckpoint, Preprocessing, detect_lineage, load_foreign
+from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork
+from rtda_training.models.output import SegOutput
+from rtda_training.models.state_dicts import read_weights
 
 __all__ = [
     "BACKBONES",

@@ -11,13 +11,18 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from rtda_deploy.errors import ConfigError, ModelError
-
-from .bisenet_paper import PaperContextPath, PaperFusion, paper_aux_heads, paper_head, paper_spatial_path
-from .bisenet_rtda import RtdaContextPath, RtdaFusion, rtda_aux_heads, rtda_head, rtda_spatial_path
-from .blocks import full_size, initialise, upsampled
-from .network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, check_shape
-from .output import SegOutput
-from .resnet import ResNet
+from rtda_training.models.backbones.resnet import ResNet
+from rtda_training.models.bisenet_paper import (
+    PaperContextPath,
+    PaperFusion,
+    paper_aux_heads,
+    paper_head,
+    paper_spatial_path,
+)
+from rtda_training.models.bisenet_rtda import RtdaContextPath, RtdaFusion, rtda_aux_heads, rtda_head, rtda_spatial_path
+from rtda_training.models.blocks import full_size, initialise, upsampled
+from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, check_shape
+from rtda_training.models.output import SegOutput
 
 __all__ = ["SIZE_MULTIPLE", "VARIANTS", "BiSeNet"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import ConvBnRelu, global_average
+from rtda_training.models.blocks import ConvBnRelu, global_average
 
 __all__ = ["PaperContextPath", "PaperFusion", "paper_aux_heads", "paper_head", "paper_spatial_path"]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .blocks import ConvBnRelu, global_average, upsampled
+from rtda_training.models.blocks import ConvBnRelu, global_average, upsampled
 
 __all__ = ["RtdaContextPath", "RtdaFusion", "rtda_aux_heads", "rtda_head", "rtda_spatial_path"]
 

@@ -1,8 +1,8 @@
 """How large and how costly a network is, counted without computing anything.
 
 A count means little without its convention, and the papers use four. Ours is multiply-adds of convolutions for ONE
-picture. ``count_operations`` gives the other terms too, from which tests/training/test_complexity.py rebuilds every
-published figure.
+picture. ``count_operations`` gives the other terms too, from which tests/training/models/test_complexity.py rebuilds
+every published figure.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from rtda_deploy.errors import ModelError
-
-from .bisenet_paper import PaperContextPath, PaperFusion
-from .bisenet_rtda import RtdaContextPath, RtdaFusion
-from .network import SegmentationNetwork
+from rtda_training.models.bisenet_paper import PaperContextPath, PaperFusion
+from rtda_training.models.bisenet_rtda import RtdaContextPath, RtdaFusion
+from rtda_training.models.network import SegmentationNetwork
 
 __all__ = ["OperationCount", "count_macs", "count_operations", "count_parameters"]
 

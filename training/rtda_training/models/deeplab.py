@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .blocks import full_size
-from .network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, check_shape
-from .output import SegOutput
-from .resnet import ResNet
+from rtda_training.models.backbones.resnet import ResNet
+from rtda_training.models.blocks import full_size
+from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, check_shape
+from rtda_training.models.output import SegOutput
 
 __all__ = ["DeepLabV2"]
 

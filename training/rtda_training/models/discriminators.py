@@ -1,7 +1,7 @@
 """Domain discriminators on segmentation probabilities: FCD, FCD-Light, Light&Thin.
 
 Kernel 4, stride 2, padding 1. The papers' text says stride 1, padding 2; their released code and every printed
-operation count say otherwise (tests/training/test_complexity.py). No batch norm; one logit, not two channels.
+operation count say otherwise (tests/training/models/test_complexity.py). No batch norm; one logit, not two channels.
 
 Source: Tavera et al., RTDA, section III; FCD is the discriminator of Tsai et al., AdaptSegNet (CVPR 2018).
 """

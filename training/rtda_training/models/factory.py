@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtda_deploy.errors import ConfigError
-
-from .bisenet import VARIANTS, BiSeNet
-from .deeplab import DeepLabV2
-from .fcn8s import FCN8s
-from .network import SegmentationNetwork
+from rtda_training.models.bisenet import VARIANTS, BiSeNet
+from rtda_training.models.deeplab import DeepLabV2
+from rtda_training.models.fcn8s import FCN8s
+from rtda_training.models.network import SegmentationNetwork
 
 __all__ = ["NETWORKS", "NetworkKind", "build_network", "network_kind"]
 

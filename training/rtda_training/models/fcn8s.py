@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .blocks import full_size, upsampled
-from .network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, check_shape
-from .output import SegOutput
-from .vgg import VGG16
+from rtda_training.models.backbones.vgg import VGG16
+from rtda_training.models.blocks import full_size, upsampled
+from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, check_shape
+from rtda_training.models.output import SegOutput
 
 __all__ = ["FCN8s"]
 

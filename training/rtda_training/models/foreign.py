@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from rtda_deploy.errors import CheckpointError
-
-from .bisenet import BiSeNet
-from .state_dicts import difference, unwrapped
+from rtda_training.models.bisenet import BiSeNet
+from rtda_training.models.state_dicts import difference, unwrapped
 
 __all__ = ["ForeignCheckpoint", "Preprocessing", "detect_lineage", "load_foreign"]
 

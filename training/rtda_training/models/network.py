@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from rtda_deploy.errors import ConfigError, ModelError
-
-from .output import SegOutput
-from .resnet import ResNet
-from .vgg import VGG16
+from rtda_training.models.backbones.resnet import ResNet
+from rtda_training.models.backbones.vgg import VGG16
+from rtda_training.models.output import SegOutput
 
 __all__ = ["OUTPUT_STRIDE", "DeployView", "SegmentationNetwork", "check_shape"]
 

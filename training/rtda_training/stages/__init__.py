@@ -1,5 +1,5 @@
 """What a stage of a plan trains: the segmentation network, or a translator of pictures."""
 
-from .base import StageRun
+from rtda_training.stages.base import StageRun
 
 __all__ = ["StageRun"]

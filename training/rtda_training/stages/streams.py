@@ -7,9 +7,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from rtda_deploy.errors import DataError
-from rtda_training.adapt.samplers.base import PictureOrder
 from rtda_training.adapt.slots import Setting
 from rtda_training.data.batches import StepBatches, batches_from
+from rtda_training.data.order import PictureOrder
 from rtda_training.plan import AugmentConfig, PlanConfig
 from rtda_training.readers import UnlabelledSet
 

@@ -19,12 +19,12 @@ from rtda_training.adapt.objectives.adversarial import frozen
 from rtda_training.adapt.slots import Setting, choice, component, number
 from rtda_training.data.address import parse_size
 from rtda_training.models import network_kind
-from rtda_training.models.translation import Generator, PatchDiscriminator
+from rtda_training.models.cyclegan import Generator, PatchDiscriminator
 from rtda_training.plan import AugmentConfig, PlanConfig, StageConfig
 from rtda_training.readers import UnlabelledSet
 from rtda_training.stages.base import StageRun
 from rtda_training.stages.streams import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, Stream, step_batches
-from rtda_training.translate import Translator, frames_from, pictures_from, translator_file, write_translator
+from rtda_training.translator import Translator, frames_from, pictures_from, translator_file, write_translator
 
 __all__ = ["TranslationConfig", "TranslationStage"]
 

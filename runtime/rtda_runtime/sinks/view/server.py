@@ -19,7 +19,7 @@ from rtda_runtime.sinks.guard import Guard
 from rtda_runtime.sinks.http import BadRequest, Request, head, parse_request
 from rtda_runtime.sinks.view.feed import BOUNDARY, Feed, report_json
 from rtda_runtime.sinks.view.painter import MODES
-from rtda_runtime.threads import NamedThread
+from rtda_runtime.threads.named import NamedThread
 
 __all__ = ["ViewServer"]
 

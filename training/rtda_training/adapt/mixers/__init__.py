@@ -1,5 +1,5 @@
 """Mixers: pictures made of both domains."""
 
-from .base import Mixer
+from rtda_training.adapt.mixers.base import Mixer
 
 __all__ = ["Mixer"]

@@ -1,5 +1,5 @@
 """Objectives: terms of the loss, one file each. Every one reads the step's shared outputs and gives one scalar."""
 
-from .base import Objective
+from rtda_training.adapt.objectives.base import Objective
 
 __all__ = ["Objective"]

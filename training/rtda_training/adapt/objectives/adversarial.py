@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from rtda_training.adapt.context import StepContext
+from rtda_training.adapt.losses import SOURCE, TARGET, domain_loss
 from rtda_training.adapt.objectives.base import Objective
 from rtda_training.adapt.slots import Setting, choice, component, number
-from rtda_training.losses import SOURCE, TARGET, domain_loss
 from rtda_training.models import DISCRIMINATORS, build_discriminator
 
 __all__ = ["Adversarial", "AdversarialConfig", "frozen"]

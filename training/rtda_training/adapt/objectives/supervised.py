@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from rtda_training.adapt.context import StepContext
+from rtda_training.adapt.losses import pixel_cross_entropy
 from rtda_training.adapt.objectives.base import Objective
 from rtda_training.adapt.slots import Setting, component, number
-from rtda_training.losses import pixel_cross_entropy
 
 __all__ = ["Supervised", "SupervisedConfig", "aux_weight"]
 

@@ -1,5 +1,5 @@
 """Samplers: which source picture comes next."""
 
-from .base import Sampler
+from rtda_training.data.order import Sampler
 
 __all__ = ["Sampler"]

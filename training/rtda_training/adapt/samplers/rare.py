@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.samplers.base import Draw, PictureOrder, Sampler
 from rtda_training.adapt.slots import Setting, component, number
+from rtda_training.data.order import Draw, PictureOrder, Sampler
 from rtda_training.readers import LabelledSet
 
 __all__ = ["RareClassOrder", "RareClasses", "RareConfig", "class_probabilities"]

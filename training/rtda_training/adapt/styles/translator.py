@@ -11,7 +11,7 @@ from rtda_deploy.errors import ConfigError
 from rtda_training.adapt.context import StepContext
 from rtda_training.adapt.slots import Setting, component
 from rtda_training.adapt.styles.base import Style
-from rtda_training.translate import FrameTranslator, read_translator, translator_file
+from rtda_training.translator import FrameTranslator, read_translator, translator_file
 
 __all__ = ["TranslatorStyle", "TranslatorStyleConfig"]
 

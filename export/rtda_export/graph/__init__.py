@@ -1,0 +1,1 @@
+"""ONNX graphs: made from a checkpoint, folded, rewritten, checked."""

@@ -1,0 +1,426 @@
+"""Do two model files answer alike? The check behind every hop of an export, and the command ``verify``.
+
+Both sides see the same preprocessed pictures. Compared are the coarse logits and, because that is what a robot acts on,
+the final masks at each picture's own size. Where a side gives masks only, both masks are made at the network's input
+size first, as that side does, and no logits are compared. Runs without torch and onnx wherever neither side is a
+``.pth``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from rtda_deploy.errors import ConfigError, ExportError, ParityError, RtdaError
+from rtda_deploy.files import writable_folder
+from rtda_deploy.model_files import is_checkpoint_name
+from rtda_export.parity.frames import MAX_FRAMES, NamedFrame, read_frames
+from rtda_export.parity.networks import Network, open_network
+
+if TYPE_CHECKING:
+    from rtda_deploy.spec import ModelSpec
+
+__all__ = ["LIMITS", "ClassParity", "FrameParity", "Limit", "ParityReport", "verify"]
+
+# What must be equal for a comparison to mean anything: all that decides what a pixel becomes and what an answer is
+# called. The palette, ignore_index and the provenance may differ.
+_COMPARED_FIELDS = (
+    "class_names",
+    "size_hw",
+    "channel_order",
+    "pixel_scale",
+    "mean",
+    "std",
+    "resize",
+    "interpolation",
+)
+_COMPARED_WITH_LOGITS = (*_COMPARED_FIELDS, "output_stride")
+
+
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """How far a hop may move.
+
+    Attributes:
+        name: Precision it is for.
+        agreement: Least share of pixels with the same class, 0..1.
+        logit: Largest logit difference as a share of the reference's logit range; None: not limited, because
+            rounding every weight moves every logit and only the mask counts.
+    """
+
+    name: str
+    agreement: float
+    logit: Optional[float] = None
+
+
+# fp32 to fp32 differs by the order of additions only: about 1e-6 of the range is usual, 1e-4 is a fault. The shares for
+# fp16 and int8 are this project's own; int8 is also held to 0.5 mIoU, which needs labels: rtda-deploy eval.
+LIMITS: Dict[str, Limit] = {
+    "fp32": Limit("fp32", agreement=0.9999, logit=1e-4),
+    "fp16": Limit("fp16", agreement=0.995),
+    "int8": Limit("int8", agreement=0.98),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameParity:
+    """One picture: its name, the largest logit difference (None: no logits), the share of pixels that agree."""
+
+    name: str
+    max_abs: Optional[float]
+    agreement: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassParity:
+    """One class over all pictures.
+
+    Attributes:
+        name: Of the class.
+        pixels: That the reference gave this class.
+        agreement: Share of these that the other side gives it too; None where the reference never gives it.
+        iou: Of both sides' pixels of this class; None where neither gives it.
+    """
+
+    name: str
+    pixels: int
+    agreement: Optional[float]
+    iou: Optional[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityReport:
+    """What a comparison found.
+
+    Attributes:
+        a: Name of the reference.
+        b: Name of the file that was checked against it.
+        limit: What was asked of it.
+        max_abs: Largest difference of any logit; None where a side gives masks only.
+        logit_range: Largest minus smallest logit of the reference over all pictures; None where there are none.
+        agreement: Share of all pixels with the same class, 0..1.
+        pixels: Pixels compared.
+        pixels_differing: Those with another class.
+        frames: One entry per picture.
+        classes: One entry per class.
+        confusion: Pixels by class of the reference (row) and of the other side (column).
+        page: ``verify.html``, where one was asked for.
+        notes: What a reader of the figures must know of how they were made.
+    """
+
+    a: str
+    b: str
+    limit: Limit
+    max_abs: Optional[float]
+    logit_range: Optional[float]
+    agreement: float
+    pixels: int
+    pixels_differing: int
+    frames: Tuple[FrameParity, ...] = dataclasses.field(repr=False)
+    classes: Tuple[ClassParity, ...] = dataclasses.field(repr=False)
+    confusion: Tuple[Tuple[int, ...], ...] = dataclasses.field(repr=False)
+    page: Optional[Path] = None
+    notes: Tuple[str, ...] = ()
+
+    @property
+    def relative(self) -> Optional[float]:
+        """``max_abs`` as a share of ``logit_range``; None where there are no logits."""
+        if self.max_abs is None or self.logit_range is None:
+            return None
+        if self.max_abs == 0:
+            return 0.0
+        return self.max_abs / self.logit_range if self.logit_range > 0 else math.inf
+
+    @property
+    def worst(self) -> int:
+        """Index of the frame with the least agreement, and of these the largest difference."""
+        return min(range(len(self.frames)), key=lambda i: _badness(self.frames[i]))
+
+    @property
+    def missed(self) -> List[str]:
+        """The limits that were missed, each as a sentence; empty where it passed."""
+        found = []
+        relative = self.relative
+        if self.limit.logit is not None and relative is not None and not relative <= self.limit.logit:
+            found.append(f"logits differ by {relative:.1e} of their range, the limit is {self.limit.logit:.0e}")
+        if not self.agreement >= self.limit.agreement:
+            found.append(f"{percent(self.agreement)} of pixels agree, the limit is {percent(self.limit.agreement)}")
+        return found
+
+    @property
+    def passed(self) -> bool:
+        """Whether every limit was kept."""
+        return not self.missed
+
+    def to_dict(self) -> Dict[str, Any]:
+        """JSON-ready; what ``verify --json`` prints. Shares are 0..1.
+
+        ``a``, ``b``: file names, the reference first. ``limit``: ``name``, ``agreement``, ``logit`` (null: none).
+        ``passed``, ``missed``: verdict and its reasons. ``max_abs_logit``, ``logit_range``, ``relative_logit`` (null:
+        a side gives masks only).
+        ``agreement``, ``pixels``, ``pixels_differing``. ``worst_frame``: name. ``frames``: ``name``, ``max_abs_logit``,
+        ``agreement``. ``classes``: ``name``, ``pixels``, ``agreement``, ``iou`` (null: class not seen).
+        ``page``: path of ``verify.html`` or null. ``notes``: how a file was run, where it could not be run as meant.
+        """
+        return {
+            "a": self.a,
+            "b": self.b,
+            "limit": dataclasses.asdict(self.limit),
+            "passed": self.passed,
+            "missed": self.missed,
+            "max_abs_logit": self.max_abs,
+            "logit_range": self.logit_range,
+            "relative_logit": self.relative if self.relative is not None and math.isfinite(self.relative) else None,
+            "agreement": self.agreement,
+            "pixels": self.pixels,
+            "pixels_differing": self.pixels_differing,
+            "worst_frame": self.frames[self.worst].name,
+            "frames": [
+                {"name": frame.name, "max_abs_logit": frame.max_abs, "agreement": frame.agreement}
+                for frame in self.frames
+            ],
+            "classes": [dataclasses.asdict(entry) for entry in self.classes],
+            "page": None if self.page is None else str(self.page),
+            "notes": list(self.notes),
+        }
+
+
+def verify(
+    a: Union[str, Path],
+    b: Union[str, Path],
+    frames: Union[str, Path, Sequence[Union[np.ndarray, NamedFrame]]],
+    *,
+    limit: str = "fp32",
+    out_dir: Optional[Union[str, Path]] = None,
+    max_frames: int = MAX_FRAMES,
+    size_hw: Optional[Tuple[int, int]] = None,
+    spec: Optional[ModelSpec] = None,
+    specs: Tuple[Optional[ModelSpec], Optional[ModelSpec]] = (None, None),
+    names: Tuple[str, str] = ("", ""),
+    providers: Tuple[str, str] = ("", ""),
+    page_name: str = "verify.html",
+    force: bool = False,
+) -> ParityReport:
+    """Compare two models on the same pictures.
+
+    Args:
+        a: The reference: ``.pth``, ``.onnx`` or an engine.
+        b: What is checked against it.
+        frames: A picture, folder or video, of which up to ``max_frames`` are taken evenly; or arrays uint8 (H, W, 3)
+            BGR.
+        limit: ``fp32``, ``fp16`` or ``int8``: how far ``b`` may be from ``a``, see ``LIMITS``.
+        out_dir: Folder to write the page to; None: no page.
+        max_frames: Most pictures to compare.
+        size_hw: Size to run a ``.pth`` at; None: as trained.
+        spec: Used for both instead of their own.
+        specs: Used for one or the other instead of its own.
+        names: What to call them; file names where empty.
+        providers: What runs each, as for ``open_network``.
+        page_name: File name of the page.
+        force: Return the report even where a limit was missed.
+
+    Raises:
+        ParityError: If a limit was missed (after the page was written), or a logit is NaN or infinite (even if forced).
+        ExportError: If the two specs differ (naming the field), or there is no picture.
+        RtdaError: If a model or the pictures cannot be read.
+    """
+    if limit not in LIMITS:
+        raise ConfigError(f"unknown limit {limit!r}", hint=f"known: {', '.join(LIMITS)}")
+    named = _named_frames(frames, max_frames)
+    if out_dir is not None:
+        writable_folder(out_dir)
+    size_hw = size_hw or _size_of_the_other(a, b) or _size_of_the_other(b, a)
+    with contextlib.ExitStack() as stack:
+        reference = stack.enter_context(
+            open_network(a, size_hw=size_hw, spec=specs[0] or spec, name=names[0], provider=providers[0])
+        )
+        checked = stack.enter_context(
+            open_network(b, size_hw=size_hw, spec=specs[1] or spec, name=names[1], provider=providers[1])
+        )
+        _check_specs(reference, checked)
+        comparison = _Comparison(reference, checked)
+        for name, frame in named:
+            comparison.add(name, frame)
+    report = comparison.report(LIMITS[limit])
+    if out_dir is not None:
+        from rtda_export.parity.page import save_page
+
+        page = save_page(Path(out_dir) / page_name, report, reference.spec, comparison.worst_frame)
+        report = dataclasses.replace(report, page=page)
+    if report.missed and not force:
+        raise _past_limit(report)
+    return report
+
+
+def _size_of_the_other(checkpoint: Union[str, Path], other: Union[str, Path]) -> Optional[Tuple[int, int]]:
+    """The size that is built into ``other``, where ``checkpoint`` is one and runs at any."""
+    if not is_checkpoint_name(checkpoint) or Path(other).suffix.lower() != ".onnx":
+        return None
+    from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
+
+    try:
+        return spec_from_metadata(read_onnx_metadata(other), Path(other).name).size_hw
+    except RtdaError:  # whoever opens it says what is wrong with it
+        return None
+
+
+def percent(share: float) -> str:
+    """A share as text, with digits enough that 100 % means all, and never rounded up past a limit."""
+    if share == 1.0:
+        return "100 %"
+    return f"{math.floor(share * 1e5) / 1e3:.3f} %"
+
+
+def exponent(value: Optional[float]) -> str:
+    """A difference as text; empty where there is none."""
+    return "" if value is None else f"{value:.2e}"
+
+
+class _Comparison:
+    """Sums over the pictures; keeps the worst one's frame and masks for the page."""
+
+    def __init__(self, reference: Network, checked: Network) -> None:
+        self._networks = (reference, checked)
+        self._spec = reference.spec
+        self._image = np.zeros((1, 3, *self._spec.size_hw), np.float32)
+        self._confusion = np.zeros((self._spec.num_classes, self._spec.num_classes), np.int64)
+        self._frames: List[FrameParity] = []
+        self._on_masks = any(network.spec.output == "mask" for network in self._networks)
+        self._low, self._high = math.inf, -math.inf
+        self.worst_frame: Tuple[np.ndarray, np.ndarray, np.ndarray]  # frame, mask of the reference, mask of the other
+
+    def add(self, name: str, frame: np.ndarray) -> None:
+        from rtda_runtime.mask.preprocess import preprocess
+
+        preprocess(frame, self._spec, self._image)
+        reference, checked = (self._answer(network, name) for network in self._networks)
+        difference = None
+        if not self._on_masks:
+            self._low, self._high = min(self._low, float(reference.min())), max(self._high, float(reference.max()))
+            difference = float(np.abs(reference - checked).max())
+        masks = self._mask(self._networks[0], reference, frame), self._mask(self._networks[1], checked, frame)
+        entry = FrameParity(name, difference, float((masks[0] == masks[1]).mean()))
+        self._count(*masks)
+        if all(_badness(entry) < _badness(other) for other in self._frames):
+            self.worst_frame = (frame, *masks)
+        self._frames.append(entry)
+
+    def report(self, limit: Limit) -> ParityReport:
+        pixels, same = int(self._confusion.sum()), int(np.trace(self._confusion))
+        return ParityReport(
+            a=self._networks[0].name,
+            b=self._networks[1].name,
+            limit=limit,
+            max_abs=max((frame.max_abs for frame in self._frames if frame.max_abs is not None), default=None),
+            logit_range=None if self._on_masks else self._high - self._low,
+            agreement=same / pixels,
+            pixels=pixels,
+            pixels_differing=pixels - same,
+            frames=tuple(self._frames),
+            classes=tuple(self._class(index) for index in range(self._spec.num_classes)),
+            confusion=tuple(tuple(int(count) for count in row) for row in self._confusion),
+            notes=tuple(network.note for network in self._networks if network.note),
+        )
+
+    def _answer(self, network: Network, frame_name: str) -> np.ndarray:
+        answer = network.answer(self._image)
+        spec = network.spec
+        if spec.output == "mask":
+            return answer
+        expected = (spec.num_classes, *spec.output_hw)
+        if answer.shape != expected:
+            raise ExportError(
+                f"{network.name} gives logits {answer.shape}, its spec says {expected}",
+                hint="give the right one: --spec spec.json, or export it again from its checkpoint",
+            )
+        bad = int(answer.size - np.isfinite(answer).sum())
+        if bad:
+            raise ParityError(
+                f"{network.name} gives {bad} of {answer.size} logits as NaN or infinity on {frame_name}",
+                hint="look for NaN in its weights (did the training diverge?), or for float16 overflow",
+            )
+        return answer
+
+    def _mask(self, network: Network, answer: np.ndarray, frame: np.ndarray) -> np.ndarray:
+        from rtda_runtime.mask.preprocess import content_box
+        from rtda_runtime.mask.upsample import resize_mask
+
+        size_hw = (frame.shape[0], frame.shape[1])
+        box = content_box(size_hw, self._spec)
+        if not self._on_masks:
+            return network.mask(answer, size_hw, box=box)
+        top, left, height, width = (float(side) for side in box)
+        return resize_mask(network.mask(answer, self._spec.size_hw), size_hw, region=(top, left, height, width))
+
+    def _count(self, reference: np.ndarray, checked: np.ndarray) -> None:
+        classes = self._spec.num_classes
+        index = reference.astype(np.int64).ravel() * classes + checked.ravel()
+        self._confusion += np.bincount(index, minlength=classes * classes).reshape(classes, classes)
+
+    def _class(self, index: int) -> ClassParity:
+        both = int(self._confusion[index, index])
+        reference = int(self._confusion[index].sum())
+        union = reference + int(self._confusion[:, index].sum()) - both
+        return ClassParity(
+            name=self._spec.class_names[index],
+            pixels=reference,
+            agreement=both / reference if reference else None,
+            iou=both / union if union else None,
+        )
+
+
+def _named_frames(
+    frames: Union[str, Path, Sequence[Union[np.ndarray, NamedFrame]]], max_frames: int
+) -> List[NamedFrame]:
+    if max_frames < 1:
+        raise ConfigError(f"max_frames must be at least 1, got {max_frames}", hint="leave it out for 8")
+    if isinstance(frames, (str, Path)):
+        return read_frames(frames, max_frames)
+    named: List[NamedFrame] = []
+    for index, entry in enumerate(frames):
+        named.append((f"frame {index}", entry) if isinstance(entry, np.ndarray) else (str(entry[0]), entry[1]))
+    if not named:
+        raise ExportError("there is no picture to compare on", hint="--frames PATH   (a picture, a folder, a video)")
+    return named[:max_frames]
+
+
+def _check_specs(a: Network, b: Network) -> None:
+    both_logits = a.spec.output == b.spec.output == "logits"
+    for field in _COMPARED_WITH_LOGITS if both_logits else _COMPARED_FIELDS:
+        left, right = getattr(a.spec, field), getattr(b.spec, field)
+        if left == right:
+            continue
+        hint = "compare a model with what was exported from it"
+        if field == "size_hw":
+            hint = f"export both at one size: rtda-deploy export ckpt.pth --size {left[1]}x{left[0]}"
+            left, right = (f"{width}x{height}" for height, width in (left, right))
+        raise ExportError(f"{field} differs: {_brief(left)} in {a.name}, {_brief(right)} in {b.name}", hint=hint)
+
+
+def _badness(frame: FrameParity) -> Tuple[float, float]:
+    """Smaller is worse."""
+    return frame.agreement, -(frame.max_abs or 0.0)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, tuple) and value and isinstance(value[0], str):
+        return f"{len(value)} classes ({', '.join(value[:3])}{', ...' if len(value) > 3 else ''})"
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _past_limit(report: ParityReport) -> ParityError:
+    worst = report.frames[report.worst]
+    where = f"; see {report.page}" if report.page else ""
+    logits = ""
+    if worst.max_abs is not None and report.logit_range is not None:
+        logits = f", max |Δlogit| {worst.max_abs:.2g} of a range of {report.logit_range:.3g}"
+    return ParityError(
+        f"{report.b} does not answer as {report.a}: {'; '.join(report.missed)}",
+        why=f"worst picture: {worst.name}, {percent(worst.agreement)} of pixels agree{logits}{where}",
+        hint="are both from the same checkpoint? To keep the file as it is: --force",
+    )

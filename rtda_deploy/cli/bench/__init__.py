@@ -1,0 +1,1 @@
+"""``rtda-deploy bench``: the verb, its page, its advice, and comparing two records."""

@@ -1,0 +1,1 @@
+"""``rtda-deploy demo``: the verb and its page."""

@@ -1,0 +1,147 @@
+"""What the demo leaves behind: ``summary.json`` and ``report.html``."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Tuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rtda_export.parity.scoring import Evaluation
+
+__all__ = ["save_summary", "summary_rows"]
+
+_SHOWN = (3, 17, 42)  # pictures of the test split that the report shows
+
+
+def save_summary(
+    folder: Path,
+    plan: Dict[str, Any],
+    training: Dict[str, Any],
+    before: Evaluation,
+    after: Evaluation,
+    stats: Dict[str, Any],
+    seconds: Dict[str, float],
+) -> Dict[str, Any]:
+    """Write ``summary.json`` and ``report.html``; gives the summary.
+
+    ``source_only``, ``adapted``: scores in percent of the first stage's checkpoint and of the exported file. ``gain``:
+    mIoU points between them. ``training``: steps per stage, seconds, what was reused. ``runtime``: figures of the run
+    on the clip, as ``run --json``. ``seconds``: per part of the demo. ``machine``, ``versions``, ``files``.
+    """
+    from rtda_deploy import __version__
+    from rtda_deploy.files import write_text
+
+    summary = {
+        "format": "rtda.demo/1",
+        "source_only": before.to_dict(),
+        "adapted": after.to_dict(),
+        "gain": round(100 * (after.scores.miou() - before.scores.miou()), 2),
+        "training": training,
+        "runtime": stats,
+        "seconds": seconds,
+        "machine": f"{platform.machine()}, {platform.platform()}",
+        "versions": {"rtda-deploy": __version__, "python": platform.python_version()},
+        "files": sorted(path.name for path in folder.iterdir() if path.is_file() and path.name[0] != "."),
+    }
+    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    _save_page(folder, plan, summary, before, after)
+    return summary
+
+
+def summary_rows(summary: Dict[str, Any]) -> List[Tuple[Any, ...]]:
+    """Rows of the one table the demo ends with: scores, then milliseconds per stage."""
+    before, after, runtime = summary["source_only"], summary["adapted"], summary["runtime"]
+    rows: List[Tuple[Any, ...]] = [
+        (name, f"{before[key]:.1f}", f"{after[key]:.1f}", f"{after[key] - before[key]:+.1f}")
+        for name, key in (("mIoU %", "miou"), ("pixel accuracy %", "pixel_accuracy"))
+    ]
+    rows += [("", "", "", ""), ("ms per frame on clip.mp4", "p50", "p95", "p99")]
+    rows += [
+        (_stage(stage), *(f"{values[key]:.1f}" for key in ("p50", "p95", "p99")))
+        for stage, values in runtime["stages"].items()
+    ]
+    rows.append((f"{runtime['fps']:.1f} fps, {runtime['frames']} frames", "", "", ""))
+    return rows
+
+
+def _stage(name: str) -> str:
+    """The clip is a recording: nothing of it has an age."""
+    return "file to mask" if name == "age" else name
+
+
+def _save_page(
+    folder: Path, plan: Dict[str, Any], summary: Dict[str, Any], before: Evaluation, after: Evaluation
+) -> None:
+    from rtda_deploy.report import ReportPage
+
+    steps = ", ".join(f"{name} {count}" for name, count in summary["training"]["steps"].items())
+    page = ReportPage("rtda-deploy demo", f"ToyTown · BiSeNet-{plan['backbone']} at {plan['size']} · steps: {steps}")
+    page.text(
+        "A network learned the labelled source domain and was adapted to the target domain without any of its labels."
+        " Scores are those of the target's test split; the adapted ones are of the exported model.onnx."
+    )
+    page.table(("target's test split", "source-only", "adapted", "gain"), summary_rows(summary)[:2])
+    page.heading("What it sees")
+    for index in _SHOWN:
+        picture, caption = _comparison(folder, plan, after, index)
+        page.picture(picture, caption=caption)
+    page.heading("IoU per class")
+    names = list(after.scores.class_names)
+    rows = [(name, before.to_dict()["iou"][name], after.to_dict()["iou"][name]) for name in names]
+    page.table(("class", "source-only %", "adapted %"), rows)
+    page.heading("Time per frame on the clip")
+    stages = summary["runtime"]["stages"]
+    page.table(
+        ("ms", "p50", "p95", "p99", "max"),
+        [(_stage(s), *(round(v[k], 2) for k in ("p50", "p95", "p99", "max"))) for s, v in stages.items()],
+    )
+    parts = [s for s in stages if s not in ("age", "capture")]
+    page.stacked(parts, [stages[s]["p50"] for s in parts], unit="ms", caption="median of each stage")
+    page.text(
+        f"{summary['runtime']['fps']:.1f} frames/s on {summary['runtime']['provider']}. The clip is a recording, read"
+        " as fast as it is used; frames are read ahead, and wait."
+    )
+    page.heading("Confusion, adapted")
+    page.matrix(
+        names, after.confusion.tolist(), caption="Rows: true class. Columns: predicted class. Percent of the row."
+    )
+    page.data(summary)
+    page.save(folder / "report.html")
+
+
+def _comparison(folder: Path, plan: Dict[str, Any], after: Evaluation, index: int) -> Tuple[bytes, str]:
+    """One test picture: frame, source-only, adapted, truth; as PNG bytes."""
+    import cv2
+    import numpy as np
+
+    from rtda_runtime import Segmenter, colorize
+    from rtda_training.readers import open_labelled
+
+    data = open_labelled(after.data)
+    index %= len(data)
+    frame, label = data.frame(index), data.label(index)
+    first = folder / f"stage-{plan['stages'][0]['name']}.pth"
+    with Segmenter.open(folder / "model.onnx") as segmenter:
+        adapted = segmenter.segment(frame).mask
+    masks = (_mask_of(first, frame), adapted, label)
+    tiles = [frame, *(colorize(mask, after.spec.palette) for mask in masks)]
+    encoded, content = cv2.imencode(".jpg", np.hstack(tiles), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    if not encoded:
+        raise ValueError("OpenCV cannot encode JPEG")
+    return content.tobytes(), f"{data.name(index)}: frame, source-only, adapted, truth"
+
+
+def _mask_of(checkpoint: Path, frame: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    from rtda_export.parity.networks import open_network
+    from rtda_runtime.mask.preprocess import preprocess
+
+    with open_network(checkpoint) as network:
+        image = np.empty((1, 3, *network.spec.size_hw), np.float32)
+        preprocess(frame, network.spec, image)
+        return network.mask(network.answer(image), (frame.shape[0], frame.shape[1]))

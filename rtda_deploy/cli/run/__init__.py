@@ -1,0 +1,1 @@
+"""``rtda-deploy run``: the verb, its screen, its sinks and its advice."""

@@ -1,0 +1,1 @@
+"""``rtda-deploy train``: the verb, the run folder, progress, the page, grids."""

@@ -1,0 +1,292 @@
+"""``report.html`` of a training: curves, scores, what the network sees, what its method did on the way."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from rtda_deploy.cli.sheets import GAP_PX, WIDTH_PX, jpeg, mistakes, sheet, tiled
+from rtda_deploy.cli.train.progress import loss_keys, network_text
+from rtda_deploy.errors import RtdaError
+from rtda_deploy.report import ReportPage, short
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rtda_training.plan import PlanConfig, StageConfig
+    from rtda_training.trainer import TrainResult
+
+__all__ = ["write_run_page"]
+
+_VAL_PICTURES, _TARGET_PICTURES = 3, 3
+_BETAS = (0.01, 0.05, 0.10)
+_TITLES = {
+    "val_miou": "Validation mIoU",
+    "seg": "Segmentation loss, source",
+    "adv": "Adversarial loss, weighted",
+    "advent": "Adversarial loss on self-information, weighted",
+    "disc": "Discriminator loss (0.693: cannot tell the domains apart)",
+    "disc_right": "Share of the map that the discriminator gets right",
+    "pseudo": "Loss on pseudo labels",
+    "pseudo_share": "Share of the target's pixels labelled with confidence",
+    "mixed": "Loss on mixed pictures",
+    "entropy": "Entropy loss, target",
+    "learning_rate": "Learning rate",
+}
+
+
+def write_run_page(plan: PlanConfig, folder: Path, result: TrainResult) -> Path:
+    """Write ``report.html`` into the run's folder.
+
+    Raises:
+        FileAccessError: If it cannot be written.
+    """
+    from rtda_training.loop.diagnostics import warnings_of
+    from rtda_training.loop.runlog import read_rows
+
+    rows = read_rows(folder)
+    warnings = warnings_of(plan, rows, folder)
+    domains = " -> ".join(short(address) for address in (plan.source, plan.target) if address)
+    page = ReportPage(f"Training: {plan.name}", f"{domains} · {network_text(plan)} at {plan.size} · seed {plan.seed}")
+    if plan.description:
+        page.text(plan.description)
+    _summary(page, plan, result)
+    if warnings:
+        page.heading("Warnings")
+        page.table(
+            ("stage", "step", "what and what to change"), [(w.stage, w.step or "start", w.text) for w in warnings]
+        )
+    _part(page, lambda: _sights(page, plan, folder))
+    _scores(page, rows, folder)
+    _curves(page, rows)
+    for stage in plan.stages:
+        _part(page, lambda stage=stage: _labels(page, stage, folder / "stages" / stage.name))  # type: ignore[misc]
+        _translations(page, stage, folder / "stages" / stage.name)
+    styled = next((stage for stage in plan.stages if stage.style == "fda"), None)
+    if styled is not None:
+        _part(page, lambda: _fda_strip(page, plan, styled, folder))
+    found = [{"stage": w.stage, "step": w.step, "kind": w.kind, "text": w.text} for w in warnings]
+    page.data({"plan": plan.to_dict(), "warnings": found, "rows": rows})
+    return page.save(folder / "report.html")
+
+
+def _part(page: ReportPage, build: Callable[[], None]) -> None:
+    """A part that reads data sets: where one cannot be read any more, the page says so and goes on."""
+    try:
+        build()
+    except RtdaError as err:
+        page.text(f"Not shown: {err.message}")
+
+
+def _summary(page: ReportPage, plan: PlanConfig, result: TrainResult) -> None:
+    steps = ", ".join(f"{stage.name} {stage.steps}" for stage in plan.stages)
+    page.table(
+        ["", "value"],
+        [
+            ["best val mIoU, %", f"{100 * result.best_miou:.2f}  ({result.best_at})"],
+            ["last val mIoU, %", f"{100 * result.last_miou:.2f}"],
+            ["validated on", f"{short(plan.validation)} (val)"],
+            ["steps", steps],
+            ["seconds of this session", f"{result.seconds:.1f}"],
+        ],
+    )
+
+
+def _curves(page: ReportPage, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One chart a figure, one line a stage; a stage keeps its colour where several share a chart."""
+    page.heading("Curves")
+    stages = list(dict.fromkeys(str(row["stage"]) for row in rows))
+    for key in ["val_miou", *loss_keys(rows), "learning_rate"]:
+        series = _series(rows, key, 100.0 if key == "val_miou" else 1.0)
+        if key == "val_miou" and max(map(len, series.values()), default=0) < 2:
+            continue  # one validation a stage: the bars say more
+        caption, label = _TITLES.get(key, ""), "%" if key == "val_miou" else key.replace("_", " ")
+        if len(series) > 1:
+            page.lines({stage: series.get(stage, []) for stage in stages}, "step", label, caption=caption)
+        elif series:
+            where = f"stage {next(iter(series))}" if len(stages) > 1 else ""
+            page.lines(series, "step", label, caption=" · ".join(text for text in (caption, where) if text))
+
+
+def _scores(page: ReportPage, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    last = next((row for row in reversed(rows) if "val_iou" in row), None)
+    if last is None:
+        return
+    known = {name: value for name, value in last["val_iou"].items() if value is not None}
+    ordered = sorted(known, key=lambda name: -known[name])
+    page.heading(f"IoU per class, last validation ({last['stage']} @{last['step']})")
+    page.bars(ordered, [known[name] for name in ordered], unit="%")
+    confusion = _json(folder / "confusion.json")
+    if confusion:
+        page.heading("Confusion, last validation")
+        caption = "Rows: true class. Columns: predicted class. Percent of the row."
+        page.matrix(confusion["classes"], confusion["counts"], caption=f"{caption} {short(confusion['data'])} (val)")
+
+
+# what the network sees
+
+
+def _sights(page: ReportPage, plan: PlanConfig, folder: Path) -> None:
+    """Target pictures, whose labels are not read, and val pictures with their truth."""
+    import cv2
+
+    from rtda_training.labels import class_list
+    from rtda_training.loop.samples import spread_places
+    from rtda_training.readers import open_labelled
+
+    networks = _networks(plan, folder)
+    asked: Dict[str, Any] = {"classes": class_list(plan.classes)} if plan.classes else {}
+    data = open_labelled(plan.validation, split="val", **asked)
+    palette = data.classes.palette
+    stored = sorted((folder / "verify").glob("*.png"), key=lambda path: (len(path.name), path.name))
+    read = [cv2.imread(str(stored[place])) for place in spread_places(_TARGET_PICTURES, len(stored))]
+    frames = [frame for frame in read if frame is not None]
+    if plan.target and frames:
+        page.heading("What it sees on the target")
+        masks = {title: _masks(path, frames, plan) for title, path in networks.items()}
+        for number, frame in enumerate(frames):
+            tiles = [("picture", frame)]
+            tiles += [(title, _coloured(found[number], palette)) for title, found in masks.items()]
+            last = number + 1 == len(frames)
+            page.picture(sheet(tiles, len(tiles)), caption="training pictures; no label of them was read" * last)
+        page.legend(data.classes.names, palette)
+    page.heading("What it sees on the validation set")
+    if plan.target and plan.validation == plan.source:
+        page.text(
+            "Pictures of the source, on which best.pth is chosen (--val names another set). What is adapted to the"
+            " target may score lower here and still be better there."
+        )
+    places = spread_places(_VAL_PICTURES, len(data))
+    frames, truths = [data.frame(place) for place in places], [data.label(place) for place in places]
+    masks = {title: _masks(path, frames, plan) for title, path in networks.items()}
+    for number, place in enumerate(places):
+        tiles = [("picture", frames[number])]
+        tiles += [(title, _coloured(found[number], palette)) for title, found in masks.items()]
+        tiles.append(("truth", _coloured(truths[number], palette)))
+        if len(tiles) % 2:
+            tiles.append(("wrong", mistakes(frames[number], list(masks.values())[-1][number], truths[number])))
+        page.picture(sheet(tiles, 2), caption=f"{data.name(place)}: {', '.join(title for title, _ in tiles)}")
+    if not plan.target:
+        page.legend(data.classes.names, palette)
+
+
+def _networks(plan: PlanConfig, folder: Path) -> Dict[str, Path]:
+    """Titles and checkpoints: what the last stage started from or was taught by, where there is one, and the last."""
+    last = plan.stages[-1]
+    found: Dict[str, Path] = {}
+    earlier = [stage.name for stage in plan.stages[:-1]]
+    if last.start not in ("previous", "scratch"):
+        earlier = [last.start]
+    for name in reversed(earlier):
+        path = folder / f"stage-{name}.pth"
+        if path.is_file():
+            found[name] = path
+            break
+    if not found and plan.init and last.start == "previous":
+        found["start"] = Path(plan.init)
+    found[last.name if found else ("adapted" if last.uses_target else "trained")] = folder / "last.pth"
+    return found
+
+
+def _masks(checkpoint: Path, frames: Sequence[np.ndarray], plan: PlanConfig) -> List[np.ndarray]:
+    import torch
+
+    from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
+    from rtda_training.loop.samples import masks_of
+
+    cuda = torch.cuda.is_available() and plan.device != "cpu"
+    model = model_from_checkpoint(read_checkpoint(checkpoint)).to("cuda" if cuda else "cpu")
+    return masks_of(model, frames, plan.size_hw, plan.input)
+
+
+def _coloured(mask: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
+    from rtda_training.loop.samples import colours
+
+    return colours(mask, palette)
+
+
+# what the method did
+
+
+def _labels(page: ReportPage, stage: StageConfig, folder: Path) -> None:
+    record = _json(folder / "labels.json")
+    if "classes" not in record:
+        return
+    settings = ", ".join(f"{key} {_plain(value)}" for key, value in record.get("settings", {}).items())
+    page.heading(f"Pseudo labels of stage {stage.name}")
+    page.text(f"{100 * record['share']:.1f} % of the target's pixels got a label ({settings}).")
+    total = sum(entry["predicted_pixels"] for entry in record["classes"].values()) or 1
+    rows = [
+        (
+            name,
+            f"{100 * entry['predicted_pixels'] / total:.2f} %",
+            f"{entry['threshold']:.3f}",
+            None if entry["kept_share"] is None else f"{100 * entry['kept_share']:.1f} %",
+        )
+        for name, entry in record["classes"].items()
+    ]
+    page.table(("class", "predicted", "threshold", "of these kept"), rows)
+
+
+def _plain(value: Any) -> str:
+    return " + ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _translations(page: ReportPage, stage: StageConfig, folder: Path) -> None:
+    if (folder / "grid.png").is_file():
+        page.heading(f"Translations of stage {stage.name}")
+        caption = "source picture, made into the target, made back again; and a target picture"
+        page.picture(folder / "grid.png", caption=caption)
+
+
+def _fda_strip(page: ReportPage, plan: PlanConfig, stage: StageConfig, folder: Path) -> None:
+    """One source picture with a target picture's low frequencies, at the papers' betas."""
+    import cv2
+    import numpy as np
+    import torch
+
+    from rtda_training.adapt.styles.fda import fourier_transfer
+    from rtda_training.loop.samples import usable_frame
+    from rtda_training.readers import open_unlabelled
+
+    target = cv2.imread(str(folder / "verify" / "0.png"))
+    if target is None:
+        return
+    height, width = plan.size_hw
+    source = usable_frame(open_unlabelled(plan.source), 0)
+    pair = [cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) for picture in (source, target)]
+    inputs = [torch.from_numpy(picture).float().permute(2, 0, 1)[None] for picture in pair]
+    styled = []
+    for beta in _BETAS:
+        pixels = fourier_transfer(inputs[0], inputs[1], beta)[0].permute(1, 2, 0)
+        styled.append((f"beta {beta:.2f}", np.asarray(pixels.round().byte().numpy())))
+    page.heading("FDA: the target's low frequencies on the source")
+    top = tiled([("source", pair[0]), ("target", pair[1])], 2, (WIDTH_PX - GAP_PX) // 2)
+    below = tiled(styled, 3, (WIDTH_PX - 2 * GAP_PX) // 3)
+    below = cv2.copyMakeBorder(below, GAP_PX, 0, 0, top.shape[1] - below.shape[1], cv2.BORDER_REPLICATE)
+    page.picture(jpeg(np.vstack([top, below])), caption=f"stage {stage.name} has beta {stage.settings['fda'].beta:g}")
+
+
+# drawing
+
+
+def _series(rows: Sequence[Mapping[str, Any]], key: str, factor: float) -> Dict[str, List[Tuple[float, float]]]:
+    series: Dict[str, List[Tuple[float, float]]] = {}
+    for row in rows:
+        value = row.get(key)
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            series.setdefault(str(row["stage"]), []).append((float(row["step"]), factor * float(value)))
+    return series
+
+
+def _json(path: Path) -> Dict[str, Any]:
+    if not path.is_file():
+        return {}
+    from rtda_deploy.border import json_values
+    from rtda_deploy.errors import DataError
+
+    hint = f"take it away, it is written again: rm {shlex.quote(str(path))}"
+    found: Optional[Dict[str, Any]] = json_values(path.read_bytes(), str(path), DataError, hint=hint, allow_nan=True)
+    return found or {}

@@ -1,0 +1,1 @@
+"""Picture files: what a file is, whether it is whole, its pixels."""

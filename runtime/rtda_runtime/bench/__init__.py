@@ -1,0 +1,1 @@
+"""Benchmarks: what is measured, how samples are taken, how two records are compared."""

@@ -1,0 +1,1 @@
+"""The machine it runs on: what it is, its cores, processes, and what a Jetson tells of itself."""

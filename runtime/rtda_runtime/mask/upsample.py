@@ -1,0 +1,175 @@
+"""The class of every camera pixel from the network's coarse logits, without upsampling the logits.
+
+Bilinear upsampling followed by argmax is what segmentation papers evaluate, and at camera size it costs more than many
+networks. An upsampled logit is a convex combination of the four coarse logits around it; so where the same class wins
+at all four, it wins everywhere between them and nothing has to be interpolated. Only the pixels of mixed cells are
+evaluated, and there only the classes that can win: those whose best corner reaches the best worst corner of any class.
+
+Sampling follows ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`` and ``cv2.resize``: pixel
+centres at half steps, clamped at the edges. The result is that of resize-then-argmax except where the two best logits
+are equal to float32 rounding. Compiled by numba where that is installed, NumPy elsewhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import logging
+import math
+from typing import Callable, Optional, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import EngineError, FrameError
+
+__all__ = [
+    "GridPlan",
+    "Region",
+    "compiles",
+    "grid_plan",
+    "mask_maker",
+    "resize_mask",
+    "target_array",
+    "upsample_argmax",
+]
+
+_log = logging.getLogger(__name__)
+
+Region = Tuple[float, float, float, float]  # top, left, height, width in cells of the coarse grid
+
+_MOST_CLASSES = 255  # 255 is no class: it means unlabelled
+
+
+def upsample_argmax(
+    logits: np.ndarray,
+    size_hw: Tuple[int, int],
+    *,
+    region: Optional[Region] = None,
+    out: Optional[np.ndarray] = None,
+) -> np.ndarray:
+    """Class index per pixel at ``size_hw``: bilinear resize of the logits, then argmax.
+
+    Args:
+        logits: float32 (C, h, w), at most 255 classes.
+        size_hw: Height and width of the mask, any; smaller than the logits too.
+        region: Part of the grid that the mask covers: (top, left, height, width) in grid cells, fractions allowed;
+            cells whose centre lies outside are not looked at. None: all of it. A letterboxed frame uses this.
+        out: uint8 ``size_hw`` to write into; None: a new array.
+
+    Returns:
+        uint8 ``size_hw``. Where two classes tie, either may win.
+
+    Raises:
+        EngineError: If the logits hold NaN or infinity; a mask made of those would look like any other.
+        FrameError: If ``logits``, ``size_hw`` or ``out`` is not as said.
+    """
+    if logits.ndim != 3 or 0 in logits.shape or logits.shape[0] > _MOST_CLASSES:
+        raise FrameError(
+            f"logits are {logits.shape}, expected (classes, h, w) with 1 to 255 classes",
+            hint="one picture's logits without a batch: logits[0]",
+        )
+    if logits.dtype != np.float32:
+        raise FrameError(f"logits are {logits.dtype}, expected float32", hint="logits.astype(np.float32)")
+    mask = target_array(size_hw, out)
+    plan = grid_plan(logits.shape[1:], mask.shape, region)
+    if not _kernel()(logits, plan, mask):
+        raise EngineError(
+            "the network gave NaN or infinite logits",
+            hint="an fp16 overflow? export with --precision fp32 and compare: rtda-deploy verify A B --frames PATH",
+        )
+    return mask
+
+
+def resize_mask(
+    mask: np.ndarray, size_hw: Tuple[int, int], *, region: Optional[Region] = None, out: Optional[np.ndarray] = None
+) -> np.ndarray:
+    """Nearest-neighbour resize of a class mask uint8 (h, w), for networks that give a mask; arguments as above."""
+    target = target_array(size_hw, out)
+    plan = grid_plan(mask.shape, target.shape, region)
+    # The nearer of the two neighbours of each pixel, per axis.
+    rows = np.where(plan.down < 0.5, plan.top, plan.bottom)
+    columns = np.where(plan.right_share < 0.5, plan.left, plan.right)
+    np.take(mask.take(columns, axis=1), rows, axis=0, out=target, mode="clip")
+    return target
+
+
+def compiles() -> bool:
+    """Whether masks of logits are made by compiled code here; compiles it where no earlier start kept it."""
+    from rtda_runtime.mask import _upsample_numba
+
+    return _kernel() is _upsample_numba.fill_mask
+
+
+def mask_maker() -> Optional[str]:
+    """What made this process's masks of logits on the CPU: ``"numba"``, ``"numpy"``, or None: there were none yet."""
+    if _kernel.cache_info().currsize == 0:
+        return None
+    return "numba" if compiles() else "numpy"
+
+
+@functools.lru_cache(maxsize=1)
+def _kernel() -> Callable[[np.ndarray, GridPlan, np.ndarray], bool]:
+    """The compiled kernel where numba is installed and works here, else NumPy's."""
+    from rtda_runtime.mask import _upsample_numba, _upsample_numpy
+
+    if importlib.util.find_spec("numba") is None:
+        return _upsample_numpy.fill_mask
+    try:
+        _upsample_numba.compiled()
+    except Exception as err:  # an installed numba that does not go with this numpy raises whatever it meets
+        _log.warning("numba does not load (%s): masks are made by NumPy, about ten times slower", err)
+        return _upsample_numpy.fill_mask
+    return _upsample_numba.fill_mask
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GridPlan:
+    """Which four cells every row and column of the mask lies between, and how far along."""
+
+    top: np.ndarray  # intp (H,)
+    bottom: np.ndarray  # intp (H,)
+    down: np.ndarray  # float32 (H,) share of the bottom row
+    left: np.ndarray  # intp (W,)
+    right: np.ndarray  # intp (W,)
+    right_share: np.ndarray  # float32 (W,)
+
+
+@functools.lru_cache(maxsize=16)
+def grid_plan(grid_hw: Tuple[int, int], size_hw: Tuple[int, int], region: Optional[Region]) -> GridPlan:
+    """Where the pixels of a ``size_hw`` picture lie on a grid, or on a ``region`` of it."""
+    top, left, height, width = region or (0.0, 0.0, float(grid_hw[0]), float(grid_hw[1]))
+    rows = _axis(grid_hw[0], size_hw[0], top, height)
+    columns = _axis(grid_hw[1], size_hw[1], left, width)
+    return GridPlan(*rows, *columns)
+
+
+def _axis(cells: int, pixels: int, start: float, extent: float) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lower neighbour, upper neighbour and share of the upper one for every pixel of one axis."""
+    first = min(cells - 1, max(0, math.ceil(start - 0.5)))  # first and last cell whose centre lies in the region
+    last = min(cells - 1, max(first, math.floor(start + extent - 0.5)))
+    at = start + (np.arange(pixels) + 0.5) * (extent / pixels) - 0.5
+    at = np.clip(at, first, last)
+    lower = np.floor(at).astype(np.intp)
+    return lower, np.minimum(lower + 1, last), (at - lower).astype(np.float32)
+
+
+def target_array(size_hw: Tuple[int, int], out: Optional[np.ndarray]) -> np.ndarray:
+    """``out`` if it is a uint8 array of that size, a new one if it is None.
+
+    Raises:
+        FrameError: If it is neither.
+    """
+    height, width = size_hw
+    if height < 1 or width < 1:
+        raise FrameError(
+            f"size_hw is {tuple(size_hw)}, both must be positive", hint="height and width of the mask: frame.shape[:2]"
+        )
+    if out is None:
+        return np.empty((height, width), np.uint8)
+    if out.dtype != np.uint8 or out.shape != (height, width) or not out.flags.c_contiguous:
+        raise FrameError(
+            f"out is {out.dtype} {out.shape}, expected C-contiguous uint8 ({height}, {width})",
+            hint="leave out away, or give np.empty((height, width), np.uint8)",
+        )
+    return out

@@ -1,0 +1,5 @@
+"""The pipeline: a source read by one thread, the network run by another, results to sinks and to whoever asks."""
+
+from rtda_runtime.pipeline.pipeline import POLICIES, Pipeline
+
+__all__ = ["POLICIES", "Pipeline"]

@@ -1,0 +1,144 @@
+"""A sink on a thread of its own, so that a slow or failing one harms nobody else."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from rtda_runtime.result import Result
+from rtda_runtime.sinks.base import Sink
+from rtda_runtime.threads.mailbox import WAKE_S, Mailbox
+from rtda_runtime.threads.named import NamedThread
+from rtda_runtime.timing import StageTimes
+
+__all__ = ["SinkThread"]
+
+# Results that a sink which keeps everything may be behind where nobody waits for it: evens out slow frames, such as the
+# first, for which an encoder is made. As many as fit into the memory, within limits.
+_WAITING_BYTES = 64 << 20
+_LEAST_WAITING, _MOST_WAITING = 4, 30
+
+_log = logging.getLogger(__name__)
+
+
+class SinkThread(NamedThread):
+    """``rtda-<name>``: mailbox -> sink, until the mailbox ends; then the sink is closed.
+
+    Args:
+        name: Of the sink, unique in its pipeline.
+        wait: Who gives a result waits for room. False: the oldest one waiting is dropped, and counted.
+        size_wh: Of the frames.
+        times: Gets the sink's stages, too.
+        on_error: Also gets what the sink failed with, from this thread; it is logged in any case.
+
+    Attributes:
+        finishing: Everything is written, and the sink is being closed.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        name: str,
+        *,
+        wait: bool,
+        size_wh: Tuple[int, int],
+        times: StageTimes,
+        on_error: Optional[Callable[[BaseException], None]] = None,
+    ) -> None:
+        super().__init__(f"rtda-{name}", self._serve)
+        self.sink = sink
+        self.sink_name = name
+        self.error: Optional[BaseException] = None
+        self.written = 0
+        self.finishing = False
+        capacity = 1 if not sink.keeps else _LEAST_WAITING if wait else _waiting(size_wh)
+        self._mailbox: Mailbox[Result] = Mailbox(capacity, replace=not wait)
+        self._wait = wait
+        self._deadline_s = math.inf
+        self._times = times
+        self._own_times = StageTimes()
+        self._on_error = on_error
+
+    def give(self, result: Result) -> None:
+        """Leave a result for the sink; does nothing once it failed or ended."""
+        self._mailbox.put(result)
+
+    def end(self) -> None:
+        """No more results come; what was left is still written, then the sink is closed."""
+        self._mailbox.end()
+
+    def hurry(self, deadline_s: float) -> None:
+        """Somebody wants to stop: what is not written when ``time.monotonic()`` reaches that is dropped, and counted.
+
+        Not where nothing may be lost; there few results wait.
+        """
+        if not self._wait:
+            self._deadline_s = deadline_s
+
+    def abandon(self) -> None:
+        """Wait for it no longer: whoever is giving it something goes on."""
+        self._mailbox.close()
+
+    @property
+    def stats(self) -> Dict[str, Any]:
+        """``written``, ``dropped`` (by the sink being slow), ``error`` (a sentence or None), ``stages`` in ms."""
+        return {
+            "written": self.written,
+            "dropped": self._mailbox.dropped,
+            "error": None if self.error is None else str(self.error) or type(self.error).__name__,
+            "stages": self._own_times.summary(),
+        }
+
+    def close_unused(self) -> None:
+        """Close the sink of a thread that was never started."""
+        self._guarded(self.sink.close)
+
+    def _serve(self) -> None:
+        try:
+            self._guarded(self._write_all)
+        finally:
+            self._mailbox.close()
+            self.finishing = True
+            self._guarded(self.sink.close)
+
+    def _write_all(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                taken = self._mailbox.take(WAKE_S)
+                if taken is None:
+                    return
+                if time.monotonic() > self._deadline_s:
+                    self._mailbox.count_dropped()
+                    continue
+                spent_ms = self.sink.write(taken[0])
+                del taken  # its memory is not held while waiting for the next
+                self.written += 1
+                self._times.add(spent_ms)
+                self._own_times.add(spent_ms)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as err:  # sys.exit(), too: what waits for this sink would wait for ever
+            if self.error is not None:  # closing what failed before; the first reason is the one to tell
+                _log.debug("sink %s, already stopped: %s", self.sink_name, err)
+                return
+            self.error = err
+            _log.error("sink %s stopped: %s", self.sink_name, err, exc_info=not _is_ours(err))
+            if self._on_error is not None:
+                self._on_error(err)
+
+
+def _waiting(size_wh: Tuple[int, int]) -> int:
+    result_bytes = size_wh[0] * size_wh[1] * 4  # a frame and its mask
+    return max(_LEAST_WAITING, min(_MOST_WAITING, _WAITING_BYTES // max(1, result_bytes)))
+
+
+def _is_ours(err: BaseException) -> bool:
+    """Whether the sentence of the error is enough; of any other error people need the place."""
+    from rtda_deploy.errors import RtdaError
+
+    return isinstance(err, RtdaError)

@@ -1,0 +1,1 @@
+"""What threads share: mailboxes, buffers, fair locks, rates, names."""

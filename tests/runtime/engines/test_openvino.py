@@ -1,0 +1,218 @@
+"""The OpenVINO engine; all of it runs wherever OpenVINO is installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, List
+
+import numpy as np
+import pytest
+from runtime.engine_contract import EngineContract, OpenEngine
+from runtime.models import tiny_logits, tiny_spec, write_model
+from runtime.quantised import write_quantised
+
+from rtda_deploy.errors import ConfigError, DeviceError, EngineError, MissingPackageError, SpecError
+from rtda_deploy.optional import available, require
+from rtda_runtime.engines import open_engine
+from rtda_runtime.engines.openvino import open_openvino
+from rtda_runtime.machine.cores import threads_text, usable_cores
+
+needs_openvino = pytest.mark.skipif(not available("openvino"), reason="OpenVINO is not installed")
+
+
+@needs_openvino
+class TestOpenvinoEngine(EngineContract):
+    @pytest.fixture()
+    def open_tiny(self, tmp_path: Path) -> OpenEngine:
+        def open_(seed: int = 0) -> Any:
+            return open_engine(write_model(tmp_path / f"tiny{seed}.onnx", seed=seed), "openvino", threads=1)
+
+        return open_
+
+    def test_threads_and_precision_are_said_in_the_description(self, model_path: Path) -> None:
+        for threads, said in ((1, "1 thread"), (2, "2 threads"), (None, threads_text(usable_cores()))):
+            with open_engine(model_path, "openvino", threads=threads) as engine:
+                assert engine.description.endswith(f" on cpu in fp32, {said}")
+                assert engine.provider == "openvino"
+
+
+@needs_openvino
+@pytest.mark.parametrize("threads", [1, None])
+def test_openvino_has_the_threads_that_are_said_and_binds_them_to_no_core(model_path: Path, threads: Any) -> None:
+    with open_engine(model_path, "openvino", threads=threads) as engine:
+        compiled = engine._request.get_compiled_model()  # type: ignore[attr-defined]
+        assert compiled.get_property("INFERENCE_NUM_THREADS") == (threads or usable_cores())
+        assert compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
+@needs_openvino
+def test_float32_is_float32_unless_bfloat16_was_asked_for(model_path: Path) -> None:
+    picture = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
+    expected = tiny_logits(picture)
+    errors = {}
+    for precision, provider in (("fp32", "openvino"), ("bf16", "openvino-bf16")):
+        try:
+            with open_engine(model_path, provider, threads=1) as engine:
+                assert engine.provider == "openvino" and f" in {precision}, " in engine.description
+                engine.input_buffer[:] = picture
+                errors[precision] = np.abs(engine.infer() - expected).max() / np.ptp(expected)
+        except DeviceError as err:
+            assert precision == "bf16"
+            pytest.skip(f"{err.message}: {err.why}")
+    assert errors["fp32"] < 1e-6  # float32 has 24 bits
+    assert 1e-4 < errors["bf16"] < 2e-2  # bfloat16 has 8
+
+
+@needs_openvino
+def test_an_int8_file_runs_in_int8_and_says_so(tmp_path: Path) -> None:
+    path = write_quantised(tmp_path / "int8.onnx")
+    with open_engine(path, "openvino") as engine, open_engine(path, "cpu") as reference:
+        assert " in int8, " in engine.description
+        picture = np.random.default_rng(0).standard_normal(engine.input_shape)
+        engine.input_buffer[:] = reference.input_buffer[:] = picture
+        expected = reference.infer()
+        np.testing.assert_allclose(engine.infer(), expected, atol=1e-3 * np.ptp(expected))
+        exact = tiny_logits(engine.input_buffer)
+        assert np.abs(engine.infer() - exact).max() > 1e-3 * np.ptp(exact), "it would be float32"
+
+
+@needs_openvino
+@pytest.mark.parametrize("able", [["FP32", "INT8", "BIN"], ["FP32", "BF16"]])
+def test_bfloat16_is_refused_where_the_processor_has_none(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch, able: List[str]
+) -> None:
+    openvino = require("openvino", extra="openvino")
+
+    class Elsewhere(openvino.Core):  # type: ignore[misc]
+        """OpenVINO on a processor that can do what is said here."""
+
+        def get_property(self, device: str, name: str) -> Any:
+            return able if name == "OPTIMIZATION_CAPABILITIES" else super().get_property(device, name)
+
+    monkeypatch.setattr("rtda_runtime.engines.openvino.openvino_core", Elsewhere)
+    open_engine(model_path, "openvino", threads=1).close()
+    if "BF16" in able:
+        open_engine(model_path, "openvino-bf16", threads=1).close()
+        return
+    with pytest.raises(DeviceError, match="does not compute in bfloat16") as caught:
+        open_engine(model_path, "openvino-bf16")
+    assert "FP32, INT8" in caught.value.why and "--provider openvino" in caught.value.hint
+
+
+def test_bfloat16_is_for_onnx_files_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.engine"
+    path.write_bytes(b"engine")
+    with pytest.raises(DeviceError, match="does not run on provider openvino-bf16"):
+        open_engine(path, "openvino-bf16")
+
+
+@needs_openvino
+@pytest.mark.parametrize("kind", ["float32", "uint8"])
+def test_a_mask_may_come_with_its_confidence(tmp_path: Path, kind: str) -> None:
+    path = write_model(tmp_path / "sure.onnx", tiny_spec(output="mask"), confidence=kind)
+    with open_engine(path, "openvino") as engine, open_engine(path, "cpu") as reference:
+        picture = np.random.default_rng(0).standard_normal(engine.input_shape)
+        engine.input_buffer[:] = picture
+        reference.input_buffer[:] = picture
+        mask = engine.infer()
+        assert mask.shape == (64, 96) and mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, reference.infer())
+        assert engine.confidence is not None and reference.confidence is not None
+        assert engine.confidence.dtype == kind
+        np.testing.assert_allclose(engine.confidence, reference.confidence, atol=1e-4 if kind == "float32" else 1)
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    ("options", "spec", "said"),
+    [
+        ({"shape": [4, 3, 64, 96]}, tiny_spec(), "batches of 4; the runtime takes one frame at a time"),
+        ({"shape": ["n", 3, "h", "w"]}, tiny_spec(), "no fixed shape"),
+        ({"classes": 6}, tiny_spec(), "output logits is 1x6x8x12, its spec says 1x5x8x12"),
+        ({"second_output": True}, tiny_spec(), "outputs [logits, auxiliary]"),
+        ({}, tiny_spec(size_hw=(64, 64)), "input frame is 1x3x64x96, its spec says 1x3x64x64"),
+        ({}, tiny_spec(output="mask"), "output logits is 1x5x8x12"),
+    ],
+)
+def test_a_model_that_does_not_fit_its_spec_is_refused(tmp_path: Path, options: Any, spec: Any, said: str) -> None:
+    path = write_model(tmp_path / "odd.onnx", **options)
+    with pytest.raises(EngineError) as caught:
+        open_engine(path, "openvino", spec=spec)
+    assert said in caught.value.message and caught.value.hint
+
+
+@needs_openvino
+def test_a_model_without_a_spec_asks_for_one(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "foreign.onnx", with_spec=False)
+    with pytest.raises(SpecError, match=r"foreign\.onnx says nothing"):
+        open_engine(path, "openvino")
+    with open_engine(path, "openvino", spec=tiny_spec()) as engine:
+        assert engine.spec == tiny_spec()
+
+
+@needs_openvino
+@pytest.mark.parametrize("cut", [0.3, 0.9])
+def test_a_model_that_was_cut_off_is_an_error(tmp_path: Path, model_path: Path, cut: float) -> None:
+    path = tmp_path / "cut.onnx"
+    content = model_path.read_bytes()
+    path.write_bytes(content[: int(len(content) * cut)])
+    with pytest.raises(EngineError, match=r"cut\.onnx is no whole ONNX file"):
+        open_engine(path, "openvino", spec=tiny_spec())
+
+
+@needs_openvino
+def test_an_operator_that_openvino_does_not_know_is_an_error_with_its_reason(tmp_path: Path) -> None:
+    import onnx
+
+    path = write_model(tmp_path / "odd.onnx")
+    model = onnx.load(str(path))
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(model, str(path))
+    with pytest.raises(EngineError) as caught:
+        open_engine(path, "openvino")
+    assert caught.value.why and "\n" not in caught.value.why and len(caught.value.why) <= 200
+
+
+_CLOSED_ELSEWHERE = """
+import gc, os, signal, sys, threading
+from rtda_runtime.engines import open_engine
+
+engine = open_engine(sys.argv[1], "openvino")
+engine.infer()
+engines = [engine]
+del engine
+
+def end():
+    engines.pop().close()
+    gc.collect()
+
+thread = threading.Thread(target=end)
+thread.start()
+thread.join()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@needs_openvino
+def test_a_signal_after_another_thread_closed_the_engine_is_handled(model_path: Path) -> None:
+    """OpenVINO frees the signal stack of the thread that opened it when the last of its cores goes."""
+    command = [sys.executable, "-c", _CLOSED_ELSEWHERE, str(model_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+@needs_openvino
+def test_an_unknown_precision_lists_the_known(model_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fp16") as caught:
+        open_openvino(model_path, precision="fp16")
+    assert "bf16" in caught.value.hint
+
+
+@pytest.mark.skipif(available("openvino"), reason="OpenVINO is installed")
+def test_without_openvino_the_install_line_is_given(model_path: Path) -> None:
+    with pytest.raises(MissingPackageError, match="openvino is not installed") as caught:
+        open_engine(model_path, "openvino")
+    assert "rtda-deploy[openvino]" in caught.value.hint

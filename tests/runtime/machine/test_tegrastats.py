@@ -1,0 +1,192 @@
+"""Lines of tegrastats from JetPack 4, 5 and 6, and the child process that writes them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Callable, List
+
+import pytest
+from patience import PATIENCE_S
+from runtime.boards import RECORDED, FakeJetson
+from system.conftest import python38
+
+from rtda_deploy.errors import DeviceError
+from rtda_runtime.machine.tegrastats import Reading, Tegrastats, parse_tegrastats, summarize_readings
+
+ROOT = Path(__file__).parents[3]
+
+
+def readings(name: str) -> List[Reading]:
+    """What a recorded file says, a second from line to line."""
+    lines = (RECORDED / f"tegrastats-{name}.txt").read_text().splitlines()
+    found = [parse_tegrastats(line, float(second)) for second, line in enumerate(lines)]
+    assert None not in found
+    return [reading for reading in found if reading is not None]
+
+
+def test_agx_xavier_of_jetpack_4_has_no_units() -> None:
+    idle, busy = readings("agx-xavier-jetpack4")
+    assert idle.rails_mw == {"GPU": 463, "CPU": 618, "SOC": 2936, "CV": 0, "VDDRQ": 309, "SYS5V": 3306}
+    assert idle.power_w == pytest.approx(7.632)
+    assert idle.cpu_percent == (2, 0, 1, 0, None, None, None, None) and idle.cpu_mhz[4] is None
+    assert (idle.gpu_percent, idle.gpu_mhz, idle.emc_mhz) == (0, None, None)
+    assert (busy.gpu_percent, busy.gpu_mhz, busy.emc_percent, busy.emc_mhz) == (99, 1377, 41, 2133)
+    assert busy.power_w == pytest.approx(26.058)
+
+
+def test_agx_xavier_of_jetpack_5() -> None:
+    idle, busy = readings("agx-xavier-jetpack5")
+    assert idle.total_rails == ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V")
+    assert idle.power_w == pytest.approx(5.258)
+    assert idle.temperatures_c["GPU"] == 35.0 and "PMIC" not in idle.temperatures_c
+    assert idle.hottest_c == 38.75
+    assert busy.ram_used_mb == 3406 and busy.ram_total_mb == 30982
+    assert busy.gpu_mhz == 905 and busy.cpu_mhz[0] == 1907
+
+
+def test_xavier_nx_shows_the_modules_input() -> None:
+    _, busy = readings("xavier-nx-jetpack5")
+    assert busy.total_rails == ("VDD_IN",)
+    assert busy.power_w == pytest.approx(13.42), "VDD_CPU_GPU_CV and VDD_SOC are parts of VDD_IN"
+    assert busy.gpu_mhz == 1109
+    assert busy.cpu_percent[4:] == (None, None)
+
+
+def test_agx_orin_of_jetpack_6() -> None:
+    idle, busy = readings("agx-orin-jetpack6")
+    assert busy.total_rails == ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
+    assert busy.power_w == pytest.approx(31.317), "the memory's rail is fed from VIN_SYS_5V0"
+    assert idle.rails_mw["VDD_CPU_CV"] == -398
+    assert "gpu" not in idle.temperatures_c and busy.temperatures_c["gpu"] == 54.5
+    assert (busy.gpu_percent, busy.gpu_mhz) == (97, 1300)
+    assert idle.hottest_c == 52.562
+
+
+def test_orin_nano_of_jetpack_6_without_clocks() -> None:
+    (idle,) = readings("orin-nano-jetpack6")
+    assert idle.power_w == pytest.approx(5.251)
+    assert (idle.gpu_percent, idle.gpu_mhz, idle.emc_percent) == (0, None, None)
+
+
+def test_rails_that_are_not_shown_give_no_power() -> None:
+    (bare,) = readings("without-root")
+    assert bare.rails_mw == {} and bare.power_w is None and bare.total_rails == ()
+    assert bare.hottest_c == 37.5
+
+
+def test_unknown_rails_are_not_added_up() -> None:
+    line = "RAM 1/2MB (lfb 1x4MB) CPU [1%@729] GR3D_FREQ 0% VDD_NEW 100mW/100mW NC 0mW/0mW"
+    reading = parse_tegrastats(line)
+    assert reading is not None and reading.rails_mw == {"VDD_NEW": 100} and reading.power_w is None
+
+
+@pytest.mark.parametrize("line", ["", "\n", "sudo: a password is required", "RAM"])
+def test_other_lines_are_no_readings(line: str) -> None:
+    assert parse_tegrastats(line) is None
+
+
+def test_a_window_is_its_means_and_extremes() -> None:
+    found = summarize_readings(readings("agx-xavier-jetpack5"))
+    assert found["readings"] == 2
+    assert found["power_w"] == pytest.approx((5.258 + 19.157) / 2)
+    assert found["power_max_w"] == pytest.approx(19.157)
+    assert found["rails_w"]["GPU"] == pytest.approx((0.467 + 9.012) / 2)
+    assert (found["temperature_start_c"], found["temperature_max_c"]) == (38.75, 41.5)
+    assert found["gpu_mhz"] == round((114 + 905) / 2)
+    assert found["ram_max_mb"] == 3406
+    assert found["cpu_mhz"] == round((1191 + 1907) / 2), "of the fastest core"
+
+
+def test_an_empty_window_knows_nothing() -> None:
+    found = summarize_readings([])
+    assert found["readings"] == 0 and found["power_rails"] == []
+    assert {found[key] for key in ("power_w", "gpu_mhz", "temperature_max_c", "ram_max_mb")} == {None}
+
+
+def until(happened: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline, f"no {what}"
+        time.sleep(0.005)
+
+
+def test_the_child_is_read_while_it_runs_and_is_gone_afterwards(tmp_path: Path) -> None:
+    jetson = FakeJetson(tmp_path)
+    watch = Tegrastats(interval_ms=50, command=[str(jetson.bin / "tegrastats")])
+    child = watch._child
+    assert child is not None and watch.ended is None
+    until(lambda: len(watch.between(0, watch.now_s())) >= 4, "four readings")
+    middle = watch.between(0, watch.now_s())[2].at_s
+    assert all(reading.at_s >= middle for reading in watch.between(middle, watch.now_s()))
+    assert watch.between(0, middle)[-1].at_s == middle
+    assert os.getsid(child.pid) == child.pid, "a Ctrl-C in the terminal must not reach it"
+    watch.close()
+    watch.close()
+    assert child.returncode is not None, "waited for: no zombie"
+    assert not watch._reader.is_alive()
+    assert jetson.log == ["started --interval 50", "stopped"]
+    assert watch.ended == "it was stopped"
+
+
+def test_a_child_that_ends_says_why(tmp_path: Path) -> None:
+    program = tmp_path / "tegrastats"
+    program.write_text("#!/bin/sh\necho 'cannot open the sensors'\nexit 1\n")
+    program.chmod(0o755)
+    with Tegrastats(command=[str(program)]) as watch:
+        until(lambda: watch.ended == "cannot open the sensors", "last words")
+        assert watch.between(0, watch.now_s()) == []
+
+
+def test_a_child_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtda_runtime.machine.tegrastats._STOP_TIMEOUT_S", 0.2)
+    program = tmp_path / "tegrastats"
+    program.write_text("#!/bin/sh\ntrap '' TERM\nwhile :; do echo RAM 1/2MB; sleep 0.02; done\n")
+    program.chmod(0o755)
+    watch = Tegrastats(command=[str(program)])
+    until(lambda: len(watch.between(0, watch.now_s())) > 1, "readings")
+    child = watch._child
+    watch.close()
+    assert child is not None and child.returncode == -9
+
+
+def test_where_there_is_none_the_error_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="cannot be started") as caught:
+        Tegrastats(command=[str(tmp_path / "tegrastats")])
+    assert "JetPack" in caught.value.hint
+
+
+@pytest.mark.system
+def test_boards_are_read_under_a_real_python_3_8(tmp_path: Path) -> None:
+    python = python38()
+    if python is None:
+        pytest.skip("no Python 3.8 that runs: ~/.pyenv/versions/3.8*/bin/python or python3.8")
+    jetson = FakeJetson(tmp_path)
+    code = f"""
+import sys, time
+from pathlib import Path
+from rtda_runtime.machine.jetson import read_board, set_power_mode
+from rtda_runtime.machine.tegrastats import Tegrastats, parse_tegrastats, summarize_readings
+assert sys.version_info[:2] == (3, 8)
+for path in sorted(Path({str(RECORDED)!r}).glob("tegrastats-*.txt")):
+    found = [parse_tegrastats(line) for line in path.read_text().splitlines()]
+    print(path.stem, summarize_readings(found)["power_w"])
+board = read_board(Path({str(jetson.root)!r}))
+print(board.to_dict()["power_mode"], set_power_mode(2).name)
+with Tegrastats(interval_ms=20) as watch:
+    while len(watch.between(0, watch.now_s())) < 2:
+        time.sleep(0.01)
+"""
+    environment = {
+        "PATH": f"{jetson.bin}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtime")]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [str(python), "-W", "error", "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "tegrastats-xavier-nx-jetpack5 8.0915" in done.stdout
+    assert "{'name': 'MODE_30W_ALL', 'number': 3} MODE_15W" in done.stdout
+    assert jetson.log[-1] == "stopped"

@@ -1,0 +1,151 @@
+"""The step's order: who learns from what, who is frozen, and that forwards are shared."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from training.settings import make_context, make_setting
+
+from rtda_training.adapt.losses import SOURCE, domain_loss
+from rtda_training.adapt.objectives.adversarial import Adversarial, AdversarialConfig
+from rtda_training.adapt.objectives.supervised import Supervised, SupervisedConfig
+from rtda_training.adapt.slots import components
+from rtda_training.models import BiSeNet
+from rtda_training.plan import StageConfig
+
+
+@pytest.fixture(scope="module")
+def setting():
+    torch.manual_seed(0)
+    return make_setting(5, network=BiSeNet("resnet18", "rtda", num_classes=5))
+
+
+@pytest.fixture
+def network(setting):
+    setting.network.zero_grad()
+    return setting.network
+
+
+@pytest.fixture
+def context(setting, network):
+    calls = []
+
+    def forward(pictures):
+        calls.append(pictures)
+        return network(pictures)
+
+    made = make_context(setting, forward=forward)
+    made.target_frames = 3 * made.target_frames + 100  # another domain, without doubt
+    made.calls = calls
+    return made
+
+
+@pytest.fixture
+def adversary(setting):
+    torch.manual_seed(1)
+    return Adversarial(AdversarialConfig(weight=0.5), setting)
+
+
+def gradients(module):
+    return [p.grad for p in module.parameters() if p.grad is not None]
+
+
+def test_the_networks_step_leaves_the_discriminator_alone(context, network, adversary):
+    adversary.network_loss(context).backward()
+    assert gradients(adversary._module) == []
+    assert all(p.requires_grad for p in adversary._module.parameters())
+    assert any(g.abs().sum() > 0 for g in gradients(network))
+
+
+@pytest.mark.parametrize("gan", ["bce", "ls"])
+def test_the_network_is_asked_to_make_target_look_like_source(context, setting, gan):
+    adversary = Adversarial(AdversarialConfig(weight=0.5, gan=gan), setting)
+    loss = adversary.network_loss(context)
+    with torch.no_grad():
+        logits = adversary._module(context.target_output().logits.softmax(1))
+    torch.testing.assert_close(loss.detach(), 0.5 * domain_loss(logits, SOURCE, gan))
+
+
+def test_the_discriminators_step_leaves_the_network_alone_and_learns_the_domains(context, network, adversary):
+    first = adversary.play(context, 1.0)
+    assert gradients(network) == []
+    assert first["disc"] == pytest.approx(0.693, abs=0.05)
+    for _ in range(120):
+        last = adversary.play(context, 100.0)
+    assert last["disc"] < 0.7 * first["disc"] and last["disc_right"] > 0.8
+
+
+def test_the_discriminators_rate_follows_the_schedule(context, adversary):
+    before = [p.detach().clone() for p in adversary._module.parameters()]
+    adversary.play(context, 0.0)
+    assert all(torch.equal(p, old) for p, old in zip(adversary._module.parameters(), before))
+
+
+def test_forwards_are_computed_once_per_domain_and_shared(context, setting, adversary):
+    Supervised(SupervisedConfig(), setting).network_loss(context)
+    adversary.network_loss(context)
+    adversary.play(context, 1.0)
+    assert len(context.calls) == 2
+    assert context.calls[0] is context.source and context.calls[1] is context.target
+
+
+def test_supervised_is_the_sum_of_three_heads(context, setting):
+    output = context.source_output()
+    expected = sum(torch.nn.functional.cross_entropy(logits, context.label) for logits in (output.logits, *output.aux))
+    torch.testing.assert_close(Supervised(SupervisedConfig(), setting).network_loss(context), expected)
+
+
+def test_auxiliary_heads_weigh_what_their_network_says_unless_the_recipe_says_otherwise():
+    setting = make_setting()  # its auxiliary heads weigh 0.5
+    context = make_context(setting)
+    main, *aux = (
+        torch.nn.functional.cross_entropy(logits, context.label)
+        for logits in (context.source_output().logits, *context.source_output().aux)
+    )
+    for asked, used in ((-1.0, 0.5), (0.0, 0.0), (0.2, 0.2)):
+        loss = Supervised(SupervisedConfig(aux_weight=asked), setting).network_loss(context)
+        torch.testing.assert_close(loss, main + used * sum(aux))
+
+
+def test_an_adversary_goes_on_from_its_state(context, setting, adversary):
+    adversary.play(context, 1.0)
+    twin = Adversarial(AdversarialConfig(weight=0.5), setting)
+    twin.load_state_dict(copy.deepcopy(adversary.state_dict()))
+    assert twin.play(context, 1.0) == adversary.play(context, 1.0)
+    for one, other in zip(adversary._module.parameters(), twin._module.parameters()):
+        assert torch.equal(one, other)
+
+
+def test_a_stage_builds_what_it_names(setting):
+    stage = StageConfig(objectives=("supervised", "adversarial"))
+    found = stage.used()
+    made = [found[key](stage.settings[key], setting) for key in stage.objectives]
+    assert [objective.log_name for objective in made] == ["seg", "adv"]
+    assert [type(objective) for objective in made] == [Supervised, Adversarial]
+
+
+@pytest.mark.parametrize("key", sorted(components("objectives")))
+def test_every_objective_documents_itself_and_its_settings(key):
+    found = components("objectives")[key]
+    assert found.__doc__ and "Source: " in found.__doc__
+    assert found.settings.__doc__ and not found.settings.__doc__.startswith(found.settings.__name__ + "(")
+    assert dataclasses.is_dataclass(found.settings)
+    found.settings()  # its defaults are values it allows
+
+
+def test_no_two_objectives_share_a_name_in_the_log():
+    names = [found.log_name or key for key, found in components("objectives").items()]
+    assert len(set(names)) == len(names)
+
+
+def test_objectives_say_what_they_need():
+    found = components("objectives")
+    asks_target = {key for key, kind in found.items() if kind.needs_target}
+    assert asks_target >= {"adversarial", "advent", "entropy", "pseudo", "mixed", "masked", "alignment"}
+    assert not asks_target & {"supervised", "feature-distance"}
+    assert {key: set(found[key].requires) for key in ("pseudo", "masked", "mixed")} == {
+        "pseudo": {"labeler"},
+        "masked": {"labeler"},
+        "mixed": {"mixer", "labeler"},
+    }

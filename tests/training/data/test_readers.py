@@ -1,0 +1,145 @@
+"""Data sets by address: folders of any user, ToyTown's cache, and targets without labels."""
+
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from rtda_deploy.errors import ConfigError, DataError, FileAccessError
+from rtda_training.data import toytown
+from rtda_training.data.address import DataAddress, parse_size
+from rtda_training.data.toytown import cache as toytown_cache
+from rtda_training.readers import open_labelled, open_unlabelled
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 3), ("val", 2)):
+        for kind in ("images", "labels"):
+            (tmp_path / split / kind / "town").mkdir(parents=True)
+        for index in range(count):
+            frame = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+            label = rng.integers(0, 3, (24, 32), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / split / "images" / "town" / f"{index}.png"), frame)
+            cv2.imwrite(str(tmp_path / split / "labels" / "town" / f"{index}.png"), label)
+    classes = {"names": ["road", "sky", "car"], "palette": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}
+    (tmp_path / "classes.json").write_text(json.dumps(classes))
+    return tmp_path
+
+
+def test_addresses_are_kind_path_and_options():
+    address = DataAddress.parse("toytown:target?split=test&count=3")
+    assert (address.kind, address.path, address.split) == ("toytown", "target", "test")
+    assert address.whole_number("count", 9) == 3
+    assert DataAddress.parse(str(address)) == address
+    assert parse_size("1024x512") == (512, 1024)
+
+
+@pytest.mark.parametrize("text", ["toytown", "nothing:x", "toytown:mars", "toytown:source?split=dev", "folder:"])
+def test_a_bad_address_is_a_usage_error(text):
+    with pytest.raises(ConfigError):
+        open_labelled(text)
+
+
+def test_unknown_options_name_the_known_ones(folder):
+    with pytest.raises(ConfigError, match="colour") as caught:
+        open_labelled("toytown:source?colour=red")
+    assert "count" in caught.value.hint
+
+
+def test_a_users_folder_with_splits_and_classes(folder):
+    data = open_labelled(f"folder:{folder}")
+    assert len(data) == 3 and data.classes.names == ("road", "sky", "car")
+    for index in range(3):
+        frame, label = data.pair(index)
+        assert frame.shape == (24, 32, 3) and label.shape == (24, 32) and label.max() <= 2
+    assert len(open_labelled(f"folder:{folder}?split=val")) == 2
+
+
+def test_an_unlabelled_set_never_touches_labels(folder):
+    for path in (folder / "train" / "labels").rglob("*.png"):
+        path.unlink()
+    target = open_unlabelled(f"folder:{folder}")
+    assert target.frame(0).shape == (24, 32, 3)
+    assert not hasattr(target, "label") and not hasattr(target, "pair")
+    with pytest.raises(DataError, match="3 of 3 pictures"):
+        open_labelled(f"folder:{folder}")
+
+
+def test_a_plain_folder_of_pictures_is_enough_for_a_target(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((8, 9, 3), np.uint8))
+    assert open_unlabelled(f"folder:{tmp_path}").frame(0).shape == (8, 9, 3)
+
+
+def test_labels_outside_the_class_list_are_named_with_their_file(folder):
+    cv2.imwrite(str(folder / "train" / "labels" / "town" / "1.png"), np.full((24, 32), 7, np.uint8))
+    data = open_labelled(f"folder:{folder}")
+    with pytest.raises(DataError, match=r"1\.png.*outside its 3 classes: 7"):
+        data.label(1)
+
+
+def test_broken_and_empty_pictures_and_other_sizes_are_named(folder):
+    images = folder / "train" / "images" / "town"
+    (images / "0.png").write_bytes(b"no picture")
+    (images / "1.png").write_bytes(b"")
+    cv2.imwrite(str(images / "2.png"), np.zeros((8, 8, 3), np.uint8))
+    data = open_labelled(f"folder:{folder}")
+    with pytest.raises(DataError, match=r"0\.png"):
+        data.frame(0)
+    with pytest.raises(FileAccessError, match=r"1\.png is empty"):
+        data.frame(1)
+    with pytest.raises(DataError, match=r"2\.png: picture is 8x8, its label 32x24"):
+        data.pair(2)
+
+
+def test_a_folder_without_pictures_says_so(tmp_path):
+    with pytest.raises(DataError, match="holds no pictures"):
+        open_unlabelled(f"folder:{tmp_path}")
+    with pytest.raises(DataError, match="is no folder"):
+        open_unlabelled(f"folder:{tmp_path}/none")
+
+
+def test_a_broken_classes_file_is_refused(folder):
+    (folder / "classes.json").write_text('{"names": ["road"]}')
+    with pytest.raises(DataError, match=r"classes\.json"):
+        open_labelled(f"folder:{folder}")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RTDA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_toytown_is_rendered_once_and_read_back_as_drawn(cache):
+    told = []
+    address = "toytown:target?split=val&count=3&size=64x32"
+    data = open_labelled(address, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (3, 3) and len(data) == 3
+    frame, label = toytown.render("target", "val", 2, (32, 64))
+    assert (data.frame(2) == frame).all() and (data.label(2) == label).all()
+    told.clear()
+    open_labelled(address, progress=lambda done, total: told.append((done, total)))
+    assert told == []  # from the cache
+
+
+def test_an_interrupted_rendering_leaves_nothing_behind(cache, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(toytown_cache, "_render_into", stop)
+    with pytest.raises(KeyboardInterrupt):
+        open_labelled("toytown:source?count=2&size=64x32")
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+
+
+def test_a_broken_cache_says_what_to_delete(cache):
+    open_labelled("toytown:source?split=val&count=2&size=64x32")
+    broken = next(cache.rglob("frames.npy"))
+    os.truncate(broken, 10)
+    with pytest.raises(DataError) as caught:
+        open_labelled("toytown:source?split=val&count=2&size=64x32")
+    assert str(broken.parent) in caught.value.hint

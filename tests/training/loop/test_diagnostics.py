@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rtda_training.loop.diagnostics import Watch, warnings_of
+from rtda_training.plan import load_plan
+
+# What `rtda-deploy train toytown-demo --set val_every=100` logged, seed 0, one thread of a Xeon with AMX, bf16.
+DEMO_DISC = {20: 0.6931, 40: 0.6930, 60: 0.6931, 80: 0.6929, 100: 0.6929, 120: 0.6925, 140: 0.6922, 160: 0.6907}
+DEMO_DISC.update({180: 0.6908, 200: 0.6905, 220: 0.6909, 240: 0.6924, 250: 0.6919})
+DEMO_VAL = {
+    "source-only": {100: 0.2970, 200: 0.4188, 300: 0.4824, 400: 0.5182},
+    "adapted": {100: 0.4816, 200: 0.5122, 250: 0.3783},  # on the source; the last with the target's batch norms
+}
+
+
+def stage(*overrides, recipe="rtda-light-thin"):
+    return load_plan(recipe, overrides).stages[-1]
+
+
+def series(key, values, every=20, start=20, name="train", index=0):
+    return [
+        {"stage": name, "stage_index": index, "step": start + every * place, key: value}
+        for place, value in enumerate(values)
+    ]
+
+
+def said(watch, rows):
+    return [(finding.kind, finding.step) for row in rows for finding in watch.see(row)]
+
+
+# the discriminator
+
+
+def test_a_discriminator_that_stays_at_chance_for_200_steps_is_told_once_with_its_key():
+    watch = Watch(stage("adversarial.learning_rate=1e-5"))
+    rows = series("disc", [0.6931, 0.6945, 0.691] * 10)
+    findings = [finding for row in rows for finding in watch.see(row)]
+    assert [(finding.kind, finding.step) for finding in findings] == [("stuck", 320)], "120 is the first that counts"
+    assert "raise adversarial.learning_rate (now 1e-05)" in findings[0].text
+    assert findings[0].stage == "train"
+
+
+def test_the_first_steps_and_the_warm_up_say_nothing():
+    assert said(Watch(stage("optimizer.warmup_steps=0")), series("disc", [0.693] * 14)) == []
+    assert said(Watch(stage("optimizer.warmup_steps=400")), series("disc", [0.693] * 29)) == []
+    assert said(Watch(stage("optimizer.warmup_steps=400")), series("disc", [0.693] * 31)) == [("stuck", 620)]
+
+
+@pytest.mark.parametrize("value", [0.6895, 0.6975])
+def test_a_discriminator_that_once_left_chance_is_not_stuck(value):
+    rows = series("disc", ([0.693] * 9 + [value]) * 6)
+    assert said(Watch(stage()), rows) == []
+
+
+def test_a_discriminator_without_an_error_is_told():
+    watch = Watch(stage())
+    findings = [finding for row in series("disc", [0.5] * 5 + [0.019] * 20) for finding in watch.see(row)]
+    assert [(finding.kind, finding.step) for finding in findings] == [("certain", 320)]
+    assert "lower adversarial.learning_rate" in findings[0].text and 'style = "fda"' in findings[0].text
+    assert said(Watch(stage()), series("disc", [0.021] * 40)) == []
+
+
+def test_a_style_in_use_is_not_advised():
+    watch = Watch(stage(recipe="fda-light"))
+    findings = [finding for row in series("disc", [0.001] * 30) for finding in watch.see(row)]
+    assert len(findings) == 1 and "style" not in findings[0].text
+
+
+def test_least_squares_have_their_own_chance():
+    assert said(Watch(stage("adversarial.gan=ls")), series("disc", [0.25] * 30)) == [("stuck", 320)]
+    assert said(Watch(stage("adversarial.gan=ls")), series("disc", [0.693] * 30)) == []
+    assert said(Watch(stage()), series("disc", [0.25] * 30)) == []
+
+
+def test_advents_discriminator_is_watched_by_its_own_name():
+    findings = [f for row in series("disc", [0.693] * 30) for f in Watch(stage(recipe="advent")).see(row)]
+    assert not findings, "a watch of its own for each row has seen nothing for long"
+    watch = Watch(stage(recipe="advent"))
+    findings = [finding for row in series("disc", [0.693] * 30) for finding in watch.see(row)]
+    assert "advent.learning_rate" in findings[0].text
+
+
+def test_a_translators_discriminator_is_none_of_ours():
+    translation = load_plan("bdl-1x1").stages[1]
+    assert translation.kind == "translation"
+    assert said(Watch(translation), series("disc", [0.25] * 30, name="f-1")) == []
+
+
+# the validation
+
+
+def test_a_val_miou_that_fell_to_half_of_its_best_is_told():
+    watch = Watch(stage())
+    findings = [finding for row in series("val_miou", [0.2, 0.5, 0.26, 0.25, 0.1]) for finding in watch.see(row)]
+    assert [(finding.kind, finding.step) for finding in findings] == [("fallen", 80)]
+    assert "fell to 25.0 from 50.0" in findings[0].text and "adversarial.weight" in findings[0].text
+
+
+def test_a_fall_among_first_guesses_is_none():
+    assert said(Watch(stage()), series("val_miou", [0.04, 0.01])) == []
+    assert said(Watch(stage()), series("val_miou", [float("nan"), 0.3, float("nan"), 0.2])) == []
+
+
+def test_a_stage_is_compared_with_what_it_started_from():
+    plan = load_plan("toytown-demo")
+    before = series("val_miou", [0.5], name="source-only")
+    assert said(Watch(plan.stages[1], before), series("val_miou", [0.2], name="adapted", index=1)) == [("fallen", 20)]
+    again = load_plan("ssl-1").stages[1]
+    assert again.start == "scratch"
+    before = series("val_miou", [0.5], name="first")
+    assert said(Watch(again, before), series("val_miou", [0.2], name="again", index=1)) == []
+
+
+def test_what_the_targets_statistics_cost_at_the_end_is_no_fall():
+    adapted = load_plan("toytown-demo").stages[1]
+    rows = series("val_miou", [0.5, 0.2], start=adapted.steps - 20, name="adapted", index=1)
+    assert said(Watch(adapted), rows) == []
+    rows = series("val_miou", [0.5, 0.2], start=adapted.steps - 40, name="adapted", index=1)
+    assert said(Watch(adapted), rows) == [("fallen", adapted.steps - 20)]
+
+
+# pseudo labels
+
+
+def test_a_teacher_that_is_hardly_believed_is_told():
+    watch = Watch(stage(recipe="classmix"))
+    findings = [finding for row in series("pseudo_share", [0.04] * 40) for finding in watch.see(row)]
+    assert [(finding.kind, finding.step) for finding in findings] == [("coverage", 420)]
+    assert "lower ema.threshold (now 0.968)" in findings[0].text
+    assert said(Watch(stage(recipe="classmix")), series("pseudo_share", [0.04] * 20 + [0.06] * 20)) == []
+
+
+@pytest.mark.parametrize(
+    ("share", "recipe", "advice"),
+    [
+        (0.049, "ssl-1", "lower offline.threshold (now 0.9)"),
+        (0.049, "ssl-balanced", "lower offline.quantile (now 0.5)"),
+        (0.051, "ssl-1", ""),
+    ],
+)
+def test_labels_on_disk_that_cover_little_are_told(tmp_path, share, recipe, advice):
+    again = load_plan(recipe).stages[1]
+    settings = {"select": again.settings["offline"].select, "threshold": 0.9, "quantile": 0.5}
+    (tmp_path / "labels.json").write_text(json.dumps({"share": share, "settings": settings}))
+    found = Watch(again).labels(tmp_path)
+    assert [finding.kind for finding in found] == (["coverage"] if advice else [])
+    assert not advice or advice in found[0].text
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"share": null}'])
+def test_a_record_that_cannot_be_read_is_no_matter(tmp_path, content):
+    if content:
+        (tmp_path / "labels.json").write_text(content)
+    assert Watch(load_plan("ssl-1").stages[1]).labels(tmp_path) == []
+
+
+# as a whole
+
+
+def test_nothing_is_said_twice_after_a_resume():
+    rows = series("disc", [0.693] * 30)
+    assert said(Watch(stage(), rows), series("disc", [0.693] * 10, start=620)) == []
+
+
+def test_a_resume_does_not_forget_how_long_it_has_lasted():
+    rows = series("disc", [0.693] * 10)
+    assert said(Watch(stage(), rows), series("disc", [0.693] * 10, start=220)) == [("stuck", 320)]
+
+
+def test_the_report_says_what_the_screen_said(tmp_path):
+    plan = load_plan("toytown-demo")
+    rows = [*series("val_miou", [0.5], name="source-only"), *series("disc", [0.693] * 20, name="adapted", index=1)]
+    rows += series("val_miou", [0.1], start=420, name="adapted", index=1)
+    found = warnings_of(plan, rows, tmp_path)
+    assert [(finding.stage, finding.kind) for finding in found] == [("adapted", "stuck"), ("adapted", "fallen")]
+
+
+def test_the_demos_usual_course_gives_no_warning(tmp_path):
+    rows = []
+    for index, (name, known) in enumerate(DEMO_VAL.items()):
+        disc = DEMO_DISC if name == "adapted" else {}
+        for step in sorted({*known, *disc}):
+            row = {"stage": name, "stage_index": index, "step": step}
+            row.update({key: found[step] for key, found in (("disc", disc), ("val_miou", known)) if step in found})
+            rows.append(row)
+    assert len(rows) == 4 + 13
+    assert warnings_of(load_plan("toytown-demo"), rows, tmp_path) == []

@@ -1,0 +1,1 @@
+"""Grids of trainings: their rows, results, tables and the papers' figures."""

@@ -1,0 +1,1 @@
+"""What the training loop uses: devices, pace, stopping, validation, the log, diagnostics."""
