@@ -29,13 +29,10 @@ TINY_HW = (64, 64)
 
 
 @pytest.fixture(autouse=True)
-def _loggers_as_before() -> Iterator[None]:
-    """A command that runs in the test's own process sets the packages' log levels; the next test starts without."""
-    loggers = [logging.getLogger(f"rtda_{name}") for name in ("deploy", "training", "export", "runtime")]
-    levels = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, levels):
-        logger.setLevel(level)
+def _loggers_as_imported() -> None:
+    """A command that ran in the tests' own process, perhaps for a shared fixture, has set the packages' log levels."""
+    for name in ("deploy", "training", "export", "runtime"):
+        logging.getLogger(f"rtda_{name}").setLevel(logging.NOTSET)
 
 
 @pytest.fixture()

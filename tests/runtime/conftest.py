@@ -27,5 +27,5 @@ def model_path(tmp_path_factory: Any) -> Path:
 @pytest.fixture(autouse=True)
 def nothing_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     """close() waits for a thread that a busy machine keeps from its end; tests of stuck threads set a limit."""
-    for module in ("pipeline", "sources.reconnect", "sinks.view.server", "ros.worker"):
+    for module in ("pipeline.pipeline", "sources.reconnect", "sinks.view.server", "ros.worker"):
         monkeypatch.setattr(f"rtda_runtime.{module}._STOP_S", PATIENCE_S)

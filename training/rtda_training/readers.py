@@ -335,7 +335,7 @@ def _reader(module: str, name: str) -> _Reader:
     """A reader of files, whose module is loaded when it is first asked."""
 
     def read(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
-        kind = getattr(importlib.import_module(f"rtda_training.data.{module}"), name)
+        kind = getattr(importlib.import_module(f"rtda_training.data.readers.{module}"), name)
         pictures: Pictures = kind.open(address, split, labels=labels)
         return pictures
 

@@ -141,6 +141,7 @@ class Trainer:
         log = RunLog(self.folder, (first, int(state.get("step", 0)))) if self._fabric.is_global_zero else None
         self._save_verify_pictures()
         last = float(state.get("last_miou", math.nan))
+        self._only_the_start = False
         try:
             with memory_kept(self._fabric.device):
                 for index in range(first, len(self.plan.stages)):
@@ -152,6 +153,10 @@ class Trainer:
                     else:
                         self._load_start(self.plan.stages[index])
                         last = self._run_stage(index, log, {}, last)
+        except BaseException:
+            if self._only_the_start:  # nothing was learnt: another training may take the folder
+                (self.folder / "last.pth").unlink(missing_ok=True)
+            raise
         finally:
             if log is not None:
                 log.close()
@@ -177,6 +182,7 @@ class Trainer:
             torch.set_rng_state(state["torch_rng"])
         elif index == 0:  # so that a run killed before its next save goes on from here, whatever else it wrote by then
             self._save_state(index, 0, False, miou, run)
+            self._only_the_start = self._fabric.is_global_zero
         self._warn(watch.labels(self.folder / "stages" / stage.name))
         self._fabric.barrier()
         later = sum(after.steps for after in self.plan.stages[index + 1 :])
@@ -387,6 +393,7 @@ class Trainer:
     def _save(self, path: Path, state: dict[str, Any], metrics: dict[str, Any]) -> None:
         if not self._fabric.is_global_zero:
             return
+        self._only_the_start = False
         scored = {"data": f"{self.plan.validation} (val)", **metrics}
         provenance = {**self._spec.provenance, "metrics": scored}
         weights = {key: value.detach().cpu() for key, value in self._model.state_dict().items()}

@@ -30,9 +30,9 @@ _PROGRAM = """
 import ctypes, gc, sys, threading
 import numpy as np
 from rtda_deploy.errors import EngineError
-from rtda_runtime.engines import _cuda
-_cuda._BINDINGS = tuple(binding for binding in _cuda._BINDINGS if binding[0] == sys.argv[1])
-cuda = _cuda.open_cuda()
+from rtda_runtime.engines.cuda import context
+context._BINDINGS = tuple(binding for binding in context._BINDINGS if binding[0] == sys.argv[1])
+cuda = context.open_cuda()
 library = ctypes.CDLL("libcuda.so.1")
 assert cuda.binding.startswith(sys.argv[2]), cuda.binding
 assert (cuda.device_name, cuda.compute_capability, cuda.integrated) == ("Fake GPU of C", (9, 0), False)
@@ -102,7 +102,7 @@ in_another_thread(drop)
 gc.collect()
 assert library.fake_live() == 0 and library.fake_depth() == 0
 assert library.fake_retained() == (1 if sys.argv[1] == "pycuda" else 0)
-left_open = _cuda.open_cuda()  # the interpreter ends with it
+left_open = context.open_cuda()  # the interpreter ends with it
 kept = left_open.pinned((3,), np.uint8)
 print("done")
 """

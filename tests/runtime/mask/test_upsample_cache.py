@@ -15,7 +15,8 @@ def test_a_full_disk_and_no_cache_cost_a_compilation_and_nothing_else(tmp_path: 
     program = """
 import resource, sys
 import numpy as np
-from rtda_runtime import upsample, upsample_argmax
+from rtda_runtime.mask import upsample
+from rtda_runtime import upsample_argmax
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file may grow, as on a full disk
 mask = upsample_argmax(np.eye(3, dtype=np.float32).reshape(3, 1, 3), (2, 6))
 sys.exit(0 if upsample._kernel().__module__.endswith("_upsample_numba") and mask[0, 0] == 0 and mask[1, 5] == 2 else 5)

@@ -290,7 +290,7 @@ def _expanded(key: str, text: str) -> str:
 
 
 def _folder() -> Path:
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     installed = package / "ablations"
     return installed if installed.is_dir() else package.parent / "ablations"
 
