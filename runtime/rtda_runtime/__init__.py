@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rtda_runtime.engines import Engine as Engine
     from rtda_runtime.engines import open_engine as open_engine
     from rtda_runtime.mask.upsample import upsample_argmax as upsample_argmax
+    from rtda_runtime.pipeline.options import PipelineOptions as PipelineOptions
     from rtda_runtime.pipeline.pipeline import Pipeline as Pipeline
     from rtda_runtime.pool import SegmenterPool as SegmenterPool
     from rtda_runtime.result import Result as Result
@@ -36,6 +37,7 @@ __all__ = [
     "MaskFolder",
     "Overlay",
     "Pipeline",
+    "PipelineOptions",
     "Result",
     "Segmenter",
     "SegmenterPool",
@@ -57,6 +59,7 @@ _HOMES = {
     "MaskFolder": "rtda_runtime.sinks",
     "Overlay": "rtda_runtime.sinks",
     "Pipeline": "rtda_runtime.pipeline.pipeline",
+    "PipelineOptions": "rtda_runtime.pipeline.options",
     "Result": "rtda_runtime.result",
     "Segmenter": "rtda_runtime.segmenter",
     "SegmenterPool": "rtda_runtime.pool",

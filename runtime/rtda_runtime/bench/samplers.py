@@ -140,12 +140,6 @@ class AtOnce(Taker):
         self._results.close()
 
 
-class _EachResult(Pipeline):
-    """Gives the loop each result of a camera too: one that was segmented and not looked at would count nowhere."""
-
-    _gives_each = True
-
-
 class Through(Taker):
     """Results of a pipeline, as they come."""
 
@@ -159,7 +153,8 @@ class Through(Taker):
             self.includes = "from when a frame was due to its mask: reading, waiting, preprocess, infer, postprocess"
         elif source.live:
             self.includes = "from a frame's capture to its mask: waiting, preprocess, infer, postprocess"
-        self._pipeline = _EachResult.open(segmenter, self._offered or source)
+        # Each result of a camera, too: one that was segmented and not looked at would count nowhere.
+        self._pipeline = Pipeline.open(segmenter, self._offered or source, each_result=True)
         self._results = iter(self._pipeline)
         self._dropped_before = 0
 

@@ -21,13 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, AsyncIterator, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Type, Union
 
-from rtda_deploy.errors import ConfigError, StaleFrameError
-from rtda_deploy.spec import ModelSpec
+from rtda_deploy.errors import StaleFrameError
 from rtda_runtime.machine.processes import OfOneProcess
 from rtda_runtime.pipeline.inference import Inference, check_comparable
+from rtda_runtime.pipeline.options import PipelineOptions
 from rtda_runtime.pipeline.reader import Captured, Reader
 from rtda_runtime.pipeline.sink_thread import SinkThread
-from rtda_runtime.pool import AnySegmenter, SegmenterPool, check_in_flight, open_segmenter
+from rtda_runtime.pool import AnySegmenter, SegmenterPool, open_segmenter
 from rtda_runtime.result import Result
 from rtda_runtime.segmenter import Segmenter
 from rtda_runtime.sinks.base import Sink
@@ -37,9 +37,7 @@ from rtda_runtime.threads.named import NamedThread
 from rtda_runtime.threads.pace import Pace
 from rtda_runtime.timing import StageTimes
 
-__all__ = ["POLICIES", "Pipeline"]
-
-POLICIES = ("newest", "every")
+__all__ = ["Pipeline"]
 
 OnResult = Callable[[Result], None]
 OnState = Callable[[str, str], None]
@@ -76,61 +74,51 @@ class Pipeline(OfOneProcess):
             frame at work at a time, because more would make each of them older, and leaves the other engines to the
             other cameras.
         source: Closed with the pipeline.
-        policy: ``newest`` or ``every``; None: newest for a live source, every for a recording.
-        max_frames: Ends after so many results: those that a loop got; where there is none, those that were segmented.
-            Under ``newest`` a loop slower than the network gets so many of them; sinks get those in between, too.
+        options: How it runs. None: the usual ones. Single ones may be given by their names, too (``policy="every"``).
         sinks: Each gets results on its own thread; closed with the pipeline.
-        timeout_s: No frame for this long is an error, unless the source says that it is being connected again.
-        max_age_ms: A result older than this when it is done is not given to anybody, but counted.
         compare: A second network for the same frames, with the same classes; its mask is ``result.compared``. A frame
             waits for its turn on it only after the first network is left to others.
         on_result: Called with results on the thread ``rtda-callback``, as a sink is: each of a recording, the newest of
             a camera. An exception of it is logged, stops the pipeline and is raised by :meth:`join`.
         on_state: Called with ``live``, ``stale`` or ``lost`` and a sentence when that changes, on the reader's thread.
-        rate: Frames per second to take from a source that gives more.
         owned: Segmenters to close with the pipeline.
     """
-
-    _gives_each = False  # True: under ``newest``, too, a loop gets each result
 
     def __init__(
         self,
         segmenter: AnySegmenter,
         source: Source,
+        options: Optional[PipelineOptions] = None,
         *,
-        policy: Optional[str] = None,
-        max_frames: Optional[int] = None,
         sinks: Sequence[Sink] = (),
-        timeout_s: float = 5.0,
-        max_age_ms: Optional[float] = None,
         compare: Optional[AnySegmenter] = None,
         on_result: Optional[OnResult] = None,
         on_state: Optional[OnState] = None,
-        rate: Optional[float] = None,
         clock: Callable[[], int] = time.perf_counter_ns,
         owned: Sequence[AnySegmenter] = (),
+        **asked: Any,
     ) -> None:
-        _check(policy, max_frames, timeout_s, max_age_ms)
+        options = (options or PipelineOptions()).with_changes(asked)
         check_comparable(segmenter, compare)
         self.segmenter = segmenter
         self.source = source
-        self.policy = policy or _usual_policy(source)
+        self.policy = options.policy_for(source)
+        self.options = options
         self._on_state = on_state
         self._clock = clock
         self._lock = threading.RLock()  # a loop may be left by the garbage collector, at any place
         self._started = self._closed = self._hurried = False
         self._loops = 0
         self._counted = 0  # for max_frames
-        self._max_frames = max_frames
         self._stop = threading.Event()
         self._times = StageTimes()
         newest = self.policy == "newest"
         self._frames: Mailbox[Captured] = Mailbox(1 if newest else _AHEAD, replace=newest)
         self._results: Mailbox[Result] = Mailbox(1 if newest else _AHEAD, replace=self._is_newest_only)
         self._results.pause()
-        ready, pace = threading.Event(), Pace(rate, clock) if rate is not None else None
+        ready, pace = threading.Event(), Pace(options.rate, clock) if options.rate is not None else None
         self._reader = Reader(
-            source, self._frames, ready=ready, stop=self._stop, timeout_s=timeout_s, pace=pace, clock=clock
+            source, self._frames, ready=ready, stop=self._stop, timeout_s=options.timeout_s, pace=pace, clock=clock
         )
         self._inference = Inference(
             segmenter,
@@ -143,9 +131,9 @@ class Pipeline(OfOneProcess):
             stop=self._stop,
             give=self._give,
             end=self._end,
-            timeout_s=timeout_s,
+            timeout_s=options.timeout_s,
             period_s=pace.period_s if pace is not None else 0.0,
-            max_age_ms=max_age_ms,
+            max_age_ms=options.max_age_ms,
             owned=owned,
             clock=clock,
         )
@@ -157,33 +145,31 @@ class Pipeline(OfOneProcess):
         cls,
         model: Union[str, Path, AnySegmenter],
         source: Union[int, str, Path, Source],
-        provider: str = "auto",
+        provider: Optional[str] = None,
         *,
-        spec: Optional[ModelSpec] = None,
-        policy: Optional[str] = None,
-        max_frames: Optional[int] = None,
+        options: Optional[PipelineOptions] = None,
         sinks: Sequence[Sink] = (),
-        timeout_s: float = 5.0,
-        threads: Optional[int] = None,
-        in_flight: int = 1,
-        reconnect: bool = True,
-        max_age_ms: Optional[float] = None,
         compare: Union[str, Path, AnySegmenter, None] = None,
         on_result: Optional[OnResult] = None,
         on_state: Optional[OnState] = None,
-        rate: Optional[float] = None,
+        **asked: Any,
     ) -> Pipeline:
         """Open what is given as a path or an address; what is given open is used as it is.
 
         Where it fails, source and sinks are closed.
 
         Args:
-            in_flight: Frames worked on at once, for a recording: more of them per second, each on an engine of its
-                own. What is given open has its own number.
-            reconnect: Open a camera again when it is lost, for as long as that takes; False: that is an error.
+            model: A path, or a segmenter that is open.
+            source: An address, or a source that is open.
+            provider: As ``options.provider``.
+            options: How it runs and how paths are opened. None: the usual ones.
+            compare: A path, or a segmenter that is open.
+            asked: Single fields of :class:`PipelineOptions` by their names, such as ``max_frames=100``.
+
+        Other arguments: as of the class.
 
         Raises:
-            ConfigError: If more than one frame is to be in flight under ``newest``.
+            ConfigError: If an option makes no sense; if more than one frame is to be in flight under ``newest``.
             RtdaError: Everything :meth:`Segmenter.open` and :func:`open_source` raise.
         """
         with contextlib.ExitStack() as opened:
@@ -191,16 +177,20 @@ class Pipeline(OfOneProcess):
                 opened.callback(sink.close)
             if isinstance(source, Source):
                 opened.callback(source.close)
-            _check(policy, max_frames, timeout_s, max_age_ms)
+            if provider is not None:
+                asked["provider"] = provider
+            how = (options or PipelineOptions()).with_changes(asked)
             if not isinstance(source, Source):
-                source = opened.enter_context(open_source(source, reconnect=reconnect))
-            check_in_flight(in_flight, policy or _usual_policy(source))
+                source = opened.enter_context(open_source(source, reconnect=how.reconnect))
+            how.policy_for(source)  # refuses several frames in flight of a camera before a model is loaded
             owned: List[AnySegmenter] = []
 
             def segmenter_of(given: Union[str, Path, AnySegmenter]) -> AnySegmenter:
                 if isinstance(given, (Segmenter, SegmenterPool)):
                     return given
-                segmenter = open_segmenter(given, provider, in_flight=in_flight, threads=threads, spec=spec)
+                segmenter = open_segmenter(
+                    given, how.provider, in_flight=how.in_flight, threads=how.threads, spec=how.spec
+                )
                 opened.enter_context(segmenter)
                 owned.append(segmenter)
                 return segmenter
@@ -208,15 +198,11 @@ class Pipeline(OfOneProcess):
             pipeline = cls(
                 segmenter_of(model),
                 source,
-                policy=policy,
-                max_frames=max_frames,
+                how,
                 sinks=sinks,
-                timeout_s=timeout_s,
-                max_age_ms=max_age_ms,
                 compare=segmenter_of(compare) if compare is not None else None,
                 on_result=on_result,
                 on_state=on_state,
-                rate=rate,
                 owned=owned,
             )
             opened.pop_all()
@@ -441,7 +427,7 @@ class Pipeline(OfOneProcess):
     @property
     def _is_newest_only(self) -> bool:
         """Whether a loop gets the newest result, so that it is counted for ``max_frames`` when it is taken."""
-        return self.policy == "newest" and not self._gives_each
+        return self.policy == "newest" and not self.options.each_result
 
     @property
     def _threads(self) -> List[NamedThread]:
@@ -496,7 +482,7 @@ class Pipeline(OfOneProcess):
         """Count one for ``max_frames``; tells whether there shall be more."""
         with self._lock:
             self._counted += 1
-            return self._max_frames is None or self._counted < self._max_frames
+            return self.options.max_frames is None or self._counted < self.options.max_frames
 
     def _why(self) -> str:
         if self._inference.error is not None:
@@ -613,21 +599,6 @@ class _Callback(Sink):
         """Nothing to finish."""
 
 
-def _usual_policy(source: Source) -> str:
-    return "newest" if source.live else "every"
-
-
 def _with_skipped(result: Result, skipped: int) -> Result:
     """The result, counting the ones that the iterator did not take as dropped."""
     return dataclasses.replace(result, dropped=result.dropped + skipped) if skipped else result
-
-
-def _check(policy: Optional[str], max_frames: Optional[int], timeout_s: float, max_age_ms: Optional[float]) -> None:
-    if policy is not None and policy not in POLICIES:
-        raise ConfigError(f"unknown policy {policy!r}", hint=f"known: {', '.join(POLICIES)}")
-    if max_frames is not None and max_frames < 1:
-        raise ConfigError(f"max_frames must be at least 1, got {max_frames}", hint="leave it out for all frames")
-    if not timeout_s > 0:
-        raise ConfigError(f"timeout must be positive, got {timeout_s:g}", hint="try 5")
-    if max_age_ms is not None and not max_age_ms > 0:
-        raise ConfigError(f"the largest age must be positive, got {max_age_ms:g} ms", hint="leave it out for any age")

@@ -25,7 +25,7 @@ from rtda_deploy.errors import (
     SourceError,
     StaleFrameError,
 )
-from rtda_runtime import Pipeline, Segmenter, SegmenterPool, open_source
+from rtda_runtime import Pipeline, PipelineOptions, Segmenter, SegmenterPool, open_source
 from rtda_runtime.result import Result
 from rtda_runtime.sinks import Sink
 from rtda_runtime.threads.mailbox import Mailbox
@@ -244,10 +244,30 @@ def test_an_engine_error_stops_the_loop() -> None:
     assert source.closed.wait(PATIENCE_S)
 
 
-@pytest.mark.parametrize("settings", [{"policy": "latest"}, {"max_frames": 0}, {"timeout_s": 0.0}])
-def test_settings_that_make_no_sense_are_refused(settings: Dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "wrong", [{"policy": "latest"}, {"max_frames": 0}, {"timeout_s": 0.0}, {"rate": 0.0}, {"max_age_ms": -1.0}]
+)
+def test_options_that_make_no_sense_are_refused(wrong: Dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        Pipeline(_segmenter(), ListSource(1), **settings)
+        PipelineOptions(**wrong)
+
+
+def test_options_may_be_given_whole_by_their_names_and_both() -> None:
+    options = PipelineOptions(policy="every", max_frames=1)
+    with Pipeline(_segmenter(), ListSource(9, live=True), options, max_frames=3) as pipeline:
+        assert [result.sequence for result in pipeline] == [0, 1, 2]
+    assert pipeline.options == PipelineOptions(policy="every", max_frames=3)
+    with pytest.raises(TypeError, match="polcy"):
+        Pipeline.open(_segmenter(), ListSource(1), polcy="every")
+
+
+def test_of_a_camera_a_loop_may_ask_for_each_result() -> None:
+    with Pipeline(_segmenter(), ListSource(10**6, live=True), each_result=True, max_frames=20) as pipeline:
+        for result in pipeline:
+            last = result
+            time.sleep(0.001)  # the network is faster than the loop, and waits for it
+    assert pipeline.policy == "newest" and pipeline.stats["frames"] == 20 and pipeline.stats["skipped"] == 0
+    assert last.sequence == 19 + last.dropped
 
 
 # What it tells
