@@ -157,7 +157,7 @@ def stage_of(plan: PlanConfig, folder: Path, *, memory: bool = False) -> Segment
     """The stage as the trainer runs it, made ready; its steps are done here, so that rows can take turns."""
     trainer = Trainer(plan, folder)
     trainer._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    setting = trainer._setting(0)
+    setting = trainer._stage_context(0)
     if memory:
         assert setting.target is not None
         setting = dataclasses.replace(setting, source=in_memory(setting.source), target=in_memory(setting.target))
@@ -311,7 +311,7 @@ def _laps(stage: SegmentationStage, number: int, clock: Callable[[], float]) -> 
     for objective in stage._objectives:
         losses.append(objective.network_loss(context))
         lap(f"loss {objective.key}")
-    stage._setting.fabric.backward(torch.stack(losses).sum())
+    stage._stage.fabric.backward(torch.stack(losses).sum())
     lap("backward")
     stage._optimizer.step()
     lap("optimizer")

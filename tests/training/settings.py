@@ -1,4 +1,4 @@
-"""What components of a stage are given in tests: a tiny network, tiny sets, a setting of them, one step's context."""
+"""What components of a stage are given in tests: a tiny network, tiny sets, a stage of them, one step's context."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rtda_training.adapt.context import StepContext
-from rtda_training.adapt.slots import Setting
+from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.data.address import DataAddress
 from rtda_training.labels import CITYSCAPES, ClassList
 from rtda_training.loop.hardware import build_fabric
@@ -113,7 +112,7 @@ def make_pictures(
     return PictureList(frames, labels, classes or class_names(num_classes))
 
 
-def make_setting(
+def make_stage(
     num_classes: int = 5,
     *,
     network: nn.Module | None = None,
@@ -124,8 +123,8 @@ def make_setting(
     pictures: int = 6,
     seed: int = 0,
     **changes: Any,
-) -> Setting:
-    """A setting on the CPU: batches of 2, a ``TinyNetwork`` in training mode (weights by ``seed``), two sets.
+) -> StageContext:
+    """A stage on the CPU: batches of 2, a ``TinyNetwork`` in training mode (weights by ``seed``), two sets.
 
     Args:
         num_classes: C; the classes are Cityscapes' first ones.
@@ -136,7 +135,7 @@ def make_setting(
         classes: Instead of Cityscapes' first ones.
         pictures: In each set.
         seed: Of the weights and the pictures.
-        changes: Any other field of ``Setting``.
+        changes: Any other field of ``StageContext``.
     """
     torch.manual_seed(seed)
     classes = classes or class_names(num_classes)
@@ -159,29 +158,29 @@ def make_setting(
         "target": UnlabelledSet(target, DataAddress.parse("list:target")),
         "tell": lambda text: None,
     }
-    return Setting(**{**fields, **changes})
+    return StageContext(**{**fields, **changes})
 
 
-def make_context(setting: Setting, step: int = 0, **changes: Any) -> StepContext:
+def make_context(stage: StageContext, step: int = 0, **changes: Any) -> StepContext:
     """The step's first ``batch_size`` pictures of both sets (labels of the source only); ``changes`` are its fields."""
-    source, target = setting.source, setting.target
-    places = range(setting.batch_size)
+    source, target = stage.source, stage.target
+    places = range(stage.batch_size)
     fields: dict[str, Any] = {
         "step": step,
         "source_frames": _stack([source.frame(i) for i in places]).float(),
         "label": _stack([source.label(i) for i in places]).long(),
         "target_frames": None if target is None else _stack([target.frame(i) for i in places]).float(),
-        "forward": setting.network,
-        "normalise": setting.normalise,
-        "seed": setting.seed,
-        "first_place": setting.first_place,
+        "forward": stage.network,
+        "normalise": stage.normalise,
+        "seed": stage.seed,
+        "first_place": stage.first_place,
     }
     return StepContext(**{**fields, **changes})
 
 
-def with_fields(setting: Setting, **changes: Any) -> Setting:
-    """The same setting but for these fields."""
-    return dataclasses.replace(setting, **changes)
+def with_fields(stage: StageContext, **changes: Any) -> StageContext:
+    """The same stage but for these fields."""
+    return dataclasses.replace(stage, **changes)
 
 
 def to_input(frames: Tensor) -> Tensor:

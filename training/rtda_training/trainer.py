@@ -16,7 +16,8 @@ from rtda_deploy.errors import CheckpointError, ConfigError, DataError, Training
 from rtda_deploy.files import remove_leftovers, sha256_file, writable_folder, write_bytes
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
-from rtda_training.adapt.slots import Setting, components
+from rtda_training.adapt.context import StageContext
+from rtda_training.adapt.slots import components
 from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.data.batches import normalise
 from rtda_training.data.first_look import first_look, shared_pictures
@@ -172,7 +173,7 @@ class Trainer:
         torch.manual_seed(self.plan.seed + index)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         kind = components("kind")[stage.kind]
-        run: StageRun = kind(stage.settings[stage.kind], self._setting(index), self.plan, stage)  # type: ignore[call-arg, assignment]
+        run: StageRun = kind(stage.settings[stage.kind], self._stage_context(index), self.plan, stage)  # type: ignore[call-arg, assignment]
         start = int(state.get("step", 0))
         if state:
             run.load_state_dict(state["run"])
@@ -244,14 +245,14 @@ class Trainer:
         _check_finite(row, step)
         return {name: row[name] for name in values}
 
-    def _setting(self, index: int) -> Setting:
+    def _stage_context(self, index: int) -> StageContext:
         plan, stage, fabric = self.plan, self.plan.stages[index], self._fabric
         size = plan.batch_size // fabric.world_size
         source = self._source
         if stage.labelled == "target":
             with fabric.rank_zero_first(local=True):
                 source = self._open(plan.target)
-        return Setting(
+        return StageContext(
             num_classes=self._model.num_classes,
             fabric=fabric,
             network=self._model,

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from training.settings import make_context, make_setting, to_input
+from training.settings import make_context, make_stage, to_input
 
 from rtda_training.adapt.context import PseudoLabels
 from rtda_training.adapt.mixers.appearance import AppearanceConfig, blurred, changed, recoloured
@@ -27,18 +27,18 @@ class Says:
 
 
 @pytest.fixture(scope="module")
-def setting():
-    return make_setting(5)
+def stage():
+    return make_stage(5)
 
 
-def context_of(setting, labels, weight=0.25, step=0, first_place=0, pseudo=7):
+def context_of(stage, labels, weight=0.25, step=0, first_place=0, pseudo=7):
     """Source frames 0..99, target frames 100..199, so that each pixel tells where it is from."""
     label = torch.as_tensor(labels, dtype=torch.long)
     shape = label.shape
     generator = torch.Generator().manual_seed(step)
     weights = None if weight is None else torch.full(shape, weight)
     return make_context(
-        setting,
+        stage,
         step,
         label=label,
         source_frames=torch.randint(0, 100, (*shape, 3), generator=generator).float(),
@@ -50,8 +50,8 @@ def context_of(setting, labels, weight=0.25, step=0, first_place=0, pseudo=7):
     )
 
 
-def classmix(setting, **config):
-    return ClassMix(ClassMixConfig(**{**PLAIN, **config}), setting)
+def classmix(stage, **config):
+    return ClassMix(ClassMixConfig(**{**PLAIN, **config}), stage)
 
 
 def block_labels(rows):
@@ -67,12 +67,12 @@ def test_mixers_are_found_by_their_names_in_recipes():
     assert {"classmix", "cutmix"} <= components("mixer").keys()
 
 
-def test_half_of_each_pictures_own_classes_is_pasted(setting):
+def test_half_of_each_pictures_own_classes_is_pasted(stage):
     label = block_labels([[0, 1, 2, 3], [4, 4, 4, 255], [0, 1, 2, 2]])
     pasted_classes = [set(), set(), set()]
     for step in range(12):
-        context = context_of(setting, label, step=step)
-        mixed = classmix(setting).mix(context)
+        context = context_of(stage, label, step=step)
+        mixed = classmix(stage).mix(context)
         mask = from_source(mixed)
         for place, count in enumerate((2, 1, 2)):
             chosen = set(label[place][mask[place].numpy()].tolist())
@@ -87,68 +87,68 @@ def test_half_of_each_pictures_own_classes_is_pasted(setting):
     assert pasted_classes == [{0, 1, 2, 3}, {4}, {0, 1, 2}]
 
 
-def test_each_picture_of_a_batch_draws_its_own_classes(setting):
-    mask = from_source(classmix(setting).mix(context_of(setting, block_labels([[0, 1, 2, 3]] * 8))))
+def test_each_picture_of_a_batch_draws_its_own_classes(stage):
+    mask = from_source(classmix(stage).mix(context_of(stage, block_labels([[0, 1, 2, 3]] * 8))))
     assert len({mask[place].numpy().tobytes() for place in range(8)}) > 2
 
 
 @pytest.mark.parametrize(("present", "pasted"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
-def test_an_odd_class_is_pasted_rather_than_left(setting, present, pasted):
+def test_an_odd_class_is_pasted_rather_than_left(stage, present, pasted):
     label = np.arange(256).reshape(1, 16, 16) % present
-    mixed = classmix(setting).mix(context_of(setting, label))
+    mixed = classmix(stage).mix(context_of(stage, label))
     assert len(np.unique(label[0][from_source(mixed)[0].numpy()])) == pasted
 
 
-def test_a_picture_without_labels_gives_nothing(setting):
-    mixed = classmix(setting).mix(context_of(setting, np.full((1, 16, 16), 255)))
+def test_a_picture_without_labels_gives_nothing(stage):
+    mixed = classmix(stage).mix(context_of(stage, np.full((1, 16, 16), 255)))
     assert not from_source(mixed).any() and (mixed.label == 7).all()
 
 
-def test_labels_without_weights_mix_without_weights(setting):
-    assert classmix(setting).mix(context_of(setting, block_labels([[0, 1]]), weight=None)).weight is None
+def test_labels_without_weights_mix_without_weights(stage):
+    assert classmix(stage).mix(context_of(stage, block_labels([[0, 1]]), weight=None)).weight is None
 
 
-def test_inputs_stay_as_they_were(setting):
-    context = context_of(setting, block_labels([[0, 1], [2, 3]]))
+def test_inputs_stay_as_they_were(stage):
+    context = context_of(stage, block_labels([[0, 1], [2, 3]]))
     before = copy.deepcopy((context.source_frames, context.target_frames, context.label, context.pseudo_labels()))
-    classmix(setting, jitter=0.3, jitter_probability=1.0, blur_probability=1.0).mix(context)
+    classmix(stage, jitter=0.3, jitter_probability=1.0, blur_probability=1.0).mix(context)
     assert torch.equal(context.source_frames, before[0]) and torch.equal(context.target_frames, before[1])
     assert torch.equal(context.label, before[2]) and torch.equal(context.pseudo_labels().weight, before[3].weight)
 
 
 @pytest.mark.parametrize("make", [classmix, lambda s, **k: CutMix(CutMixConfig(**k), s)])
-def test_two_processes_mix_what_one_would(setting, make):
-    mixer = make(setting, jitter=0.2, jitter_probability=0.5, blur_probability=0.5)
+def test_two_processes_mix_what_one_would(stage, make):
+    mixer = make(stage, jitter=0.2, jitter_probability=0.5, blur_probability=0.5)
     label = block_labels([[0, 1, 2, 3]] * 4)
-    one = context_of(setting, label, step=9)
+    one = context_of(stage, label, step=9)
     together = mixer.mix(one)
     for rank in range(2):
         part = slice(2 * rank, 2 * rank + 2)
-        context = context_of(setting, label[part], step=9, first_place=2 * rank)
+        context = context_of(stage, label[part], step=9, first_place=2 * rank)
         context.source_frames, context.target_frames = one.source_frames[part], one.target_frames[part]
         mixed = mixer.mix(context)
         torch.testing.assert_close(mixed.pictures, together.pictures[part], rtol=1e-6, atol=1e-4)
         assert torch.equal(mixed.label, together.label[part]) and torch.equal(mixed.weight, together.weight[part])
-    again = mixer.mix(context_of(setting, label, step=9))
+    again = mixer.mix(context_of(stage, label, step=9))
     assert torch.equal(again.pictures, together.pictures)
-    assert not torch.equal(mixer.mix(context_of(setting, label, step=10)).label, together.label)
+    assert not torch.equal(mixer.mix(context_of(stage, label, step=10)).label, together.label)
 
 
-def test_a_mix_is_normalised_as_the_network_wants_it(setting):
-    context = context_of(setting, block_labels([[0, 1]]))
+def test_a_mix_is_normalised_as_the_network_wants_it(stage):
+    context = context_of(stage, block_labels([[0, 1]]))
     context.normalise = to_input
     frames = torch.where(
-        (classmix(setting).mix(context).label != 7)[..., None], context.source_frames, context.target_frames
+        (classmix(stage).mix(context).label != 7)[..., None], context.source_frames, context.target_frames
     )
-    torch.testing.assert_close(classmix(setting).mix(context).pictures, to_input(frames))
+    torch.testing.assert_close(classmix(stage).mix(context).pictures, to_input(frames))
 
 
 # CutMix
 
 
-def test_cutmix_pastes_one_rectangle_of_the_area(setting):
-    context = context_of(setting, np.zeros((6, 64, 96), dtype=np.int64))
-    mixed = CutMix(CutMixConfig(area=0.3, **PLAIN), setting).mix(context)
+def test_cutmix_pastes_one_rectangle_of_the_area(stage):
+    context = context_of(stage, np.zeros((6, 64, 96), dtype=np.int64))
+    mixed = CutMix(CutMixConfig(area=0.3, **PLAIN), stage).mix(context)
     mask = from_source(mixed)
     shapes = set()
     for place in range(6):

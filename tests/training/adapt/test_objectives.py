@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 import torch
-from training.settings import make_context, make_setting
+from training.settings import make_context, make_stage
 
 from rtda_training.adapt.losses import SOURCE, domain_loss
 from rtda_training.adapt.objectives.adversarial import Adversarial, AdversarialConfig
@@ -16,35 +16,35 @@ from rtda_training.plan import StageConfig
 
 
 @pytest.fixture(scope="module")
-def setting():
+def stage():
     torch.manual_seed(0)
-    return make_setting(5, network=BiSeNet("resnet18", "rtda", num_classes=5))
+    return make_stage(5, network=BiSeNet("resnet18", "rtda", num_classes=5))
 
 
 @pytest.fixture
-def network(setting):
-    setting.network.zero_grad()
-    return setting.network
+def network(stage):
+    stage.network.zero_grad()
+    return stage.network
 
 
 @pytest.fixture
-def context(setting, network):
+def context(stage, network):
     calls = []
 
     def forward(pictures):
         calls.append(pictures)
         return network(pictures)
 
-    made = make_context(setting, forward=forward)
+    made = make_context(stage, forward=forward)
     made.target_frames = 3 * made.target_frames + 100  # another domain, without doubt
     made.calls = calls
     return made
 
 
 @pytest.fixture
-def adversary(setting):
+def adversary(stage):
     torch.manual_seed(1)
-    return Adversarial(AdversarialConfig(weight=0.5), setting)
+    return Adversarial(AdversarialConfig(weight=0.5), stage)
 
 
 def gradients(module):
@@ -59,8 +59,8 @@ def test_the_networks_step_leaves_the_discriminator_alone(context, network, adve
 
 
 @pytest.mark.parametrize("gan", ["bce", "ls"])
-def test_the_network_is_asked_to_make_target_look_like_source(context, setting, gan):
-    adversary = Adversarial(AdversarialConfig(weight=0.5, gan=gan), setting)
+def test_the_network_is_asked_to_make_target_look_like_source(context, stage, gan):
+    adversary = Adversarial(AdversarialConfig(weight=0.5, gan=gan), stage)
     loss = adversary.network_loss(context)
     with torch.no_grad():
         logits = adversary._module(context.target_output().logits.softmax(1))
@@ -82,45 +82,45 @@ def test_the_discriminators_rate_follows_the_schedule(context, adversary):
     assert all(torch.equal(p, old) for p, old in zip(adversary._module.parameters(), before))
 
 
-def test_forwards_are_computed_once_per_domain_and_shared(context, setting, adversary):
-    Supervised(SupervisedConfig(), setting).network_loss(context)
+def test_forwards_are_computed_once_per_domain_and_shared(context, stage, adversary):
+    Supervised(SupervisedConfig(), stage).network_loss(context)
     adversary.network_loss(context)
     adversary.play(context, 1.0)
     assert len(context.calls) == 2
     assert context.calls[0] is context.source and context.calls[1] is context.target
 
 
-def test_supervised_is_the_sum_of_three_heads(context, setting):
+def test_supervised_is_the_sum_of_three_heads(context, stage):
     output = context.source_output()
     expected = sum(torch.nn.functional.cross_entropy(logits, context.label) for logits in (output.logits, *output.aux))
-    torch.testing.assert_close(Supervised(SupervisedConfig(), setting).network_loss(context), expected)
+    torch.testing.assert_close(Supervised(SupervisedConfig(), stage).network_loss(context), expected)
 
 
 def test_auxiliary_heads_weigh_what_their_network_says_unless_the_recipe_says_otherwise():
-    setting = make_setting()  # its auxiliary heads weigh 0.5
-    context = make_context(setting)
+    stage = make_stage()  # its auxiliary heads weigh 0.5
+    context = make_context(stage)
     main, *aux = (
         torch.nn.functional.cross_entropy(logits, context.label)
         for logits in (context.source_output().logits, *context.source_output().aux)
     )
     for asked, used in ((-1.0, 0.5), (0.0, 0.0), (0.2, 0.2)):
-        loss = Supervised(SupervisedConfig(aux_weight=asked), setting).network_loss(context)
+        loss = Supervised(SupervisedConfig(aux_weight=asked), stage).network_loss(context)
         torch.testing.assert_close(loss, main + used * sum(aux))
 
 
-def test_an_adversary_goes_on_from_its_state(context, setting, adversary):
+def test_an_adversary_goes_on_from_its_state(context, stage, adversary):
     adversary.play(context, 1.0)
-    twin = Adversarial(AdversarialConfig(weight=0.5), setting)
+    twin = Adversarial(AdversarialConfig(weight=0.5), stage)
     twin.load_state_dict(copy.deepcopy(adversary.state_dict()))
     assert twin.play(context, 1.0) == adversary.play(context, 1.0)
     for one, other in zip(adversary._module.parameters(), twin._module.parameters()):
         assert torch.equal(one, other)
 
 
-def test_a_stage_builds_what_it_names(setting):
-    stage = StageConfig(objectives=("supervised", "adversarial"))
-    found = stage.used()
-    made = [found[key](stage.settings[key], setting) for key in stage.objectives]
+def test_a_stage_builds_what_it_names(stage):
+    config = StageConfig(objectives=("supervised", "adversarial"))
+    found = config.used()
+    made = [found[key](config.settings[key], stage) for key in config.objectives]
     assert [objective.log_name for objective in made] == ["seg", "adv"]
     assert [type(objective) for objective in made] == [Supervised, Adversarial]
 

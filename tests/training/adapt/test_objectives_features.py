@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from training.settings import make_context, make_setting
+from training.settings import make_context, make_stage
 
 from rtda_deploy.errors import ConfigError
 from rtda_training.adapt.objectives.alignment import Alignment, AlignmentConfig, gram
@@ -24,9 +24,9 @@ def some_features(seed, dtype=torch.float32):
     return tuple(torch.rand(shape, generator=generator).to(dtype).requires_grad_() for shape in SHAPES)
 
 
-def context_of(setting, source, target):
+def context_of(stage, source, target):
     """A step whose network gives these features of the two domains."""
-    made = make_context(setting)
+    made = make_context(stage)
     answers = {id(made.source): source, id(made.target): target}
     logits = torch.zeros(2, 5, 64, 64)
     made.forward = lambda pictures: SegOutput(logits, logits, (), answers[id(pictures)])
@@ -64,8 +64,8 @@ def aligned_looped(source, target, content="pixel", reduction="norm", parts=(1.0
 
 
 @pytest.fixture(scope="module")
-def setting():
-    return make_setting()
+def stage():
+    return make_stage()
 
 
 def test_the_gram_matrix_is_that_of_a_loop():
@@ -77,62 +77,62 @@ def test_the_gram_matrix_is_that_of_a_loop():
 @pytest.mark.parametrize("content", ["pixel", "pooled"])
 @pytest.mark.parametrize("reduction", ["norm", "mean-square"])
 @pytest.mark.parametrize("stages", [(2, 3, 4, 5), (5,), (4, 2)])
-def test_alignment_is_the_papers_formula(setting, content, reduction, stages):
+def test_alignment_is_the_papers_formula(stage, content, reduction, stages):
     source, target = some_features(0), some_features(1)
     config = AlignmentConfig(
         weight=0.5, content=content, reduction=reduction, stages=stages, content_weight=0.3, style_weight=7.0
     )
-    loss = Alignment(config, setting).network_loss(context_of(setting, source, target))
+    loss = Alignment(config, stage).network_loss(context_of(stage, source, target))
     expected = aligned_looped(source, target, content, reduction, (0.3, 7.0), stages)
     assert loss.item() == pytest.approx(0.5 * expected, rel=1e-5)
 
 
-def test_the_default_is_the_formula_as_printed(setting):
+def test_the_default_is_the_formula_as_printed(stage):
     source, target = some_features(0), some_features(1)
-    loss = Alignment(AlignmentConfig(), setting).network_loss(context_of(setting, source, target))
+    loss = Alignment(AlignmentConfig(), stage).network_loss(context_of(stage, source, target))
     assert loss.item() == pytest.approx(0.004 * aligned_looped(source, target), rel=1e-5)
 
 
-def test_both_domains_features_move_unless_the_sources_are_held(setting):
+def test_both_domains_features_move_unless_the_sources_are_held(stage):
     for held in (False, True):
         source, target = some_features(0), some_features(1)
         config = AlignmentConfig(detach_source=held)
-        Alignment(config, setting).network_loss(context_of(setting, source, target)).backward()
+        Alignment(config, stage).network_loss(context_of(stage, source, target)).backward()
         assert all(f.grad is not None and f.grad.any() for f in target)
         assert all((f.grad is None) == held for f in source)
 
 
 @pytest.mark.parametrize("reduction", ["norm", "mean-square"])
-def test_equal_features_cost_nothing_and_their_gradient_is_0(setting, reduction):
+def test_equal_features_cost_nothing_and_their_gradient_is_0(stage, reduction):
     source, target = some_features(0), some_features(0)
-    loss = Alignment(AlignmentConfig(reduction=reduction), setting).network_loss(context_of(setting, source, target))
+    loss = Alignment(AlignmentConfig(reduction=reduction), stage).network_loss(context_of(stage, source, target))
     loss.backward()
     assert loss.item() == 0.0
     assert all(not f.grad.any() for f in (*source, *target))  # a plain square root would give NaN
 
 
-def test_alignment_computes_in_float32_under_autocast(setting):
+def test_alignment_computes_in_float32_under_autocast(stage):
     source, target = some_features(0, torch.bfloat16), some_features(1, torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = Alignment(AlignmentConfig(), setting).network_loss(context_of(setting, source, target))
+        loss = Alignment(AlignmentConfig(), stage).network_loss(context_of(stage, source, target))
     assert loss.dtype == torch.float32
     rounded = [f.float() for f in source], [f.float() for f in target]
     assert loss.item() == pytest.approx(0.004 * aligned_looped(*rounded), rel=1e-5)
 
 
 def test_alignment_brings_the_domains_together_on_a_real_network():
-    setting = make_setting()
-    objective = Alignment(AlignmentConfig(weight=1.0), setting)
+    stage = make_stage()
+    objective = Alignment(AlignmentConfig(weight=1.0), stage)
 
     def step():
-        context = make_context(setting)
+        context = make_context(stage)
         context.target_frames = 255.0 - context.target_frames
         return objective.network_loss(context)
 
     first = step()
     first.backward()
     with torch.no_grad():
-        for p in setting.network.parameters():
+        for p in stage.network.parameters():
             if p.grad is not None:
                 p -= 1e-3 * p.grad
     assert step() < first
@@ -163,9 +163,9 @@ def test_a_recipe_may_list_stages_and_things():
 
 
 def street(*names):
-    """A setting whose classes have these names, in this order."""
+    """A stage whose classes have these names, in this order."""
     classes = ClassList(names, tuple((i, i, i) for i in range(len(names))))
-    return make_setting(len(names), classes=classes)
+    return make_stage(len(names), classes=classes)
 
 
 def test_a_cell_counts_where_one_thing_fills_enough_of_it():
@@ -184,13 +184,13 @@ def test_a_cell_counts_where_one_thing_fills_enough_of_it():
 
 
 def test_things_are_found_by_name():
-    setting = make_setting(19, classes=CITYSCAPES)
-    assert FeatureDistance(FeatureDistanceConfig(), setting)._things == (6, 7, *range(11, 19))
-    setting = make_setting(11, classes=CAMVID)
-    assert FeatureDistance(FeatureDistanceConfig(), setting)._things == (6, 8, 9, 10)
-    setting = street("lane", "shuttle", "car")
-    assert FeatureDistance(FeatureDistanceConfig(), setting)._things == (2,)
-    assert FeatureDistance(FeatureDistanceConfig(things=("shuttle",)), setting)._things == (1,)
+    stage = make_stage(19, classes=CITYSCAPES)
+    assert FeatureDistance(FeatureDistanceConfig(), stage)._things == (6, 7, *range(11, 19))
+    stage = make_stage(11, classes=CAMVID)
+    assert FeatureDistance(FeatureDistanceConfig(), stage)._things == (6, 8, 9, 10)
+    stage = street("lane", "shuttle", "car")
+    assert FeatureDistance(FeatureDistanceConfig(), stage)._things == (2,)
+    assert FeatureDistance(FeatureDistanceConfig(things=("shuttle",)), stage)._things == (1,)
 
 
 def test_things_that_are_not_there_are_refused():
@@ -291,17 +291,17 @@ def test_a_resumed_distance_is_to_the_old_start(city):
 @pytest.mark.parametrize("kind", ["alignment", "feature-distance"])
 def test_losses_are_float32_and_finite_under_bf16(kind):
     names = ("road", "car", "person")
-    setting = make_setting(3, precision="bf16", classes=ClassList(names, ((0, 0, 0),) * 3))
+    stage = make_stage(3, precision="bf16", classes=ClassList(names, ((0, 0, 0),) * 3))
     if kind == "alignment":
-        objective = Alignment(AlignmentConfig(), setting)
+        objective = Alignment(AlignmentConfig(), stage)
     else:
-        objective = FeatureDistance(FeatureDistanceConfig(), setting)
-        forward = setting.fabric.setup_module(copy.deepcopy(setting.network))
-        start = objective.network_loss(make_context(setting, label=label_with_car(), forward=forward))
+        objective = FeatureDistance(FeatureDistanceConfig(), stage)
+        forward = stage.fabric.setup_module(copy.deepcopy(stage.network))
+        start = objective.network_loss(make_context(stage, label=label_with_car(), forward=forward))
         assert start.item() == 0.0  # the copy computes in the network's precision
-        moved(setting.network)
-    forward = setting.fabric.setup_module(setting.network)
-    loss = objective.network_loss(make_context(setting, label=label_with_car(), forward=forward))
-    setting.fabric.backward(loss)
+        moved(stage.network)
+    forward = stage.fabric.setup_module(stage.network)
+    loss = objective.network_loss(make_context(stage, label=label_with_car(), forward=forward))
+    stage.fabric.backward(loss)
     assert loss.dtype == torch.float32 and math.isfinite(loss.item()) and loss.item() > 0
-    assert any(p.grad is not None and p.grad.any() for p in setting.network.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in stage.network.parameters())

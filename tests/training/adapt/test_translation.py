@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from training.settings import TinyNetwork, make_context, make_setting
+from training.settings import TinyNetwork, make_context, make_stage
 
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError, FileAccessError
 from rtda_training.adapt import translation as losses
@@ -84,10 +84,10 @@ def a_stage(tmp_path, folders, finished=None, precision="fp32", **settings):
     before = [{"name": settings["network"]}] if "network" in settings else []
     whole = plan(folders, [*before, translation(**settings)])
     config = TranslationConfig(**{**TINY, **settings})
-    setting = make_setting(
+    stage = make_stage(
         size_hw=SIZE_HW, folder=tmp_path, finished=lambda name: finished, pictures=6, precision=precision
     )
-    run = TranslationStage(config, setting, whole, whole.stages[-1])
+    run = TranslationStage(config, stage, whole, whole.stages[-1])
     run.begin(0)
     return run
 
@@ -279,7 +279,7 @@ def test_each_loss_compares_the_pictures_that_belong_together(tmp_path, folders)
         expected = losses.discriminator_loss(judges.of_source(source), judges.of_source(made_source))
         expected += losses.discriminator_loss(judges.of_target(target), judges.of_target(made_target))
     assert float(row["disc"]) == pytest.approx(float(expected), rel=1e-4)
-    frames = pictures_from(torch.from_numpy(np.stack([run._setting.source.frame(k) for k in range(6)])), "rgb")
+    frames = pictures_from(torch.from_numpy(np.stack([run._stage.source.frame(k) for k in range(6)])), "rgb")
     assert any(torch.equal(source[0], frame) or torch.equal(source[0], frame.flip(2)) for frame in frames)
 
 
@@ -467,7 +467,7 @@ def test_a_translation_refuses_what_it_would_not_do(tmp_path, folders, stage, wo
     whole = plan(folders, [{"name": "m"}, {"name": "f", "kind": "translation", **stage}])
     config = whole.stages[1].settings["translation"]
     with pytest.raises(ConfigError, match=words):
-        TranslationStage(config, make_setting(size_hw=SIZE_HW, folder=tmp_path), whole, whole.stages[1])
+        TranslationStage(config, make_stage(size_hw=SIZE_HW, folder=tmp_path), whole, whole.stages[1])
 
 
 @pytest.mark.parametrize(
@@ -515,12 +515,12 @@ def test_the_style_takes_its_translator_from_one_place(folders):
 def test_the_style_paints_the_source_and_nothing_learns(tmp_path):
     translator = a_translator()
     path = write_translator(tmp_path / "translator-f.pth", translator)
-    setting = make_setting(size_hw=(32, 40), folder=tmp_path)
+    stage = make_stage(size_hw=(32, 40), folder=tmp_path)
     kind = components("style")["translator"]
     by_stage, by_path = (
-        kind(kind.settings(**where), setting) for where in ({"stage": "f"}, {"path": str(path), "stage": ""})
+        kind(kind.settings(**where), stage) for where in ({"stage": "f"}, {"path": str(path), "stage": ""})
     )
-    context = make_context(setting)
+    context = make_context(stage)
     frames = context.source_frames.clone()
     painted = by_stage.apply(context)
     assert painted.dtype == torch.float32 and painted.shape == frames.shape and not painted.requires_grad
@@ -537,9 +537,9 @@ def test_the_style_paints_the_source_and_nothing_learns(tmp_path):
 def test_a_stage_that_is_no_translation_is_named(tmp_path):
     kind = components("style")["translator"]
     with pytest.raises(ConfigError, match=r"left no translator-m\.pth"):
-        kind(kind.settings(stage="m"), make_setting(folder=tmp_path))
+        kind(kind.settings(stage="m"), make_stage(folder=tmp_path))
     with pytest.raises(FileAccessError, match="nowhere"):
-        kind(kind.settings(path=str(tmp_path / "nowhere.pth")), make_setting(folder=tmp_path))
+        kind(kind.settings(path=str(tmp_path / "nowhere.pth")), make_stage(folder=tmp_path))
 
 
 def test_the_network_is_trained_on_painted_pictures(finished, folders, tmp_path):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from training.settings import make_setting, with_fields
+from training.settings import make_stage, with_fields
 
 from rtda_deploy.errors import ConfigError
 from rtda_training.adapt.samplers.rare import RareClasses, RareConfig, class_probabilities
@@ -42,9 +42,9 @@ def index(monkeypatch):
     return stand_in
 
 
-def order_of(setting=None, **config):
-    setting = setting or make_setting(4, pictures=5)
-    return RareClasses(RareConfig(**config), setting).order(setting.source, SEED)
+def order_of(stage=None, **config):
+    stage = stage or make_stage(4, pictures=5)
+    return RareClasses(RareConfig(**config), stage).order(stage.source, SEED)
 
 
 def test_the_sampler_is_found_by_its_name_in_recipes():
@@ -103,9 +103,9 @@ def test_a_share_that_no_picture_reaches_is_an_error(index):
 
 
 def test_the_crop_should_hold_half_of_the_share_of_its_own_size(index):
-    setting = make_setting(4, pictures=5, size_hw=(512, 1024))
-    assert order_of(setting).draw(0).least_pixels == round(0.5 * 0.0015 * 512 * 1024) == 393
-    assert order_of(setting, crop_share=0.0).draw(0).least_pixels == 1
+    stage = make_stage(4, pictures=5, size_hw=(512, 1024))
+    assert order_of(stage).draw(0).least_pixels == round(0.5 * 0.0015 * 512 * 1024) == 393
+    assert order_of(stage, crop_share=0.0).draw(0).least_pixels == 1
 
 
 def test_draws_are_a_function_of_the_position_in_every_process(index):
@@ -115,13 +115,13 @@ def test_draws_are_a_function_of_the_position_in_every_process(index):
     positions = [900, 3, 3, 12, 0]
     assert [sent.draw(p) for p in positions] == [order.draw(p) for p in positions]
     assert len({(order.draw(p).index, order.draw(p).wanted) for p in range(50)}) > 3
-    other = RareClasses(RareConfig(temperature=1.0), make_setting(4, pictures=5)).order(index.asked[0], (8, 0))
+    other = RareClasses(RareConfig(temperature=1.0), make_stage(4, pictures=5)).order(index.asked[0], (8, 0))
     assert [other.draw(p) for p in range(50)] != [order.draw(p) for p in range(50)]
 
 
 def test_counting_is_told_once(index):
     lines = []
-    order_of(make_setting(4, pictures=5, tell=lines.append))
+    order_of(make_stage(4, pictures=5, tell=lines.append))
     assert lines == ["classes  counting those of 5 labels, once"]
 
 
@@ -132,12 +132,12 @@ def test_defaults_are_daformers():
 
 def test_the_real_index_of_a_set_gives_the_same_order_every_time(tmp_path, monkeypatch):
     monkeypatch.setenv("RTDA_CACHE", str(tmp_path))
-    setting = make_setting(5, pictures=4)
+    stage = make_stage(5, pictures=4)
     lines = []
-    sampler = RareClasses(RareConfig(temperature=1.0), with_fields(setting, tell=lines.append))
-    first, second = (sampler.order(setting.source, SEED) for _ in range(2))
+    sampler = RareClasses(RareConfig(temperature=1.0), with_fields(stage, tell=lines.append))
+    first, second = (sampler.order(stage.source, SEED) for _ in range(2))
     draws = [first.draw(position) for position in range(30)]
     assert draws == [second.draw(position) for position in range(30)] and len(lines) == 1
     for draw in draws:
-        label = setting.source.label(draw.index)
+        label = stage.source.label(draw.index)
         assert (label == draw.wanted).sum() > 0.0015 * label.size

@@ -21,8 +21,8 @@ import pytest
 import torch
 
 from rtda_deploy.errors import ConfigError
+from rtda_training.adapt.components import Objective
 from rtda_training.adapt.context import MixedBatch, PseudoLabels
-from rtda_training.adapt.objectives import Objective
 from rtda_training.adapt.slots import components
 from rtda_training.checkpoint import read_checkpoint
 from rtda_training.plan import PlanConfig, load_plan
@@ -161,16 +161,16 @@ def test_pictures_must_be_uneven_for_this_to_mean_anything(alone: Path, together
 @pytest.mark.parametrize("key", ["supervised", "pseudo", "mixed", "feature-distance"])
 def test_means_over_some_of_the_pixels_are_over_those_of_all_processes(key: str) -> None:
     """Twice as many pixels on average: half the loss here."""
-    from training.settings import make_context, make_setting  # the processes below do not see the tests' folder
+    from training.settings import make_context, make_stage  # the processes below do not see the tests' folder
 
-    setting = make_setting()
+    stage = make_stage()
     kind = components("objectives")[key]
     settings = {"things": ("road",), "fill": 0.0} if key == "feature-distance" else {}
-    objective = cast(Objective, kind(kind.settings(**settings), setting))
-    next(setting.network.parameters()).data.mul_(2.0)  # away from where it started: that has a distance, too
+    objective = cast(Objective, kind(kind.settings(**settings), stage))
+    next(stage.network.parameters()).data.mul_(2.0)  # away from where it started: that has a distance, too
     losses = []
     for factor in (1.0, 2.0):
-        context = make_context(setting, share=partial(torch.mul, factor), labeler=object(), mixer=object())
+        context = make_context(stage, share=partial(torch.mul, factor), labeler=object(), mixer=object())
         context._pseudo = PseudoLabels(context.label, None)
         context._mixed = MixedBatch(context.source, context.label, None)
         losses.append(float(objective.network_loss(context).detach()))

@@ -1,22 +1,27 @@
-"""What one training step knows. Every forward is computed once, when first asked for, and shared by all objectives."""
+"""What components are given: a stage's surroundings when it starts, and each step's batches and outputs.
+
+Every forward of a step is computed once, when first asked for, and shared by all objectives.
+"""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from torch import Tensor
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from rtda_training.models import SegOutput
+from rtda_training.readers import LabelledSet, UnlabelledSet
 
 if TYPE_CHECKING:
-    from rtda_training.adapt.labelers import Labeler
-    from rtda_training.adapt.mixers import Mixer
+    from rtda_training.adapt.components import Labeler, Mixer
 
-__all__ = ["MixedBatch", "PseudoLabels", "StepContext"]
+__all__ = ["MixedBatch", "PseudoLabels", "StageContext", "StepContext"]
 
 
 class PseudoLabels(NamedTuple):
@@ -43,6 +48,45 @@ class MixedBatch(NamedTuple):
     pictures: Tensor
     label: Tensor
     weight: Tensor | None
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a component is given when its stage starts.
+
+    Attributes:
+        num_classes: C of the network.
+        fabric: Devices, precision and processes.
+        network: The network of the stage, not wrapped; its parameters are what the stage trains.
+        size_hw: Input size of the network.
+        batch_size: Pictures per step and domain of this process.
+        first_place: Position of this process's first picture in the global batch.
+        seed: The plan's seed and the stage's number.
+        steps: Length of the stage.
+        folder: Where the component may keep files of this stage (made when first used).
+        run_folder: The run's folder; a finished stage ``NAME`` left ``stage-NAME.pth`` there.
+        normalise: Raw pixels (N, H, W, 3) BGR 0..255 -> the network's input (N, 3, H, W).
+        finished: Network of a finished stage by its name, frozen, in evaluation mode, on the device.
+        source: The labelled set.
+        target: The unlabelled set; None where the plan has none.
+        tell: A line for people.
+    """
+
+    num_classes: int
+    fabric: Fabric
+    network: nn.Module
+    size_hw: tuple[int, int]
+    batch_size: int
+    first_place: int
+    seed: tuple[int, int]
+    steps: int
+    folder: Path
+    run_folder: Path
+    normalise: Callable[[Tensor], Tensor]
+    finished: Callable[[str], nn.Module]
+    source: LabelledSet
+    target: UnlabelledSet | None
+    tell: Callable[[str], None]
 
 
 def _alone(value: Tensor) -> Tensor:

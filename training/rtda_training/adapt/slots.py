@@ -14,16 +14,12 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from lightning_fabric import Fabric
-from torch import Tensor, nn
-
 from rtda_deploy.errors import ConfigError
-from rtda_training.readers import LabelledSet, UnlabelledSet
+from rtda_training.adapt.context import StageContext
 
-__all__ = ["SLOTS", "Component", "NoSettings", "Setting", "check_field", "choice", "component", "components", "number"]
+__all__ = ["SLOTS", "Component", "NoSettings", "check_field", "choice", "component", "components", "number"]
 
 SLOTS = ("kind", "sampler", "style", "labeler", "mixer", "objectives")
 _REGISTRY: dict[str, type[Component]] = {}
@@ -33,45 +29,6 @@ _C = TypeVar("_C", bound="type[Component]")
 @dataclasses.dataclass(frozen=True)
 class NoSettings:
     """The settings of a component that has none."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What a component is given when its stage starts.
-
-    Attributes:
-        num_classes: C of the network.
-        fabric: Devices, precision and processes.
-        network: The network of the stage, not wrapped; its parameters are what the stage trains.
-        size_hw: Input size of the network.
-        batch_size: Pictures per step and domain of this process.
-        first_place: Position of this process's first picture in the global batch.
-        seed: The plan's seed and the stage's number.
-        steps: Length of the stage.
-        folder: Where the component may keep files of this stage (made when first used).
-        run_folder: The run's folder; a finished stage ``NAME`` left ``stage-NAME.pth`` there.
-        normalise: Raw pixels (N, H, W, 3) BGR 0..255 -> the network's input (N, 3, H, W).
-        finished: Network of a finished stage by its name, frozen, in evaluation mode, on the device.
-        source: The labelled set.
-        target: The unlabelled set; None where the plan has none.
-        tell: A line for people.
-    """
-
-    num_classes: int
-    fabric: Fabric
-    network: nn.Module
-    size_hw: tuple[int, int]
-    batch_size: int
-    first_place: int
-    seed: tuple[int, int]
-    steps: int
-    folder: Path
-    run_folder: Path
-    normalise: Callable[[Tensor], Tensor]
-    finished: Callable[[str], nn.Module]
-    source: LabelledSet
-    target: UnlabelledSet | None
-    tell: Callable[[str], None]
 
 
 class Component:
@@ -91,8 +48,8 @@ class Component:
     needs_target: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, config: Any, setting: Setting) -> None:
-        del config, setting
+    def __init__(self, config: Any, stage: StageContext) -> None:
+        del config, stage
 
     @classmethod
     def stages_used(cls, config: Any) -> tuple[str, ...]:

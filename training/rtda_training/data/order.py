@@ -1,4 +1,4 @@
-"""What every sampler is."""
+"""Which picture of a set is read at which place of an endless stream."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from rtda_training.adapt.slots import Component
-from rtda_training.readers import LabelledSet
-
-__all__ = ["Draw", "PictureOrder", "Sampler"]
+__all__ = ["Draw", "PictureOrder"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +42,3 @@ class PictureOrder:
             rng = np.random.default_rng((*self._seed, 0, epoch))
             self._epoch = (epoch, rng.permutation(self._count))
         return Draw(int(self._epoch[1][place]))
-
-
-class Sampler(Component):
-    """Chooses the order of the source's pictures."""
-
-    def order(self, source: LabelledSet, seed: tuple[int, ...]) -> PictureOrder:
-        """The order for one stage."""
-        return PictureOrder(len(source), seed)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rtda_training.adapt.slots import Component, Setting
+from rtda_training.adapt.context import StageContext
+from rtda_training.adapt.slots import Component
 from rtda_training.plan import PlanConfig, StageConfig
 
 __all__ = ["StageRun", "decay"]
@@ -19,7 +20,7 @@ class StageRun(Component):
 
     trains_network: bool = True
 
-    def __init__(self, config: Any, setting: Setting, plan: PlanConfig, stage: StageConfig) -> None:
+    def __init__(self, config: Any, stage: StageContext, plan: PlanConfig, stage_config: StageConfig) -> None:
         raise NotImplementedError
 
     def begin(self, step: int) -> None:
@@ -37,6 +38,6 @@ class StageRun(Component):
         """Give up what the stage holds; called however it ends."""
 
 
-def decay(stage: StageConfig, step: int) -> float:
+def decay(stage_config: StageConfig, step: int) -> float:
     """The factor ``(1 - step / steps) ** power`` on every learning rate."""
-    return float((1.0 - step / stage.steps) ** stage.optimizer.power)
+    return float((1.0 - step / stage_config.steps) ** stage_config.optimizer.power)

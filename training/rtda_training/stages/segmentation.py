@@ -10,13 +10,9 @@ from torch import Tensor, nn
 
 from rtda_deploy.errors import ConfigError
 from rtda_training.adapt.batchnorm import reestimate
-from rtda_training.adapt.context import StepContext
-from rtda_training.adapt.labelers import Labeler
-from rtda_training.adapt.mixers import Mixer
-from rtda_training.adapt.objectives import Objective
-from rtda_training.adapt.samplers import Sampler
-from rtda_training.adapt.slots import Component, Setting, component
-from rtda_training.adapt.styles import Style
+from rtda_training.adapt.components import Labeler, Mixer, Objective, Sampler, Style
+from rtda_training.adapt.context import StageContext, StepContext
+from rtda_training.adapt.slots import Component, component
 from rtda_training.plan import AugmentConfig, PlanConfig, StageConfig
 from rtda_training.stages.base import StageRun, decay
 from rtda_training.stages.streams import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, Stream, step_batches
@@ -30,45 +26,47 @@ _BN_PICTURES = 400  # target pictures that batch-norm statistics are averaged ov
 class SegmentationStage(StageRun):
     """The network learns from the labelled domain and from what the stage's components make of the other."""
 
-    def __init__(self, config: Any, setting: Setting, plan: PlanConfig, stage: StageConfig) -> None:
+    def __init__(self, config: Any, stage: StageContext, plan: PlanConfig, stage_config: StageConfig) -> None:
         del config
-        self._plan, self._stage, self._setting = plan, stage, setting
-        self._network = setting.network
+        self._plan, self._stage_config, self._stage = plan, stage_config, stage
+        self._network = stage.network
         self._parts: dict[str, Component] = {
-            key: found(stage.settings[key], setting) for key, found in stage.used().items() if found.slot != "kind"
+            key: found(stage_config.settings[key], stage)
+            for key, found in stage_config.used().items()
+            if found.slot != "kind"
         }
-        self._objectives = [cast(Objective, self._parts[key]) for key in stage.objectives]
+        self._objectives = [cast(Objective, self._parts[key]) for key in stage_config.objectives]
         self._sampler = cast("Sampler | None", self._slot("sampler"))
         self._style = cast("Style | None", self._slot("style"))
         self._labeler = cast("Labeler | None", self._slot("labeler"))
         self._mixer = cast("Mixer | None", self._slot("mixer"))
-        self._frozen = _set_training(self._network, stage.batch_norm, setting)
-        self._forward, self._optimizer = setting.fabric.setup(self._network, _optimizer(self._network, stage))
+        self._frozen = _set_training(self._network, stage_config.batch_norm, stage)
+        self._forward, self._optimizer = stage.fabric.setup(self._network, _optimizer(self._network, stage_config))
 
     def begin(self, step: int) -> None:
-        plan, setting = self._plan, self._setting
-        workers = plan.workers if plan.workers >= 0 else (4 if setting.fabric.device.type == "cuda" else 0)
-        labelled = setting.source
+        plan, stage = self._plan, self._stage
+        workers = plan.workers if plan.workers >= 0 else (4 if stage.fabric.device.type == "cuda" else 0)
+        labelled = stage.source
         seed = (plan.seed, SOURCE_STREAM)
         order = self._sampler.order(labelled, seed) if self._sampler else None
-        self._source = Stream(labelled, plan, setting, step, SOURCE_STREAM, workers, order)
+        self._source = Stream(labelled, plan, stage, step, SOURCE_STREAM, workers, order)
         self._target = None
-        if self._stage.trains_on_target:
-            assert setting.target is not None
-            pictures = self._labeler.prepare(setting.target) if self._labeler else setting.target
-            self._target = Stream(pictures, plan, setting, step, TARGET_STREAM, workers)
+        if self._stage_config.trains_on_target:
+            assert stage.target is not None
+            pictures = self._labeler.prepare(stage.target) if self._labeler else stage.target
+            self._target = Stream(pictures, plan, stage, step, TARGET_STREAM, workers)
 
     def step(self, step: int) -> dict[str, Any]:
         context = self._context(step)
-        factor = decay(self._stage, step)
-        rate = self._stage.optimizer.learning_rate * factor * _warm_up(self._stage, step)
+        factor = decay(self._stage_config, step)
+        rate = self._stage_config.optimizer.learning_rate * factor * _warm_up(self._stage_config, step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
         self._optimizer.zero_grad()
         losses = {
             objective.log_name or objective.key: objective.network_loss(context) for objective in self._objectives
         }
-        self._setting.fabric.backward(torch.stack(list(losses.values())).sum())
+        self._stage.fabric.backward(torch.stack(list(losses.values())).sum())
         self._optimizer.step()
         row: dict[str, Any] = {name: loss.detach() for name, loss in losses.items()}
         for objective in self._objectives:
@@ -82,7 +80,7 @@ class SegmentationStage(StageRun):
     def finish(self) -> None:
         if self._labeler is not None:
             self._labeler.finish(self._network)
-        if self._stage.bn_statistics == "target":
+        if self._stage_config.bn_statistics == "target":
             self._average_target_statistics()
 
     def close(self) -> None:
@@ -102,7 +100,7 @@ class SegmentationStage(StageRun):
         return next((part for part in self._parts.values() if part.slot == slot), None)
 
     def _context(self, step: int) -> StepContext:
-        setting = self._setting
+        stage = self._stage
         source = self._source.next()
         assert source.labels is not None
         target = self._target.next() if self._target is not None else None
@@ -113,11 +111,11 @@ class SegmentationStage(StageRun):
             target_frames=None if target is None else target.frames,
             target_label=None if target is None else target.labels,
             forward=self._forward,
-            normalise=setting.normalise,
+            normalise=stage.normalise,
             labeler=self._labeler,
             mixer=self._mixer,
-            seed=setting.seed,
-            first_place=setting.first_place,
+            seed=stage.seed,
+            first_place=stage.first_place,
             share=self._share,
         )
         if self._style is not None:
@@ -125,12 +123,12 @@ class SegmentationStage(StageRun):
         return context
 
     def _share(self, value: Tensor) -> Tensor:
-        if self._setting.fabric.world_size == 1:
+        if self._stage.fabric.world_size == 1:
             return value
-        return cast(Tensor, self._setting.fabric.all_reduce(value.detach().clone(), reduce_op="mean"))
+        return cast(Tensor, self._stage.fabric.all_reduce(value.detach().clone(), reduce_op="mean"))
 
     def _average_target_statistics(self) -> None:
-        target = self._setting.target
+        target = self._stage.target
         assert target is not None
         size = max(2, self._plan.batch_size)
         steps = max(1, min(len(target), _BN_PICTURES) // size)
@@ -138,13 +136,13 @@ class SegmentationStage(StageRun):
 
         def pictures() -> Iterator[Tensor]:
             for step in range(steps):
-                yield self._setting.normalise(plain[step].frames.to(self._setting.fabric.device).float())
+                yield self._stage.normalise(plain[step].frames.to(self._stage.fabric.device).float())
 
         reestimate(self._network, pictures())
 
 
-def _optimizer(network: nn.Module, stage: StageConfig) -> torch.optim.Optimizer:
-    config = stage.optimizer
+def _optimizer(network: nn.Module, stage_config: StageConfig) -> torch.optim.Optimizer:
+    config = stage_config.optimizer
     backbone = {id(parameter) for parameter in network.backbone.parameters()}  # type: ignore[union-attr]
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [
@@ -157,19 +155,19 @@ def _optimizer(network: nn.Module, stage: StageConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=rate, weight_decay=weight_decay, fused=True)
 
 
-def _warm_up(stage: StageConfig, step: int) -> float:
-    warmup = stage.optimizer.warmup_steps
+def _warm_up(stage_config: StageConfig, step: int) -> float:
+    warmup = stage_config.optimizer.warmup_steps
     return min(1.0, (step + 1) / warmup) if warmup else 1.0
 
 
-def _set_training(network: nn.Module, batch_norm: str, setting: Setting) -> list[nn.Parameter]:
+def _set_training(network: nn.Module, batch_norm: str, stage: StageContext) -> list[nn.Parameter]:
     """Training mode, batch norms as asked; gives the parameters frozen for this stage."""
     network.train()
     if batch_norm == "train":
         return []
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if batch_norm == "sync":
-        if setting.fabric.device.type != "cuda":
+        if stage.fabric.device.type != "cuda":
             raise ConfigError("batch_norm = sync needs GPUs", hint='set batch_norm to "train" or "fixed"')
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return []

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from rtda_deploy.errors import DataError
-from rtda_training.adapt.slots import Setting
+from rtda_training.adapt.context import StageContext
 from rtda_training.data.batches import StepBatches, batches_from
 from rtda_training.data.order import PictureOrder
 from rtda_training.plan import AugmentConfig, PlanConfig
@@ -62,17 +62,17 @@ class Stream:
         self,
         pictures: UnlabelledSet,
         plan: PlanConfig,
-        setting: Setting,
+        stage: StageContext,
         start: int,
         stream: int,
         workers: int,
         order: PictureOrder | None = None,
     ) -> None:
-        part = (setting.fabric.global_rank, setting.fabric.world_size)
-        data = step_batches(pictures, plan, setting.steps, stream, part=part, order=order)
+        part = (stage.fabric.global_rank, stage.fabric.world_size)
+        data = step_batches(pictures, plan, stage.steps, stream, part=part, order=order)
         self._batches = batches_from(data, start, workers)
-        self._device = setting.fabric.device
-        self._tell = setting.tell
+        self._device = stage.fabric.device
+        self._tell = stage.tell
         self._pictures = pictures
         self._allowed = plan.max_corrupt
         self._faults: dict[str, str] = {}

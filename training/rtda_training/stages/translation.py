@@ -15,8 +15,9 @@ from rtda_deploy.errors import ConfigError
 from rtda_deploy.files import write_bytes
 from rtda_deploy.optional import require
 from rtda_training.adapt import translation as losses
+from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.objectives.adversarial import frozen
-from rtda_training.adapt.slots import Setting, choice, component, number
+from rtda_training.adapt.slots import choice, component, number
 from rtda_training.data.address import parse_size
 from rtda_training.models import network_kind
 from rtda_training.models.cyclegan import Generator, PatchDiscriminator
@@ -128,30 +129,32 @@ class TranslationStage(StageRun):
     trains_network = False
     needs_target = True
 
-    def __init__(self, config: TranslationConfig, setting: Setting, plan: PlanConfig, stage: StageConfig) -> None:
-        _check(config, plan, stage)
-        self._config, self._setting, self._plan, self._stage = config, setting, plan, stage
-        fabric = setting.fabric
+    def __init__(
+        self, config: TranslationConfig, stage: StageContext, plan: PlanConfig, stage_config: StageConfig
+    ) -> None:
+        _check(config, plan, stage_config)
+        self._config, self._stage, self._plan, self._stage_config = config, stage, plan, stage_config
+        fabric = stage.fabric
         self._translators = _Translators(config.width, config.blocks, keeps=config.identity_weight > 0)
         self._judges = _Judges(config.width)
         self._translate, self._translators_optimizer = fabric.setup(self._translators, self._adam(self._translators))
         self._judge, self._judges_optimizer = fabric.setup(self._judges, self._adam(self._judges))
         self._pools = {"source": losses.ImagePool(config.pool), "target": losses.ImagePool(config.pool)}
-        self._network = setting.finished(config.network).eval().requires_grad_(False) if config.network else None
+        self._network = stage.finished(config.network).eval().requires_grad_(False) if config.network else None
 
     @classmethod
     def stages_used(cls, config: TranslationConfig) -> tuple[str, ...]:
         return (config.network,) if config.network else ()
 
     def begin(self, step: int) -> None:
-        plan, setting = self._plan, self._setting
-        assert setting.target is not None
-        workers = plan.workers if plan.workers >= 0 else (4 if setting.fabric.device.type == "cuda" else 0)
-        self._source = Stream(setting.source, plan, setting, step, SOURCE_STREAM, workers)
-        self._target = Stream(setting.target, plan, setting, step, TARGET_STREAM, workers)
+        plan, stage = self._plan, self._stage
+        assert stage.target is not None
+        workers = plan.workers if plan.workers >= 0 else (4 if stage.fabric.device.type == "cuda" else 0)
+        self._source = Stream(stage.source, plan, stage, step, SOURCE_STREAM, workers)
+        self._target = Stream(stage.target, plan, stage, step, TARGET_STREAM, workers)
 
     def step(self, step: int) -> dict[str, Any]:
-        rate = self._config.learning_rate * losses.half_linear_decay(step, self._stage.steps)
+        rate = self._config.learning_rate * losses.half_linear_decay(step, self._stage_config.steps)
         source = self._pictures(self._source.next().frames, step, "source")
         target = self._pictures(self._target.next().frames, step, "target")
         made: Translated = self._translate(source, target)
@@ -161,8 +164,8 @@ class TranslationStage(StageRun):
         return row
 
     def finish(self) -> None:
-        setting, plan = self._setting, self._plan
-        if setting.fabric.is_global_zero:
+        stage, plan = self._stage, self._plan
+        if stage.fabric.is_global_zero:
             translator = Translator(
                 width=self._config.width,
                 blocks=self._config.blocks,
@@ -172,16 +175,16 @@ class TranslationStage(StageRun):
                 to_source=self._translators.to_source.state_dict(),
                 provenance={
                     "recipe": plan.name,
-                    "stage": self._stage.name,
-                    "steps": self._stage.steps,
+                    "stage": self._stage_config.name,
+                    "steps": self._stage_config.steps,
                     "source": plan.source,
                     "target": plan.target,
                     "seed": plan.seed,
                 },
             )
             self._write_grid()
-            write_translator(translator_file(setting.run_folder, self._stage.name), translator)
-        setting.fabric.barrier()  # the next stage of every process may read it
+            write_translator(translator_file(stage.run_folder, self._stage_config.name), translator)
+        stage.fabric.barrier()  # the next stage of every process may read it
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -198,7 +201,7 @@ class TranslationStage(StageRun):
         self._translators_optimizer.load_state_dict(state["translators_optimizer"])
         self._judges_optimizer.load_state_dict(state["judges_optimizer"])
         for name, pool in self._pools.items():
-            pool.load_state_dict(state["pools"][name], self._setting.fabric.device)
+            pool.load_state_dict(state["pools"][name], self._stage.fabric.device)
 
     # the players
 
@@ -207,14 +210,14 @@ class TranslationStage(StageRun):
         _set_rate(optimizer, rate)
         optimizer.zero_grad()
         terms = self._translator_losses(source, target, made)
-        self._setting.fabric.backward(torch.stack(list(terms.values())).sum())
+        self._stage.fabric.backward(torch.stack(list(terms.values())).sum())
         optimizer.step()
         return {name: term.detach() for name, term in terms.items()}
 
     def _translator_losses(self, source: Tensor, target: Tensor, made: Translated) -> dict[str, Tensor]:
         config = self._config
         # Past the wrapper of several processes: nothing of the discriminators is to be synchronised here.
-        with frozen(self._judges), self._setting.fabric.autocast():
+        with frozen(self._judges), self._stage.fabric.autocast():
             scores = (self._judges.of_target(made.target), self._judges.of_source(made.source))
         gan = losses.generator_loss(scores[0]) + losses.generator_loss(scores[1])
         cycle = losses.cycle_loss(source, made.source_again) + losses.cycle_loss(target, made.target_again)
@@ -249,7 +252,7 @@ class TranslationStage(StageRun):
         made_target = self._pools["target"].exchange(made.target, self._rng("pool target", step))
         scores = self._judge(source, made_source, target, made_target)
         loss = losses.discriminator_loss(scores[0], scores[1]) + losses.discriminator_loss(scores[2], scores[3])
-        self._setting.fabric.backward(loss)
+        self._stage.fabric.backward(loss)
         optimizer.step()
         return loss.detach()
 
@@ -266,23 +269,23 @@ class TranslationStage(StageRun):
     def _seen(self, pictures: Tensor) -> Tensor:
         """Logits of the frozen segmentation network for pictures in -1..1; gradients pass to the pictures."""
         assert self._network is not None
-        with self._setting.fabric.autocast():
-            output = self._network(self._setting.normalise(frames_from(pictures, self._plan.input.channel_order)))
+        with self._stage.fabric.autocast():
+            output = self._network(self._stage.normalise(frames_from(pictures, self._plan.input.channel_order)))
         return cast(Tensor, output.logits)
 
     def _rng(self, purpose: str, step: int) -> np.random.Generator:
         """A pure function of the step, of its own for each process."""
-        setting = self._setting
-        return np.random.default_rng([*setting.seed, zlib.crc32(purpose.encode()), step, 1 + setting.first_place])
+        stage = self._stage
+        return np.random.default_rng([*stage.seed, zlib.crc32(purpose.encode()), step, 1 + stage.first_place])
 
     @torch.no_grad()
     def _write_grid(self) -> None:
         cv2 = require("cv2", extra="training", purpose="to store pictures")
-        assert self._setting.target is not None
-        source, target = self._fixed(self._setting.source), self._fixed(self._setting.target)
+        assert self._stage.target is not None
+        source, target = self._fixed(self._stage.source), self._fixed(self._stage.target)
         rows = []
         for picture, other in zip(source, target, strict=False):
-            with self._setting.fabric.autocast():
+            with self._stage.fabric.autocast():
                 made = self._translators.to_target(picture)
                 again = self._translators.to_source(made)
             rows.append(torch.cat([picture, made.float(), again.float(), other], dim=3))
@@ -290,24 +293,24 @@ class TranslationStage(StageRun):
         grid = frames[0].round().clamp(0.0, 255.0).byte().cpu().numpy()
         encoded, content = cv2.imencode(".png", grid)
         assert encoded
-        write_bytes(self._setting.folder / "grid.png", content.tobytes())
+        write_bytes(self._stage.folder / "grid.png", content.tobytes())
 
     def _fixed(self, pictures: UnlabelledSet) -> list[Tensor]:
         """The same few pictures whenever it is called, each (1, 3, H, W), whole and not augmented."""
         rows = min(_GRID_ROWS, len(pictures))
         steps = -(-rows // self._plan.batch_size)
         plain = step_batches(pictures, self._plan, steps, BN_STREAM, augment=AugmentConfig(flip=False))
-        frames = torch.cat([plain[step].frames for step in range(steps)])[:rows].to(self._setting.fabric.device)
+        frames = torch.cat([plain[step].frames for step in range(steps)])[:rows].to(self._stage.fabric.device)
         whole = pictures_from(frames, self._plan.input.channel_order)
         return [whole[row : row + 1] for row in range(rows)]
 
 
-def _check(config: TranslationConfig, plan: PlanConfig, stage: StageConfig) -> None:
+def _check(config: TranslationConfig, plan: PlanConfig, stage_config: StageConfig) -> None:
     """Refuse what a translation would silently leave undone."""
-    others = [f"{found.slot} {key!r}" for key, found in stage.used().items() if found.slot != "kind"]
-    if others or stage.labelled == "target":
+    others = [f"{found.slot} {key!r}" for key, found in stage_config.used().items() if found.slot != "kind"]
+    if others or stage_config.labelled == "target":
         what = others[0] if others else "labelled = target"
-        raise ConfigError(f"stage {stage.name!r} is a translation and has no use for {what}", hint="take it out")
+        raise ConfigError(f"stage {stage_config.name!r} is a translation and has no use for {what}", hint="take it out")
     if not config.crop:
         return
     crop_hw, multiple = parse_size(config.crop), network_kind(plan.network).size_multiple

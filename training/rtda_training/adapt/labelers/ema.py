@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rtda_training.adapt.context import PseudoLabels, StepContext
-from rtda_training.adapt.labelers.base import Labeler
-from rtda_training.adapt.slots import Setting, choice, component, number
+from rtda_training.adapt.components import Labeler
+from rtda_training.adapt.context import PseudoLabels, StageContext, StepContext
+from rtda_training.adapt.slots import choice, component, number
 from rtda_training.labels import IGNORE_INDEX
 
 __all__ = ["EmaConfig", "EmaLabeler", "average_into"]
@@ -53,17 +53,17 @@ class EmaLabeler(Labeler):
     Source: Tarvainen and Valpola, Mean Teacher (NeurIPS 2017); Tranheden et al., DACS (WACV 2021).
     """
 
-    def __init__(self, config: EmaConfig, setting: Setting) -> None:
+    def __init__(self, config: EmaConfig, stage: StageContext) -> None:
         self._config = config
-        self._setting = setting
-        self.teacher = copy.deepcopy(setting.network).requires_grad_(False)
+        self._stage = stage
+        self.teacher = copy.deepcopy(stage.network).requires_grad_(False)
         _set_norms(self.teacher, config.norm)
         self._share: Tensor | None = None
 
     @torch.no_grad()
     def label(self, context: StepContext) -> PseudoLabels:
         config = self._config
-        with self._setting.fabric.autocast():
+        with self._stage.fabric.autocast():
             logits = self.teacher(context.target).logits
         confidence, label = logits.float().softmax(dim=1).max(dim=1)
         believed = confidence >= config.threshold
@@ -76,7 +76,7 @@ class EmaLabeler(Labeler):
 
     def after_step(self, context: StepContext) -> dict[str, Any]:
         momentum = min(1.0 - 1.0 / (context.step + 1), self._config.momentum)
-        average_into(self.teacher, self._setting.network, momentum)
+        average_into(self.teacher, self._stage.network, momentum)
         share, self._share = self._share, None
         return {} if share is None else {"pseudo_share": share}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.context import PseudoLabels, StepContext
-from rtda_training.adapt.labelers.base import Labeler
-from rtda_training.adapt.slots import Setting, component
+from rtda_training.adapt.components import Labeler
+from rtda_training.adapt.context import PseudoLabels, StageContext, StepContext
+from rtda_training.adapt.slots import component
 from rtda_training.data.pseudo_set import PseudoLabelledSet, label_files
 from rtda_training.readers import UnlabelledSet
 
@@ -25,11 +25,11 @@ class FolderConfig:
 class FolderLabeler(Labeler):
     """Pseudo labels that are there already; also the folder of another run's ``offline`` stage."""
 
-    def __init__(self, config: FolderConfig, setting: Setting) -> None:
+    def __init__(self, config: FolderConfig, stage: StageContext) -> None:
         if not config.path:
             raise ConfigError("the folder labeler has no folder", hint="--set folder.path=DIR")
         self._path = config.path
-        self._classes = setting.source.classes
+        self._classes = stage.source.classes
 
     def prepare(self, target: UnlabelledSet) -> PseudoLabelledSet:
         return PseudoLabelledSet(target, label_files(self._path, target), self._classes)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from rtda_deploy.errors import ConfigError, DataError, FileAccessError, RtdaError, TrainingError
 from rtda_deploy.files import file_error, write_bytes, write_text
 from rtda_deploy.optional import require
-from rtda_training.adapt.context import PseudoLabels, StepContext
-from rtda_training.adapt.labelers.base import Labeler
+from rtda_training.adapt.components import Labeler
+from rtda_training.adapt.context import PseudoLabels, StageContext, StepContext
 from rtda_training.adapt.pseudo import ConfidenceHistogram, Coverage, fuse, keep_confident, thresholds
-from rtda_training.adapt.slots import Setting, choice, component, number
+from rtda_training.adapt.slots import choice, component, number
 from rtda_training.data.masks import read_mask
 from rtda_training.data.pseudo_set import RECORD, PseudoLabelledSet
 from rtda_training.data.threads import in_order
@@ -67,10 +67,10 @@ class OfflineLabeler(Labeler):
     Source: multi-layer SSL, section III-C and D; Li et al., BDL (CVPR 2019); Yang and Soatto, FDA (CVPR 2020).
     """
 
-    def __init__(self, config: OfflineConfig, setting: Setting) -> None:
+    def __init__(self, config: OfflineConfig, stage: StageContext) -> None:
         self.stages_used(config)
         self._config = config
-        self._setting = setting
+        self._stage = stage
 
     @classmethod
     def stages_used(cls, config: OfflineConfig) -> tuple[str, ...]:
@@ -82,13 +82,13 @@ class OfflineLabeler(Labeler):
         return config.stages
 
     def prepare(self, target: UnlabelledSet) -> PseudoLabelledSet:
-        fabric, folder = self._setting.fabric, self._setting.folder
+        fabric, folder = self._stage.fabric, self._stage.folder
         if fabric.is_global_zero:
             with torch.no_grad():
-                _Dump(self._config, self._setting, target).run()
+                _Dump(self._config, self._stage, target).run()
         fabric.barrier()
         paths = [_label_path(folder, place) for place in range(len(target))]
-        return PseudoLabelledSet(target, paths, self._setting.source.classes)
+        return PseudoLabelledSet(target, paths, self._stage.source.classes)
 
     def label(self, context: StepContext) -> PseudoLabels:
         if context.target_label is None:
@@ -99,12 +99,12 @@ class OfflineLabeler(Labeler):
 class _Dump:
     """One dump of labels; whatever of it is on disk already is not made again."""
 
-    def __init__(self, config: OfflineConfig, setting: Setting, target: UnlabelledSet) -> None:
-        self._config, self._setting, self._target = config, setting, target
-        self._folder = setting.folder
-        self._networks = [setting.finished(name) for name in config.stages]
+    def __init__(self, config: OfflineConfig, stage: StageContext, target: UnlabelledSet) -> None:
+        self._config, self._stage, self._target = config, stage, target
+        self._folder = stage.folder
+        self._networks = [stage.finished(name) for name in config.stages]
         self._keys = [target.key(index) for index in range(len(target))]
-        self._paths = [_label_path(setting.folder, place) for place in range(len(target))]
+        self._paths = [_label_path(stage.folder, place) for place in range(len(target))]
         self._fingerprint = self._identity()
 
     def run(self) -> None:
@@ -112,7 +112,7 @@ class _Dump:
         if record.get("fingerprint") != self._fingerprint or not all(path.is_file() for path in self._paths):
             histogram, unreadable = self._counted()
             record = self._written(histogram, unreadable)
-        self._setting.tell(str(record["summary"]))
+        self._stage.tell(str(record["summary"]))
 
     def _identity(self) -> str:
         """Changes when anything changes that labels depend on."""
@@ -121,8 +121,8 @@ class _Dump:
             for name, value in sorted(network.state_dict().items()):
                 digest.update(name.encode())
                 digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        names = self._setting.source.classes.names
-        rest = [dataclasses.asdict(self._config), self._setting.size_hw, names, str(self._target.address), self._keys]
+        names = self._stage.source.classes.names
+        rest = [dataclasses.asdict(self._config), self._stage.size_hw, names, str(self._target.address), self._keys]
         digest.update(json.dumps(rest).encode())
         return digest.hexdigest()
 
@@ -133,19 +133,19 @@ class _Dump:
         histogram, done, unreadable = self._restored()
         total = len(self._target)
         if done < total:
-            self._setting.tell(f"labels  of {total} pictures, by {', '.join(self._config.stages)}")
+            self._stage.tell(f"labels  of {total} pictures, by {', '.join(self._config.stages)}")
         for place, frame in enumerate(in_order(lambda index: self._frame(done + index), total - done), start=done):
             if isinstance(frame, np.ndarray):
                 histogram.add(*self._predicted(frame))
             else:
                 unreadable.add(place)
-                self._setting.tell(f"skipped {frame.message}")
+                self._stage.tell(f"skipped {frame.message}")
             if (place + 1) % _SAVE_EVERY == 0 or place + 1 == total:
                 self._store(histogram, place + 1, unreadable)
         return histogram, unreadable
 
     def _restored(self) -> tuple[ConfidenceHistogram, int, set[int]]:
-        histogram = ConfidenceHistogram(self._setting.num_classes)
+        histogram = ConfidenceHistogram(self._stage.num_classes)
         try:
             with np.load(self._folder / _HISTOGRAM, allow_pickle=False) as stored:
                 if str(stored["fingerprint"]) == self._fingerprint:
@@ -168,7 +168,7 @@ class _Dump:
         write_bytes(self._folder / _HISTOGRAM, content.getvalue())
 
     def _clear(self) -> None:
-        """Take labels of another network or setting away, the mark that they are whole first."""
+        """Take labels of another network or stage away, the mark that they are whole first."""
         _remove(self._folder / RECORD, self._folder / _HISTOGRAM, *(self._folder / "labels").glob("*.png"))
 
     # the second pass
@@ -179,7 +179,7 @@ class _Dump:
             histogram, config.select, threshold=config.threshold, quantile=config.quantile, cap=config.cap
         )
         _remove(*(self._folder / "labels").glob(".*.part.png"))  # of a process that was killed while writing
-        kept = np.zeros(self._setting.num_classes, dtype=np.int64)
+        kept = np.zeros(self._stage.num_classes, dtype=np.int64)
         missing = []
         for place in range(len(self._target)):
             label = self._stored_label(place)
@@ -203,16 +203,16 @@ class _Dump:
             label = read_mask(self._paths[place])
         except (DataError, FileAccessError):
             return None
-        return label if label.shape == self._setting.size_hw and label.dtype == np.uint8 else None
+        return label if label.shape == self._stage.size_hw and label.dtype == np.uint8 else None
 
     def _believed(self, frame: np.ndarray | RtdaError, limits: np.ndarray, unreadable: bool) -> np.ndarray:
         if unreadable or not isinstance(frame, np.ndarray):
-            return np.full(self._setting.size_hw, IGNORE_INDEX, dtype=np.uint8)
+            return np.full(self._stage.size_hw, IGNORE_INDEX, dtype=np.uint8)
         label, confidence = self._predicted(frame)
         return np.asarray(keep_confident(label, confidence, limits)[0].to(torch.uint8).cpu().numpy())
 
     def _summarised(self, limits: np.ndarray, coverage: Coverage, unreadable: set[int]) -> dict[str, Any]:
-        names = self._setting.source.classes.names
+        names = self._stage.source.classes.names
         used = limits[coverage.predicted > 0]
         low, high = (float(used.min()), float(used.max())) if used.size else (float(limits[0]),) * 2
         shown = f"threshold {low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"thresholds {low:.2f}..{high:.2f}"
@@ -220,7 +220,7 @@ class _Dump:
             "summary": f"labels  {100 * coverage.share:.1f} % of the pixels, {shown}",
             "fingerprint": self._fingerprint,
             "settings": dataclasses.asdict(self._config),
-            "size_hw": list(self._setting.size_hw),
+            "size_hw": list(self._stage.size_hw),
             "share": coverage.share,
             "classes": {
                 name: {
@@ -241,7 +241,7 @@ class _Dump:
     def _frame(self, place: int) -> np.ndarray | RtdaError:
         """A picture stretched to the network's size, uint8 (H, W, 3) BGR; or why it cannot be read."""
         cv2 = require("cv2", extra="training", purpose="to prepare pictures")
-        height, width = self._setting.size_hw
+        height, width = self._stage.size_hw
         try:
             frame = self._target.frame(place)
         except (DataError, FileAccessError) as err:
@@ -255,8 +255,8 @@ class _Dump:
 
         One picture at a time: in batches, rounding would depend on where a killed run went on.
         """
-        frames = torch.from_numpy(frame)[None].to(self._setting.fabric.device).float()
-        picture = self._setting.normalise(frames)
+        frames = torch.from_numpy(frame)[None].to(self._stage.fabric.device).float()
+        picture = self._stage.normalise(frames)
         each = [_probabilities(network, picture, self._config.outputs) for network in self._networks]
         outputs = [torch.stack(same).mean(dim=0) for same in zip(*each, strict=True)]
         label, confidence = fuse(outputs, self._config.fuse)

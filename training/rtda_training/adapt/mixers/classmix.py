@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rtda_training.adapt.context import MixedBatch, StepContext
+from rtda_training.adapt.components import Mixer
+from rtda_training.adapt.context import MixedBatch, StageContext, StepContext
 from rtda_training.adapt.mixers.appearance import AppearanceConfig, changed
-from rtda_training.adapt.mixers.base import Mixer
-from rtda_training.adapt.slots import Setting, component
+from rtda_training.adapt.slots import component
 from rtda_training.labels import IGNORE_INDEX
 
 __all__ = ["ClassMix", "ClassMixConfig", "pasted"]
@@ -31,8 +31,8 @@ class ClassMix(Mixer):
     Source: Olsson et al., ClassMix (WACV 2021); Tranheden et al., DACS (WACV 2021), section 3.
     """
 
-    def __init__(self, config: ClassMixConfig, setting: Setting) -> None:
-        del setting
+    def __init__(self, config: ClassMixConfig, stage: StageContext) -> None:
+        del stage
         self._config = config
 
     @torch.no_grad()

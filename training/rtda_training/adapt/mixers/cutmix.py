@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import torch
 
-from rtda_training.adapt.context import MixedBatch, StepContext
+from rtda_training.adapt.components import Mixer
+from rtda_training.adapt.context import MixedBatch, StageContext, StepContext
 from rtda_training.adapt.mixers.appearance import AppearanceConfig
-from rtda_training.adapt.mixers.base import Mixer
 from rtda_training.adapt.mixers.classmix import pasted
-from rtda_training.adapt.slots import Setting, component, number
+from rtda_training.adapt.slots import component, number
 
 __all__ = ["CutMix", "CutMixConfig"]
 
@@ -30,8 +30,8 @@ class CutMix(Mixer):
     Source: French et al., Semi-supervised semantic segmentation needs strong, varied perturbations (BMVC 2020).
     """
 
-    def __init__(self, config: CutMixConfig, setting: Setting) -> None:
-        del setting
+    def __init__(self, config: CutMixConfig, stage: StageContext) -> None:
+        del stage
         self._config = config
 
     @torch.no_grad()

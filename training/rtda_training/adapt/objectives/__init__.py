@@ -1,5 +1,1 @@
 """Objectives: terms of the loss, one file each. Every one reads the step's shared outputs and gives one scalar."""
-
-from rtda_training.adapt.objectives.base import Objective
-
-__all__ = ["Objective"]

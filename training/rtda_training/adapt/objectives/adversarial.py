@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rtda_training.adapt.context import StepContext
+from rtda_training.adapt.components import Objective
+from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.losses import SOURCE, TARGET, domain_loss
-from rtda_training.adapt.objectives.base import Objective
-from rtda_training.adapt.slots import Setting, choice, component, number
+from rtda_training.adapt.slots import choice, component, number
 from rtda_training.models import DISCRIMINATORS, build_discriminator
 
 __all__ = ["Adversarial", "AdversarialConfig", "frozen"]
@@ -43,13 +43,13 @@ class Adversarial(Objective):
     log_name = "adv"
     needs_target = True
 
-    def __init__(self, config: AdversarialConfig, setting: Setting) -> None:
-        module = build_discriminator(config.discriminator, setting.num_classes, bias=config.bias)
+    def __init__(self, config: AdversarialConfig, stage: StageContext) -> None:
+        module = build_discriminator(config.discriminator, stage.num_classes, bias=config.bias)
         optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
         self._config = config
-        self._fabric = setting.fabric
+        self._fabric = stage.fabric
         self._module: nn.Module = module
-        self._discriminator, self._optimizer = setting.fabric.setup(module, optimizer)
+        self._discriminator, self._optimizer = stage.fabric.setup(module, optimizer)
 
     def view(self, logits: Tensor) -> Tensor:
         """What the discriminator is shown: float32 (N, C, H, W) of the network's logits."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.context import StepContext
-from rtda_training.adapt.objectives.base import Objective
-from rtda_training.adapt.slots import Setting, choice, component, number
+from rtda_training.adapt.components import Objective
+from rtda_training.adapt.context import StageContext, StepContext
+from rtda_training.adapt.slots import choice, component, number
 
 __all__ = ["Alignment", "AlignmentConfig", "gram"]
 
@@ -63,7 +63,7 @@ class Alignment(Objective):
 
     needs_target = True
 
-    def __init__(self, config: AlignmentConfig, setting: Setting) -> None:
+    def __init__(self, config: AlignmentConfig, stage: StageContext) -> None:
         self._config = config
 
     def network_loss(self, context: StepContext) -> Tensor:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.context import StepContext
-from rtda_training.adapt.objectives.base import Objective
-from rtda_training.adapt.slots import Setting, component, number
+from rtda_training.adapt.components import Objective
+from rtda_training.adapt.context import StageContext, StepContext
+from rtda_training.adapt.slots import component, number
 
 __all__ = ["FeatureDistance", "FeatureDistanceConfig"]
 
@@ -51,11 +51,11 @@ class FeatureDistance(Objective):
     Source: Hoyer et al., DAFormer (CVPR 2022), section 3.
     """
 
-    def __init__(self, config: FeatureDistanceConfig, setting: Setting) -> None:
+    def __init__(self, config: FeatureDistanceConfig, stage: StageContext) -> None:
         self._config = config
-        self._fabric = setting.fabric
-        self._things = _indices(config.things, setting.source.classes.names)
-        self._backbone = cast(nn.Module, setting.network.backbone)
+        self._fabric = stage.fabric
+        self._things = _indices(config.things, stage.source.classes.names)
+        self._backbone = cast(nn.Module, stage.network.backbone)
         self._start = copy.deepcopy(self._backbone).requires_grad_(False)
 
     def network_loss(self, context: StepContext) -> Tensor:

@@ -7,10 +7,10 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from rtda_training.adapt.context import StepContext
+from rtda_training.adapt.components import Objective
+from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.objectives.advent import self_information
-from rtda_training.adapt.objectives.base import Objective
-from rtda_training.adapt.slots import Setting, choice, component, number
+from rtda_training.adapt.slots import choice, component, number
 
 __all__ = ["Entropy", "EntropyConfig"]
 
@@ -47,7 +47,7 @@ class Entropy(Objective):
 
     needs_target = True
 
-    def __init__(self, config: EntropyConfig, setting: Setting) -> None:
+    def __init__(self, config: EntropyConfig, stage: StageContext) -> None:
         self._config = config
 
     def network_loss(self, context: StepContext) -> Tensor:

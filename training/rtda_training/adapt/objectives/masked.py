@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.context import StepContext
+from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.mixers.appearance import AppearanceConfig, changed
 from rtda_training.adapt.objectives.pseudo import LabelledTerm, LabelledTermConfig
-from rtda_training.adapt.slots import Setting, component, number
+from rtda_training.adapt.slots import component, number
 
 __all__ = ["Masked", "MaskedConfig"]
 
@@ -46,9 +46,9 @@ class Masked(LabelledTerm):
     Source: Hoyer et al., MIC (CVPR 2023), section 3.
     """
 
-    def __init__(self, config: MaskedConfig, setting: Setting) -> None:
-        super().__init__(config, setting)
-        height, width = setting.size_hw
+    def __init__(self, config: MaskedConfig, stage: StageContext) -> None:
+        super().__init__(config, stage)
+        height, width = stage.size_hw
         shorter = min(height, width)
         if config.block > shorter:
             raise ConfigError(
@@ -57,7 +57,7 @@ class Masked(LabelledTerm):
             )
         self._block = config.block or max(1, min(_BLOCK, shorter // _LEAST_BLOCKS))
         self._config = config
-        self._network = setting.network
+        self._network = stage.network
 
     def network_loss(self, context: StepContext) -> Tensor:
         label, weight = context.pseudo_labels()

@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rtda_training.adapt.context import StepContext
+from rtda_training.adapt.components import Objective
+from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.losses import pixel_cross_entropy
-from rtda_training.adapt.objectives.base import Objective
 from rtda_training.adapt.objectives.supervised import aux_weight
-from rtda_training.adapt.slots import Setting, component, number
+from rtda_training.adapt.slots import component, number
 from rtda_training.models import SegOutput
 
 __all__ = ["LabelledTerm", "LabelledTermConfig", "Pseudo"]
@@ -32,9 +32,9 @@ class LabelledTerm(Objective):
     needs_target = True
     requires: ClassVar[tuple[str, ...]] = ("labeler",)
 
-    def __init__(self, config: LabelledTermConfig, setting: Setting) -> None:
+    def __init__(self, config: LabelledTermConfig, stage: StageContext) -> None:
         self._weight = config.weight
-        self._aux_weight = aux_weight(config.aux_weight, setting)
+        self._aux_weight = aux_weight(config.aux_weight, stage)
 
     def _cross_entropy(self, output: SegOutput, label: Tensor, weight: Tensor | None, context: StepContext) -> Tensor:
         """Over the labelled pixels of all processes; 0 where there is none."""

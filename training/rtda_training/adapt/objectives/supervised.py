@@ -7,10 +7,10 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from rtda_training.adapt.context import StepContext
+from rtda_training.adapt.components import Objective
+from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.losses import pixel_cross_entropy
-from rtda_training.adapt.objectives.base import Objective
-from rtda_training.adapt.slots import Setting, component, number
+from rtda_training.adapt.slots import component, number
 
 __all__ = ["Supervised", "SupervisedConfig", "aux_weight"]
 
@@ -31,8 +31,8 @@ class Supervised(Objective):
 
     log_name = "seg"
 
-    def __init__(self, config: SupervisedConfig, setting: Setting) -> None:
-        self._aux_weight = aux_weight(config.aux_weight, setting)
+    def __init__(self, config: SupervisedConfig, stage: StageContext) -> None:
+        self._aux_weight = aux_weight(config.aux_weight, stage)
 
     def network_loss(self, context: StepContext) -> Tensor:
         output = context.source_output()
@@ -43,6 +43,6 @@ class Supervised(Objective):
         return torch.stack(losses).sum()
 
 
-def aux_weight(asked: float, setting: Setting) -> float:
+def aux_weight(asked: float, stage: StageContext) -> float:
     """The weight of auxiliary heads: as asked, or the network's own where that is negative."""
-    return asked if asked >= 0 else float(getattr(setting.network, "aux_weight", 1.0))
+    return asked if asked >= 0 else float(getattr(stage.network, "aux_weight", 1.0))

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.slots import Setting, component, number
-from rtda_training.data.order import Draw, PictureOrder, Sampler
+from rtda_training.adapt.components import Sampler
+from rtda_training.adapt.context import StageContext
+from rtda_training.adapt.slots import component, number
+from rtda_training.data.order import Draw, PictureOrder
 from rtda_training.readers import LabelledSet
 
 __all__ = ["RareClassOrder", "RareClasses", "RareConfig", "class_probabilities"]
@@ -38,9 +40,9 @@ class RareClasses(Sampler):
     Source: Hoyer et al., DAFormer (CVPR 2022), section 3.3.
     """
 
-    def __init__(self, config: RareConfig, setting: Setting) -> None:
+    def __init__(self, config: RareConfig, stage: StageContext) -> None:
         self._config = config
-        self._setting = setting
+        self._stage = stage
 
     def order(self, source: LabelledSet, seed: tuple[int, ...]) -> PictureOrder:
         from rtda_training.data.index import index_of
@@ -55,13 +57,13 @@ class RareClasses(Sampler):
                 hint="lower rare.min_share",
             )
         chances = class_probabilities(np.asarray(index.frequencies), holders, config.temperature)
-        height, width = self._setting.size_hw
+        height, width = self._stage.size_hw
         least = round(config.crop_share * config.min_share * height * width)
         return RareClassOrder(len(source), seed, chances, holders, max(1, least))
 
     def _counting(self, done: int, total: int) -> None:
         if done == 1:  # nothing is counted where the index is kept from earlier
-            self._setting.tell(f"classes  counting those of {total} labels, once")
+            self._stage.tell(f"classes  counting those of {total} labels, once")
 
 
 class RareClassOrder(PictureOrder):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.context import StepContext
-from rtda_training.adapt.slots import Setting, component, number
-from rtda_training.adapt.styles.base import Style
+from rtda_training.adapt.components import Style
+from rtda_training.adapt.context import StageContext, StepContext
+from rtda_training.adapt.slots import component, number
 
 __all__ = ["FourierStyle", "FourierStyleConfig", "fourier_transfer"]
 
@@ -29,7 +29,7 @@ class FourierStyle(Style):
 
     needs_target = True
 
-    def __init__(self, config: FourierStyleConfig, setting: Setting) -> None:
+    def __init__(self, config: FourierStyleConfig, stage: StageContext) -> None:
         self._config = config
 
     def apply(self, context: StepContext) -> Tensor:

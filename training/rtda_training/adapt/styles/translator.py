@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.context import StepContext
-from rtda_training.adapt.slots import Setting, component
-from rtda_training.adapt.styles.base import Style
+from rtda_training.adapt.components import Style
+from rtda_training.adapt.context import StageContext, StepContext
+from rtda_training.adapt.slots import component
 from rtda_training.translator import FrameTranslator, read_translator, translator_file
 
 __all__ = ["TranslatorStyle", "TranslatorStyleConfig"]
@@ -31,15 +31,15 @@ class TranslatorStyle(Style):
     Source: Li et al., BDL (CVPR 2019): the segmentation network learns from S' = F(S).
     """
 
-    def __init__(self, config: TranslatorStyleConfig, setting: Setting) -> None:
-        path = Path(config.path).expanduser() if config.path else translator_file(setting.run_folder, config.stage)
+    def __init__(self, config: TranslatorStyleConfig, stage: StageContext) -> None:
+        path = Path(config.path).expanduser() if config.path else translator_file(stage.run_folder, config.stage)
         if config.stage and not path.is_file():
             raise ConfigError(
-                f"stage {config.stage!r} left no {path.name} in {setting.run_folder}",
+                f"stage {config.stage!r} left no {path.name} in {stage.run_folder}",
                 hint='a stage with kind = "translation" does',
             )
-        self._fabric = setting.fabric
-        self._translator = FrameTranslator(read_translator(path)).to(setting.fabric.device)
+        self._fabric = stage.fabric
+        self._translator = FrameTranslator(read_translator(path)).to(stage.fabric.device)
 
     @classmethod
     def stages_used(cls, config: TranslatorStyleConfig) -> tuple[str, ...]:
