@@ -168,7 +168,7 @@ def _reduced(onnx: Path, precision: str, pictures: Path, out: Path) -> None:
 
 def _reduced_random(onnx: Path, precision: str, pictures: Path, out: Path) -> None:
     """All of it in FP16 or INT8: what random masks agree to says nothing of what should stay in float."""
-    from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
+    from rtda_deploy.onnx_file import onnx_spec
     from rtda_export.graph.from_torch import read_onnx
     from rtda_export.precision.fp16 import fp16_onnx
     from rtda_export.precision.int8 import int8_onnx
@@ -176,7 +176,7 @@ def _reduced_random(onnx: Path, precision: str, pictures: Path, out: Path) -> No
     if precision == "fp16":
         write_bytes(out, fp16_onnx(read_onnx(onnx)).SerializeToString(deterministic=True))
         return
-    spec = spec_from_metadata(read_onnx_metadata(onnx), onnx.name)
+    spec = onnx_spec(onnx)
     images = [_prepared(_read_picture(path, spec), spec) for path in sorted(pictures.glob("*.png"))]
     int8_onnx(onnx, images, out, limit=1e-6, method="minmax", check=images[:1])
 

@@ -8,17 +8,9 @@ Source: protobuf's "Encoding" page.
 
 from __future__ import annotations
 
-import contextlib
-import mmap
-from pathlib import Path
-from typing import Any, Iterator, Tuple, Type, Union
+from typing import Any, Iterator, List, Tuple, Union
 
-from rtda_deploy.border import reason
-from rtda_deploy.errors import RtdaError
-from rtda_deploy.files import file_error, readable_file
-from rtda_deploy.model_files import impostor
-
-__all__ = ["BrokenMessage", "Message", "Value", "number_of", "open_onnx_message"]
+__all__ = ["BrokenMessage", "Message"]
 
 Value = Union[int, Tuple[int, int]]  # a number, or where the bytes of a field begin and end
 
@@ -30,17 +22,50 @@ class BrokenMessage(Exception):
 
 
 class Message:
-    """One protobuf message: a range of bytes that is walked over, field by field."""
+    """One protobuf message: a range of bytes that is walked over once for each question.
+
+    Every method raises :class:`BrokenMessage` where the bytes are no protobuf message, end too early, or hold a number
+    where text or a message is asked for and the other way round.
+    """
 
     def __init__(self, content: Any, begin: int, end: int) -> None:
         self._content, self._begin, self._end = content, begin, end
 
-    def fields(self) -> Iterator[Tuple[int, Value]]:
-        """Number and value of each field, in the order of the file.
+    def numbers(self, field: int) -> List[int]:
+        """Every value of a field of numbers."""
+        found = []
+        for value in self._values(field):
+            if not isinstance(value, int):
+                raise BrokenMessage("a message where a number is expected")
+            found.append(value)
+        return found
 
-        Raises:
-            BrokenMessage: Where the bytes are no protobuf message, or end too early.
-        """
+    def messages(self, field: int) -> List[Message]:
+        """The messages in a field; none of them is walked over yet."""
+        found = []
+        for value in self._values(field):
+            if isinstance(value, int):
+                raise BrokenMessage("a number where a message is expected")
+            found.append(Message(self._content, *value))
+        return found
+
+    def texts(self, field: int) -> List[str]:
+        """Every value of a field of text, which is UTF-8."""
+        return [bytes(self._content[part._begin : part._end]).decode("utf-8") for part in self.messages(field)]
+
+    def number(self, field: int) -> int:
+        """The last number in a field, which is the one that counts; 0 where there is none."""
+        return (self.numbers(field) or [0])[-1]
+
+    def text(self, field: int) -> str:
+        """The last text in a field, which is the one that counts; empty where there is none."""
+        return (self.texts(field) or [""])[-1]
+
+    def _values(self, wanted: int) -> Iterator[Value]:
+        return (value for number, value in self._fields() if number == wanted)
+
+    def _fields(self) -> Iterator[Tuple[int, Value]]:
+        """Number and value of each field, in the order of the file."""
         place = self._begin
         while place < self._end:
             key, place = self._varint(place)
@@ -61,24 +86,6 @@ class Message:
             yield number, (place, place + length)
             place += length
 
-    def inner(self, value: Value) -> Message:
-        """The message in a field."""
-        begin, end = _range(value)
-        return Message(self._content, begin, end)
-
-    def text(self, value: Value) -> str:
-        """The text in a field."""
-        begin, end = _range(value)
-        return bytes(self._content[begin:end]).decode("utf-8")
-
-    def entry(self) -> Tuple[str, str]:
-        """Key and value of a StringStringEntryProto."""
-        texts = {1: "", 2: ""}
-        for number, value in self.fields():
-            if number in texts:
-                texts[number] = self.text(value)
-        return texts[1], texts[2]
-
     def _varint(self, place: int) -> Tuple[int, int]:
         value = shift = 0
         while True:
@@ -91,46 +98,3 @@ class Message:
             place, shift = place + 1, shift + 7
             if byte < 0x80:
                 return value, place
-
-
-def _range(value: Value) -> Tuple[int, int]:
-    if isinstance(value, int):
-        raise BrokenMessage("a number where a message is expected")
-    return value
-
-
-def number_of(value: Value) -> int:
-    """The number in a field.
-
-    Raises:
-        BrokenMessage: If it holds bytes.
-    """
-    if not isinstance(value, int):
-        raise BrokenMessage("a message where a number is expected")
-    return value
-
-
-@contextlib.contextmanager
-def open_onnx_message(path: Union[str, Path], error: Type[RtdaError]) -> Iterator[Message]:
-    """The message that an ``.onnx`` file is, open while the block runs; what is broken in it is raised as ``error``.
-
-    Raises:
-        FileAccessError: If the file cannot be read.
-    """
-    file = readable_file(path, what="model")
-    try:
-        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            yield Message(content, 0, len(content))
-    except OSError as err:
-        raise file_error(err, file, "read") from err
-    except RtdaError:
-        raise
-    except Exception as err:  # whatever walking over garbage leads to
-        found = impostor(file)
-        raise error(
-            f"{file.name} is no whole ONNX file",
-            why=f"it is {found.text}: {reason(err)}" if found else reason(err),
-            hint=found.hint
-            if found
-            else "was it copied to its end? Compare its size with the original's, or export it again",
-        ) from err

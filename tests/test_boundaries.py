@@ -34,7 +34,7 @@ SHARED = {
         "lazy",
         "masking",
         "model_files",
-        "onnx_metadata",
+        "onnx_file",
         "optional",
         "overwriting",
         "pictures.whole",

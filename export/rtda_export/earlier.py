@@ -9,7 +9,7 @@ from typing import Dict, Iterable, Mapping, Optional
 from rtda_deploy.engine_file import read_sidecar
 from rtda_deploy.errors import ConfigError, RtdaError
 from rtda_deploy.files import sha256_file
-from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
+from rtda_deploy.onnx_file import onnx_spec, read_onnx_metadata
 from rtda_deploy.overwriting import refuse_overwriting, same_place
 from rtda_deploy.spec import ModelSpec
 from rtda_export.request import Request
@@ -99,6 +99,6 @@ def _spec_of(path: Path) -> Optional[ModelSpec]:
     try:
         if path.suffix == ".engine":
             return read_sidecar(path).spec
-        return spec_from_metadata(read_onnx_metadata(path), path.name)
+        return onnx_spec(path)
     except RtdaError:
         return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Optional, Sequence, Tuple, Union
 from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.files import readable_file, writable_folder
 from rtda_deploy.model_files import is_checkpoint_name
+from rtda_deploy.onnx_file import read_onnx_facts
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 
@@ -226,8 +227,6 @@ def _check_engine_words(request: Request) -> None:
 
 
 def _own_precision(path: Path) -> str:
-    from rtda_export.tensorrt.onnx_metadata import read_onnx_facts
-
     try:
         facts = read_onnx_facts(path)
     except ExportError:
@@ -253,8 +252,6 @@ def _check_checkpoint(request: Request) -> None:
 
 
 def _check_onnx(request: Request, opset: Optional[int]) -> None:
-    from rtda_export.tensorrt.onnx_metadata import read_onnx_facts
-
     changes = {
         "--size": request.size_hw is not None,
         "--opset": opset is not None,

@@ -13,7 +13,7 @@ import numpy as np
 from rtda_deploy.engine_file import read_sidecar, sidecar_path
 from rtda_deploy.errors import ExportError, ParityError, RtdaError
 from rtda_deploy.files import atomic_path, write_bytes
-from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
+from rtda_deploy.onnx_file import onnx_spec
 from rtda_deploy.spec import ModelSpec
 from rtda_export.parity.compare import LIMITS, ParityReport, verify
 from rtda_export.parity.frames import NamedFrame, read_frames
@@ -156,7 +156,7 @@ def write_onnx(request: Request, reference: Path, target: Path, frames: List[Nam
         shutil.copyfile(temporary, reference)
         _finish(request, temporary)
         seconds = time.perf_counter() - started
-        spec = spec_of(temporary)
+        spec = onnx_spec(temporary)
         size = temporary.stat().st_size
         tell(ExportStep("onnx", text=_rewritten(spec), path=target, size_bytes=size, seconds=seconds))
         names = (request.parent.name, target.name)
@@ -207,7 +207,7 @@ def reduce_precision(
         spec = request.spec_of_parent
         parity = _verified(request, reference, temporary, pictures.frames, precision, names, text, tell, spec=spec)
         _check_loss(request, precision, miou)
-        spec = spec_of(temporary)
+        spec = onnx_spec(temporary)
     for note in notes:
         tell(ExportStep("info", text=note))
     return Hop(precision, target, spec, parity, seconds, kept, miou, (*notes, *_forced([parity], tell)))
@@ -299,7 +299,7 @@ def check_onnx(request: Request, graph: Any, notes: Sequence[str], tell: Tell) -
     if request.verify_path is not None:
         frames = read_frames(request.verify_path)
     else:
-        height, width = (request.spec or spec_of(request.parent)).size_hw
+        height, width = (request.spec or onnx_spec(request.parent)).size_hw
         frames = [("a grey picture", np.full((height, width, 3), 127, np.uint8))]
     tell(ExportStep("verify", "start"))
     started = time.perf_counter()
@@ -307,15 +307,6 @@ def check_onnx(request: Request, graph: Any, notes: Sequence[str], tell: Tell) -
     text = f"loads, and its logits are finite on {len(frames)} picture(s)"
     tell(ExportStep("verify", text=text, seconds=time.perf_counter() - started))
     return found, more
-
-
-def spec_of(path: Path) -> ModelSpec:
-    """The spec in the metadata of an ``.onnx``.
-
-    Raises:
-        SpecError: If there is none.
-    """
-    return spec_from_metadata(read_onnx_metadata(path), path.name)
 
 
 def _answers(path: Path, spec: Optional[ModelSpec], frames: List[NamedFrame]) -> ModelSpec:
@@ -392,7 +383,7 @@ def _finish(request: Request, path: Path) -> None:
     from rtda_export.graph.from_torch import read_onnx, stamped
     from rtda_export.graph.outputs import with_batch, with_mask_output
 
-    model, spec = read_onnx(path), spec_of(path)
+    model, spec = read_onnx(path), onnx_spec(path)
     if request.batch > 1:
         with_batch(model, request.batch)
     if request.output == "mask":
@@ -430,7 +421,7 @@ def _make_fp16(
     from rtda_export.graph.from_torch import read_onnx, stamped
     from rtda_export.precision.fp16_exceptions import rescue_fp16
 
-    model, spec = read_onnx(reference), request.spec_of_parent or spec_of(reference)
+    model, spec = read_onnx(reference), request.spec_of_parent or onnx_spec(reference)
 
     def progress(step: str, done: int, total: int) -> None:
         tell(ExportStep("fp16", "progress", text=f"{_STEPS.get(step, step)} {done}/{total}"))
@@ -469,7 +460,7 @@ def _make_int8(
     def progress(step: str, done: int, total: int) -> None:
         tell(ExportStep("int8", "progress", text=f"{_STEPS.get(step, step)} {done}/{total}"))
 
-    spec = request.spec_of_parent or spec_of(reference)
+    spec = request.spec_of_parent or onnx_spec(reference)
     images = _Images(seen, spec)
     for limit in _INT8_LIMITS:
         made = int8_onnx(reference, images, scratch, target=request.int8_target, limit=limit, progress=progress)

@@ -112,8 +112,7 @@ def _engine(file: Path) -> Dict[str, Any]:
 def _onnx(file: Path) -> Dict[str, Any]:
     import dataclasses
 
-    from rtda_deploy.onnx_metadata import precision_from_metadata
-    from rtda_export.tensorrt.onnx_metadata import read_onnx_facts
+    from rtda_deploy.onnx_file import precision_from_metadata, read_onnx_facts
 
     facts = read_onnx_facts(file, allow_external=True)
     spec = facts.spec

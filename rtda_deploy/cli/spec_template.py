@@ -10,7 +10,7 @@ from rtda_deploy.errors import ConfigError, EngineError
 from rtda_deploy.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from rtda_export.tensorrt.onnx_metadata import OnnxFacts, TensorFacts
+    from rtda_deploy.onnx_file import OnnxFacts, TensorFacts
 
 __all__ = ["template_for"]
 
@@ -40,7 +40,7 @@ def template_for(file: Path) -> Tuple[ModelSpec, List[str]]:
 
 
 def _of_onnx(file: Path) -> Tuple[ModelSpec, List[str]]:
-    from rtda_export.tensorrt.onnx_metadata import read_onnx_facts
+    from rtda_deploy.onnx_file import read_onnx_facts
 
     facts = read_onnx_facts(file, allow_external=True)
     if facts.spec is not None:

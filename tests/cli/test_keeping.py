@@ -183,7 +183,7 @@ def test_export_makes_the_same_models_files_anew_and_keeps_another_ones(journey:
 
 def test_a_spec_goes_into_a_copy(run: Path) -> None:
     before = (run / "last.onnx").read_bytes()
-    from rtda_deploy.onnx_metadata import read_onnx_metadata
+    from rtda_deploy.onnx_file import read_onnx_metadata
 
     Path("spec.json").write_text(read_onnx_metadata("run/last.onnx")["rtda.spec"])
     outcome = invoke("export", "run/last.onnx", "--spec", "spec.json")

@@ -107,7 +107,7 @@ def test_a_score_that_was_not_to_be_had_does_not_spoil_a_spec() -> None:
     ],
 )
 def test_what_stands_in_the_place_of_a_model_is_named(tmp_path: Path, content: bytes, what: str, fix: str) -> None:
-    from rtda_deploy.onnx_metadata import read_onnx_metadata
+    from rtda_deploy.onnx_file import read_onnx_metadata
 
     (tmp_path / "m.onnx").write_bytes(content)
     found = impostor(tmp_path / "m.onnx")

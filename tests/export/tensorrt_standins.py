@@ -13,10 +13,10 @@ import types
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
+from rtda_deploy.onnx_file import read_onnx_facts
 from rtda_deploy.spec import ModelSpec
 from rtda_export.tensorrt import library
 from rtda_export.tensorrt.dialects import USED
-from rtda_export.tensorrt.onnx_metadata import read_onnx_facts
 
 VERSIONS = {"8.5": "8.5.2.2", "8.6": "8.6.1", "10": "10.16.1.11", "11": "11.4.0.106"}
 NO_DRIVER = "pybind11::init(): factory function returned nullptr"

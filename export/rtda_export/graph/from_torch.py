@@ -20,7 +20,7 @@ from rtda_deploy.border import reason
 from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.files import readable_file, sha256_file, write_bytes
 from rtda_deploy.model_files import impostor
-from rtda_deploy.onnx_metadata import SPEC_KEY
+from rtda_deploy.onnx_file import SPEC_KEY
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 

@@ -261,10 +261,10 @@ def _size_of_the_other(checkpoint: Union[str, Path], other: Union[str, Path]) ->
     """The size that is built into ``other``, where ``checkpoint`` is one and runs at any."""
     if not is_checkpoint_name(checkpoint) or Path(other).suffix.lower() != ".onnx":
         return None
-    from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
+    from rtda_deploy.onnx_file import onnx_spec
 
     try:
-        return spec_from_metadata(read_onnx_metadata(other), Path(other).name).size_hw
+        return onnx_spec(other).size_hw
     except RtdaError:  # whoever opens it says what is wrong with it
         return None
 

@@ -13,7 +13,7 @@ import numpy as np
 from rtda_deploy.errors import ExportError
 from rtda_deploy.files import readable_file
 from rtda_deploy.model_files import is_checkpoint_name
-from rtda_deploy.onnx_metadata import precision_from_metadata, read_onnx_metadata, spec_from_metadata
+from rtda_deploy.onnx_file import onnx_spec, precision_from_metadata, read_onnx_facts
 from rtda_deploy.optional import available, require
 from rtda_deploy.spec import ModelSpec
 
@@ -159,7 +159,7 @@ class _BatchNetwork(Network):
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors only
         self._session: Any = ort.InferenceSession(str(file), sess_options=options, providers=["CPUExecutionProvider"])
-        super().__init__(name, spec or spec_from_metadata(read_onnx_metadata(file), file.name))
+        super().__init__(name, spec or onnx_spec(file))
         self._batch = batch
         self._place = 0
 
@@ -187,8 +187,6 @@ class _RoundingNetwork(_EngineNetwork):
 
 def _facts(file: Path) -> Tuple[int, str]:
     """Pictures that an ``.onnx`` takes at a time, and its precision; 1 and fp32 where it does not say."""
-    from rtda_export.tensorrt.onnx_metadata import read_onnx_facts
-
     try:
         facts = read_onnx_facts(file)
     except ExportError:

@@ -20,7 +20,7 @@ import numpy as np
 
 from rtda_deploy.border import json_values
 from rtda_deploy.errors import ConfigError, ExportError
-from rtda_deploy.onnx_metadata import PRECISION_KEY
+from rtda_deploy.onnx_file import PRECISION_KEY
 from rtda_deploy.optional import require
 
 __all__ = [

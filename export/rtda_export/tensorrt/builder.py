@@ -15,13 +15,13 @@ from rtda_deploy import __version__
 from rtda_deploy.engine_file import EngineBuild, EngineSidecar, Machine, write_sidecar
 from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.files import atomic_path, sha256_file
+from rtda_deploy.onnx_file import OnnxFacts, read_onnx_facts
 from rtda_deploy.spec import ModelSpec
 from rtda_export.tensorrt.cache import cached_engine, engine_path
 from rtda_export.tensorrt.dialects import Dialect, check_precision, dialect_of, keep_layers, set_precision
 from rtda_export.tensorrt.dla import DlaCoverage, use_dla
 from rtda_export.tensorrt.library import load_tensorrt, machine_of, new_builder
 from rtda_export.tensorrt.network import parse
-from rtda_export.tensorrt.onnx_metadata import OnnxFacts, read_onnx_facts
 from rtda_export.tensorrt.progress import BuildProgress, Watch, monitor_for, run_watched
 from rtda_export.tensorrt.settings import BuildSettings, apply_settings, check_settings
 from rtda_export.tensorrt.timing import load_timing_cache, save_timing_cache, timing_cache_path

@@ -20,7 +20,7 @@ import warnings
 from typing import Any, Dict, List, Sequence, Tuple
 
 from rtda_deploy.errors import ConfigError
-from rtda_export.tensorrt.onnx_metadata import OnnxFacts
+from rtda_deploy.onnx_file import OnnxFacts
 
 __all__ = ["PRECISIONS", "USED", "Dialect", "check_precision", "dialect_of", "keep_layers", "set_precision"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, List
 
 from rtda_deploy.errors import ExportError
+from rtda_deploy.onnx_file import OnnxFacts
 from rtda_export.tensorrt.dialects import Dialect
-from rtda_export.tensorrt.onnx_metadata import OnnxFacts
 from rtda_runtime.engines.tensorrt_log import tensorrt_logger
 
 __all__ = ["ParsedNetwork", "parse"]

@@ -15,13 +15,13 @@ import os
 import statistics
 import time
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, EngineError, MissingPackageError, RtdaError
+from rtda_deploy.onnx_file import read_onnx_facts
 from rtda_deploy.optional import available, require
-from rtda_deploy.protobuf import Message, Value, number_of, open_onnx_message
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine
 from rtda_runtime.engines.onnxruntime import open_onnx, provider_plan
@@ -50,8 +50,6 @@ _HARDLY = 1.2  # rounds this close on both sides of the margin: a tie, and eithe
 _SAME = {False: 0.999, True: 0.97}  # least share of equal classes: float32, INT8
 _ROUNDING = 1e-4  # of the logits' range: classes this close are a tie, and either may win
 
-_GRAPH, _NODE, _OP_TYPE = 7, 1, 4  # fields of ModelProto, GraphProto, NodeProto
-_INITIALIZER, _DATA_LOCATION, _EXTERNAL = 5, 14, 1  # of GraphProto and TensorProto
 _QUANTISING = ("QuantizeLinear", "DynamicQuantizeLinear")
 
 _log = logging.getLogger(__name__)
@@ -212,8 +210,8 @@ def is_quantised(path: Path) -> bool:
         EngineError: If it is no whole ONNX file.
         FileAccessError: If it cannot be read.
     """
-    with open_onnx_message(path, EngineError) as model:
-        return any(model.text(value) in _QUANTISING for value in _in_graph(model, _NODE, _OP_TYPE))
+    facts = read_onnx_facts(path, allow_external=True, error=EngineError)
+    return any(node.operator in _QUANTISING for node in facts.nodes)
 
 
 def has_weights_elsewhere(path: Path) -> bool:
@@ -223,16 +221,7 @@ def has_weights_elsewhere(path: Path) -> bool:
         EngineError: If it is no whole ONNX file.
         FileAccessError: If it cannot be read.
     """
-    with open_onnx_message(path, EngineError) as model:
-        return any(number_of(value) == _EXTERNAL for value in _in_graph(model, _INITIALIZER, _DATA_LOCATION))
-
-
-def _in_graph(model: Message, part: int, wanted: int) -> Iterator[Value]:
-    """The values of field ``wanted`` in all parts of the graph of one kind: its nodes, its weights."""
-    for number, graph in model.fields():
-        for kind, message in model.inner(graph).fields() if number == _GRAPH else ():
-            if kind == part:
-                yield from (value for field, value in model.inner(message).fields() if field == wanted)
+    return read_onnx_facts(path, allow_external=True, error=EngineError).external
 
 
 def _judge(

@@ -11,7 +11,7 @@ import numpy as np
 
 from rtda_deploy.errors import DeviceError, EngineError
 from rtda_deploy.files import cache_folder, writable_folder
-from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
+from rtda_deploy.onnx_file import onnx_spec
 from rtda_deploy.optional import is_jetson, require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine
@@ -43,7 +43,7 @@ def open_onnx(path: Path, *, provider: str, spec: Optional[ModelSpec], threads: 
         session = _session(ort, path, name, count)
         loaded = _short_name(session.get_providers()[0])
         if loaded == name:
-            contract = spec or spec_from_metadata(read_onnx_metadata(path), path.name)
+            contract = spec or onnx_spec(path)
             return OrtEngine(session, contract, path=path, provider=name, threads=count)
         if provider != "auto":
             raise DeviceError(

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError
-from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
+from rtda_deploy.onnx_file import read_onnx_metadata, spec_from_metadata
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine

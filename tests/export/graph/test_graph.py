@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx")
 
 from rtda_deploy.errors import ConfigError, ExportError, FileAccessError  # noqa: E402
 from rtda_deploy.files import sha256_file  # noqa: E402
-from rtda_deploy.onnx_metadata import SPEC_KEY  # noqa: E402
+from rtda_deploy.onnx_file import SPEC_KEY  # noqa: E402
 from rtda_deploy.spec import ModelSpec  # noqa: E402
 from rtda_export import onnx_from_checkpoint, verify  # noqa: E402
 from rtda_export.graph.fold import fold_batchnorms  # noqa: E402

@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from rtda_deploy.errors import ConfigError, ExportError  # noqa: E402
-from rtda_deploy.onnx_metadata import PRECISION_KEY  # noqa: E402
+from rtda_deploy.onnx_file import PRECISION_KEY  # noqa: E402
 from rtda_deploy.spec import ModelSpec  # noqa: E402
 from rtda_export.precision.activations import agreement, answers, check_rounding, open_session  # noqa: E402
 from rtda_export.precision.fp16 import (  # noqa: E402

@@ -11,7 +11,7 @@ import pytest
 from export.tensorrt_standins import FLOAT16, NETWORK, QUANTIZED, field, kept, onnx_bytes, spec, write_onnx
 
 from rtda_deploy.errors import ExportError, FileAccessError, SpecError
-from rtda_export.tensorrt.onnx_metadata import read_onnx_facts
+from rtda_deploy.onnx_file import read_onnx_facts
 
 
 def test_a_real_export_is_read_as_the_onnx_package_reads_it(one_onnx: Path) -> None:

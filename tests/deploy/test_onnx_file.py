@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rtda_deploy.errors import EngineError, FileAccessError, SpecError
-from rtda_deploy.onnx_metadata import read_onnx_metadata, spec_from_metadata
+from rtda_deploy.onnx_file import read_onnx_metadata, spec_from_metadata
 from rtda_deploy.spec import ModelSpec
 
 SPEC = ModelSpec(size_hw=(64, 96), class_names=("road", "sky"), palette=((128, 64, 128), (70, 130, 180)))
