@@ -8,16 +8,44 @@ import platform
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple, Optional, Tuple
 
 from rtda_deploy.errors import MissingPackageError
 from rtda_deploy.telemetry import silent_import
 
-__all__ = ["available", "install_line", "is_jetson", "require"]
+__all__ = ["Package", "available", "install_line", "is_jetson", "require"]
 
 _JETPACK_PACKAGES = {
     "cv2": "sudo apt-get install libopencv-python   (JetPack's own, with GStreamer; pip's would hide it)",
     "tensorrt": "sudo apt-get install python3-libnvinfer   (JetPack's own; pip has none for a Jetson)",
 }
+
+
+class Package(NamedTuple):
+    """An optional package.
+
+    Attributes:
+        module: Import name, such as ``cv2``.
+        extra: The extra of this distribution that installs it; empty: it is always there.
+        purpose: What it is needed for, such as ``running an .onnx``.
+        others: Distributions that may hold it, where they have another name than the module.
+    """
+
+    module: str
+    extra: str
+    purpose: str
+    others: Tuple[str, ...] = ()
+
+    def version(self) -> Optional[str]:
+        """Of the distribution that is installed; None: none of these names is. The module is not imported."""
+        from importlib import metadata  # takes as long to import as all that --help needs
+
+        for name in (self.module, *self.others):
+            try:
+                return metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+        return None
 
 
 def is_jetson() -> bool:

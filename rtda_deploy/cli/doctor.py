@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Tuple
 
 import typer
 
 from rtda_deploy.cli.mask_advice import whether_compiled
+from rtda_deploy.optional import Package, available, install_line, is_jetson, require
 
 __all__ = ["doctor", "examine"]
 
-Finding = Dict[str, str]  # name, state ("ok", "missing", "problem"), detail, fix
+Finding = Tuple[str, str, str]  # state ("ok", "missing", "problem"), detail, fix
+Check = Callable[[], Finding]
 
-_PACKAGES = (
-    # import name, extra, what it is for
-    ("numpy", "", "everything"),
-    ("cv2", "runtime", "cameras, video, pictures"),
-    ("onnxruntime", "runtime", "running an .onnx"),
-    ("torch", "training", "training, and .pth -> .onnx"),
-    ("lightning_fabric", "training", "training"),
-    ("tensorboard", "training", "training curves"),
-    ("onnx", "export", "writing an .onnx"),
-    ("tensorrt", "tensorrt-cu12", "building and running engines"),
-    ("pycuda", "pycuda", "running engines (or cuda-python)"),
-    ("cuda", "tensorrt-cu12", "running engines: cuda-python (or pycuda)"),
-    ("openvino", "openvino", "a faster CPU engine"),
+_BASE = (
+    Package("numpy", "", "everything"),
+    Package("cv2", "runtime", "cameras, video, pictures", ("opencv-python-headless", "opencv-python")),
+)
+_TRAINING = (
+    Package("torch", "training", "training, and .pth -> .onnx"),
+    Package("lightning_fabric", "training", "training", ("lightning-fabric",)),
+    Package("tensorboard", "training", "training curves"),
+    Package("onnx", "export", "writing an .onnx"),
 )
 
 
@@ -56,17 +55,21 @@ def doctor(
         print_table(("what", "found", "fix"), rows)
 
 
-def examine() -> List[Finding]:
-    """Everything doctor looks at; a check that breaks is a finding, not an error."""
-    checks: List[Tuple[str, Callable[[], Tuple[str, str, str]]]] = [
+def examine() -> List[Dict[str, str]]:
+    """Everything doctor looks at: name, state, detail and fix. A check that breaks is a finding, not an error."""
+    from rtda_runtime.engines.kinds import engine_kinds
+
+    kinds = engine_kinds()
+    packages = (*_BASE, *(package for kind in kinds for package in kind.packages), *_TRAINING)
+    checks: List[Tuple[str, Check]] = [
         ("rtda-deploy", _own_version),
         ("Python", _python),
         ("system", _system),
         ("GPU", _gpu),
-        *((name, _package_check(name, extra, purpose)) for name, extra, purpose in _PACKAGES),
+        *((package.module, functools.partial(_package, package)) for package in packages),
         ("compiled postprocess", whether_compiled),
         ("OpenCV's GStreamer", _gstreamer),
-        ("ONNX Runtime on", _providers),
+        *((name, functools.partial(kind.call, check)) for kind in kinds for name, check in kind.checks),
         ("cameras", _cameras),
         ("disk", _disk),
     ]
@@ -80,67 +83,40 @@ def examine() -> List[Finding]:
     return findings
 
 
-def _own_version() -> Tuple[str, str, str]:
+def _own_version() -> Finding:
     from rtda_deploy import __version__
 
     return "ok", f"{__version__} at {Path(__file__).parent.parent}", ""
 
 
-def _python() -> Tuple[str, str, str]:
+def _python() -> Finding:
     where = f"{platform.python_version()} at {sys.executable}"
     if sys.version_info < (3, 10):
         return "ok", f"{where}; runs and evaluates, does not train (3.10 or newer)", ""
     return "ok", where, ""
 
 
-def _system() -> Tuple[str, str, str]:
-    from rtda_deploy.optional import is_jetson
-
+def _system() -> Finding:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     kind = "Jetson, " if is_jetson() else ""
     state = "ok" if sys.platform.startswith("linux") else "problem"
     return state, f"{kind}{platform.system()} {platform.machine()}, {cores} cores", "" if state == "ok" else "use Linux"
 
 
-def _gpu() -> Tuple[str, str, str]:
+def _gpu() -> Finding:
     driver = Path("/proc/driver/nvidia/version")
     if driver.exists():
         return "ok", driver.read_text().splitlines()[0], ""
     return "missing", "no NVIDIA driver; everything runs on the CPU", ""
 
 
-def _package_check(module: str, extra: str, purpose: str) -> Callable[[], Tuple[str, str, str]]:
-    def check() -> Tuple[str, str, str]:
-        from rtda_deploy.optional import available, install_line
-
-        if not available(module):
-            return "missing", f"not installed; for {purpose}", install_line(module, extra)
-        version = _version(module)
-        return "ok", f"{version or 'installed'}; for {purpose}", ""
-
-    return check
+def _package(package: Package) -> Finding:
+    if not available(package.module):
+        return "missing", f"not installed; for {package.purpose}", install_line(package.module, package.extra)
+    return "ok", f"{package.version() or 'installed'}; for {package.purpose}", ""
 
 
-def _version(module: str) -> Optional[str]:
-    import importlib.metadata as metadata
-
-    names = {
-        "cv2": ("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
-        "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-        "lightning_fabric": ("lightning-fabric",),
-        "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
-    }
-    for name in names.get(module, (module,)):
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
-
-
-def _gstreamer() -> Tuple[str, str, str]:
-    from rtda_deploy.optional import available, is_jetson, require
-
+def _gstreamer() -> Finding:
     if available("gi"):
         return "ok", "not asked: csi:// and gst: sources open through PyGObject", ""
     if not available("cv2"):
@@ -156,16 +132,7 @@ def _gstreamer() -> Tuple[str, str, str]:
     return "missing", "no: csi:// and gst: sources do not open; USB, RTSP, HTTP and files do", fix
 
 
-def _providers() -> Tuple[str, str, str]:
-    from rtda_deploy.optional import available, require
-
-    if not available("onnxruntime"):
-        return "missing", "not installed", "pip install 'rtda-deploy[runtime]'"
-    ort: Any = require("onnxruntime", extra="runtime")
-    return "ok", ", ".join(name.replace("ExecutionProvider", "") for name in ort.get_available_providers()), ""
-
-
-def _cameras() -> Tuple[str, str, str]:
+def _cameras() -> Finding:
     devices = sorted(str(path) for path in Path("/dev").glob("video*"))
     if not devices:
         return "missing", "no /dev/video*", "plug one in, or pass the device into the container"
@@ -175,7 +142,7 @@ def _cameras() -> Tuple[str, str, str]:
     return "ok", ", ".join(devices), ""
 
 
-def _disk() -> Tuple[str, str, str]:
+def _disk() -> Finding:
     free = shutil.disk_usage(".").free
     state = "ok" if free > 2e9 else "problem"
     return state, f"{free / 1e9:.1f} GB free here", "" if state == "ok" else "training and caches need about 2 GB"

@@ -14,7 +14,7 @@ _SHAPES = ("input_shape", "output_shape")
 
 
 def inspect(
-    file: Path = typer.Argument(..., help="A .pth, an .onnx, an engine's .json, or a spec.json."),
+    file: Path = typer.Argument(..., help="A .pth, a model that runs, an engine's .json, or a spec.json."),
     spec_template: bool = typer.Option(
         False, "--spec-template", help="Print a spec.json to fill in and give to --spec, for a model that has none."
     ),
@@ -61,6 +61,7 @@ def describe_file(file: Path) -> Dict[str, Any]:
     from rtda_deploy.files import readable_file, sha256_file
     from rtda_deploy.model_files import is_checkpoint_name
     from rtda_deploy.spec import ModelSpec
+    from rtda_runtime.engines.kinds import engine_kinds, kinds_of
 
     readable_file(file, what="model")
     found: Dict[str, Any] = {"file": str(file), "bytes": file.stat().st_size, "sha256": sha256_file(file)}
@@ -69,13 +70,15 @@ def describe_file(file: Path) -> Dict[str, Any]:
         return {"kind": "checkpoint", **found, **_checkpoint(file)}
     if suffix == ".onnx":
         return {"kind": "onnx", **found, **_onnx(file)}
-    if suffix in (".engine", ".plan"):
-        return {"kind": "engine", **found, **_engine(file)}
-    if file.name.lower().endswith((".engine.json", ".plan.json")):
-        return {"kind": "engine's description", **found, **_engine(file.with_suffix(""))}
+    beside = file.with_suffix("") if suffix == ".json" else file
+    for kind in kinds_of(beside):
+        if kind.describe:
+            described = kind.call(kind.describe, beside)
+            return {**found, **described, "kind": described["kind"] + ("'s description" if beside != file else "")}
     if suffix == ".json":
         return {"kind": "spec", **found, "spec": ModelSpec.load(file).to_dict()}
-    raise ConfigError(f"{file} is of no kind that inspect knows", hint="known: .pth, .onnx, .engine, .json")
+    known = dict.fromkeys([".pth", ".onnx", *(kind.suffixes[0] for kind in engine_kinds()), ".json"])
+    raise ConfigError(f"{file} is of no kind that inspect knows", hint=f"known: {', '.join(known)}")
 
 
 def _checkpoint(file: Path) -> Dict[str, Any]:
@@ -98,15 +101,6 @@ def _checkpoint(file: Path) -> Dict[str, Any]:
         "macs": count_macs(model, checkpoint.spec.size_hw),
         "resumable": resumable,
     }
-
-
-def _engine(file: Path) -> Dict[str, Any]:
-    import dataclasses
-
-    from rtda_deploy.engine_file import read_sidecar
-
-    sidecar = read_sidecar(file)
-    return {"spec": sidecar.spec.to_dict(), "built": dataclasses.asdict(sidecar.built)}
 
 
 def _onnx(file: Path) -> Dict[str, Any]:

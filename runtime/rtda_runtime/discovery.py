@@ -9,12 +9,12 @@ from typing import Callable, Iterator, List, Optional, Sequence, Set, Tuple, Uni
 
 from rtda_deploy.errors import RtdaError
 from rtda_runtime.engines import open_engine
+from rtda_runtime.engines.kinds import engine_kinds
 
 __all__ = ["newest_model"]
 
 _log = logging.getLogger(__name__)
 
-_SUFFIXES = (".engine", ".onnx")  # in the order of preference
 _SKIPPED = {"node_modules", "site-packages", "venv", "__pycache__"}  # beside everything hidden, such as .venv and .git
 _MOST_ENTRIES = 20_000  # looked at; a home folder must not be walked for minutes
 _MOST_DEPTH = 6  # runs/<verb>/<date>/ and some room
@@ -24,9 +24,10 @@ _MOST_TRIES = 8  # models opened, per kind
 def newest_model(
     roots: Sequence[Union[str, Path]] = ("runs", "."), *, loads: Optional[Callable[[Path], bool]] = None
 ) -> Optional[Path]:
-    """The newest ``.engine``, else the newest ``.onnx``, under ``roots`` that loads here; None if there is none.
+    """The newest model under ``roots`` that loads here: an ``.engine``, else an ``.onnx``; None if there is none.
 
-    Hidden folders and virtual environments are left out, and the search is bounded in depth and number of files.
+    The order of suffixes is that of :func:`rtda_runtime.engines.kinds.engine_kinds`. Hidden folders and virtual
+    environments are left out, and the search is bounded in depth and number of files.
 
     Args:
         roots: Folders to search; those that do not exist are passed over.
@@ -34,12 +35,17 @@ def newest_model(
     """
     loads = loads or _loads
     found = _models(roots)
-    for suffix in _SUFFIXES:
+    for suffix in _suffixes():
         newest_first = sorted((item for item in found if item[1].suffix == suffix), key=lambda item: -item[0])
         for _, path in newest_first[:_MOST_TRIES]:
             if loads(path):
                 return path
     return None
+
+
+def _suffixes() -> List[str]:
+    """Of the files that are looked for, the preferred first."""
+    return list(dict.fromkeys(kind.suffixes[0] for kind in engine_kinds()))
 
 
 def _loads(path: Path) -> bool:
@@ -69,14 +75,14 @@ def _models(roots: Sequence[Union[str, Path]]) -> List[Tuple[int, Path]]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    looked_at = 0
+    looked_at, suffixes = 0, _suffixes()
     for folder, folders, files in os.walk(root):
         depth = len(Path(folder).parts) - len(root.parts)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _SKIPPED)
         if depth >= _MOST_DEPTH:
             folders[:] = []
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix in _SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix in suffixes:
                 yield Path(folder) / name
         looked_at += len(files) + len(folders)
         if looked_at > _MOST_ENTRIES:

@@ -6,12 +6,13 @@ import statistics
 from typing import Any, Dict, Iterator, List, Optional
 
 from rtda_deploy.cli.mask_advice import slow_mask
+from rtda_runtime.engines.kinds import cpu_providers
 
 __all__ = ["advice", "drift"]
 
 # Standard deviation over mean of the network's time above which two results can hardly be compared. GPUs: where trtexec
 # warns too. CPUs share their caches and cores with everything else, so more is usual there.
-_VARIATION = {"cpu": 0.10, "openvino": 0.10}
+_VARIATION_CPU = 0.10
 _VARIATION_GPU = 0.025
 _OTHERS = 0.1  # share of the machine that others may take before it is said
 _STOLEN = 0.02  # cores
@@ -78,7 +79,7 @@ def _clocks(record: Dict[str, Any]) -> Iterator[str]:
 
 
 def _variation(record: Dict[str, Any]) -> Iterator[str]:
-    limit = _VARIATION.get(record["model"]["provider"], _VARIATION_GPU)
+    limit = _VARIATION_CPU if record["model"]["provider"] in cpu_providers() else _VARIATION_GPU
     found = record["variation"]["infer"]
     if found > limit:
         how = "lock the clocks" if limit == _VARIATION_GPU else "close other programs"
@@ -114,7 +115,7 @@ def _threads(record: Dict[str, Any]) -> Iterator[str]:
     threads, environment = record["model"]["threads"], record["environment"]
     threads = threads and threads * record["settings"].get("in_flight", 1)
     usable = environment.get("cores_usable") or environment["cores"]
-    if record["model"]["provider"] not in _VARIATION or threads is None or threads == usable:
+    if record["model"]["provider"] not in cpu_providers() or threads is None or threads == usable:
         return
     if threads < usable:
         yield f"{threads} of {usable} cores work on the network: leave --threads out for all of them"

@@ -6,6 +6,8 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
 
+from rtda_runtime.engines.kinds import cpu_providers, libraries
+
 if TYPE_CHECKING:
     from rtda_deploy.report import ReportPage
 
@@ -51,7 +53,7 @@ def _subtitle(found: Dict[str, Any]) -> str:
     environment, model = found["environment"], found["model"]
     jetson, gpus = environment["jetson"] or {}, environment["gpus"]
     device = jetson.get("model") or environment["cpu"]
-    if gpus and model["provider"] not in ("cpu", "openvino"):
+    if gpus and model["provider"] not in cpu_providers():
         device = gpus[0]["name"]
     mode = (jetson.get("power_mode") or {}).get("name")
     height, width = model["size_hw"]
@@ -153,8 +155,8 @@ def _environment_rows(found: Dict[str, Any]) -> Iterator[Tuple[str, Any]]:
     yield from _jetson_rows(environment["jetson"], conditions["jetson"])
     yield "system", f"{environment['os'] or environment['system']}, kernel {environment['kernel']}"
     yield "container", environment["container"] or "none seen"
-    for name in ("python", "numpy", "onnxruntime", "openvino", "tensorrt", "opencv", "rtda_deploy"):
-        if environment[name] is not None:
+    for name in ("python", "numpy", *libraries(), "opencv", "rtda_deploy"):
+        if environment.get(name) is not None:
             yield name.replace("_", "-"), environment[name]
     yield "load before, after (1 min)", f"{environment['load_1min']:.2f}, {conditions['load_1min']:.2f}"
     others = conditions["other_cores"]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence,
 
 import typer
 
+from rtda_runtime.engines.kinds import one_of, providers
+
 if TYPE_CHECKING:
     from rtda_runtime import Source
     from rtda_runtime.pool import AnySegmenter
@@ -26,7 +28,7 @@ _BINS = 32
 def bench(
     model: Optional[Path] = typer.Argument(None, help="An .onnx file or an engine."),
     source: str = typer.Option("", "--source", "--camera", help="Measure the whole pipeline with this source."),
-    provider: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt, openvino or openvino-bf16."),
+    provider: str = typer.Option("auto", help=f"{one_of(providers())}."),
     rate: Optional[float] = typer.Option(None, help="Frames are due at this rate, Hz (default: the highest rate)."),
     duration: Optional[float] = typer.Option(None, help="Measure this long, s (default: until p95 settles)."),
     warmup: float = typer.Option(1.0, min=0.0, help="Not measured, s."),

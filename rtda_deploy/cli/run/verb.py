@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 import typer
 
 from rtda_deploy.cli.terminal.signals import Terminated, exit_quickly, stops_in_order
+from rtda_runtime.engines.kinds import one_of, providers
 
 if TYPE_CHECKING:
     from rtda_deploy.cli.run.screen import Screen
@@ -30,7 +31,7 @@ def run(
     size: Optional[str] = typer.Option(None, help="Ask the camera for WIDTHxHEIGHT."),
     fps: Optional[float] = typer.Option(None, help="Ask the camera for this rate."),
     fourcc: Optional[str] = typer.Option(None, help="Ask a V4L2 camera for this pixel format, such as MJPG."),
-    provider: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt, openvino or openvino-bf16."),
+    provider: str = typer.Option("auto", help=f"{one_of(providers())}."),
     view: Optional[str] = typer.Option(None, help="Show it in a browser: auto, :8080, 0.0.0.0:8080."),
     show: bool = typer.Option(False, "--show", help="Show it in a window on this machine's display."),
     save: Optional[Path] = typer.Option(None, help="Write the overlay to this .mp4 or .webm."),

@@ -21,6 +21,7 @@ import numpy as np
 from rtda_deploy.errors import ConfigError, SourceError
 from rtda_deploy.files import sha256_file
 from rtda_runtime.bench.samplers import AtOnce, Frames, InTurn, Taker, Through
+from rtda_runtime.engines.kinds import libraries
 from rtda_runtime.machine.environment import Conditions, environment
 from rtda_runtime.mask.upsample import mask_maker
 from rtda_runtime.pool import AnySegmenter, SegmenterPool, check_in_flight
@@ -190,7 +191,7 @@ class _Run:
         self, segmenter: AnySegmenter, threads: Optional[int], *, measures: str, frames: Frames
     ) -> Dict[str, Any]:
         """Measure, and say what was found, as :func:`benchmark` describes it."""
-        machine = environment()
+        machine = environment(libraries=libraries())
         self._warm_up()
         with Conditions() as conditions:
             self._measure()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import abc
 from types import TracebackType
-from typing import Optional, Sequence, Tuple, Type, TypeVar
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Type, TypeVar
 
 import numpy as np
 
 from rtda_deploy.errors import EngineError
 from rtda_deploy.spec import ModelSpec
 
-__all__ = ["Engine", "FramePath"]
+__all__ = ["CONFIDENCE", "Engine", "FramePath", "GraphTensor", "check_graph"]
+
+CONFIDENCE = "confidence"  # name of the one output that may stand beside the answer
+_MASKS = ("uint8", "int32", "int64")  # what ArgMax gives is int64
 
 _Self = TypeVar("_Self", bound="Engine")
 
@@ -172,3 +175,77 @@ class Engine(abc.ABC):
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.close()
+
+
+class GraphTensor(NamedTuple):
+    """An input or output of a network, as its file describes it.
+
+    Attributes:
+        name: In the file.
+        shape: -1 for a side that is no fixed number.
+        dtype: NumPy's name of it, such as ``float32``; the library's own where NumPy has none.
+    """
+
+    name: str
+    shape: Tuple[int, ...]
+    dtype: str
+
+
+def check_graph(engine: Engine, file: str, inputs: Sequence[GraphTensor], outputs: Sequence[GraphTensor]) -> List[int]:
+    """Check that a network takes and gives what the spec of its engine says.
+
+    Args:
+        engine: With its ``spec``.
+        file: Name of the model file, for messages.
+        inputs: Of the network.
+        outputs: Of the network, in any order.
+
+    Returns:
+        Places of the outputs, that of the answer first; the second, where there is one, is the confidence.
+
+    Raises:
+        EngineError: If they do not fit.
+    """
+    order = sorted(range(len(outputs)), key=lambda index: outputs[index].name == CONFIDENCE)
+    if len(inputs) != 1 or not outputs or any(outputs[index].name != CONFIDENCE for index in order[1:]):
+        names = [", ".join(tensor.name for tensor in tensors) for tensors in (inputs, outputs)]
+        raise EngineError(
+            f"{file} has inputs [{names[0]}] and outputs [{names[1]}], expected one of each (and {CONFIDENCE})",
+            hint="export the network without its auxiliary heads: rtda-deploy export",
+        )
+    _check_tensor(file, "input", inputs[0], (engine.input_shape,), ("float32",))
+    kinds = _MASKS if engine.spec.output == "mask" else ("float32",)
+    _check_tensor(file, "output", outputs[order[0]], engine.answer_shapes, kinds)
+    for index in order[1:]:
+        _check_tensor(file, "output", outputs[index], ((1, *engine.spec.output_hw),), ("float32", "uint8"))
+    return order
+
+
+def _check_tensor(
+    file: str, role: str, tensor: GraphTensor, allowed: Sequence[Tuple[int, ...]], kinds: Sequence[str]
+) -> None:
+    name, shape, expected = tensor.name, tensor.shape, allowed[0]
+    if min(shape, default=1) < 0:
+        raise EngineError(
+            f"{file}: {role} {name} has no fixed shape: {_shape_text(shape)}",
+            hint="export it again with a fixed size: rtda-deploy export ckpt.pth --size 1024x512",
+        )
+    if len(shape) == len(expected) and shape[0] != 1 and shape[1:] == expected[1:]:
+        raise EngineError(
+            f"{file} is built for batches of {shape[0]}; the runtime takes one frame at a time",
+            hint="export it with --batch 1",
+        )
+    if shape not in allowed:
+        raise EngineError(
+            f"{file}: {role} {name} is {_shape_text(shape)}, its spec says {_shape_text(expected)}",
+            hint="the spec belongs to another network; export again, or give the right one with --spec spec.json",
+        )
+    if tensor.dtype not in kinds:
+        raise EngineError(
+            f"{file}: {role} {name} is {tensor.dtype}, expected {' or '.join(kinds)}",
+            hint="keep float32 at the network's border, whatever the precision inside: rtda-deploy export",
+        )
+
+
+def _shape_text(shape: Sequence[int]) -> str:
+    return "x".join("?" if side < 0 else str(side) for side in shape)

@@ -12,20 +12,17 @@ import numpy as np
 from rtda_deploy.errors import DeviceError, EngineError
 from rtda_deploy.files import cache_folder, writable_folder
 from rtda_deploy.onnx_file import onnx_spec
-from rtda_deploy.optional import is_jetson, require
+from rtda_deploy.optional import available, install_line, is_jetson, require
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.engines.base import Engine
+from rtda_runtime.engines.base import Engine, GraphTensor, check_graph
 from rtda_runtime.machine.cores import threads_text, usable_cores
 
-__all__ = ["OrtEngine", "open_onnx", "provider_plan"]
-
-CONFIDENCE = "confidence"  # name of the one output that may stand beside the answer
+__all__ = ["OrtEngine", "open_onnx", "provider_plan", "providers_here"]
 
 _ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 # TensorRT is not among them: inside ONNX Runtime it builds its engine at every start, which takes minutes.
 _AUTO = ("cuda", "cpu")
-_DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
-_MASKS = ("tensor(uint8)", "tensor(int32)", "tensor(int64)")  # what ArgMax gives is int64
+_DTYPES = {"tensor(float)": "float32", **{f"tensor({name})": name for name in ("uint8", "int32", "int64")}}
 _ERRORS_ONLY = 3  # onnxruntime.SessionOptions.log_severity_level
 _FATAL_ONLY = 4
 # How long a thread looks out for work before it sleeps; ONNX Runtime's own limit is far longer, and its threads then
@@ -71,6 +68,14 @@ def provider_plan(asked: str, available: Sequence[str]) -> List[str]:
     raise DeviceError(f"this ONNX Runtime has no {asked} provider; {there}", hint=_install_hint())
 
 
+def providers_here() -> Tuple[str, str, str]:
+    """For ``doctor``: state, what this ONNX Runtime was built with, and the fix."""
+    if not available("onnxruntime"):
+        return "missing", "not installed", install_line("onnxruntime", "runtime")
+    names = require("onnxruntime", extra="runtime").get_available_providers()
+    return "ok", ", ".join(name.replace("ExecutionProvider", "") for name in names), ""
+
+
 def _install_hint() -> str:
     if is_jetson():
         return "on a Jetson: build a TensorRT engine, or --provider cpu"
@@ -84,7 +89,8 @@ class OrtEngine(Engine):
         ort = require("onnxruntime", extra="runtime")
         how = f"ONNX Runtime {ort.__version__} on {provider}, {threads_text(threads)}"
         super().__init__(spec, provider=provider, description=f"{path.name}, {how}")
-        source, targets = _check_graph(session, self, path)
+        sources, targets = session.get_inputs(), session.get_outputs()
+        targets = [targets[index] for index in check_graph(self, path.name, _tensors(sources), _tensors(targets))]
         outputs = [np.zeros(target.shape, _DTYPES[target.type]) for target in targets]
         self._result: np.ndarray = outputs[0].reshape(self.output_shape)
         self.confidence = outputs[1][0] if len(outputs) > 1 else None
@@ -92,7 +98,7 @@ class OrtEngine(Engine):
         self._binding: Any = session.io_binding()
         self._failures = _ort_errors()
         buffer = self.input_buffer
-        self._binding.bind_input(source.name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
+        self._binding.bind_input(sources[0].name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
         for target, out in zip(targets, outputs):  # views of ``outputs`` are kept above, and with them the memory
             self._binding.bind_output(target.name, "cpu", 0, out.dtype.type, out.shape, out.ctypes.data)
 
@@ -166,53 +172,15 @@ def _ort_errors() -> Tuple[Type[Exception], ...]:
     return (*own, RuntimeError, ValueError)
 
 
-def _check_graph(session: Any, engine: Engine, path: Path) -> Tuple[Any, List[Any]]:
-    """Check that the graph takes and gives what the spec says; its one input, and its outputs with the answer first."""
-    inputs = session.get_inputs()
-    outputs = sorted(session.get_outputs(), key=lambda node: bool(node.name == CONFIDENCE))
-    if len(inputs) != 1 or not outputs or any(node.name != CONFIDENCE for node in outputs[1:]):
-        raise EngineError(
-            f"{path.name} has inputs {_node_names(inputs)} and outputs {_node_names(outputs)}, expected one of each",
-            hint="export the network without its auxiliary heads: rtda-deploy export",
+def _tensors(nodes: Sequence[Any]) -> List[GraphTensor]:
+    return [
+        GraphTensor(
+            node.name,
+            tuple(side if isinstance(side, int) else -1 for side in node.shape),
+            _DTYPES.get(node.type, node.type),
         )
-    kinds = _MASKS if engine.spec.output == "mask" else ("tensor(float)",)
-    _check_node(inputs[0], "input", (engine.input_shape,), ("tensor(float)",), path)
-    _check_node(outputs[0], "output", engine.answer_shapes, kinds, path)
-    for node in outputs[1:]:
-        _check_node(node, "output", ((1, *engine.spec.output_hw),), ("tensor(float)", "tensor(uint8)"), path)
-    return inputs[0], outputs
-
-
-def _check_node(node: Any, role: str, allowed: Sequence[Tuple[int, ...]], kinds: Tuple[str, ...], path: Path) -> None:
-    shape, expected = tuple(node.shape), allowed[0]
-    if not all(isinstance(side, int) for side in shape):
-        raise EngineError(
-            f"{path.name}: {role} {node.name} has no fixed shape: {_shape_text(shape)}",
-            hint="export it again with a fixed size: rtda-deploy export ckpt.pth --size 1024x512",
-        )
-    if len(shape) == len(expected) and shape[0] > 1 and shape[1:] == expected[1:]:
-        raise EngineError(
-            f"{path.name} is built for batches of {shape[0]}; the runtime takes one frame at a time",
-            hint="export it with --batch 1",
-        )
-    if shape not in allowed:
-        raise EngineError(
-            f"{path.name}: {role} {node.name} is {_shape_text(shape)}, its spec says {_shape_text(expected)}",
-            hint="the spec belongs to another network; export again, or give the right one with --spec spec.json",
-        )
-    if node.type not in kinds:
-        raise EngineError(
-            f"{path.name}: {role} {node.name} is {node.type}, expected {' or '.join(kinds)}",
-            hint="keep float32 at the network's border, whatever the precision inside: rtda-deploy export",
-        )
-
-
-def _node_names(nodes: Sequence[Any]) -> str:
-    return "[" + ", ".join(node.name for node in nodes) + "]"
-
-
-def _shape_text(shape: Sequence[Any]) -> str:
-    return "x".join(str(side) for side in shape)
+        for node in nodes
+    ]
 
 
 def _short_name(ort_name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from rtda_deploy.errors import ConfigError, DeviceError, EngineError
 from rtda_deploy.onnx_file import read_onnx_metadata, spec_from_metadata
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.engines.base import Engine
+from rtda_runtime.engines.base import Engine, GraphTensor, check_graph
 from rtda_runtime.machine.cores import threads_text, usable_cores
 
 __all__ = ["PRECISIONS", "OpenvinoEngine", "open_openvino", "openvino_core"]
@@ -22,9 +22,7 @@ __all__ = ["PRECISIONS", "OpenvinoEngine", "open_openvino", "openvino_core"]
 # INT8 models (Q/DQ) run in INT8 with either; the precision is that of their float layers.
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
-_DTYPES = {"f32": np.float32, "u8": np.uint8, "i32": np.int32, "i64": np.int64}
-_MASKS = ("u8", "i32", "i64")  # what ArgMax gives is i64
-_CONFIDENCE = "confidence"
+_DTYPES = {"f32": "float32", "u8": "uint8", "i32": "int32", "i64": "int64"}
 
 
 def open_openvino(
@@ -94,7 +92,7 @@ class OpenvinoEngine(Engine):
         how = f"OpenVINO {version} on cpu in {_computed_in(model, precision)}, {threads_text(threads)}"
         super().__init__(spec, provider="openvino", description=f"{path.name}, {how}")
         self.precision = precision
-        targets = _check_model(model, self, path)
+        targets = check_graph(self, path.name, _tensors(model.inputs), _tensors(model.outputs))
         try:
             compiled = core.compile_model(model, "CPU", _settings(precision, threads))
             self._request: Any = compiled.create_infer_request()
@@ -104,8 +102,9 @@ class OpenvinoEngine(Engine):
             ) from err
         self._request.set_input_tensor(0, ov.Tensor(self.input_buffer, shared_memory=True))
         outputs = []
-        for index, kind in targets:
-            outputs.append(np.zeros(tuple(model.outputs[index].shape), kind))
+        for index in targets:
+            port = model.outputs[index]
+            outputs.append(np.zeros(tuple(port.shape), _DTYPES[_type_name(port)]))
             self._request.set_output_tensor(index, ov.Tensor(outputs[-1], shared_memory=True))
         self._result: np.ndarray = outputs[0].reshape(self.output_shape)
         self.confidence = outputs[1][0] if len(outputs) > 1 else None
@@ -154,48 +153,15 @@ def _read(core: Any, path: Path) -> Any:
         ) from err
 
 
-def _check_model(model: Any, engine: Engine, path: Path) -> List[Tuple[int, Any]]:
-    """Check that the model takes and gives what the spec says; index and type of its outputs, the answer first."""
-    names = [port.get_any_name() for port in model.outputs]
-    order = sorted(range(len(names)), key=lambda index: names[index] == _CONFIDENCE)
-    if len(model.inputs) != 1 or not names or any(names[index] != _CONFIDENCE for index in order[1:]):
-        inputs = ", ".join(port.get_any_name() for port in model.inputs)
-        raise EngineError(
-            f"{path.name} has inputs [{inputs}] and outputs [{', '.join(names)}], expected one of each",
-            hint="export the network without its auxiliary heads: rtda-deploy export",
+def _tensors(ports: Sequence[Any]) -> List[GraphTensor]:
+    return [
+        GraphTensor(
+            port.get_any_name(),
+            tuple(-1 if side.is_dynamic else side.get_length() for side in port.partial_shape),
+            _DTYPES.get(_type_name(port), _type_name(port)),
         )
-    kinds = _MASKS if engine.spec.output == "mask" else ("f32",)
-    _check_port(model.inputs[0], "input", (engine.input_shape,), ("f32",), path)
-    _check_port(model.outputs[order[0]], "output", engine.answer_shapes, kinds, path)
-    for index in order[1:]:
-        _check_port(model.outputs[index], "output", ((1, *engine.spec.output_hw),), ("f32", "u8"), path)
-    return [(index, _DTYPES[_type_name(model.outputs[index])]) for index in order]
-
-
-def _check_port(port: Any, role: str, allowed: Sequence[Tuple[int, ...]], kinds: Tuple[str, ...], path: Path) -> None:
-    expected = allowed[0]
-    name, wanted = port.get_any_name(), "x".join(str(side) for side in expected)
-    if port.partial_shape.is_dynamic:
-        raise EngineError(
-            f"{path.name}: {role} {name} has no fixed shape: {port.partial_shape}",
-            hint="export it again with a fixed size: rtda-deploy export ckpt.pth --size 1024x512",
-        )
-    shape = tuple(port.shape)
-    if len(shape) == len(expected) and shape[0] > 1 and shape[1:] == expected[1:]:
-        raise EngineError(
-            f"{path.name} is built for batches of {shape[0]}; the runtime takes one frame at a time",
-            hint="export it with --batch 1",
-        )
-    if shape not in allowed:
-        raise EngineError(
-            f"{path.name}: {role} {name} is {'x'.join(str(side) for side in shape)}, its spec says {wanted}",
-            hint="the spec belongs to another network; export again, or give the right one with --spec spec.json",
-        )
-    if _type_name(port) not in kinds:
-        raise EngineError(
-            f"{path.name}: {role} {name} is {_type_name(port)}, expected {' or '.join(kinds)}",
-            hint="keep float32 at the network's border, whatever the precision inside: rtda-deploy export",
-        )
+        for port in ports
+    ]
 
 
 def _type_name(port: Any) -> str:

@@ -7,6 +7,7 @@ own words, another version, another GPU, half a file, is looked for before the e
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import weakref
@@ -24,17 +25,17 @@ from rtda_deploy.engine_file import (
     rebuild_command,
     sidecar_path,
 )
-from rtda_deploy.errors import DeviceError, EngineError, RtdaError, SpecError
+from rtda_deploy.errors import EngineError, RtdaError, SpecError
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.engines.base import Engine
+from rtda_runtime.engines.base import Engine, GraphTensor, check_graph
 from rtda_runtime.engines.cuda.context import Cuda, open_cuda
 from rtda_runtime.engines.cuda.driver import no_driver
 from rtda_runtime.engines.cuda.frames import INTERPOLATIONS, CudaFramePath, Network
 from rtda_runtime.engines.cuda.kernels import FindCompiler, Kernels, load_kernels
 from rtda_runtime.engines.tensorrt_log import tensorrt_logger
 
-__all__ = ["TensorrtEngine", "open_tensorrt"]
+__all__ = ["TensorrtEngine", "describe", "open_tensorrt"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def open_tensorrt(
     Args:
         path: Its sidecar ``<path>.json`` stands beside it; without one, ``spec`` is needed and nothing but TensorRT
             itself checks whether the engine fits this machine.
-        provider: ``auto`` or ``tensorrt``.
+        provider: ``auto`` or ``tensorrt``, which are the same here.
         spec: Replaces the sidecar's.
         threads: Ignored.
         trt: The module ``tensorrt``; None: the installed one.
@@ -78,14 +79,9 @@ def open_tensorrt(
     Raises:
         SpecError: If neither a sidecar nor ``spec`` is there.
         EngineError: If the file is cut off, or was built for another TensorRT or GPU, or does not fit its spec.
-        DeviceError: If there is no GPU or driver, or the provider is another.
+        DeviceError: If there is no GPU or driver.
         MissingPackageError: If tensorrt, or a binding to CUDA, is not installed.
     """
-    if provider not in ("auto", "tensorrt"):
-        raise DeviceError(
-            f"{path.name} is a TensorRT engine and does not run on provider {provider}",
-            hint=f"leave --provider out, or run the .onnx: --provider {provider}",
-        )
     sidecar = _sidecar_of(path, spec)
     wanted = spec or (None if sidecar is None else sidecar.spec)
     if wanted is None:
@@ -105,6 +101,16 @@ def open_tensorrt(
     except BaseException:
         cuda.close()
         raise
+
+
+def describe(path: Path) -> Dict[str, Any]:
+    """What ``inspect`` shows of an engine: ``kind``, ``spec``, and ``built``, how it was built, from its sidecar.
+
+    Raises:
+        EngineError: If there is no sidecar, or it is broken.
+    """
+    sidecar = read_sidecar(path)
+    return {"kind": "engine", "spec": sidecar.spec.to_dict(), "built": dataclasses.asdict(sidecar.built)}
 
 
 def _sidecar_of(path: Path, spec: Optional[ModelSpec]) -> Optional[EngineSidecar]:
@@ -157,9 +163,10 @@ class TensorrtEngine(Engine):
         self._session = session
         self._compilers = compilers
         try:
-            source, targets = _check_tensors(session.tensors(), self, path)
-            self._input = session.bind(source)
-            answers = [session.bind(target) for target in targets]
+            inputs, outputs = session.tensors(inputs=True), session.tensors(inputs=False)
+            order = check_graph(self, path.name, *([t.described for t in tensors] for tensors in (inputs, outputs)))
+            self._input = session.bind(inputs[0])
+            answers = [session.bind(outputs[index]) for index in order]
             self._result: np.ndarray = answers[0].reshape(self.output_shape)
             self.confidence = answers[1][0] if len(answers) > 1 else None
             session.warm_up(graph)
@@ -215,14 +222,11 @@ class TensorrtEngine(Engine):
 
 
 class _Tensor(NamedTuple):
-    """An input or output of an engine."""
+    """An input or output of an engine; ``dtype`` is None where NumPy has none."""
 
-    name: str
+    described: GraphTensor
     is_input: bool
-    shape: Tuple[int, ...]
     dtype: Optional[np.dtype]
-    type_name: str
-    linear: bool
 
 
 class _Session:
@@ -271,26 +275,26 @@ class _Session:
                 hint="the GPU's memory may be full: nvidia-smi shows who holds it   (on a Jetson: tegrastats)",
             )
 
-    def tensors(self) -> List[_Tensor]:
-        """Inputs and outputs, in the engine's order."""
+    def tensors(self, *, inputs: bool) -> List[_Tensor]:
+        """Inputs, or outputs, in the engine's order."""
         engine, trt = self._engine, self._trt
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        return [
-            _Tensor(
-                name,
-                engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT,
-                tuple(int(side) for side in engine.get_tensor_shape(name)),
-                _numpy_type(trt, engine.get_tensor_dtype(name)),
-                getattr(engine.get_tensor_dtype(name), "name", "unknown").lower(),
-                engine.get_tensor_format(name) == trt.TensorFormat.LINEAR,
-            )
-            for name in names
-        ]
+        role = trt.TensorIOMode.INPUT if inputs else trt.TensorIOMode.OUTPUT
+        return [self._tensor(name, inputs) for name in names if engine.get_tensor_mode(name) == role]
+
+    def _tensor(self, name: str, is_input: bool) -> _Tensor:
+        kind = self._engine.get_tensor_dtype(name)
+        dtype = _numpy_type(self._trt, kind)
+        said = getattr(kind, "name", "unknown").lower() if dtype is None else dtype.name
+        if self._engine.get_tensor_format(name) != self._trt.TensorFormat.LINEAR:
+            said += ", in a layout of its own"
+        shape = tuple(int(side) for side in self._engine.get_tensor_shape(name))
+        return _Tensor(GraphTensor(name, shape, said), is_input, dtype)
 
     def bind(self, tensor: _Tensor) -> np.ndarray:
         """Give a tensor its memory; the host's array of it."""
         cuda = self.cuda
-        host, address = cuda.pinned(tensor.shape, tensor.dtype, mapped=cuda.integrated)
+        host, address = cuda.pinned(tensor.described.shape, tensor.dtype, mapped=cuda.integrated)
         with cuda.current():
             if not cuda.integrated:
                 address = cuda.allocate(host.nbytes)
@@ -299,9 +303,9 @@ class _Session:
                 else:
                     self._copies_out.append(functools.partial(cuda.to_host, host, address))
             self._addresses.setdefault(tensor.is_input, address)
-            if not self._context.set_tensor_address(tensor.name, address):
+            if not self._context.set_tensor_address(tensor.described.name, address):
                 raise EngineError(
-                    f"{self._name}: TensorRT takes no memory for {tensor.name}",
+                    f"{self._name}: TensorRT takes no memory for {tensor.described.name}",
                     why=self._reason(),
                     hint="build the engine again here: rtda-deploy export model.onnx --to engine",
                 )
@@ -419,52 +423,3 @@ def _numpy_type(trt: Any, kind: Any) -> Optional[np.dtype]:
         if hasattr(trt.DataType, name) and kind == getattr(trt.DataType, name):
             return np.dtype(dtype)
     return None
-
-
-def _check_tensors(tensors: List[_Tensor], engine: Engine, path: Path) -> Tuple[_Tensor, List[_Tensor]]:
-    """Check that the engine takes and gives what the spec says; its input, and its outputs with the answer first."""
-    inputs = [tensor for tensor in tensors if tensor.is_input]
-    outputs = sorted((tensor for tensor in tensors if not tensor.is_input), key=lambda t: t.name == "confidence")
-    extra = outputs[1:]
-    if len(inputs) != 1 or not outputs or len(extra) > 1 or any(tensor.name != "confidence" for tensor in extra):
-        names = [[tensor.name for tensor in group] for group in (inputs, outputs)]
-        raise EngineError(
-            f"{path.name} has inputs [{', '.join(names[0])}] and outputs [{', '.join(names[1])}], "
-            "expected one of each (and confidence)",
-            hint="export the network without its auxiliary heads: rtda-deploy export",
-        )
-    kinds = ("uint8", "int32", "int64") if engine.spec.output == "mask" else ("float32",)
-    _check_tensor(inputs[0], "input", (engine.input_shape,), ("float32",), path)
-    _check_tensor(outputs[0], "output", engine.answer_shapes, kinds, path)
-    for tensor in extra:
-        _check_tensor(tensor, "output", ((1, *engine.spec.output_hw),), ("float32", "uint8"), path)
-    return inputs[0], outputs
-
-
-def _check_tensor(
-    tensor: _Tensor, role: str, allowed: Sequence[Tuple[int, ...]], kinds: Tuple[str, ...], path: Path
-) -> None:
-    expected = allowed[0]
-    shape = "x".join(str(side) for side in tensor.shape)
-    if -1 in tensor.shape:
-        raise EngineError(
-            f"{path.name}: {role} {tensor.name} has no fixed shape: {shape}",
-            hint="build it from an .onnx of a fixed size: rtda-deploy export ckpt.pth --size 1024x512 --to engine",
-        )
-    if len(tensor.shape) == len(expected) and tensor.shape[0] > 1 and tensor.shape[1:] == expected[1:]:
-        raise EngineError(
-            f"{path.name} is built for batches of {tensor.shape[0]}; the runtime takes one frame at a time",
-            hint="export it with --batch 1",
-        )
-    if tensor.shape not in allowed:
-        raise EngineError(
-            f"{path.name}: {role} {tensor.name} is {shape}, its spec says {'x'.join(str(side) for side in expected)}",
-            hint="the spec belongs to another network; export again, or give the right one with --spec spec.json",
-        )
-    found = tensor.type_name if tensor.dtype is None else tensor.dtype.name
-    if found not in kinds or not tensor.linear:
-        layout = "" if tensor.linear else ", in a layout of its own"
-        raise EngineError(
-            f"{path.name}: {role} {tensor.name} is {found}{layout}, expected {' or '.join(kinds)}",
-            hint="keep float32 at the network's border, whatever the precision inside: rtda-deploy export",
-        )

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, List, NamedTuple, Optional, Type
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Type
 
 from rtda_deploy.errors import DeviceError
 from rtda_runtime.machine.cores import cpu_model, cpu_quota, usable_cores
@@ -42,11 +42,12 @@ _CPUS = "sys/devices/system/cpu"
 _UNLIMITED = 1 << 60  # bytes; what a version 1 control group without a limit shows is about 2**63
 
 
-def environment(root: Path = Path("/")) -> Dict[str, Any]:
+def environment(root: Path = Path("/"), libraries: Sequence[str] = ()) -> Dict[str, Any]:
     """The machine and the versions of everything that a latency depends on.
 
     Args:
         root: Where ``/etc``, ``/proc`` and ``/sys`` begin.
+        libraries: Modules that may be at work, such as ``onnxruntime``.
 
     Returns:
         JSON-ready::
@@ -61,7 +62,7 @@ def environment(root: Path = Path("/")) -> Dict[str, Any]:
             load_1min temperatures_c   before anything was measured
             gpus                       per NVIDIA GPU: name, driver, clock_mhz, clock_max_mhz, temperature_c, power_w
             jetson                     as Board.to_dict() (None: not a Jetson)
-            python numpy onnxruntime openvino tensorrt opencv rtda_deploy
+            python numpy LIBRARIES opencv rtda_deploy
                                        versions; None: not loaded, so not used
     """
     board, quota = read_board(root), cpu_quota(root)
@@ -85,9 +86,7 @@ def environment(root: Path = Path("/")) -> Dict[str, Any]:
         "jetson": board.to_dict() if board.is_jetson else None,
         "python": platform.python_version(),
         "numpy": _loaded_version("numpy"),
-        "onnxruntime": _loaded_version("onnxruntime"),
-        "openvino": _loaded_version("openvino"),
-        "tensorrt": _loaded_version("tensorrt"),
+        **{module: _loaded_version(module) for module in libraries},
         "opencv": _loaded_version("cv2"),
         "rtda_deploy": importlib.import_module("rtda_deploy").__version__,
     }

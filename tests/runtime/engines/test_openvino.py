@@ -101,13 +101,6 @@ def test_bfloat16_is_refused_where_the_processor_has_none(
     assert "FP32, INT8" in caught.value.why and "--provider openvino" in caught.value.hint
 
 
-def test_bfloat16_is_for_onnx_files_only(tmp_path: Path) -> None:
-    path = tmp_path / "a.engine"
-    path.write_bytes(b"engine")
-    with pytest.raises(DeviceError, match="does not run on provider openvino-bf16"):
-        open_engine(path, "openvino-bf16")
-
-
 @needs_openvino
 @pytest.mark.parametrize("kind", ["float32", "uint8"])
 def test_a_mask_may_come_with_its_confidence(tmp_path: Path, kind: str) -> None:

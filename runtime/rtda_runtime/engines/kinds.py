@@ -1,0 +1,147 @@
+"""The kinds of engine: one row each in ``_ROWS``, which everything that knows an engine by name or suffix reads.
+
+A further kind is a module with an :class:`~rtda_runtime.engines.Engine` and a row; programs of others call
+:func:`register`. Nothing here imports a library, so that ``--help`` may read it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Tuple, Union
+
+from rtda_deploy.errors import ConfigError
+from rtda_deploy.optional import Package
+
+__all__ = [
+    "EngineKind",
+    "cpu_providers",
+    "engine_kinds",
+    "kinds_of",
+    "libraries",
+    "one_of",
+    "providers",
+    "register",
+]
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """A library that runs model files.
+
+    Functions are named ``"module:function"`` and imported when they are called.
+
+    Attributes:
+        name: As people write it, such as ``ONNX Runtime``.
+        suffixes: Of the files it runs, in lower case. Files of the first are looked for where no model was named, and
+            those of an earlier kind are preferred.
+        providers: What ``--provider`` may say for it, beside ``auto``.
+        opener: Opens a file; called as ``opener(path, provider=..., spec=..., threads=...)``, errors as of
+            :func:`rtda_runtime.open_engine`.
+        packages: What it needs, the library itself first; ``doctor`` looks for them, and benchmark records hold the
+            version of the first.
+        cpu_providers: Those of ``providers`` that compute on the CPU.
+        auto: Opens a file in the place of ``opener`` where the provider is ``auto``.
+        describe: Says what ``inspect`` shows of a file of its own: a JSON-ready dict with ``kind`` and ``spec`` (of
+            :meth:`ModelSpec.to_dict`), read without running it. Empty: ``inspect`` knows the format, as it does ONNX.
+        checks: Further lines of ``doctor``: name, and a function that returns state, detail and fix.
+    """
+
+    name: str
+    suffixes: Tuple[str, ...]
+    providers: Tuple[str, ...]
+    opener: str
+    packages: Tuple[Package, ...]
+    cpu_providers: Tuple[str, ...] = ()
+    auto: str = ""
+    describe: str = ""
+    checks: Tuple[Tuple[str, str], ...] = ()
+
+    def call(self, function: str, *arguments: Any, **settings: Any) -> Any:
+        """Call what ``opener``, ``auto``, ``describe`` or a check of it names."""
+        module, _, name = function.partition(":")
+        called: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return called(*arguments, **settings)
+
+
+_ROWS: Dict[str, EngineKind] = {}
+
+
+def register(kind: EngineKind) -> None:
+    """Add a kind of engine, before the first command or file that is to find it.
+
+    Raises:
+        ConfigError: If there is one of this name.
+    """
+    if kind.name in _ROWS:
+        raise ConfigError(f"there is an engine kind {kind.name} already", hint="give the new one another name")
+    _ROWS[kind.name] = kind
+
+
+register(
+    EngineKind(
+        name="TensorRT",
+        suffixes=(".engine", ".plan"),
+        providers=("tensorrt",),
+        opener="rtda_runtime.engines.tensorrt:open_tensorrt",
+        packages=(
+            Package("tensorrt", "tensorrt-cu12", "building and running engines", ("tensorrt-cu12", "tensorrt-cu13")),
+            Package("pycuda", "pycuda", "running engines (or cuda-python)"),
+            Package("cuda", "tensorrt-cu12", "running engines: cuda-python (or pycuda)", ("cuda-python",)),
+        ),
+        describe="rtda_runtime.engines.tensorrt:describe",
+    )
+)
+register(
+    EngineKind(
+        name="ONNX Runtime",
+        suffixes=(".onnx",),
+        providers=("cpu", "cuda", "tensorrt"),
+        opener="rtda_runtime.engines.onnxruntime:open_onnx",
+        packages=(Package("onnxruntime", "runtime", "running an .onnx", ("onnxruntime-gpu",)),),
+        cpu_providers=("cpu",),
+        auto="rtda_runtime.engines.contest:open_quickest",
+        checks=(("ONNX Runtime on", "rtda_runtime.engines.onnxruntime:providers_here"),),
+    )
+)
+register(
+    EngineKind(
+        name="OpenVINO",
+        suffixes=(".onnx",),
+        providers=("openvino", "openvino-bf16"),
+        opener="rtda_runtime.engines.openvino:open_openvino",
+        packages=(Package("openvino", "openvino", "a faster CPU engine"),),
+        cpu_providers=("openvino", "openvino-bf16"),
+    )
+)
+
+
+def engine_kinds() -> Tuple[EngineKind, ...]:
+    """All of them, those whose files are preferred first."""
+    return tuple(_ROWS.values())
+
+
+def kinds_of(path: Union[str, Path]) -> List[EngineKind]:
+    """Those that run a file, by its suffix."""
+    return [kind for kind in engine_kinds() if Path(path).suffix.lower() in kind.suffixes]
+
+
+def providers() -> Tuple[str, ...]:
+    """What ``--provider`` may say."""
+    return tuple(dict.fromkeys(["auto", *(name for kind in engine_kinds() for name in kind.providers)]))
+
+
+def cpu_providers() -> Tuple[str, ...]:
+    """Those that compute on the CPU."""
+    return tuple(name for kind in engine_kinds() for name in kind.cpu_providers)
+
+
+def libraries() -> Tuple[str, ...]:
+    """The module of each kind's library."""
+    return tuple(kind.packages[0].module for kind in engine_kinds())
+
+
+def one_of(words: Tuple[str, ...]) -> str:
+    """For help texts: ``a, b or c``."""
+    return " or ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
