@@ -52,12 +52,12 @@ def refuse_losing(request: Request, targets: Iterable[Path], *, in_place: bool =
 
 
 def _inputs(request: Request) -> Dict[str, str]:
-    from rtda_runtime.sources.recording import recording_files
+    from rtda_runtime.sources.kinds import source_files
 
     found = {str(request.parent): "the model"}
     for what, address in (("--verify", request.verify_path), ("--calibrate", request.calibrate)):
         if address is not None:
-            found.update(dict.fromkeys(map(str, recording_files(address)), what))
+            found.update(dict.fromkeys(map(str, source_files(address)), what))
     return found
 
 

@@ -117,9 +117,9 @@ def _files(paths: Iterable[Optional[Path]]) -> Dict[str, str]:
 
 
 def _recording(address: str, name: str) -> Dict[str, str]:
-    from rtda_runtime.sources.recording import recording_files
+    from rtda_runtime.sources.kinds import source_files
 
-    return dict.fromkeys(map(str, recording_files(address)), name) if address else {}
+    return dict.fromkeys(map(str, source_files(address)), name) if address else {}
 
 
 def _is_picture(path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Callable, Mapping, Optional, Sequence, Tuple, Type, TypeVar
+from typing import TYPE_CHECKING, Callable, Iterable, Mapping, Optional, Sequence, Tuple, Type, TypeVar
 
 from rtda_deploy.errors import CameraError, SourceError
 
@@ -23,11 +23,13 @@ __all__ = [
     "Source",
     "capture_time_ns",
     "frame_rate",
+    "stale_after_s",
 ]
 
 CLOCK = "monotonic"  # CLOCK_MONOTONIC, what time.perf_counter_ns and time.monotonic_ns read on Linux
 
 LIVE, STALE, LOST = "live", "stale", "lost"  # states of a source
+_STALE_PERIODS, _STALE_AT_LEAST_S = 3.0, 0.5
 
 CATCH_UP_S = 10.0  # of old frames alone; a new connection is quicker, and who decodes too slowly never catches up
 TOO_SLOW = f"gave only old frames for {CATCH_UP_S:.0f} s: decoding is too slow here, choose its smaller stream"
@@ -193,6 +195,11 @@ def capture_time_ns(stamp_ns: int, now_ns: int, *, known: bool = False) -> Optio
         known: Earlier stamps showed that it is on our clock: then a frame may be as old as it says.
     """
     return stamp_ns if 0 < stamp_ns <= now_ns and (known or now_ns - stamp_ns < _OLDEST_NS) else None
+
+
+def stale_after_s(periods_s: Iterable[float]) -> float:
+    """How long nothing may come before it counts as stale, given the usual times between two frames."""
+    return max(_STALE_AT_LEAST_S, *(_STALE_PERIODS * period_s for period_s in periods_s), 0.0)
 
 
 def frame_rate(claimed: float) -> Optional[float]:

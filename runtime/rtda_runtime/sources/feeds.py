@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple
 
 from rtda_runtime.sources.base import RefusedError, frame_rate
+from rtda_runtime.sources.ffmpeg import pyav
 from rtda_runtime.sources.jpegs import JpegSplitter, holds_jpegs
-from rtda_runtime.sources.trouble import pyav
 
 __all__ = ["Feed", "open_feed", "open_film_feed"]
 

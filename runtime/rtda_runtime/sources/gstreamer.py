@@ -7,16 +7,19 @@ Python: ``docs/sources.md`` has the virtual environment that sees them.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import re
 import time
-from typing import Any, Callable, List, Optional, Tuple
+from pathlib import Path
+from typing import Any, Callable, List, Optional
 
 import numpy as np
 
 from rtda_deploy.errors import CameraError, ConfigError, DeviceError, SourceError
+from rtda_deploy.masking import mask_password
 from rtda_deploy.optional import is_jetson
 from rtda_runtime._opencv import has_gstreamer, opencv
-from rtda_runtime.sources.address import mask_password
 from rtda_runtime.sources.base import (
     CATCH_UP_S,
     TOO_SLOW,
@@ -27,10 +30,11 @@ from rtda_runtime.sources.base import (
     capture_time_ns,
 )
 from rtda_runtime.sources.capture import CaptureSource
+from rtda_runtime.sources.kinds import CameraRequest
 from rtda_runtime.sources.lateness import Lateness
 from rtda_runtime.threads.buffers import BufferPool
 
-__all__ = ["GStreamerSource", "open_gstreamer"]
+__all__ = ["GStreamerSource", "csi_pipeline", "files", "opener"]
 
 _START_TIMEOUT_S = 10.0
 _SLICE_NS = 100_000_000  # how long one look at the pipeline may take; then errors and interrupt() are looked at
@@ -41,38 +45,46 @@ _CSI_PIPELINE = (  # the last stages drop old frames in the driver, so that the 
     "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM){caps} ! nvvidconv ! video/x-raw, format=BGRx"
     " ! videoconvert ! video/x-raw, format=BGR ! appsink drop=true max-buffers=1 sync=false"
 )
+_LOCATION = re.compile(r"""\blocation\s*=\s*(?:"([^"]+)"|'([^']+)'|(\S+))""")
 
 
-def open_gstreamer(uri: str, *, size_wh: Optional[Tuple[int, int]] = None, fps: Optional[float] = None) -> Source:
-    """Open ``csi://N`` or ``gst:PIPELINE``.
+def opener(address: str, request: CameraRequest) -> Callable[[], Source]:
+    """What opens ``csi://N`` or ``gst:PIPELINE``.
 
     Raises:
-        DeviceError: If there is no GStreamer that Python can use, or it lacks an element.
-        CameraError: If the pipeline does not start or gives no frame.
+        CameraError: If no sensor is named.
     """
-    name = mask_password(uri)
-    pipeline = uri[len("gst:") :].strip() if uri.startswith("gst:") else csi_pipeline(uri, size_wh, fps)
+    typed = address.startswith("gst:")
+    pipeline = address[len("gst:") :].strip() if typed else csi_pipeline(address, request)
+    return functools.partial(_open, pipeline, mask_password(address), request)
+
+
+def files(address: str) -> List[Path]:
+    """What the pipeline's elements name as their location."""
+    return [Path(next(filter(None, found))) for found in _LOCATION.findall(address)]
+
+
+def _open(pipeline: str, name: str, request: CameraRequest) -> Source:
     source: Source
     if has_gstreamer():
         source = _through_opencv(pipeline, name)
     else:
         source = GStreamerSource(pipeline, name, gst=_bindings(name))
-    if not uri.startswith("gst:"):
-        source.asked = {
-            **({"size": "{}x{}".format(*size_wh)} if size_wh else {}),
-            **({"fps": f"{fps:g}"} if fps else {}),
-        }
+    source.asked = {
+        **({"size": "{}x{}".format(*request.size_wh)} if request.size_wh else {}),
+        **({"fps": f"{request.fps:g}"} if request.fps else {}),
+    }
     source.granted = {"size": "{}x{}".format(*source.size_wh), **({"fps": f"{source.fps:g}"} if source.fps else {})}
     return source
 
 
-def csi_pipeline(uri: str, size_wh: Optional[Tuple[int, int]], fps: Optional[float]) -> str:
+def csi_pipeline(address: str, request: CameraRequest) -> str:
     """The pipeline that ``csi://N`` stands for."""
-    caps = f", width={size_wh[0]}, height={size_wh[1]}" if size_wh else ""
-    caps += f", framerate={round(fps)}/1" if fps else ""
-    sensor = uri[len("csi://") :].strip("/") or "0"
+    caps = ", width={}, height={}".format(*request.size_wh) if request.size_wh else ""
+    caps += f", framerate={round(request.fps)}/1" if request.fps else ""
+    sensor = address[len("csi://") :].strip("/") or "0"
     if not sensor.isdecimal():
-        raise CameraError(f"{mask_password(uri)} names no CSI sensor", hint="they are numbered: csi://0")
+        raise CameraError(f"{mask_password(address)} names no CSI sensor", hint="they are numbered: csi://0")
     return _CSI_PIPELINE.format(sensor=sensor, caps=caps)
 
 

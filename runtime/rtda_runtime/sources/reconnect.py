@@ -14,7 +14,7 @@ import time
 from typing import Callable, Deque, Mapping, Optional, Tuple
 
 from rtda_deploy.errors import CameraError
-from rtda_runtime.sources.base import LIVE, LOST, STALE, Frame, RefusedError, Source
+from rtda_runtime.sources.base import LIVE, LOST, STALE, Frame, RefusedError, Source, stale_after_s
 from rtda_runtime.threads.named import NamedThread
 
 __all__ = ["FIRST_DELAY_S", "MAX_DELAY_S", "ReconnectingSource", "delay_s"]
@@ -22,7 +22,6 @@ __all__ = ["FIRST_DELAY_S", "MAX_DELAY_S", "ReconnectingSource", "delay_s"]
 _log = logging.getLogger(__name__)
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.25, 5.0  # before the first, and at most before any, new attempt
-_STALE_PERIODS, _STALE_AT_LEAST_S = 3.0, 0.5
 _STOP_S = 0.8  # close() waits so long for a thread that is stuck inside a driver
 _WAKE_S = 0.2  # longest wait between two looks at what changed
 _FORGETS = 0.9  # how much of the mean period one more frame leaves
@@ -159,7 +158,7 @@ class ReconnectingSource(Source):
             return self._stale_after_s
         periods = [1 / self.fps] if self.fps else []
         periods += [self._period_s] if self._period_s is not None else []
-        return max(_STALE_AT_LEAST_S, *(_STALE_PERIODS * period for period in periods), 0.0)
+        return stale_after_s(periods)
 
     def _tell(self, state: str, sentence: str) -> None:
         self._state = state

@@ -1,50 +1,89 @@
-"""The files that a recording is read from; also so that nothing is written over them."""
+"""Recordings on a disk: the files that an address means, and what opens them."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from pathlib import Path
-from typing import List, Union
+from typing import Callable, List
 from urllib.parse import unquote, urlsplit
 
-from rtda_deploy.errors import RtdaError
+from rtda_deploy.border import parsing
+from rtda_deploy.errors import FileAccessError, RtdaError, SourceError
+from rtda_deploy.files import readable_file
+from rtda_deploy.masking import mask_password
+from rtda_deploy.optional import available
+from rtda_runtime.kinds import examples
+from rtda_runtime.sources.base import Source
+from rtda_runtime.sources.kinds import SOURCE_KINDS, CameraRequest
+from rtda_runtime.sources.pictures import PICTURE_SUFFIXES, PictureSource, pictures_of_folder, pictures_of_pattern
 
-__all__ = ["recording_files", "recording_path"]
+__all__ = ["files", "opener"]
 
-_LOCATION = re.compile(r"""\blocation\s*=\s*(?:"([^"]+)"|'([^']+)'|(\S+))""")
-
-
-def recording_path(address: Union[int, str, Path]) -> Path:
-    """The file, folder or pattern that an address means.
-
-    A name may end in a space where there is such a file, and a ``file://`` may be typed without escapes.
-    """
-    typed = str(address)
-    text = typed.strip()
-    if not text.lower().startswith("file://"):
-        return Path(typed if os.path.exists(typed) else text)
-    path, as_typed = unquote(urlsplit(text).path), typed.lstrip()[len("file://") :]
-    return Path(as_typed if os.path.exists(as_typed) and not os.path.exists(path) else path)
+_NUMBERED = re.compile(r"%(0\d+)?d")
 
 
-def recording_files(address: Union[int, str, Path]) -> List[Path]:
-    """The files of an address that ``open_source`` takes; none of a camera, a stream or a recording that is not there.
+def opener(address: str, request: CameraRequest) -> Callable[[], Source]:
+    """What opens a file, a folder or a numbered pattern; nothing can be asked of it."""
+    return functools.partial(_open, address)
 
-    Of a folder or a pattern the pictures, of a ``gst:`` pipeline what its elements name as their location.
-    """
-    from rtda_runtime.sources.pictures import pictures_of_folder, pictures_of_pattern
 
-    text = str(address).strip()
-    if text.startswith("gst:"):
-        return [Path(next(filter(None, found))) for found in _LOCATION.findall(text)]
-    path = recording_path(address)
+def files(address: str) -> List[Path]:
+    """The files that are read; none of a recording that is not there."""
+    path = _path(address)
     with contextlib.suppress(RtdaError, OSError, ValueError):
         if path.is_dir():
             return pictures_of_folder(path)
         if path.is_file():
             return [path]
-        if re.search(r"%(0\d+)?d", path.name):
+        if _NUMBERED.search(path.name):
             return pictures_of_pattern(path)
     return []
+
+
+def _path(address: str) -> Path:
+    """The file, folder or pattern; a ``file://`` may be typed without escapes."""
+    if not address.lower().startswith("file://"):
+        return Path(address)
+    path, as_typed = unquote(urlsplit(address).path), address[len("file://") :]
+    return Path(as_typed if os.path.exists(as_typed) and not os.path.exists(path) else path)
+
+
+def _open(address: str) -> Source:
+    shown = mask_password(address)
+    if shown == address:
+        with parsing(FileAccessError, f"cannot read {shown!r}", hint="check the spelling of its path"):
+            return _open_path(_path(address))
+    with contextlib.suppress(FileAccessError, SourceError, OSError, ValueError):
+        return _open_path(_path(address))
+    # A mistyped address of a camera. Outside of the with block: what was raised there holds the password.
+    raise FileAccessError(
+        f"cannot read {shown}",
+        why="there is no file, folder or video of that name that can be read",
+        hint="a camera is rtsp://user:password@host/path; a file with : and @ in its name needs its whole path, /...",
+    )
+
+
+def _open_path(path: Path) -> Source:
+    if path.is_dir():
+        return PictureSource(str(path), pictures_of_folder(path))
+    if _NUMBERED.search(path.name) and not path.exists():
+        return PictureSource(str(path), pictures_of_pattern(path))
+    try:
+        readable_file(path, what="source")
+    except FileAccessError as err:
+        if "/" not in str(path) and not path.suffix:
+            known = f"known: {examples(SOURCE_KINDS)}"
+            raise FileAccessError(err.message, why=f"{path} is no file or folder here", hint=known) from err
+        raise
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return PictureSource(str(path), [path])
+    if available("av"):
+        from rtda_runtime.sources.stream import open_film
+
+        return open_film(path)
+    from rtda_runtime.sources.capture import open_video
+
+    return open_video(path)

@@ -8,6 +8,7 @@ orientation and whether it is whole. ``docs/sources.md`` has the measured delays
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from pathlib import Path
@@ -16,17 +17,16 @@ from typing import Any, Callable, Iterator, Optional, Tuple
 import numpy as np
 
 from rtda_deploy.errors import CameraError, SourceError
+from rtda_deploy.masking import mask_password
 from rtda_deploy.pictures.whole import jpeg_is_whole
-from rtda_runtime.sources.address import mask_password
 from rtda_runtime.sources.base import CATCH_UP_S, TOO_SLOW, Frame, GrabbingSource, RefusedError
 from rtda_runtime.sources.feeds import Feed, open_feed, open_film_feed
+from rtda_runtime.sources.ffmpeg import Trouble, escape_login, pyav, trouble_of
+from rtda_runtime.sources.kinds import CameraRequest
 from rtda_runtime.sources.lateness import Lateness
-from rtda_runtime.sources.login import escape_login
-from rtda_runtime.sources.orientation import upright
-from rtda_runtime.sources.trouble import Trouble, pyav, trouble_of
 from rtda_runtime.threads.buffers import BufferPool
 
-__all__ = ["StreamSource", "open_film", "open_stream"]
+__all__ = ["StreamSource", "open_film", "open_stream", "opener"]
 
 _log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ class StreamSource(GrabbingSource):
         plane = self._reformatter.reformat(picture, format="bgr24").planes[0]
         width, height = picture.width, picture.height
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-        shown = upright(rows[:height, : width * 3].reshape(height, width, 3), picture)
+        shown = _upright(rows[:height, : width * 3].reshape(height, width, 3), picture)
         size_wh = (shown.shape[1], shown.shape[0])
         if size_wh != self.size_wh:
             if self._given:
@@ -205,6 +205,23 @@ class StreamSource(GrabbingSource):
         self._began_s = time_s if self._began_s is None else self._began_s
         self._shown_s = time_s - self._began_s
         return round(self._shown_s * 1e9)
+
+
+def _upright(image: np.ndarray, picture: Any) -> np.ndarray:
+    """A view of ``image`` (H, W, 3) as it is to be shown: turned by quarters and mirrored, by the display matrix.
+
+    Args:
+        picture: The ``av.VideoFrame`` that it comes from.
+
+    Source: libavutil/display.h of FFmpeg, ISO/IEC 14496-12 (``tkhd``): (x, y) is shown at (ax + cy, bx + dy).
+    """
+    matrix = picture.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    a, b, _, c, d = (int(number) for number in np.frombuffer(matrix, np.int32)[:5])
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, a, d = image.transpose(1, 0, 2), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def open_film(path: Path) -> StreamSource:
@@ -230,6 +247,11 @@ def open_film(path: Path) -> StreamSource:
         source = StreamSource(feed, str(path), refuse=refuse)
         opened.pop_all()
     return source
+
+
+def opener(address: str, request: CameraRequest) -> Callable[[], StreamSource]:
+    """What opens ``rtsp://``, ``http://`` or another network address; nothing can be asked of it."""
+    return functools.partial(open_stream, address)
 
 
 def open_stream(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import threading
 import time
-from typing import Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
+from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 
-from rtda_deploy.errors import CameraError
+from rtda_deploy.errors import CameraError, ConfigError
 from rtda_runtime.sources.base import Frame, Source
+from rtda_runtime.sources.kinds import CameraRequest
 from rtda_runtime.threads.buffers import BufferPool
 
-__all__ = ["BarsSource", "bars"]
+__all__ = ["BarsSource", "bars", "opener"]
 
 # The eight colour bars of television test pictures, BGR: white yellow cyan green magenta red blue black.
 _COLOURS = np.array(
@@ -23,6 +27,30 @@ _COLOURS = np.array(
     np.uint8,
 )  # fmt: skip
 _STEP_PX = 4  # bars move this far per frame
+_KNOWN = "known: fps=30 (0: as fast as it is read), size=640x480, frames=100"
+
+
+def opener(address: str, request: CameraRequest) -> Callable[[], Source]:
+    """What opens ``test://bars?fps=30&size=640x480&frames=100``.
+
+    Raises:
+        ConfigError: If another picture is named, or an option makes no sense.
+    """
+    parts = urlsplit(address)
+    if parts.netloc != "bars":
+        raise ConfigError(f"unknown test picture {address}", hint="known: test://bars?fps=30&size=640x480&frames=100")
+    options: Any = {}
+    for key, value in parse_qsl(parts.query, keep_blank_values=True):
+        if key == "fps" and re.fullmatch(r"\d+(\.\d+)?", value) and float(value) <= 1000:
+            options["fps"] = float(value)
+        elif key == "size" and re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", value):
+            width, _, height = value.partition("x")
+            options["size_wh"] = (int(width), int(height))
+        elif key == "frames" and re.fullmatch(r"[1-9]\d*", value):
+            options["num_frames"] = int(value)
+        else:
+            raise ConfigError(f"{address}: {key}={value} makes no sense", hint=_KNOWN)
+    return functools.partial(BarsSource, address, **options)
 
 
 class BarsSource(Source):

@@ -1,33 +1,123 @@
-"""Cameras of the kernel's video interface (V4L2), through OpenCV: USB cameras, ``/dev/videoN``."""
+"""Cameras of the kernel's video interface (V4L2): USB cameras, ``/dev/videoN``; listed, and read through OpenCV."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import grp
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from rtda_deploy.border import parsing
 from rtda_deploy.errors import CameraError, RtdaError, SourceError
 from rtda_runtime._opencv import opencv
 from rtda_runtime.sources.base import capture_time_ns
 from rtda_runtime.sources.capture import CaptureSource
-from rtda_runtime.sources.devices import camera_paths, group_of
+from rtda_runtime.sources.kinds import CameraRequest
 
-__all__ = ["driver_time_ns", "open_camera"]
+__all__ = ["CameraInfo", "configure", "driver_time_ns", "list_cameras", "open_camera", "opener", "stable_path"]
 
 _BAYER = ("BA", "GB", "BG", "RG", "GR", "pB", "pG", "pR", "Y10", "Y12")  # raw formats of sensors: RG10, BA81, pBAA ...
+_DEV = Path("/dev")
+_SYS = Path("/sys/class/video4linux")
 
 
-def open_camera(
-    device: Path,
-    *,
-    name: Optional[str] = None,
-    size_wh: Optional[Tuple[int, int]] = None,
-    fps: Optional[float] = None,
-    fourcc: Optional[str] = None,
-) -> CaptureSource:
+@dataclasses.dataclass(frozen=True)
+class CameraInfo:
+    """One video node.
+
+    Attributes:
+        path: Such as ``/dev/video0``; the number can change when the machine starts again.
+        name: What the driver calls it; empty where the kernel does not say.
+        stable_path: The name under ``/dev/v4l/by-id`` that stays the same, where there is one.
+        permitted: Whether this user may open it.
+        main: False for the second node of a camera, which carries metadata and no pictures.
+        group: Whose members may open it; None where nobody knows, or only root may.
+    """
+
+    path: str
+    name: str
+    stable_path: Optional[str]
+    permitted: bool
+    main: bool
+    group: Optional[str] = None
+
+
+def list_cameras(dev: Path = _DEV, sys_class: Path = _SYS) -> List[CameraInfo]:
+    """The video nodes of this machine by number; empty where there are none."""
+    stable = _stable_paths(dev)
+    return [
+        CameraInfo(
+            path=str(path),
+            name=_kernel_text(sys_class / path.name / "name"),
+            stable_path=stable.get(path.name),
+            permitted=os.access(str(path), os.R_OK | os.W_OK),
+            main=_kernel_text(sys_class / path.name / "index") in ("", "0"),
+            group=_group_of(path),
+        )
+        for path in camera_paths(dev)
+    ]
+
+
+def camera_paths(dev: Path = _DEV) -> List[Path]:
+    """``/dev/video*`` by number."""
+    found = [path for path in dev.glob("video*") if path.name[len("video") :].isdigit()]
+    return sorted(found, key=lambda path: int(path.name[len("video") :]))
+
+
+def stable_path(device: Path, dev: Path = _DEV) -> Optional[Path]:
+    """Its name under ``/dev/v4l/by-id``, which it keeps when it is unplugged and comes back under another number."""
+    found = _stable_paths(dev).get(device.resolve().name)
+    return Path(found) if found else None
+
+
+def _group_of(device: Path) -> Optional[str]:
+    """The group that may open it; None where nobody knows, or only root may."""
+    try:
+        name = grp.getgrgid(device.stat().st_gid).gr_name
+    except (KeyError, OSError):
+        return None
+    return None if name == "root" else name
+
+
+def _kernel_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _stable_paths(dev: Path) -> Dict[str, str]:
+    folder = dev / "v4l" / "by-id"
+    try:
+        links = sorted(folder.iterdir())
+    except OSError:
+        return {}
+    return {link.resolve().name: str(link) for link in links}
+
+
+def opener(address: str, request: CameraRequest, dev: Path = _DEV) -> Callable[[], CaptureSource]:
+    """What opens a camera by its number or path, and again by the name that it keeps when its number changes."""
+    device = dev / f"video{address}" if address.isdecimal() else Path(address.replace("v4l2://", "", 1))
+    refuse = functools.partial(
+        parsing, CameraError, f"cannot open {str(device)!r}", hint="rtda-deploy cameras lists what is connected"
+    )
+    with refuse():
+        path = stable_path(device, dev) or device
+
+    def opened() -> CaptureSource:
+        with refuse():
+            return open_camera(path, request, name=str(device))
+
+    return opened
+
+
+def open_camera(device: Path, request: CameraRequest = CameraRequest(), *, name: Optional[str] = None) -> CaptureSource:
     """Open a V4L2 camera such as ``/dev/video0``.
 
     Args:
+        request: What to ask it for.
         name: What to call it; None: the device.
 
     Raises:
@@ -46,7 +136,7 @@ def open_camera(
             why="another program uses it, or it is no capture device (cameras often have a second, metadata node)",
             hint=f"who uses it: fuser -v {device}   which there are: rtda-deploy cameras",
         )
-    asked = configure(capture, device, size_wh, fps, fourcc)
+    asked = configure(capture, device, request)
 
     def lost(happened: str) -> SourceError:
         return CameraError(
@@ -96,14 +186,8 @@ def _gives_jpegs(capture: Any) -> bool:
     return False
 
 
-def configure(
-    capture: Any,
-    device: Path,
-    size_wh: Optional[Tuple[int, int]],
-    fps: Optional[float],
-    fourcc: Optional[str],
-) -> Dict[str, str]:
-    """Ask for format, size and rate, in the order V4L2 needs; gives what was asked, for people.
+def configure(capture: Any, device: Path, request: CameraRequest) -> Dict[str, str]:
+    """Ask for format, size and rate, in the order V4L2 needs; returns what was asked, as :attr:`Source.asked`.
 
     Raises:
         CameraError: If the driver changes a value; the capture is closed then.
@@ -111,16 +195,16 @@ def configure(
     cv2: Any = opencv("to open cameras")
     wanted: List[Tuple[str, int, float]] = []
     asked: Dict[str, str] = {}
-    if fourcc is not None:
-        wanted.append(("format", cv2.CAP_PROP_FOURCC, float(cv2.VideoWriter_fourcc(*fourcc))))
-        asked["format"] = fourcc
-    if size_wh is not None:
-        wanted.append(("width", cv2.CAP_PROP_FRAME_WIDTH, float(size_wh[0])))
-        wanted.append(("height", cv2.CAP_PROP_FRAME_HEIGHT, float(size_wh[1])))
-        asked["size"] = f"{size_wh[0]}x{size_wh[1]}"
-    if fps is not None:
-        wanted.append(("rate", cv2.CAP_PROP_FPS, float(fps)))
-        asked["fps"] = f"{fps:g}"
+    if request.fourcc is not None:
+        wanted.append(("format", cv2.CAP_PROP_FOURCC, float(cv2.VideoWriter_fourcc(*request.fourcc))))
+        asked["format"] = request.fourcc
+    if request.size_wh is not None:
+        width, height = request.size_wh
+        wanted += [("width", cv2.CAP_PROP_FRAME_WIDTH, width), ("height", cv2.CAP_PROP_FRAME_HEIGHT, height)]
+        asked["size"] = f"{width}x{height}"
+    if request.fps is not None:
+        wanted.append(("rate", cv2.CAP_PROP_FPS, float(request.fps)))
+        asked["fps"] = f"{request.fps:g}"
     for _, key, value in wanted:
         capture.set(key, value)
     for what, key, value in wanted:
@@ -138,7 +222,7 @@ def _check_device(device: Path) -> None:
         found = f"there are: {' '.join(there)}" if there else "there is no camera at all (no /dev/video*)"
         raise CameraError(f"there is no camera {device}", why=found, hint="plug it in, then: rtda-deploy cameras")
     if not os.access(str(device), os.R_OK | os.W_OK):
-        group = group_of(device) or "video"
+        group = _group_of(device) or "video"
         raise CameraError(
             f"no permission to open camera {device}",
             why=f"cameras are for the members of group {group}, and this user is none",

@@ -19,14 +19,13 @@ from runtime.streams import mjpeg_server
 from turned_files import turned
 
 from rtda_deploy.errors import CameraError, ConfigError, DeviceError, FileAccessError, SourceError
-from rtda_runtime import sources as sources_module
-from rtda_runtime.sources import Source, cameras, open_source
-from rtda_runtime.sources import gstreamer as gstreamer_module
-from rtda_runtime.sources import v4l2 as v4l2_module
+from rtda_runtime.sources import Source, open_source, v4l2
 from rtda_runtime.sources.base import frame_rate
+from rtda_runtime.sources.gstreamer import csi_pipeline
+from rtda_runtime.sources.kinds import CameraRequest
 from rtda_runtime.sources.stream import open_stream
 from rtda_runtime.sources.synthetic import BarsSource, bars
-from rtda_runtime.sources.v4l2 import open_camera
+from rtda_runtime.sources.v4l2 import configure, list_cameras, open_camera
 
 
 def _pictures(count: int = 5, size_wh: Any = (64, 48)) -> List[np.ndarray]:
@@ -413,7 +412,7 @@ def test_a_server_that_says_nothing_is_given_up() -> None:
 
 
 def test_camera_settings_are_for_cameras(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cameras only"):
+    with pytest.raises(ConfigError, match="cannot be asked for a size"):
         open_source("test://bars", size_wh=(640, 480))
 
 
@@ -489,7 +488,7 @@ def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_camera_says_what_was_asked_and_what_it_gives(plug_in: Any) -> None:
     device = plug_in(_Driver())
-    with open_camera(device, size_wh=(64, 48), fps=30, fourcc="MJPG") as source:
+    with open_camera(device, CameraRequest((64, 48), 30, "MJPG")) as source:
         assert source.asked == {"size": "64x48", "fps": "30", "format": "MJPG"}
         assert source.granted == {"size": "64x48", "fps": "30", "format": "MJPG"}
         assert source.live and source.name == str(device)
@@ -542,23 +541,24 @@ class TestV4l2(SourceContract):
         return lambda: open_camera(tmp_path / "video0")
 
 
-def test_a_camera_is_opened_again_by_the_name_that_stays(plug_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_is_opened_again_by_the_name_that_stays(
+    plug_in: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     device = plug_in(_Driver())
-    drivers = iter([_Driver(frames=2), *(_Driver(frames=100) for _ in range(1000))])
-    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: next(drivers))
-    opened: List[Path] = []
-
-    def open_again(stays: Path, *, name: str, **_: Any) -> Source:
-        opened.append(stays)
-        return open_camera(device, name=name)
-
-    monkeypatch.setattr(v4l2_module, "open_camera", open_again)
-    monkeypatch.setattr(sources_module, "stable_path", lambda device: Path("/dev/v4l/by-id/usb-cam"))
-    with open_source(0, reconnect=True) as source:
-        for _ in range(5):
-            assert source.read() is not None
-    assert opened[:2] == [Path("/dev/v4l/by-id/usb-cam")] * 2
-    assert source.name == "/dev/video0"
+    opened: List[Any] = []
+    monkeypatch.setattr(cv2, "VideoCapture", lambda target, _: opened.append(target) or _Driver())
+    (tmp_path / "v4l" / "by-id").mkdir(parents=True)
+    stays = tmp_path / "v4l" / "by-id" / "usb-cam"
+    stays.symlink_to(device)
+    open_again = v4l2.opener("0", CameraRequest(), tmp_path)
+    with open_again() as source:
+        assert source.name == str(device)
+    stays.unlink()
+    device.rename(tmp_path / "video3")
+    stays.symlink_to(tmp_path / "video3")
+    with open_again() as source:
+        assert source.name == str(device), "as it was typed"
+    assert opened == [0, 3]
 
 
 @pytest.mark.parametrize(
@@ -572,13 +572,13 @@ def test_a_camera_is_opened_again_by_the_name_that_stays(plug_in: Any, monkeypat
 def test_a_setting_the_camera_refuses_is_an_error(key: int, instead: float, message: str) -> None:
     driver = _Driver({key: float(instead)})
     with pytest.raises(CameraError, match=message):
-        v4l2_module.configure(driver, Path("/dev/video0"), (1280, 720), 60, "MJPG")
+        configure(driver, Path("/dev/video0"), CameraRequest((1280, 720), 60, "MJPG"))
     assert driver.released
 
 
 @pytest.mark.parametrize("uri", ["csi://0", "gst:videotestsrc ! appsink"])
 def test_gstreamer_sources_say_that_this_opencv_has_none(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gstreamer_module, "has_gstreamer", lambda: False)
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "GStreamer: NO")
     monkeypatch.setitem(sys.modules, "gi", None)
     with pytest.raises(DeviceError, match="needs GStreamer") as caught:
         open_source(uri)
@@ -587,7 +587,7 @@ def test_gstreamer_sources_say_that_this_opencv_has_none(uri: str, monkeypatch: 
 
 
 def test_csi_pipeline_keeps_only_the_newest_frame() -> None:
-    pipeline = gstreamer_module.csi_pipeline("csi://1", (1280, 720), 60)
+    pipeline = csi_pipeline("csi://1", CameraRequest((1280, 720), 60))
     assert "sensor-id=1" in pipeline and "width=1280, height=720, framerate=60/1" in pipeline
     assert "drop=true max-buffers=1" in pipeline
 
@@ -604,11 +604,11 @@ def test_cameras_are_listed_with_names_and_permission(tmp_path: Path) -> None:
     (dev / "v4l" / "by-id").mkdir(parents=True)
     (dev / "v4l" / "by-id" / "usb-cam").symlink_to("../../video2")
     (dev / "video-other").touch()
-    first, second = cameras(dev, sys_class)
+    first, second = list_cameras(dev, sys_class)
     assert (first.path, first.name, first.main, first.permitted) == (str(dev / "video2"), "USB Camera", True, True)
     assert first.stable_path == str(dev / "v4l" / "by-id" / "usb-cam")
     assert (second.name, second.main, second.stable_path) == ("Metadata", False, None)
 
 
 def test_a_machine_without_cameras_has_an_empty_list(tmp_path: Path) -> None:
-    assert cameras(tmp_path / "dev", tmp_path / "sys") == []
+    assert list_cameras(tmp_path / "dev", tmp_path / "sys") == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Iterator, List, Optional, Sequence
@@ -17,10 +18,9 @@ from runtime.streams import byte_server
 
 from rtda_deploy.errors import CameraError, FrameError
 from rtda_runtime import Pipeline, Segmenter, VideoSink
-from rtda_runtime import sources as sources_module
 from rtda_runtime.sinks import video as video_module
 from rtda_runtime.sources import Source, feeds, open_source
-from rtda_runtime.sources.recording import recording_files
+from rtda_runtime.sources.kinds import source_files
 from rtda_runtime.sources.stream import StreamSource
 
 CORNERS = [
@@ -60,7 +60,7 @@ def _opened(path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     """By ``pyav``, by ``opencv``, or over ``http``."""
     with contextlib.ExitStack() as stack:
         if way == "opencv":
-            monkeypatch.setattr(sources_module, "available", lambda module: False)
+            monkeypatch.setitem(sys.modules, "av", None)
         address = str(path)
         if way == "http":
             content = path.read_bytes()
@@ -148,7 +148,7 @@ def test_opencv_says_when_a_film_plays_faster_than_it_was_filmed(
 ) -> None:
     path = _write(tmp_path / "film.mp4", [_corners()] * len(UNEVEN_MS), UNEVEN_MS)
     source = open_source(path)
-    monkeypatch.setattr(video_module, "available", lambda module: False)
+    monkeypatch.setitem(sys.modules, "av", None)
     if not video_module._opencv_encodes(".webm"):
         pytest.skip("this OpenCV encodes no VP8")
     sink = VideoSink(tmp_path / "saved.webm", 25)
@@ -188,12 +188,13 @@ def test_pictures_that_ffmpeg_marks_as_damaged_are_left_out(tmp_path: Path, capl
 def test_any_name_of_a_film_is_one(name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _write(tmp_path / name, [_corners()] * 2)
-    if way == "opencv":
-        monkeypatch.setattr(sources_module, "available", lambda module: False)
-    for address in (name, tmp_path / name, (tmp_path / name).as_uri(), f"file://{tmp_path}/{name}"):
-        with open_source(address) as source:
-            assert len(_read_all(source)) == 2
-        assert [path.resolve() for path in recording_files(address)] == [tmp_path / name], "nothing is written over it"
+    with monkeypatch.context() as patched:
+        if way == "opencv":
+            patched.setitem(sys.modules, "av", None)
+        for address in (name, tmp_path / name, (tmp_path / name).as_uri(), f"file://{tmp_path}/{name}"):
+            with open_source(address) as source:
+                assert len(_read_all(source)) == 2
+            assert [path.resolve() for path in source_files(address)] == [tmp_path / name], "nothing is written over it"
     with VideoSink(Path(f"saved-{name.strip()}"), 25) as sink:
         sink.write(_corners())
     assert len(_read_all(open_source(f"saved-{name.strip()}"))) == 1

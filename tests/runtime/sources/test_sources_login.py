@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runtime.streams import byte_server, jpeg
 
 from rtda_runtime.sources import open_source
-from rtda_runtime.sources.login import escape_login
+from rtda_runtime.sources.ffmpeg import escape_login
 
 
 @pytest.mark.parametrize(

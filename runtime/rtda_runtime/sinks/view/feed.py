@@ -21,6 +21,7 @@ from rtda_runtime._opencv import opencv
 from rtda_runtime.mask.classes import count_classes
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.view.painter import MODES, Painter
+from rtda_runtime.sources.base import stale_after_s
 
 __all__ = ["Feed", "Part"]
 
@@ -32,7 +33,6 @@ _JPEG_QUALITY = 80
 _PNG_COMPRESSION = 3
 _KEPT = 240  # results whose age the sparkline shows
 _FPS_OVER_S = 2.0
-_STALE_PERIODS, _STALE_LEAST_S = 3.0, 0.5  # as a source calls itself stale
 _FIRST_PERIOD_S = 1.0  # until two results came
 _STATS_KEPT_S = 1.0  # percentiles over a long run cost milliseconds; all clients share one look
 _LEAST_SHARE = 1e-6
@@ -248,7 +248,7 @@ def _share(value: float) -> float:
 def _stale_after_s(arrivals: List[_Arrival]) -> float:
     recent = arrivals[-31:]
     gaps = [(b.at_ns - a.at_ns) / 1e9 for a, b in zip(recent, recent[1:])]
-    return max(_STALE_LEAST_S, _STALE_PERIODS * (statistics.median(gaps) if gaps else _FIRST_PERIOD_S))
+    return stale_after_s([statistics.median(gaps) if gaps else _FIRST_PERIOD_S])
 
 
 def _recent_fps(arrivals: List[_Arrival], now_ns: int) -> float:
