@@ -29,8 +29,7 @@ from rtda_export.roofline.devices import PRECISIONS, Achieved, achieved, device_
 from rtda_export.roofline.estimator import Estimate, PrecisionEstimate, estimate_layers
 from rtda_export.roofline.layers import Layer, fused_layers
 from rtda_export.roofline.picture import save_picture
-from rtda_training.models import BiSeNet
-from rtda_training.models.backbones.resnet import ResNet
+from rtda_training.models import BiSeNet, build_backbone
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results" / "estimate.md"
@@ -101,7 +100,7 @@ class FcnResNet18(nn.Module):
 
     def __init__(self, num_classes: int = 21) -> None:
         super().__init__()
-        self.backbone = ResNet("resnet18")
+        self.backbone = build_backbone("resnet18")
         self.head = nn.Sequential(
             nn.Conv2d(512, 128, 3, padding=1, bias=False),
             nn.BatchNorm2d(128),

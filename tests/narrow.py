@@ -9,37 +9,37 @@ what it is given is an ONNX file, or a checkpoint of its own making.
 from __future__ import annotations
 
 import contextlib
-from typing import Iterator
+import dataclasses
+from typing import Iterator, Mapping
 
 from rtda_deploy.optional import available
 
 __all__ = ["narrow_networks", "published_networks"]
 
-_RESNET = (24, 32, 48, 64)
-_VGG = ((16, 2), (32, 2), (48, 3), (64, 3), (64, 3))
+_CHANNELS = {"resnet18": (24, 32, 48, 64), "resnet101": (96, 128, 192, 256), "vgg16": (32, 48, 64, 64)}
 
 
 def narrow_networks() -> None:
     """From here on; nothing where torch is not installed."""
     if available("torch"):
-        _set(_RESNET, _VGG)
+        _set(_CHANNELS)
 
 
 @contextlib.contextmanager
 def published_networks() -> Iterator[None]:
     """The networks as they are."""
-    from rtda_training.models.backbones import resnet, vgg
+    from rtda_training.models import BACKBONES
 
-    before = resnet._WIDTHS, vgg._GROUPS
-    _set((64, 128, 256, 512), ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)))
+    before = {name: kind.channels for name, kind in BACKBONES.items()}
+    _set({"resnet18": (64, 128, 256, 512), "resnet101": (256, 512, 1024, 2048), "vgg16": (128, 256, 512, 512)})
     try:
         yield
     finally:
-        _set(*before)
+        _set(before)
 
 
-def _set(widths: tuple[int, ...], groups: tuple[tuple[int, int], ...]) -> None:
-    from rtda_training.models.backbones import resnet, vgg
+def _set(channels: Mapping[str, tuple[int, int, int, int]]) -> None:
+    from rtda_training.models import BACKBONES
 
-    resnet._WIDTHS, vgg._GROUPS = widths, groups  # type: ignore[assignment]
-    vgg.VGG16.channels = tuple(channels for channels, _ in groups[1:])  # type: ignore[assignment]
+    for name, asked in channels.items():
+        BACKBONES[name] = dataclasses.replace(BACKBONES[name], channels=asked)

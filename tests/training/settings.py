@@ -16,19 +16,20 @@ from rtda_training.data.address import DataAddress
 from rtda_training.labels import CITYSCAPES, ClassList
 from rtda_training.loop.hardware import build_fabric
 from rtda_training.models import SegmentationNetwork, SegOutput
+from rtda_training.models.backbones import Backbone, Channels
 from rtda_training.readers import LabelledSet, Pictures, UnlabelledSet
 
 SIZE_HW = (64, 64)
 
 
-class TinyBackbone(nn.Module):
+TINY_CHANNELS = (4, 6, 8, 10)
+
+
+class TinyBackbone(Backbone):
     """Four stages at strides 4, 8, 16 and 32 with a batch norm each, named as a ResNet's."""
 
-    name = "tiny"
-    channels = (4, 6, 8, 10)
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, name: str = "tiny", channels: Channels = TINY_CHANNELS, output_stride: int = 32) -> None:
+        super().__init__(name, channels, output_stride)
         inputs = (3, *self.channels[:3])
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             nn.Sequential(nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
@@ -51,9 +52,9 @@ class TinyNetwork(SegmentationNetwork):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes)
-        self.backbone: Any = TinyBackbone()
-        self.head = nn.Conv2d(TinyBackbone.channels[1], num_classes, 1)
-        self.aux_heads = nn.ModuleList(nn.Conv2d(c, num_classes, 1) for c in TinyBackbone.channels[2:])
+        self.backbone = TinyBackbone()
+        self.head = nn.Conv2d(TINY_CHANNELS[1], num_classes, 1)
+        self.aux_heads = nn.ModuleList(nn.Conv2d(c, num_classes, 1) for c in TINY_CHANNELS[2:])
 
     def forward(self, image: Tensor, aux: bool | None = None) -> SegOutput:
         features = self.backbone(image)

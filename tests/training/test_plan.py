@@ -3,19 +3,23 @@
 import pytest
 
 from rtda_deploy.errors import ConfigError, FileAccessError
+from rtda_training.models import network_class
 from rtda_training.plan import load_plan, plan_from_table, recipe_names
 
-SETTABLE = {"steps": "7", "batch_size": "3", "size": "64x32", "seed": "5", "backbone": "resnet101", "variant": "paper"}
+SETTABLE = {"steps": "7", "batch_size": "3", "size": "64x32", "seed": "5"}
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_loads_round_trips_and_takes_the_common_keys(name):
     plan = load_plan(name)
     assert plan_from_table(plan.to_dict()) == plan and plan.description
-    changed = load_plan(name, [f"{key}={value}" for key, value in SETTABLE.items()] + ["device=cpu"])
+    known = network_class(plan.network).known_settings()
+    backbone, variant = known["backbone"][-1], known.get("variant", ("rtda",))[-1]
+    words = {**SETTABLE, "backbone": backbone, "variant": variant, "device": "cpu"}
+    changed = load_plan(name, [f"{key}={value}" for key, value in words.items()])
     assert {stage.steps for stage in changed.stages} == {7}
     assert (changed.size_hw, changed.batch_size, changed.seed) == ((32, 64), 3, 5)
-    assert (changed.backbone, changed.variant, changed.device) == ("resnet101", "paper", "cpu")
+    assert (changed.backbone, changed.variant, changed.device) == (backbone, variant, "cpu")
 
 
 def test_the_recipes_of_the_design_are_there():

@@ -105,7 +105,7 @@ def model_from_checkpoint(checkpoint: Checkpoint) -> SegmentationNetwork:
     """
     architecture = checkpoint.spec.provenance.get("architecture")
     where = checkpoint.path or "the checkpoint"
-    known = [kind.network.NAME for kind in NETWORKS.values()]
+    known = [network.NAME for network in NETWORKS.values()]
     if not isinstance(architecture, Mapping) or architecture.get("name") not in known:
         raise CheckpointError(
             f"{where} is of architecture {architecture!r}",

@@ -22,6 +22,7 @@ from rtda_deploy.file_names import check_file_name
 from rtda_deploy.spec import IMAGENET_MEAN, IMAGENET_STD
 from rtda_training.adapt.slots import SLOTS, Component, check_field, choice, components
 from rtda_training.data.address import parse_size
+from rtda_training.models import network_settings
 from rtda_training.toml_file import check_value, read_toml, typed_value
 
 __all__ = [
@@ -223,9 +224,10 @@ class PlanConfig:
             the last stage learns from.
         classes: Class list that the network learns, such as ``camvid``; labels are joined to it by name. Empty: the
             source's own.
-        network: ``bisenet``, ``deeplab-v2`` or ``fcn8s``.
-        backbone: ``resnet18``, ``resnet101``, or ``vgg16`` of ``fcn8s``; empty: the usual one of the network.
-        variant: Of BiSeNet: ``rtda`` or ``paper``.
+        network: A key of ``rtda_training.models.NETWORKS``.
+        backbone: One that the network takes; empty: its usual one.
+        variant: One of the network's, such as a BiSeNet's ``rtda`` and ``paper``; a network without ``rtda`` takes it
+            for its usual one.
         backbone_weights: ImageNet file for the backbone; empty: random.
         init: A checkpoint to start from; empty: none.
         size: Network input, width x height.
@@ -250,7 +252,7 @@ class PlanConfig:
     classes: str = ""
     network: str = "bisenet"
     backbone: str = ""
-    variant: str = choice("rtda", "paper")
+    variant: str = "rtda"
     backbone_weights: str = ""
     init: str = ""
     size: str = "1024x512"
@@ -270,6 +272,7 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         check_file_name(self.name, "a recipe's name")
+        network_settings(self.network, self.backbone, self.variant)
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be positive, got {self.batch_size}", hint="at least 2 for BiSeNet")
         if not self.stages:

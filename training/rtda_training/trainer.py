@@ -31,7 +31,7 @@ from rtda_training.loop.samples import usable_frame
 from rtda_training.loop.stopping import StopRequest, TrainingStopped
 from rtda_training.loop.validate import validate
 from rtda_training.metrics import ConfusionMatrix, Scores
-from rtda_training.models import OUTPUT_STRIDE, SegmentationNetwork, build_network, load_backbone_weights, network_kind
+from rtda_training.models import OUTPUT_STRIDE, SegmentationNetwork, build_network, load_backbone_weights, network_class
 from rtda_training.models.state_dicts import difference, refuse_broken_numbers
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
@@ -509,7 +509,7 @@ def _check_finite(row: Mapping[str, Any], step: int) -> None:
 
 def _check_size(plan: PlanConfig) -> None:
     height, width = plan.size_hw
-    multiple = network_kind(plan.network).size_multiple
+    multiple = network_class(plan.network).SIZE_MULTIPLE
     if height % multiple or width % multiple:
         near = [max(1, round(side / multiple)) * multiple for side in (width, height)]
         raise ConfigError(

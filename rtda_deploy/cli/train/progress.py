@@ -165,9 +165,11 @@ def _what(plan: PlanConfig, hardware: str) -> str:
 
 def network_text(plan: PlanConfig) -> str:
     """The network for people: ``BiSeNet-resnet18 rtda``."""
-    names = {"bisenet": "BiSeNet", "deeplab-v2": "DeepLab-v2", "fcn8s": "FCN-8s"}
-    name = "-".join(part for part in (names.get(plan.network, plan.network), plan.backbone) if part)
-    return f"{name} {plan.variant}" if plan.network == "bisenet" else name
+    from rtda_training.models import network_class, network_settings
+
+    settings = network_settings(plan.network, plan.backbone, plan.variant)
+    name = f"{network_class(plan.network).NAME}-{settings.pop('backbone')}"
+    return " ".join([name, *settings.values()])
 
 
 def require_training() -> None:

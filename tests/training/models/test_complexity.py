@@ -17,7 +17,7 @@ from rtda_training.models import (
     BiSeNet,
     DeepLabV2,
     FCN8s,
-    ResNet,
+    build_backbone,
     build_discriminator,
     count_macs,
     count_operations,
@@ -73,7 +73,7 @@ def test_the_parts_of_the_rtda_macs_add_up() -> None:
         spatial = 512 * 1024 // 4 * 27 * 64 + 512 * 1024 // 16 * 576 * 128 + 512 * 1024 // 64 * 1152 * 256
         fusion = 64 * 128 * in_channels * 9 * 19
         head = 512 * 1024 * 19 * 19
-        resnet = count_macs(ResNet(backbone), SIZE_HW)
+        resnet = count_macs(build_backbone(backbone), SIZE_HW)
         assert giga(resnet, 2) == of_backbone
         assert giga(spatial, 2) == 5.06
         assert giga(head, 2) == 0.19

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rtda_deploy.errors import CheckpointError, FileAccessError, MissingPackageError
-from rtda_training.models import BackboneReport, BiSeNet, ResNet, load_backbone_weights
+from rtda_training.models import BackboneReport, BiSeNet, build_backbone, load_backbone_weights
 
 pytestmark = pytest.mark.usefixtures("published_width")
 
@@ -19,7 +19,11 @@ torch.set_num_threads(1)
 def imagenet_weights(seed: int = 5) -> dict[str, Tensor]:
     """A ResNet-18 file as torchvision publishes it, ImageNet classifier included."""
     torch.manual_seed(seed)
-    return {**ResNet("resnet18").state_dict(), "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+    return {
+        **build_backbone("resnet18").state_dict(),
+        "fc.weight": torch.zeros(1000, 512),
+        "fc.bias": torch.zeros(1000),
+    }
 
 
 def saved(tmp_path: Path, content: object) -> Path:
@@ -31,7 +35,7 @@ def saved(tmp_path: Path, content: object) -> Path:
 @pytest.mark.parametrize("target", ["network", "backbone"])
 def test_a_standard_file_loads_whole(tmp_path: Path, target: str) -> None:
     weights = imagenet_weights()
-    model = BiSeNet() if target == "network" else ResNet()
+    model = BiSeNet() if target == "network" else build_backbone("resnet18")
     report = load_backbone_weights(model, saved(tmp_path, weights))
     assert report == BackboneReport(matched=100, total=100, ignored=("fc.weight", "fc.bias"))
     backbone = model.backbone if isinstance(model, BiSeNet) else model

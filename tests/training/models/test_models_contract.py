@@ -14,15 +14,14 @@ from torch.nn import functional as F
 from rtda_deploy.errors import ConfigError, ModelError
 from rtda_training.models import (
     NETWORKS,
-    VGG16,
     BiSeNet,
-    ResNet,
     SegmentationNetwork,
     SegOutput,
+    build_backbone,
     build_network,
     count_macs,
     count_parameters,
-    network_kind,
+    network_class,
 )
 
 torch.set_num_threads(1)
@@ -72,7 +71,6 @@ def test_both_modes_give_the_same_type_and_shapes(network: SegmentationNetwork, 
     heads = len(AUX_WEIGHTS[network.NAME])
     assert [tuple(a.shape) for a in output.aux] == ([(2, 19, 32, 64)] * heads if training else [])
     strides = STRIDES[network.NAME]
-    assert strides == network.FEATURE_STRIDES
     expected = [(2, c, 32 // s, 64 // s) for c, s in zip(network.backbone.channels, strides)]
     assert [tuple(f.shape) for f in output.features] == expected
 
@@ -218,7 +216,7 @@ def test_a_network_is_built_again_from_what_its_provenance_says(architecture: di
         network = build_network(architecture, num_classes=11)
         assert network.architecture == architecture
         assert list(network.architecture) == list(architecture), "the order is what people read"
-        assert type(network) is network_kind(str(architecture["name"])).network
+        assert type(network) is network_class(str(architecture["name"]))
         output = network.eval()(torch.empty(1, 3, 64, 64), aux=True)
     assert network.num_classes == network.deploy_view().num_classes == 11
     assert {x.shape[1] for x in (output.logits, output.coarse, *output.aux)} == {11}
@@ -262,7 +260,7 @@ def test_users_words_build_the_network(name: str, backbone: str, variant: str, b
         (("bisenet", "vgg16"), "BiSeNet has no backbone 'vgg16'", "resnet18, resnet101"),
         (("deeplab-v2", "vgg16"), "DeepLab-v2 has no backbone 'vgg16'", "resnet101, resnet18"),
         (("bisenet", "resnet18", "mine"), "BiSeNet has no variant 'mine'", "rtda, paper"),
-        (("deeplab-v2", "resnet18", "paper"), "deeplab-v2 has no variant 'paper'", "leave variant away"),
+        (("deeplab-v2", "resnet18", "paper"), "DeepLab-v2 has no variant 'paper'", "leave variant away"),
         (("fcn8s", "vgg16", "", 0), "num_classes must be positive, got 0", "19"),
         (({"name": "BiSeNet", "backbone": "resnet18"},), "described by backbone, name, variant, got", "Upgrade"),
         (({"name": "FCN8s", "backbone": "vgg16", "norm": "x"},), "got backbone, name, norm", "Upgrade"),
@@ -279,12 +277,12 @@ def test_what_there_is_not_is_refused_with_what_there_is(words: tuple[Any, ...],
 
 
 def test_a_choice_can_be_checked_without_building() -> None:
-    assert {name: (kind.size_multiple, kind.backbones) for name, kind in NETWORKS.items()} == {
-        "bisenet": (32, ("resnet18", "resnet101")),
-        "deeplab-v2": (8, ("resnet101", "resnet18")),
-        "fcn8s": (32, ("vgg16",)),
+    assert {name: (found.SIZE_MULTIPLE, found.known_settings()) for name, found in NETWORKS.items()} == {
+        "bisenet": (32, {"backbone": ("resnet18", "resnet101"), "variant": ("rtda", "paper")}),
+        "deeplab-v2": (8, {"backbone": ("resnet101", "resnet18")}),
+        "fcn8s": (32, {"backbone": ("vgg16",)}),
     }
-    assert all(network_kind(kind.network.NAME) is network_kind(name) is kind for name, kind in NETWORKS.items())
+    assert all(network_class(found.NAME) is network_class(name) is found for name, found in NETWORKS.items())
 
 
 def test_the_deploy_view_traces_without_a_warning_and_keeps_its_size_free(network: SegmentationNetwork) -> None:
@@ -298,14 +296,18 @@ def test_the_deploy_view_traces_without_a_warning_and_keeps_its_size_free(networ
 
 @pytest.mark.usefixtures("published_width")
 def test_the_backbones_have_their_published_widths() -> None:
-    made = {"resnet18": ResNet("resnet18"), "resnet101": ResNet("resnet101"), "vgg16": VGG16(hidden=1)}
+    made = {
+        "resnet18": build_backbone("resnet18"),
+        "resnet101": build_backbone("resnet101"),
+        "vgg16": build_backbone("vgg16", hidden=1),
+    }
     assert {name: backbone.channels for name, backbone in made.items()} == CHANNELS
 
 
 @pytest.mark.usefixtures("published_width")
 def test_the_resnets_have_torchvisions_names_and_sizes() -> None:
     # torchvision's 11,689,512 and 44,549,160 parameters without the classifier (512 or 2048 x 1000 + 1000).
-    eighteen, hundred = ResNet("resnet18"), ResNet("resnet101")
+    eighteen, hundred = build_backbone("resnet18"), build_backbone("resnet101")
     assert sum(p.numel() for p in eighteen.parameters()) == 11_689_512 - 513_000
     assert sum(p.numel() for p in hundred.parameters()) == 44_549_160 - 2_049_000
     names = eighteen.state_dict()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.models import DeepLabV2, ResNet, load_backbone_weights
+from rtda_training.models import DeepLabV2, build_backbone, load_backbone_weights
 
 pytestmark = pytest.mark.usefixtures("published_width")
 
@@ -90,7 +90,7 @@ def test_a_size_of_any_multiple_of_8_gives_exactly_an_eighth() -> None:
 
 
 def test_imagenets_file_loads_whole_into_the_dilated_backbone(tmp_path: Path) -> None:
-    plain = ResNet("resnet18")
+    plain = build_backbone("resnet18")
     torch.save({**plain.state_dict(), "fc.weight": torch.zeros(1000, 512)}, tmp_path / "resnet18.pth")
     model = DeepLabV2("resnet18")
     report = load_backbone_weights(model, tmp_path / "resnet18.pth")
@@ -99,6 +99,6 @@ def test_imagenets_file_loads_whole_into_the_dilated_backbone(tmp_path: Path) ->
 
 
 def test_another_output_stride_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no ResNet of output stride 16") as caught:
-        ResNet("resnet18", output_stride=16)
+    with pytest.raises(ConfigError, match="no resnet18 of output stride 16") as caught:
+        build_backbone("resnet18", output_stride=16)
     assert "32, 8" in caught.value.hint

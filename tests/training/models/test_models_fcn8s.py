@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rtda_deploy.errors import CheckpointError
-from rtda_training.models import VGG16, BackboneReport, FCN8s, load_backbone_weights
+from rtda_training.models import BackboneReport, FCN8s, build_backbone, load_backbone_weights
 
 pytestmark = pytest.mark.usefixtures("published_width")
 
@@ -43,7 +43,7 @@ def saved(tmp_path: Path, weights: dict[str, Tensor]) -> Path:
 
 def test_names_and_shapes_are_torchvisions() -> None:
     with torch.device("meta"):
-        published = VGG16().state_dict()
+        published = build_backbone("vgg16").state_dict()
         expected = {key: tensor.shape for key, tensor in imagenet_weights(1).items() if key.startswith("features")}
     assert {key: tensor.shape for key, tensor in published.items() if key.startswith("features")} == expected
     rest = {key: tuple(tensor.shape) for key, tensor in published.items() if not key.startswith("features")}
@@ -58,7 +58,7 @@ def test_names_and_shapes_are_torchvisions() -> None:
 @pytest.mark.parametrize("target", ["network", "backbone"])
 def test_imagenets_file_loads_whole_and_its_matrices_give_the_same_as_convolutions(tmp_path: Path, target: str) -> None:
     weights = imagenet_weights()
-    model = FCN8s(hidden=HIDDEN) if target == "network" else VGG16(HIDDEN)
+    model = FCN8s(hidden=HIDDEN) if target == "network" else build_backbone("vgg16", hidden=HIDDEN)
     report = load_backbone_weights(model, saved(tmp_path, weights))
     assert report == BackboneReport(matched=30, total=30, ignored=("classifier.6.weight", "classifier.6.bias"))
     backbone = (model.backbone if isinstance(model, FCN8s) else model).eval()
@@ -98,7 +98,7 @@ def test_a_file_that_does_not_fit_whole_is_refused_and_changes_nothing(
 
 
 def test_features_are_the_maps_after_the_second_to_the_fifth_pooling() -> None:
-    backbone = VGG16(HIDDEN).eval()
+    backbone = build_backbone("vgg16", hidden=HIDDEN).eval()
     pooled: list[Tensor] = []
     for layer in backbone.features:
         if isinstance(layer, nn.MaxPool2d):
@@ -112,7 +112,7 @@ def test_features_are_the_maps_after_the_second_to_the_fifth_pooling() -> None:
 def test_a_signal_survives_the_layers_of_an_untrained_network() -> None:
     """Nothing normalises it on the way: a smaller start would end in zeros, a larger one in noise."""
     torch.manual_seed(0)
-    backbone = VGG16(64).eval()
+    backbone = build_backbone("vgg16", hidden=64).eval()
     with torch.no_grad():
         pool5 = backbone(torch.randn(1, 3, 64, 64))[3]
         assert 0.3 < float(pool5.std()) < 3.0

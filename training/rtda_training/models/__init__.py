@@ -4,19 +4,17 @@ Key names of a state dict: ``backbone`` (torchvision's names below it), ``head``
 ``spatial_path``, ``context_path``, ``fusion``.
 """
 
+from rtda_training.models.backbones import BACKBONES, Backbone, BackboneKind, build_backbone
 from rtda_training.models.backbones.imagenet_weights import BackboneReport, load_backbone_weights
-from rtda_training.models.backbones.resnet import BACKBONES, ResNet
-from rtda_training.models.backbones.vgg import VGG16
-from rtda_training.models.bisenet import SIZE_MULTIPLE, VARIANTS, BiSeNet
+from rtda_training.models.bisenet import BiSeNet
 from rtda_training.models.complexity import OperationCount, count_macs, count_operations, count_parameters
 from rtda_training.models.cyclegan import Generator, PatchDiscriminator
 from rtda_training.models.deeplab import DeepLabV2
 from rtda_training.models.discriminators import DISCRIMINATORS, Discriminator, build_discriminator
-from rtda_training.models.factory import NETWORKS, NetworkKind, build_network, network_kind
 from rtda_training.models.fcn8s import FCN8s
 from rtda_training.models.foreign import ForeignCheckpoint, Preprocessing, detect_lineage, load_foreign
-from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork
-from rtda_training.models.output import SegOutput
+from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput
+from rtda_training.models.networks import NETWORKS, build_network, network_class, network_settings
 from rtda_training.models.state_dicts import read_weights
 
 __all__ = [
@@ -24,9 +22,8 @@ __all__ = [
     "DISCRIMINATORS",
     "NETWORKS",
     "OUTPUT_STRIDE",
-    "SIZE_MULTIPLE",
-    "VARIANTS",
-    "VGG16",
+    "Backbone",
+    "BackboneKind",
     "BackboneReport",
     "BiSeNet",
     "DeepLabV2",
@@ -35,13 +32,12 @@ __all__ = [
     "FCN8s",
     "ForeignCheckpoint",
     "Generator",
-    "NetworkKind",
     "OperationCount",
     "PatchDiscriminator",
     "Preprocessing",
-    "ResNet",
     "SegOutput",
     "SegmentationNetwork",
+    "build_backbone",
     "build_discriminator",
     "build_network",
     "count_macs",
@@ -50,6 +46,7 @@ __all__ = [
     "detect_lineage",
     "load_backbone_weights",
     "load_foreign",
-    "network_kind",
+    "network_class",
+    "network_settings",
     "read_weights",
 ]

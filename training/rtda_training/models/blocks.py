@@ -1,12 +1,14 @@
-"""The pieces that both BiSeNet variants are made of."""
+"""The pieces that networks are made of."""
 
 from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ConvBnRelu", "full_size", "global_average", "initialise", "upsampled"]
+__all__ = ["ConvBnRelu", "HasPooled", "full_size", "global_average", "initialise", "upsampled"]
 
 
 class ConvBnRelu(nn.Module):
@@ -23,6 +25,14 @@ class ConvBnRelu(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.relu(self.bn(self.conv(x)))
         return out
+
+
+@runtime_checkable
+class HasPooled(Protocol):
+    """A part of a network with layers on globally pooled maps, which are counted apart (``count_operations``)."""
+
+    def pooled(self) -> tuple[nn.Module, ...]:
+        """Layers that see one value per picture and channel."""
 
 
 def global_average(x: Tensor) -> Tensor:

@@ -16,13 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from rtda_deploy.errors import ModelError
-from rtda_training.models.bisenet_paper import PaperContextPath, PaperFusion
-from rtda_training.models.bisenet_rtda import RtdaContextPath, RtdaFusion
+from rtda_training.models.blocks import HasPooled
 from rtda_training.models.network import SegmentationNetwork
 
 __all__ = ["OperationCount", "count_macs", "count_operations", "count_parameters"]
-
-_POOLING = (RtdaContextPath, RtdaFusion, PaperContextPath, PaperFusion)  # parts with layers on pooled maps
 
 
 @dataclass
@@ -76,7 +73,7 @@ def count_macs(module: nn.Module, size_hw: tuple[int, int]) -> int:
 def count_operations(module: nn.Module, size_hw: tuple[int, int]) -> OperationCount:
     """Count every term for one picture, by running a weightless copy on the meta device."""
     ghost = _ghost(module)
-    pooled = {id(layer) for part in ghost.modules() if isinstance(part, _POOLING) for layer in part.pooled()}
+    pooled = {id(layer) for part in ghost.modules() if isinstance(part, HasPooled) for layer in part.pooled()}
     count = OperationCount()
     for child in ghost.modules():
         if isinstance(child, nn.Conv2d | nn.ConvTranspose2d):

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from rtda_training.models.backbones.resnet import ResNet
+from rtda_training.models.backbones import Backbone, build_backbone
 from rtda_training.models.blocks import full_size
-from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, check_shape
-from rtda_training.models.output import SegOutput
+from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput, check_shape
 
 __all__ = ["DeepLabV2"]
 
@@ -62,13 +61,13 @@ class DeepLabV2(SegmentationNetwork):
     NAME = "DeepLab-v2"
     AUX_WEIGHTS = (0.1,)
     SIZE_MULTIPLE = 8
-    FEATURE_STRIDES = (4, 8, 8, 8)
-
-    backbone: ResNet
+    BACKBONE = "resnet101"
+    BACKBONE_STRIDE = OUTPUT_STRIDE
 
     def __init__(self, backbone: str = "resnet101", num_classes: int = 19) -> None:
         super().__init__(num_classes)
-        self.backbone = ResNet(backbone, output_stride=OUTPUT_STRIDE)
+        self.settings = self.checked_settings(backbone=backbone)
+        self.backbone = build_backbone(self.settings["backbone"], self.BACKBONE_STRIDE)
         self.head = Aspp(self.backbone.channels[3], num_classes)
         self.aux_heads = nn.ModuleList([Aspp(self.backbone.channels[2], num_classes)])
 
@@ -88,7 +87,7 @@ class DeepLabV2(SegmentationNetwork):
 
 
 class _DeepLabView(DeployView):
-    backbone: ResNet
+    backbone: Backbone
     head: Aspp
 
     def _coarse(self, image: Tensor) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar, cast
+
 from torch import Tensor, nn
 
-from rtda_training.models.backbones.vgg import VGG16
+from rtda_training.models.backbones import BackboneKind, build_backbone
+from rtda_training.models.backbones.vgg import HIDDEN, VGG16
 from rtda_training.models.blocks import full_size, upsampled
-from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, check_shape
-from rtda_training.models.output import SegOutput
+from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput, check_shape
 
 __all__ = ["FCN8s"]
 
@@ -46,6 +49,7 @@ class FCN8s(SegmentationNetwork):
     pixels earlier than ours.
 
     Args:
+        backbone: ``"vgg16"``.
         num_classes: Channels of the logits.
         hidden: Channels of fc6 and fc7; see ``VGG16``.
 
@@ -58,20 +62,28 @@ class FCN8s(SegmentationNetwork):
     NAME = "FCN8s"
     AUX_WEIGHTS = ()
     SIZE_MULTIPLE = 32
+    BACKBONE = "vgg16"
+    OPTIONS: ClassVar[Mapping[str, int]] = {"hidden": HIDDEN}
 
     backbone: VGG16
 
-    def __init__(self, num_classes: int = 19, hidden: int = 4096) -> None:
+    def __init__(self, backbone: str = "vgg16", num_classes: int = 19, hidden: int = HIDDEN) -> None:
         super().__init__(num_classes)
-        self.backbone = VGG16(hidden)
+        self.settings = self.checked_settings(backbone=backbone)
+        self.backbone = cast(VGG16, build_backbone(self.settings["backbone"], hidden=hidden))
         _, pool3, pool4, _ = self.backbone.channels
         self.head = Scores((pool3, pool4, hidden), num_classes)
         self.aux_heads = nn.ModuleList()
 
+    @classmethod
+    def takes(cls, kind: BackboneKind) -> bool:
+        """A VGG-16 alone: the coarsest scores are of its hidden layers."""
+        return kind.build is VGG16
+
     @property
     def architecture(self) -> dict[str, str | int]:
         """What a spec's provenance says; ``hidden`` only where it is not the published 4096."""
-        narrow: dict[str, str | int] = {} if self.backbone.is_published else {"hidden": self.backbone.hidden}
+        narrow = {} if self.backbone.hidden == HIDDEN else {"hidden": self.backbone.hidden}
         return {**super().architecture, **narrow}
 
     def forward(self, image: Tensor, aux: bool | None = None) -> SegOutput:

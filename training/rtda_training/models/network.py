@@ -4,31 +4,58 @@ from __future__ import annotations
 
 import abc
 import copy
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rtda_deploy.errors import ConfigError, ModelError
-from rtda_training.models.backbones.resnet import ResNet
-from rtda_training.models.backbones.vgg import VGG16
-from rtda_training.models.output import SegOutput
+from rtda_training.models.backbones import BACKBONES, Backbone, BackboneKind, Features
 
-__all__ = ["OUTPUT_STRIDE", "DeployView", "SegmentationNetwork", "check_shape"]
+__all__ = ["OUTPUT_STRIDE", "DeployView", "SegOutput", "SegmentationNetwork", "check_shape"]
 
 OUTPUT_STRIDE = 8  # input pixels per coarse logit, of every network: the runtime's upsampling is made for it
 _TRAINING_ONLY = "aux_heads"
 
 
+class SegOutput(NamedTuple):
+    """What a segmentation network gives for a batch of pictures.
+
+    The same type in ``train()`` and ``eval()`` mode: only ``aux`` is empty in the latter. A named tuple and not a
+    frozen dataclass because Fabric's mixed precision and DDP walk through it, and Fabric refuses frozen dataclasses.
+
+    Attributes:
+        logits: float (N, C, H, W), at the size of the input.
+        coarse: float (N, C, H/8, W/8), what the deployed network gives; bilinear x8 of it (``align_corners=False``)
+            *is* ``logits``.
+        aux: float (N, C, H, W) logits of the auxiliary heads: two of a BiSeNet (stride 16 first), one of a DeepLab-v2
+            (layer3's), none of an FCN-8s; ``()`` where they did not run.
+        features: The four maps of the backbone, at strides 4, 8, 16 and 32, none coarser than ``BACKBONE_STRIDE``.
+    """
+
+    logits: Tensor
+    coarse: Tensor
+    aux: tuple[Tensor, ...]
+    features: Features
+
+
 class SegmentationNetwork(nn.Module, abc.ABC):
     """Base of every network: pictures in, ``SegOutput`` out, in ``train()`` and ``eval()`` mode alike.
 
+    A subclass is built by ``cls(num_classes=..., **settings)``, where the settings are those of ``known_settings`` and,
+    for a checkpoint that states them, ``OPTIONS``; it keeps what ``checked_settings`` makes of them in ``settings``.
+
     Attributes:
-        NAME: In a spec's provenance.
+        NAME: In a spec's provenance, and for people.
         AUX_WEIGHTS: Of each auxiliary head's loss beside the main one's 1.0, as the network's own paper has them.
         SIZE_MULTIPLE: Height and width must be multiples of it; other sizes would shift the maps that are joined.
-        FEATURE_STRIDES: Input pixels per value of the four ``SegOutput.features``.
+        BACKBONE: The usual one.
+        BACKBONE_STRIDE: Output stride that the backbone is asked for.
+        VARIANTS: Shapes to choose from, the usual one first; empty where there is one only.
+        OPTIONS: Numbers that an architecture may state too, with the published ones.
         num_classes: Channels of the logits.
+        settings: Words of the user's settings that it was built with.
         backbone: What ``load_backbone_weights`` fills; ``backbone.name`` is the user's word for it.
         aux_heads: One per weight; they exist for training alone.
     """
@@ -36,9 +63,13 @@ class SegmentationNetwork(nn.Module, abc.ABC):
     NAME: ClassVar[str]
     AUX_WEIGHTS: ClassVar[tuple[float, ...]]
     SIZE_MULTIPLE: ClassVar[int]
-    FEATURE_STRIDES: ClassVar[tuple[int, int, int, int]] = (4, 8, 16, 32)
+    BACKBONE: ClassVar[str]
+    BACKBONE_STRIDE: ClassVar[int] = 32
+    VARIANTS: ClassVar[tuple[str, ...]] = ()
+    OPTIONS: ClassVar[Mapping[str, int]] = {}
 
-    backbone: ResNet | VGG16
+    settings: Mapping[str, str]
+    backbone: Backbone
     aux_heads: nn.ModuleList
 
     def __init__(self, num_classes: int) -> None:
@@ -47,10 +78,37 @@ class SegmentationNetwork(nn.Module, abc.ABC):
             raise ConfigError(f"num_classes must be positive, got {num_classes}", hint="Cityscapes has 19")
         self.num_classes = num_classes
 
+    @classmethod
+    def takes(cls, kind: BackboneKind) -> bool:
+        """Whether it can be built on such a backbone."""
+        return cls.BACKBONE_STRIDE in kind.output_strides and not kind.own_layers
+
+    @classmethod
+    def known_settings(cls) -> dict[str, tuple[str, ...]]:
+        """The settings that a user chooses, each with the words it takes; the usual one first."""
+        fitting = (name for name, kind in BACKBONES.items() if cls.takes(kind))
+        backbones = tuple(sorted(fitting, key=lambda name: name != cls.BACKBONE))
+        return {"backbone": backbones, **({"variant": cls.VARIANTS} if cls.VARIANTS else {})}
+
+    @classmethod
+    def checked_settings(cls, **words: str) -> dict[str, str]:
+        """The settings with these words, and with the usual ones where a word is empty.
+
+        Raises:
+            ConfigError: If a word is unknown, with the known ones, or the network has no such setting.
+        """
+        known = cls.known_settings()
+        for key, word in words.items():
+            if word and key not in known:
+                raise ConfigError(f"{cls.NAME} has no {key} {word!r}", hint=f"leave {key} away: it has one only")
+            if word and word not in known[key]:
+                raise ConfigError(f"{cls.NAME} has no {key} {word!r}", hint=f"known: {', '.join(known[key])}")
+        return {key: words.get(key) or usual[0] for key, usual in known.items()}
+
     @property
     def architecture(self) -> dict[str, str | int]:
         """What a spec's provenance says of the network; ``build_network`` builds an equal one from it."""
-        return {"name": self.NAME, "backbone": self.backbone.name}
+        return {"name": self.NAME, **self.settings}
 
     @property
     def aux_weight(self) -> float:

@@ -19,7 +19,7 @@ from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.objectives.adversarial import frozen
 from rtda_training.adapt.slots import choice, component, number
 from rtda_training.data.address import parse_size
-from rtda_training.models import network_kind
+from rtda_training.models import network_class
 from rtda_training.models.cyclegan import Generator, PatchDiscriminator
 from rtda_training.plan import AugmentConfig, PlanConfig, StageConfig
 from rtda_training.readers import UnlabelledSet
@@ -313,7 +313,7 @@ def _check(config: TranslationConfig, plan: PlanConfig, stage_config: StageConfi
         raise ConfigError(f"stage {stage_config.name!r} is a translation and has no use for {what}", hint="take it out")
     if not config.crop:
         return
-    crop_hw, multiple = parse_size(config.crop), network_kind(plan.network).size_multiple
+    crop_hw, multiple = parse_size(config.crop), network_class(plan.network).SIZE_MULTIPLE
     if any(side > whole for side, whole in zip(crop_hw, plan.size_hw, strict=True)):
         raise ConfigError(f"translation.crop {config.crop} is larger than size {plan.size}", hint="a part of a picture")
     if config.network and any(side % multiple for side in crop_hw):

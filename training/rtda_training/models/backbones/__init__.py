@@ -1,1 +1,38 @@
-"""Backbones, one a file."""
+"""Backbones: one file and one row of ``BACKBONES`` each. Every network of a fitting output stride can use a new row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rtda_deploy.errors import ConfigError
+from rtda_training.models.backbones.base import Backbone, BackboneKind, Channels, Features
+from rtda_training.models.backbones.resnet import ResNet
+from rtda_training.models.backbones.vgg import VGG16
+
+__all__ = ["BACKBONES", "VGG16", "Backbone", "BackboneKind", "Channels", "Features", "ResNet", "build_backbone"]
+
+BACKBONES: dict[str, BackboneKind] = {
+    "resnet18": BackboneKind(ResNet, (64, 128, 256, 512), output_strides=(32, 8), ignored_keys=("fc.",)),
+    "resnet101": BackboneKind(ResNet, (256, 512, 1024, 2048), output_strides=(32, 8), ignored_keys=("fc.",)),
+    "vgg16": BackboneKind(VGG16, (128, 256, 512, 512), ignored_keys=("classifier.6.",), own_layers=True),
+}
+
+
+def build_backbone(name: str, output_stride: int = 32, **options: Any) -> Backbone:
+    """A backbone by name, with the random start that ``torch.manual_seed`` decides.
+
+    Args:
+        name: A key of ``BACKBONES``.
+        output_stride: Input pixels per value of its last map.
+        options: Of its class, such as ``hidden`` of VGG-16.
+
+    Raises:
+        ConfigError: If there is none of that name, or it cannot have that output stride.
+    """
+    kind = BACKBONES.get(name)
+    if kind is None:
+        raise ConfigError(f"unknown backbone {name!r}", hint=f"known: {', '.join(BACKBONES)}")
+    if output_stride not in kind.output_strides:
+        known = ", ".join(map(str, kind.output_strides))
+        raise ConfigError(f"no {name} of output stride {output_stride}", hint=f"known: {known}")
+    return kind.build(name, kind.channels, output_stride, **options)

@@ -11,8 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from rtda_deploy.errors import CheckpointError
-from rtda_training.models.backbones.resnet import ResNet
-from rtda_training.models.backbones.vgg import VGG16
+from rtda_training.models.backbones import BACKBONES, Backbone
 from rtda_training.models.network import SegmentationNetwork
 from rtda_training.models.state_dicts import difference, read_weights
 
@@ -28,7 +27,7 @@ class BackboneReport:
     Attributes:
         matched: Tensors that were loaded, ``num_batches_tracked`` counters not counted.
         total: Tensors the backbone has: 100 for ResNet-18, 520 for ResNet-101, 30 for VGG-16.
-        ignored: Names in the file that were left out: ImageNet's last layer.
+        ignored: Names in the file that were left out, as ``BackboneKind.ignored_keys`` says: ImageNet's last layer.
     """
 
     matched: int
@@ -36,8 +35,8 @@ class BackboneReport:
     ignored: tuple[str, ...]
 
 
-def load_backbone_weights(model: SegmentationNetwork | ResNet | VGG16, path: str | Path) -> BackboneReport:
-    """Load a standard ImageNet file (torchvision's names) into the backbone.
+def load_backbone_weights(model: SegmentationNetwork | Backbone, path: str | Path) -> BackboneReport:
+    """Load a standard ImageNet file (the names it was published with) into the backbone.
 
     VGG-16's two hidden layers, matrices in the file, become the convolutions that give the same.
 
@@ -52,13 +51,13 @@ def load_backbone_weights(model: SegmentationNetwork | ResNet | VGG16, path: str
     backbone = model.backbone if isinstance(model, SegmentationNetwork) else model
     weights = read_weights(path)
     expected = backbone.state_dict()
-    ignored = tuple(key for key in weights if key.startswith(backbone.discarded))
+    ignored = tuple(key for key in weights if key.startswith(BACKBONES[backbone.name].ignored_keys))
     found = {key: _as_convolution(tensor, expected.get(key)) for key, tensor in weights.items() if key not in ignored}
     problem = difference(expected, found)
     if problem:
         raise CheckpointError(
             f"{Path(path).name} does not fit {backbone.name}: {problem}",
-            hint=f"give torchvision's ImageNet file of {backbone.name}, or another backbone",
+            hint=f"give the published ImageNet file of {backbone.name}, or another backbone",
         )
     backbone.load_state_dict(found, strict=False)
     matched = sum(not key.endswith(_COUNTER) for key in found)

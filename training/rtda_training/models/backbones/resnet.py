@@ -1,10 +1,10 @@
 """ResNet-18 and ResNet-101 without a classifier, under torchvision's parameter names.
 
-The names are a contract: a standard ImageNet file loads as it is (``backbone_weights``).
+The names are a contract: a standard ImageNet file loads as it is (``imagenet_weights``).
 
 Source: He et al., Deep Residual Learning for Image Recognition (CVPR 2016); dilation instead of stride: Chen et al.,
-DeepLab (TPAMI 2018); stride on the 3x3 convolution of a
-bottleneck ("v1.5"), as in torchvision, whose ImageNet files everybody uses.
+DeepLab (TPAMI 2018); stride on the 3x3 convolution of a bottleneck ("v1.5"), as in torchvision, whose ImageNet files
+everybody uses.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from rtda_deploy.errors import ConfigError
+from rtda_training.models.backbones.base import Backbone, Channels, Features
 
-__all__ = ["BACKBONES", "ResNet"]
+__all__ = ["ResNet"]
 
 
 class BasicBlock(nn.Module):
@@ -74,7 +74,7 @@ _LAYOUTS = {
     "resnet18": _Layout(BasicBlock, (2, 2, 2, 2)),
     "resnet101": _Layout(Bottleneck, (3, 4, 23, 3)),
 }
-_WIDTHS = (64, 128, 256, 512)  # of layer1 .. layer4, before the block's expansion
+_STEM = 64  # channels before layer1
 # Stride and dilation of layer1 .. layer4 by output stride. A stage that keeps the map's size spreads its kernels
 # instead, all of its blocks alike as in DeepLab (torchvision's dilated ResNets leave each first block behind).
 _STAGES = {
@@ -82,50 +82,34 @@ _STAGES = {
     8: ((1, 1), (2, 1), (1, 2), (1, 4)),
 }
 
-BACKBONES = tuple(_LAYOUTS)
 
-
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """The four stages of a ResNet, at strides 4, 8, 16 and 32, or 4, 8, 8 and 8.
 
     Args:
         name: ``"resnet18"`` or ``"resnet101"``.
-        output_stride: Of layer4. 8 keeps layer3 and layer4 at layer2's size, with dilations 2 and 4; the weights, and
-            so the files that fit, are the same.
-
-    Attributes:
         channels: Of the four outputs: 64/128/256/512 (18) or 256/512/1024/2048 (101).
-        discarded: Prefix of names in an ImageNet file that have no use here: its classifier.
-
-    Raises:
-        ConfigError: If ``name`` is no known backbone, or there is no such output stride.
+        output_stride: Of layer4, 32 or 8. 8 keeps layer3 and layer4 at layer2's size, with dilations 2 and 4; the
+            weights, and so the files that fit, are the same.
     """
 
-    discarded = "fc."
-
-    def __init__(self, name: str = "resnet18", output_stride: int = 32) -> None:
-        super().__init__()
-        if name not in _LAYOUTS:
-            raise ConfigError(f"unknown backbone {name!r}", hint=f"known: {', '.join(BACKBONES)}")
-        if output_stride not in _STAGES:
-            raise ConfigError(
-                f"no ResNet of output stride {output_stride}", hint=f"known: {', '.join(map(str, _STAGES))}"
-            )
+    def __init__(self, name: str, channels: Channels, output_stride: int) -> None:
+        super().__init__(name, channels, output_stride)
         block, depths = _LAYOUTS[name]
-        self.name = name
-        self.channels = tuple(width * block.expansion for width in _WIDTHS)
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = nn.Conv2d(3, _STEM, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(_STEM)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        inputs = (64, *self.channels[:3])
+        inputs = (_STEM, *channels[:3])
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            _stage(block, depth, in_channels, width, *step)
-            for depth, in_channels, width, step in zip(depths, inputs, _WIDTHS, _STAGES[output_stride], strict=True)
+            _stage(block, depth, in_channels, out_channels // block.expansion, *step)
+            for depth, in_channels, out_channels, step in zip(
+                depths, inputs, channels, _STAGES[output_stride], strict=True
+            )
         )
         self._initialise()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> Features:
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))  # (N, 64, H/4, W/4)
         stage1 = self.layer1(x)
         stage2 = self.layer2(stage1)

@@ -10,24 +10,20 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from rtda_deploy.errors import ConfigError, ModelError
-from rtda_training.models.backbones.resnet import ResNet
-from rtda_training.models.bisenet_paper import (
+from rtda_deploy.errors import ModelError
+from rtda_training.models.backbones import Backbone, build_backbone
+from rtda_training.models.bisenet.paper import (
     PaperContextPath,
     PaperFusion,
     paper_aux_heads,
     paper_head,
     paper_spatial_path,
 )
-from rtda_training.models.bisenet_rtda import RtdaContextPath, RtdaFusion, rtda_aux_heads, rtda_head, rtda_spatial_path
+from rtda_training.models.bisenet.rtda import RtdaContextPath, RtdaFusion, rtda_aux_heads, rtda_head, rtda_spatial_path
 from rtda_training.models.blocks import full_size, initialise, upsampled
-from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, check_shape
-from rtda_training.models.output import SegOutput
+from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput, check_shape
 
-__all__ = ["SIZE_MULTIPLE", "VARIANTS", "BiSeNet"]
-
-SIZE_MULTIPLE = 32  # the backbone's last stride; other sizes would shift the maps that are joined
-VARIANTS = ("rtda", "paper")
+__all__ = ["BiSeNet"]
 
 
 class BiSeNet(SegmentationNetwork):
@@ -38,7 +34,7 @@ class BiSeNet(SegmentationNetwork):
     ``load_backbone_weights``.
 
     Args:
-        backbone: ``"resnet18"`` or ``"resnet101"``.
+        backbone: ``"resnet18"``, ``"resnet101"`` or another of output stride 32.
         variant: ``"rtda"``, the lineage of the adaptation papers, or ``"paper"``, close to the original.
         num_classes: Channels of the logits.
 
@@ -48,18 +44,18 @@ class BiSeNet(SegmentationNetwork):
 
     NAME = "BiSeNet"
     AUX_WEIGHTS = (1.0, 1.0)
-    SIZE_MULTIPLE = SIZE_MULTIPLE
+    SIZE_MULTIPLE = 32
+    BACKBONE = "resnet18"
+    VARIANTS = ("rtda", "paper")
 
-    backbone: ResNet
     context_path: RtdaContextPath | PaperContextPath
     fusion: RtdaFusion | PaperFusion
 
     def __init__(self, backbone: str = "resnet18", variant: str = "rtda", num_classes: int = 19) -> None:
         super().__init__(num_classes)
-        if variant not in VARIANTS:
-            raise ConfigError(f"unknown BiSeNet variant {variant!r}", hint=f"known: {', '.join(VARIANTS)}")
-        self.variant = variant
-        self.backbone = ResNet(backbone)
+        self.settings = self.checked_settings(backbone=backbone, variant=variant)
+        self.variant = variant = self.settings["variant"]
+        self.backbone = build_backbone(self.settings["backbone"], self.BACKBONE_STRIDE)
         if variant == "rtda":
             self.spatial_path = rtda_spatial_path()
             self.context_path = RtdaContextPath(self.backbone.channels)
@@ -75,11 +71,6 @@ class BiSeNet(SegmentationNetwork):
         for part in (self.spatial_path, self.context_path, self.fusion, self.head, self.aux_heads):
             # Slopes of the two lineages' own initialisation.
             initialise(part, negative_slope=0.0 if variant == "rtda" else 1.0)
-
-    @property
-    def architecture(self) -> dict[str, str | int]:
-        """What a spec's provenance says of the network."""
-        return {**super().architecture, "variant": self.variant}
 
     def forward(self, image: Tensor, aux: bool | None = None) -> SegOutput:
         """Logits at the input's size and at 1/8 of it.
@@ -120,7 +111,7 @@ class BiSeNet(SegmentationNetwork):
         return _BiSeNetView(self)
 
     def _check(self, image: Tensor) -> None:
-        check_shape(image, SIZE_MULTIPLE)
+        check_shape(image, self.SIZE_MULTIPLE)
         self._check_batch(image)
 
     def _check_batch(self, image: Tensor) -> None:
@@ -140,7 +131,7 @@ class BiSeNet(SegmentationNetwork):
 
 
 class _BiSeNetView(DeployView):
-    backbone: ResNet
+    backbone: Backbone
     spatial_path: nn.Sequential
     context_path: RtdaContextPath | PaperContextPath
     fusion: RtdaFusion | PaperFusion
