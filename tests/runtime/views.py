@@ -16,6 +16,7 @@ from runtime.models import tiny_spec
 
 from rtda_runtime import Result
 from rtda_runtime.sinks.view import ViewSink
+from rtda_runtime.sinks.view.server import ViewLimits
 
 SPEC = tiny_spec()
 
@@ -34,12 +35,12 @@ def result(number: int, size_hw: Tuple[int, int] = (48, 64)) -> Result:
 
 
 class View:
-    """A view on a free port, with statistics that the test sets."""
+    """A view on a free port, with statistics that the test sets, and limits other than the usual ones."""
 
-    def __init__(self, size_hw: Tuple[int, int] = (48, 64)) -> None:
+    def __init__(self, size_hw: Tuple[int, int] = (48, 64), **limits: Any) -> None:
         self.stats: Dict[str, Any] = {"state": "live"}
         self.make: Callable[[int], Result] = lambda number: result(number, size_hw)
-        self.sink = ViewSink("127.0.0.1:0", SPEC, stats=lambda: self.stats, title="tiny")
+        self.sink = ViewSink("127.0.0.1:0", SPEC, stats=lambda: self.stats, title="tiny", limits=ViewLimits(**limits))
         self.port = self.sink.port
         self.count = 0
 

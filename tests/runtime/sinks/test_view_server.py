@@ -21,8 +21,9 @@ from runtime.fakes import NumpyEngine
 from runtime.views import SPEC, Stream, View, read_all
 
 from rtda_runtime import Pipeline, Segmenter
-from rtda_runtime.sinks.view import ViewSink, address, server
+from rtda_runtime.sinks.view import ViewSink, address
 from rtda_runtime.sinks.view.address import ViewAddress
+from rtda_runtime.sinks.view.server import ViewLimits
 from rtda_runtime.sources.synthetic import BarsSource
 
 
@@ -31,6 +32,16 @@ def view() -> Iterator[View]:
     made = View()
     yield made
     made.sink.close()
+
+
+@contextlib.contextmanager
+def opened(size_hw: Tuple[int, int] = (48, 64), **limits: Any) -> Iterator[View]:
+    """A view with other limits than the usual ones."""
+    made = View(size_hw, **limits)
+    try:
+        yield made
+    finally:
+        made.sink.close()
 
 
 def _threads() -> List[str]:
@@ -370,25 +381,32 @@ def test_what_is_no_proper_request_gets_its_status(view: View, content: bytes, s
 
 
 @pytest.mark.parametrize("content", [b"", b"GET /", b"GET / HTTP/1.1\r\nHost: loc"])
-def test_half_a_request_is_given_up(view: View, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "FIRST_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(server, "HEAD_TIMEOUT_S", 3600.0)
-    with view.connect() as made:
+def test_half_a_request_is_given_up(content: bytes) -> None:
+    with opened(first_s=0.1, idle_s=3600.0) as view, view.connect() as made:
         made.sendall(content)
         assert read_all(made) == b""
 
 
-def test_an_idle_connection_is_given_up(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "FIRST_TIMEOUT_S", 3600.0)
-    monkeypatch.setattr(server, "HEAD_TIMEOUT_S", 0.1)
-    answer = view.raw(b"GET /stats.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+def test_a_request_that_comes_byte_by_byte_is_given_up() -> None:
+    with opened(first_s=0.3, idle_s=3600.0) as view, view.connect() as made, pytest.raises(OSError):
+        while True:
+            made.sendall(b"G")
+            made.settimeout(0.01)
+            with contextlib.suppress(socket.timeout):
+                if not made.recv(1):
+                    raise ConnectionResetError
+
+
+def test_an_idle_connection_is_given_up() -> None:
+    with opened(first_s=3600.0, idle_s=0.1) as view:
+        answer = view.raw(b"GET /stats.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert b"\r\nConnection: keep-alive\r\n" in answer
 
 
 # ---- what clients cannot do to it
 
 
-def test_a_client_that_never_reads_costs_nobody_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_never_reads_costs_nobody_anything() -> None:
     view = View(size_hw=(480, 640))  # noise: hundreds of kilobytes as JPEG
     try:
         with view.moving(), view.connect(receive_buffer=4096) as silent:
@@ -405,16 +423,11 @@ def test_a_client_that_never_reads_costs_nobody_anything(monkeypatch: pytest.Mon
         view.sink.close()
 
 
-def test_a_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "SEND_TIMEOUT_S", 0.3)
-    view = View(size_hw=(480, 640))
-    try:
-        with view.moving(), view.connect(receive_buffer=4096) as silent:
-            silent.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            view.until(lambda: view.report()["encoded"] >= 1, "a first picture")
-            view.until(lambda: view.report()["clients"] == 0, "end of the silent client")
-    finally:
-        view.sink.close()
+def test_a_client_that_never_reads_is_given_up() -> None:
+    with opened(size_hw=(480, 640), send_s=0.3) as view, view.moving(), view.connect(receive_buffer=4096) as silent:
+        silent.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        view.until(lambda: view.report()["encoded"] >= 1, "a first picture")
+        view.until(lambda: view.report()["clients"] == 0, "end of the silent client")
 
 
 def test_a_slow_client_gets_newer_pictures_not_all_of_them() -> None:
@@ -445,29 +458,27 @@ def test_fifty_clients_that_come_and_vanish_leave_nothing(view: View) -> None:
             made.close()
         view.until(lambda: _handles() <= handles, "end of the connections")
         view.until(lambda: view.report()["clients"] == 0, "end of the streams")
-    assert _threads() == threads
+    view.until(lambda: _threads() == threads, "end of their threads")
     view.until(lambda: _handles() <= handles, "closed handles")
 
 
-def test_there_is_a_limit_on_clients_and_it_is_told(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_CLIENTS", 4)
-    view.write()
-    held = [Stream(view) for _ in range(server.MAX_CLIENTS)]
-    try:
+def test_there_is_a_limit_on_clients_and_it_is_told() -> None:
+    with opened(clients=4) as view, contextlib.ExitStack() as held:
+        view.write()
+        for _ in range(4):
+            held.callback(Stream(view).close)
         for path in ("/", "/stats.json", "/stream.mjpg"):
             status, headers, content = view.get(path)
             assert (status, headers["Retry-After"]) == (429, "5")
             assert b"too many" in content
         assert "state" in json.loads(view.get("/healthz")[2]), "a watchdog is answered all the same"
-    finally:
-        for made in held:
-            made.close()
-    view.until(lambda: view.get("/")[0] == 200, "room")
+        held.close()
+        view.until(lambda: view.get("/")[0] == 200, "room")
 
 
 def test_strangers_who_say_nothing_or_have_no_token_take_nobodys_place(guarded: View) -> None:
     with contextlib.ExitStack() as held:
-        for _ in range(server.MAX_CLIENTS + 6):
+        for _ in range(ViewLimits().clients + 6):
             held.enter_context(guarded.connect())
             refused = held.enter_context(guarded.connect())
             refused.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: robot\r\n\r\n")
@@ -476,15 +487,12 @@ def test_strangers_who_say_nothing_or_have_no_token_take_nobodys_place(guarded: 
             assert guarded.get(f"/?token={_token(guarded)}")[0] == 200
 
 
-def test_beyond_the_limit_the_connection_that_was_silent_for_longest_is_dropped(
-    view: View, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 8)
-    monkeypatch.setattr(server, "FIRST_TIMEOUT_S", 3600.0)
-    view.write()
-    stream = Stream(view)
-    stream.part()
-    with contextlib.ExitStack() as held:
+def test_beyond_the_limit_the_connection_that_was_silent_for_longest_is_dropped() -> None:
+    with opened(connections=8, first_s=3600.0) as view, contextlib.ExitStack() as held:
+        view.write()
+        stream = Stream(view)
+        held.callback(stream.close)
+        stream.part()
         silent = [held.enter_context(view.connect()) for _ in range(10)]
         assert [read_all(made) for made in silent[:3]] == [b"", b"", b""]
         newest = silent[-1]
@@ -492,7 +500,6 @@ def test_beyond_the_limit_the_connection_that_was_silent_for_longest_is_dropped(
         assert read_all(newest).startswith(b"HTTP/1.1 ")
         view.write()
         assert stream.part(), "who is being answered is not dropped"
-    stream.close()
 
 
 # ---- the end

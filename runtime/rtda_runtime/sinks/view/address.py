@@ -6,11 +6,8 @@ import contextlib
 import dataclasses
 import errno
 import ipaddress
-import os
 import re
 import socket
-from pathlib import Path
-from typing import Iterator, Tuple
 
 from rtda_deploy.errors import ConfigError, DeviceError
 from rtda_deploy.masking import mask_password
@@ -118,10 +115,9 @@ def _ip(host: str, text: str) -> str:
 def _refused(err: OSError, address: ViewAddress, port: int) -> DeviceError:
     where = f"{address.host}:{port}"
     if err.errno == errno.EADDRINUSE:
-        holder = _holder(port)
         return DeviceError(
             f"the view cannot listen on {where}: the port is taken",
-            why=f"{holder} listens there" if holder else "another program listens there",
+            why="another program listens there",
             hint=f"--view auto takes the next free port; ss -ltnp 'sport = :{port}' shows who has this one",
         )
     if err.errno in (errno.EACCES, errno.EPERM):
@@ -136,35 +132,3 @@ def _refused(err: OSError, address: ViewAddress, port: int) -> DeviceError:
             hint="--view 0.0.0.0:8080 listens on all it has; `ip address` lists them",
         )
     return DeviceError(f"the view cannot listen on {where}: {err.strerror or err}", hint=_EXAMPLES)
-
-
-def _holder(port: int) -> str:
-    """The program that listens on ``port``, as "python3 (process 1234)"; empty where the system does not tell."""
-    inodes = set(_listening_inodes(port))
-    if not inodes:
-        return ""
-    for process, inode in _open_sockets():
-        if inode in inodes:
-            with contextlib.suppress(OSError):
-                name = Path(f"/proc/{process}/comm").read_text(encoding="utf-8", errors="replace").strip()
-                return f"{name} (process {process})"
-    return ""
-
-
-def _listening_inodes(port: int) -> Iterator[str]:
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(table).read_text(encoding="ascii").splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:  # 0A: TCP_LISTEN
-                    yield fields[9]
-
-
-def _open_sockets() -> Iterator[Tuple[int, str]]:
-    for folder in Path("/proc").glob("[0-9]*/fd"):
-        with contextlib.suppress(OSError):
-            for entry in folder.iterdir():
-                with contextlib.suppress(OSError):
-                    target = os.readlink(str(entry))
-                    if target.startswith("socket:["):
-                        yield int(folder.parent.name), target[8:-1]

@@ -1,6 +1,6 @@
 """The newest result, what is known about it, and its pictures: drawn and encoded only when somebody asks.
 
-One thread gives results (:meth:`Feed.put`); one other, the server's, asks for everything else.
+One thread gives results (:meth:`Feed.put`); any other asks for the rest, one at a time: a picture is drawn once.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Feed:
         self._titles = titles
         self._clock = clock
         self._painter = Painter(spec, alpha, outline)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # over the newest result
+        self._asking = threading.RLock()  # over what is drawn and what is kept of it
         self._newest: Optional[Result] = None
         self._count = 0
         self._arrivals: Deque[_Arrival] = collections.deque(maxlen=_KEPT)
@@ -101,20 +102,21 @@ class Feed:
 
     def state(self) -> Tuple[str, float]:
         """``waiting`` (nothing came yet), ``live``, ``stale`` or ``lost``, and for how many seconds nothing came."""
-        newest, _, arrivals = self._look()
-        now = self._clock()
-        sampled_ns, stats = self._sample(now)
-        source = str(stats.get("state", "live"))
-        if newest is None or not arrivals:
-            return ("lost" if source == "lost" else "waiting"), 0.0
-        since_s = (now - arrivals[-1].at_ns) / 1e9
-        if arrivals[-1].at_ns > sampled_ns:  # what came after the look at the source knows better
-            source = "live"
-        if source == "lost":
-            return "lost", since_s
-        if source in ("stale", "ended") or newest.state == "stale" or since_s > _stale_after_s(arrivals):
-            return "stale", since_s
-        return "live", since_s
+        with self._asking:
+            newest, _, arrivals = self._look()
+            now = self._clock()
+            sampled_ns, stats = self._sample(now)
+            source = str(stats.get("state", "live"))
+            if newest is None or not arrivals:
+                return ("lost" if source == "lost" else "waiting"), 0.0
+            since_s = (now - arrivals[-1].at_ns) / 1e9
+            if arrivals[-1].at_ns > sampled_ns:  # what came after the look at the source knows better
+                source = "live"
+            if source == "lost":
+                return "lost", since_s
+            if source in ("stale", "ended") or newest.state == "stale" or since_s > _stale_after_s(arrivals):
+                return "stale", since_s
+            return "live", since_s
 
     def has_mode(self, mode: str) -> bool:
         """Whether the results have what ``mode`` shows; unknown before the first, so then they might."""
@@ -125,58 +127,63 @@ class Feed:
 
         However many clients ask, a picture is drawn and encoded once; the same bytes go to all.
         """
-        newest, count, _ = self._look()
-        if newest is None:
-            return None, None
-        state, since_s = self.state()
-        key = (count, state, 0 if state == "live" else int(since_s))
-        now = self._clock()
-        encoded_ns, part = self._parts.get(mode, (0, None))
-        if part is not None:
-            if part.key == key:
-                return part, None
-            wait_s = 1.0 / _MAX_FPS - (now - encoded_ns) / 1e9
-            if wait_s > 0:
-                return part, wait_s
-        made = Part(key, self._multipart(self._encode(newest, mode, ".jpg", _MAX_WIDTH, state, since_s), newest, state))
-        self._parts[mode] = (now, made)
-        return made, None
+        with self._asking:
+            newest, count, _ = self._look()
+            if newest is None:
+                return None, None
+            state, since_s = self.state()
+            key = (count, state, 0 if state == "live" else int(since_s))
+            now = self._clock()
+            encoded_ns, part = self._parts.get(mode, (0, None))
+            if part is not None:
+                if part.key == key:
+                    return part, None
+                wait_s = 1.0 / _MAX_FPS - (now - encoded_ns) / 1e9
+                if wait_s > 0:
+                    return part, wait_s
+            made = Part(
+                key, self._multipart(self._encode(newest, mode, ".jpg", _MAX_WIDTH, state, since_s), newest, state)
+            )
+            self._parts[mode] = (now, made)
+            return made, None
 
     def snapshot(self, mode: str, suffix: str) -> Optional[Tuple[bytes, int]]:
         """The newest picture at the camera's size as a file's content (``.png``, ``.jpg``), and its number."""
-        newest, _, _ = self._look()
-        if newest is None:
-            return None
-        return self._encode(newest, mode, suffix, None, *self.state()), newest.sequence
+        with self._asking:
+            newest, _, _ = self._look()
+            if newest is None:
+                return None
+            return self._encode(newest, mode, suffix, None, *self.state()), newest.sequence
 
     def report(self) -> Dict[str, Any]:
         """Everything the page shows, as JSON-ready values; nothing in it is NaN."""
-        newest, count, arrivals = self._look()
-        state, since_s = self.state()
-        _, stats = self._sample(self._clock())
-        stages = stats.get("stages") or {}
-        ages = [arrival.age_ms for arrival in arrivals if arrival.age_ms is not None]
-        return {
-            "title": self._title,
-            "titles": list(self._titles),
-            "source": str(stats.get("source", "")),
-            "provider": str(stats.get("provider", "")),
-            "state": state,
-            "since_s": round(since_s, 3),
-            "stale_after_s": round(_stale_after_s(arrivals), 3),
-            "sequence": None if newest is None else newest.sequence,
-            "frames": count,
-            "dropped": 0 if newest is None else int(newest.dropped),
-            "losses": int(stats.get("losses", 0)),
-            "fps": round(_recent_fps(arrivals, self._clock()), 2),
-            "size": None if newest is None else [int(newest.mask.shape[1]), int(newest.mask.shape[0])],
-            "modes": [mode for mode in MODES if mode != "compare" or (newest is not None and self.has_mode(mode))],
-            "age_ms": _summary(ages),
-            "ages_ms": [round(age, 1) for age in ages],
-            "stages_ms": {name: round(float(values["p50"]), 2) for name, values in stages.items() if name != "age"},
-            "encoded": self.encoded,
-            **self._class_shares(newest, count),
-        }
+        with self._asking:
+            newest, count, arrivals = self._look()
+            state, since_s = self.state()
+            _, stats = self._sample(self._clock())
+            stages = stats.get("stages") or {}
+            ages = [arrival.age_ms for arrival in arrivals if arrival.age_ms is not None]
+            return {
+                "title": self._title,
+                "titles": list(self._titles),
+                "source": str(stats.get("source", "")),
+                "provider": str(stats.get("provider", "")),
+                "state": state,
+                "since_s": round(since_s, 3),
+                "stale_after_s": round(_stale_after_s(arrivals), 3),
+                "sequence": None if newest is None else newest.sequence,
+                "frames": count,
+                "dropped": 0 if newest is None else int(newest.dropped),
+                "losses": int(stats.get("losses", 0)),
+                "fps": round(_recent_fps(arrivals, self._clock()), 2),
+                "size": None if newest is None else [int(newest.mask.shape[1]), int(newest.mask.shape[0])],
+                "modes": [mode for mode in MODES if mode != "compare" or (newest is not None and self.has_mode(mode))],
+                "age_ms": _summary(ages),
+                "ages_ms": [round(age, 1) for age in ages],
+                "stages_ms": {name: round(float(values["p50"]), 2) for name, values in stages.items() if name != "age"},
+                "encoded": self.encoded,
+                **self._class_shares(newest, count),
+            }
 
     def _look(self) -> Tuple[Optional[Result], int, List[_Arrival]]:
         with self._lock:

@@ -1,331 +1,321 @@
-"""The view's HTTP server: one thread, one event loop, and no client that can hold up another.
+"""The view's HTTP server: the standard library's, a thread for each connection, and limits on what clients may take.
 
-A client gets the next picture when the last one has left for it; until then newer ones pass it by. One that never reads
-is given up after :data:`SEND_TIMEOUT_S`; meanwhile it holds the kernel's send buffer and nothing else.
+A client gets the next picture when the last one has left for it; newer ones replace those it had no time for. One that
+never reads is given up after :attr:`ViewLimits.send_s`; until then it holds its thread and the kernel's send buffer.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import dataclasses
 import logging
-import pkgutil
 import socket
+import sys
 import threading
 import time
-from typing import Any, Awaitable, Callable, Dict, Iterator, Optional, Sequence, Set, Tuple
+from http.server import ThreadingHTTPServer
+from socketserver import BaseRequestHandler
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 from rtda_runtime.sinks.guard import Guard
 from rtda_runtime.sinks.http import BadRequest, Request, head, parse_request
-from rtda_runtime.sinks.view.feed import BOUNDARY, Feed, report_json
-from rtda_runtime.sinks.view.painter import MODES
+from rtda_runtime.sinks.view.feed import BOUNDARY, Feed
+from rtda_runtime.sinks.view.pages import Answer, Pages, text_answer
 from rtda_runtime.threads.named import NamedThread
 
-__all__ = ["ViewServer"]
-
-HEAD_LIMIT_B = 16 << 10  # of a request; a browser also sends the cookies of every other port of this machine
-FIRST_TIMEOUT_S = 5.0  # for a connection to send its first whole request
-HEAD_TIMEOUT_S = 15.0  # for each later one, and for an idle connection
-SEND_TIMEOUT_S = 10.0  # for an answer or a picture to leave
-MAX_CLIENTS = 64  # answered at a time, streams above all; /healthz and who is refused do not count
-MAX_CONNECTIONS = 256  # beyond, the one that has been silent for longest is dropped
+__all__ = ["ViewLimits", "ViewServer"]
 
 _LOOK_S = 0.2  # a waiting stream looks so often whether the state changed or its client left
-_PAUSE_S = 1.0  # without file handles for new clients
+_POLL_S = 0.1  # the accepting thread looks so often whether it is to end
+_PAUSE_S = 1.0  # without file handles or threads for new clients
 _LINGER_S = 0.5  # a refused client may go on sending for so long; cut off at once it would not see the answer
-_START_S = 10.0  # the thread needs milliseconds
 _STOP_S = 0.9  # close() waits so long
-_FILES = {
-    "/": ("page.html", "text/html; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/script.js": ("script.js", "text/javascript; charset=utf-8"),
-}
-_TEXT = "text/plain; charset=utf-8"
-_JSON = "application/json"
+_PIECE_B = 16 << 10
 
 _log = logging.getLogger(__name__)
 
 
-class ViewServer:
-    """Serves a feed on a socket that listens, until :meth:`close`.
+@dataclasses.dataclass(frozen=True)
+class ViewLimits:
+    """What clients may take.
+
+    Attributes:
+        head_bytes: Of a request; a browser also sends the cookies of every other port of this machine.
+        first_s: Seconds for a connection to send its first whole request.
+        idle_s: For each later one, and for an idle connection.
+        send_s: For an answer or a picture to leave.
+        clients: Answered at a time, streams above all; ``/healthz`` and who is refused do not count.
+        connections: Beyond, the one that has been silent for longest is dropped.
+    """
+
+    head_bytes: int = 16 << 10
+    first_s: float = 5.0
+    idle_s: float = 15.0
+    send_s: float = 10.0
+    clients: int = 64
+    connections: int = 256
+
+
+class ViewServer(ThreadingHTTPServer):
+    """Serves a feed on a socket that listens, from the start until :meth:`close`.
 
     Args:
         listening: Closed with the server.
-        feed: Asked from the server's thread alone.
+        feed: What is shown.
         guard: Asked for every path but ``/healthz``.
+        limits: What clients may take.
     """
 
-    def __init__(self, listening: socket.socket, feed: Feed, guard: Guard) -> None:
-        self._listening = listening
-        self._feed = feed
-        self._guard = guard
-        self._files = {path: (_content(name), kind) for path, (name, kind) in _FILES.items()}
-        self._answers: Dict[str, Callable[[Request], _Answer]] = {
-            "/stats.json": self._stats,
-            "/snapshot.png": self._snapshot,
-            "/snapshot.jpg": self._snapshot,
-        }
-        self._streams = 0
-        self._wanted = False  # a stream is about to wait for a newer result
-        self._clients: Set[asyncio.Task[None]] = set()
-        self._silent: Dict[socket.socket, None] = {}  # connections that are not being answered, longest first
+    block_on_close = False  # close() waits for the threads itself, and not for ever
+
+    def __init__(self, listening: socket.socket, feed: Feed, guard: Guard, limits: ViewLimits) -> None:
+        super().__init__(listening.getsockname()[:2], _Connection, bind_and_activate=False)
+        self.socket.close()  # made by the constructor, and bound to nothing
+        self.socket = listening
+        self.feed, self.guard, self.limits = feed, guard, limits
+        self.pages = Pages(feed, lambda: self._streams)
+        self.closing = threading.Event()
+        self._lock = threading.Lock()  # over the four below
+        self._clients: Dict[Any, NamedThread] = {}
+        self._silent: Dict[Any, None] = {}  # connections that are not being answered, longest first
         self._answered = 0  # requests in progress that the guard let in
-        self._loop: Optional[asyncio.AbstractEventLoop] = None
-        self._fresh: Optional[asyncio.Event] = None
-        self._stop: Optional[asyncio.Event] = None
-        self._lock = threading.Lock()  # between announce() and the end of the loop
-        started = threading.Event()
-        self._thread = NamedThread("rtda-view-http", lambda: self._run(started))
-        self._thread.start()
-        if not started.wait(_START_S):
-            _log.warning("the view does not start")
+        self._streams = 0
+        self._fresh = threading.Condition()
+        self._looking = 0  # streams that are about to wait for a newer result
+        self._results = 0
+        self._accepting = NamedThread("rtda-view-http", lambda: self.serve_forever(_POLL_S))
+        self._accepting.start()
 
     def announce(self) -> None:
         """Tell waiting streams that there is a newer result; from any thread, in microseconds."""
-        if self._wanted:
-            self._wanted = False
-            self._call(self._wake)
+        if self._looking:
+            with self._fresh:
+                self._results += 1
+                self._fresh.notify_all()
 
     def close(self) -> None:
-        """End all connections and the thread. Calling it again does nothing."""
-        self._call(self._end)
-        if not self._thread.join_until(time.monotonic() + _STOP_S):
+        """End all connections and threads. Calling it again does nothing."""
+        deadline_s = time.monotonic() + _STOP_S
+        self.closing.set()
+        self.shutdown()
+        self.server_close()
+        with self._lock:
+            threads = [self._accepting, *self._clients.values()]
+            for connection in self._clients:
+                _hang_up(connection)
+        self.announce()
+        if not all(thread.join_until(deadline_s) for thread in threads):
             _log.warning("the view does not end")
 
-    def _call(self, function: Callable[[], None]) -> None:
+    # what the standard library's server calls
+
+    def get_request(self) -> Tuple[Any, Any]:
+        """Accept a connection."""
+        try:
+            return super().get_request()
+        except OSError as err:  # out of file handles; the socket stays readable, so asking again at once would spin
+            if not isinstance(err, (BlockingIOError, ConnectionAbortedError)):
+                _log.warning("view: no new clients for %g s: %s", _PAUSE_S, err.strerror)
+                self.closing.wait(_PAUSE_S)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a new connection its thread."""
+        thread = NamedThread("rtda-view-client", lambda: self.process_request_thread(request, client_address))
         with self._lock:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(function)
+            self._clients[request] = thread
+            self._silent[request] = None
+            if len(self._silent) + self._answered > self.limits.connections:
+                oldest = next(iter(self._silent))
+                del self._silent[oldest]
+                _hang_up(oldest)  # whoever waits for its request sees the end
+        thread.start()
 
-    def _run(self, started: threading.Event) -> None:
-        try:
-            asyncio.run(self._serve(started))
-        finally:
-            self._listening.close()
-            started.set()
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection and close it."""
+        with self._lock:
+            self._clients.pop(request, None)
+            self._silent.pop(request, None)
+        self.close_request(request)
 
-    async def _serve(self, started: threading.Event) -> None:
-        self._fresh, self._stop = asyncio.Event(), asyncio.Event()
-        self._listening.setblocking(False)
-        loop = self._loop = asyncio.get_event_loop()
-        loop.add_reader(self._listening, self._accept)
-        started.set()
-        try:
-            await self._stop.wait()
-        finally:
-            with self._lock:
-                self._loop = None
-            loop.remove_reader(self._listening)
-            await self._hang_up()
-
-    async def _hang_up(self) -> None:
-        while self._clients:
-            for task in self._clients:
-                task.cancel()
-            await asyncio.wait(self._clients, timeout=_LOOK_S)  # before 3.12 wait_for() may swallow a cancellation
-        await asyncio.sleep(0)  # transports close their sockets in the next round
-
-    def _end(self) -> None:
-        if self._stop is not None:
-            self._stop.set()
-
-    def _wake(self) -> None:
-        if self._fresh is not None:
-            self._fresh.set()
-            self._fresh = asyncio.Event()
-
-    def _accept(self) -> None:
-        """Not asyncio's own server: that one loses connections which it accepts while it is closed."""
-        loop = asyncio.get_event_loop()
-        try:
-            connection, _ = self._listening.accept()
-        except (BlockingIOError, ConnectionAbortedError):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what ended a connection; the view outlives it."""
+        err = sys.exc_info()[1]
+        if isinstance(err, OSError):
+            _log.debug("view: a client left: %s", type(err).__name__)
             return
-        except OSError as err:  # out of file handles; it stays readable, so asking again at once would spin
-            _log.warning("view: no new clients for %g s: %s", _PAUSE_S, err.strerror)
-            loop.remove_reader(self._listening)
-            loop.call_later(_PAUSE_S, loop.add_reader, self._listening, self._accept)
-            return
-        self._silent[connection] = None
-        if len(self._silent) + self._answered > MAX_CONNECTIONS:
-            self._drop(next(iter(self._silent)))
-        task = loop.create_task(self._client(connection))
-        self._clients.add(task)
-        task.add_done_callback(lambda _: connection.close())  # for one that was cancelled before its first step
-        task.add_done_callback(lambda _: self._silent.pop(connection, None))
-        task.add_done_callback(self._clients.discard)
+        _log.exception("view: an answer failed")
+        if isinstance(err, RuntimeError):  # no thread can be started
+            self.closing.wait(_PAUSE_S)
 
-    def _drop(self, connection: socket.socket) -> None:
-        del self._silent[connection]
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)  # whoever waits for its request sees the end
+    # what a connection asks for
 
     @contextlib.contextmanager
-    def _answering(self, connection: socket.socket) -> Iterator[None]:
-        if self._answered >= MAX_CLIENTS:
-            raise BadRequest(429, "too many clients", [("Retry-After", "5")])
-        self._silent.pop(connection, None)
-        self._answered += 1
+    def answering(self, connection: Any) -> Iterator[None]:
+        """Count a request that was let in, as long as it is answered.
+
+        Raises:
+            BadRequest: If too many are.
+        """
+        with self._lock:
+            if self._answered >= self.limits.clients:
+                raise BadRequest(429, "too many clients", [("Retry-After", "5")])
+            self._silent.pop(connection, None)
+            self._answered += 1
         try:
             yield
         finally:
-            self._answered -= 1
-            self._silent[connection] = None
+            with self._lock:
+                self._answered -= 1
+                self._silent[connection] = None
 
-    async def _client(self, connection: socket.socket) -> None:
-        reader, writer = await asyncio.open_connection(sock=connection, limit=HEAD_LIMIT_B)
-        transport: Any = writer.transport
-        transport.set_write_buffer_limits(high=0)  # drain() returns when all has left
+    @contextlib.contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Count a stream."""
+        with self._lock:
+            self._streams += 1
         try:
-            timeout_s = FIRST_TIMEOUT_S
-            while await self._one_request(connection, reader, writer, timeout_s):
-                timeout_s = HEAD_TIMEOUT_S
-        except BadRequest as refused:
-            with contextlib.suppress(OSError, asyncio.TimeoutError):
-                await self._refuse(refused, reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as err:
-            _log.debug("view: a client left: %s", type(err).__name__)
-        except Exception:  # the view must outlive a bug in one answer
-            _log.exception("view: an answer failed")
+            yield
         finally:
-            transport.abort()
+            with self._lock:
+                self._streams -= 1
 
-    async def _one_request(
-        self,
-        connection: socket.socket,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        timeout_s: float,
-    ) -> bool:
-        """Read and answer; whether the connection stays open."""
+    @contextlib.contextmanager
+    def look(self) -> Iterator[_Look]:
+        """Around a look at the feed and the wait after it: a result that comes between the two ends the wait."""
+        with self._fresh:
+            self._looking += 1
+            seen = self._results
         try:
-            content = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), timeout_s)
-        except asyncio.LimitOverrunError as err:
-            raise BadRequest(431, "the request's head is too large") from err
+            yield _Look(self._fresh, lambda: self._results != seen)
+        finally:
+            with self._fresh:
+                self._looking -= 1
+
+
+class _Look:
+    """A stream's look at the feed; ``wait`` returns as soon as something came after it began, or after a while."""
+
+    def __init__(self, fresh: threading.Condition, is_newer: Any) -> None:
+        self._fresh, self._is_newer = fresh, is_newer
+
+    def wait(self) -> None:
+        with self._fresh:
+            self._fresh.wait_for(self._is_newer, _LOOK_S)
+
+
+class _Connection(BaseRequestHandler):
+    """One client: reads its requests and answers them, one after the other.
+
+    Requests are read by :func:`parse_request`, which takes less than the standard library does: no bodies, no other
+    methods than GET and HEAD, no second ``Host``.
+    """
+
+    server: ViewServer
+
+    def setup(self) -> None:
+        """Begin with nothing received."""
+        self._received = b""
+
+    def handle(self) -> None:
+        """Answer until the client leaves, takes too long or is refused."""
+        limits = self.server.limits
+        try:
+            timeout_s = limits.first_s
+            while self._one_request(timeout_s):
+                timeout_s = limits.idle_s
+        except BadRequest as refused:
+            with contextlib.suppress(OSError):
+                self._refuse(refused)
+
+    def _one_request(self, timeout_s: float) -> bool:
+        """Read and answer; whether the connection stays open."""
+        content = self._next_head(timeout_s)
+        if content is None:
+            return False
         request = parse_request(content)
         if request.path == "/healthz":
-            await self._send(writer, request, self._health())
+            self._send(request, self.server.pages.health())
             return request.keep_alive
-        cookie = self._guard.check(request)
+        cookie = self.server.guard.check(request)
         headers = [("Set-Cookie", cookie)] if cookie else []
-        with self._answering(connection):
+        with self.server.answering(self.request):
             if request.path == "/stream.mjpg":
-                await self._stream(reader, writer, request, headers)
+                self._stream(request, headers)
                 return False
-            await self._send(writer, request, self._answer(request), headers)
+            self._send(request, self.server.pages.answer(request), headers)
         return request.keep_alive
 
-    def _answer(self, request: Request) -> _Answer:
-        if request.path in self._files:
-            content, kind = self._files[request.path]
-            return 200, kind, content, ()
-        if request.path not in self._answers:
-            return _text(404, "no such page; there are /, /stream.mjpg, /snapshot.png, /stats.json and /healthz")
-        return self._answers[request.path](request)
+    def _next_head(self, timeout_s: float) -> Optional[bytes]:
+        """The head of the next request with its empty line; None if the client left or took too long to send it.
 
-    def _health(self) -> _Answer:
-        state, since_s = self._feed.state()
-        content = report_json({"state": state, "since_s": round(since_s, 3)})
-        return (200 if state == "live" else 503), _JSON, content, ()
+        Raises:
+            BadRequest: If it is too large.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while b"\r\n\r\n" not in self._received:
+            if len(self._received) > self.server.limits.head_bytes:
+                raise BadRequest(431, "the request's head is too large")
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0.0:
+                return None
+            self.request.settimeout(left_s)
+            piece = self.request.recv(_PIECE_B)
+            if not piece:
+                return None
+            self._received += piece
+        content, _, self._received = self._received.partition(b"\r\n\r\n")
+        return content + b"\r\n\r\n"
 
-    def _stats(self, _: Request) -> _Answer:
-        return 200, _JSON, report_json({**self._feed.report(), "clients": self._streams}), ()
-
-    def _snapshot(self, request: Request) -> _Answer:
-        mode = self._mode(request)
-        suffix = request.path[-4:]
-        taken = self._feed.snapshot(mode, suffix)
-        if taken is None:
-            return _text(503, "no frame came yet")
-        content, sequence = taken
-        name = f'attachment; filename="rtda-{mode}-{sequence:06d}{suffix}"'
-        return 200, "image/png" if suffix == ".png" else "image/jpeg", content, [("Content-Disposition", name)]
-
-    def _mode(self, request: Request) -> str:
-        mode = request.query.get("mode", MODES[0])
-        if mode not in MODES:
-            raise BadRequest(400, f"no such mode; there are {', '.join(MODES)}")
-        if not self._feed.has_mode(mode):
-            raise BadRequest(404, "this run has one model only; start it with --compare MODEL2")
-        return mode
-
-    async def _stream(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        request: Request,
-        headers: Sequence[Tuple[str, str]],
-    ) -> None:
-        mode = self._mode(request)
-        writer.write(head(200, f"multipart/x-mixed-replace; boundary={BOUNDARY}", None, headers))
-        await _sent(writer)
+    def _stream(self, request: Request, headers: Sequence[Tuple[str, str]]) -> None:
+        mode = self.server.pages.mode(request)
+        self._send_all(head(200, f"multipart/x-mixed-replace; boundary={BOUNDARY}", None, headers))
         if request.method == "HEAD":
             return
-        self._streams += 1
-        try:
-            await self._send_pictures(mode, reader, writer)
-        finally:
-            self._streams -= 1
-
-    async def _send_pictures(self, mode: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         sent: Any = None
-        transport: Any = writer.transport
-        while not reader.at_eof() and not transport.is_closing():
-            self._wanted = True  # before the look: what comes between the look and the wait ends the wait
-            part, wait_s = self._feed.part(mode)
-            if part is not None and part.key != sent:
-                writer.write(part.data)
-                await _sent(writer)
-                sent = part.key
-            elif wait_s is not None:
-                await asyncio.sleep(wait_s)
-            else:
-                await self._wait_for_fresh()
+        with self.server.streaming():
+            while not self.server.closing.is_set() and not self._left():
+                with self.server.look() as look:
+                    part, wait_s = self.server.feed.part(mode)
+                    waits = part is None or part.key == sent
+                    if waits and wait_s is None:
+                        look.wait()
+                if part is not None and not waits:
+                    self._send_all(part.data)
+                    sent = part.key
+                elif wait_s is not None:
+                    self.server.closing.wait(wait_s)
 
-    async def _wait_for_fresh(self) -> None:
-        assert self._fresh is not None  # set before the first client is let in
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._fresh.wait(), _LOOK_S)
+    def _left(self) -> bool:
+        self.request.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            return not self.request.recv(1, socket.MSG_PEEK)
+        return False
 
-    async def _send(
-        self, writer: asyncio.StreamWriter, request: Request, answer: _Answer, headers: Sequence[Tuple[str, str]] = ()
-    ) -> None:
+    def _send(self, request: Request, answer: Answer, headers: Sequence[Tuple[str, str]] = ()) -> None:
         status, kind, content, more = answer
         _log.debug("view: %s %s: %d", request.method, request.path, status)  # never the query: it may hold the token
-        writer.write(head(status, kind, len(content), [*headers, *more], keep_alive=request.keep_alive))
-        if request.method != "HEAD":
-            writer.write(content)
-        await _sent(writer)
+        content_length = len(content)
+        if request.method == "HEAD":
+            content = b""
+        self._send_all(head(status, kind, content_length, [*headers, *more], keep_alive=request.keep_alive) + content)
 
-    async def _refuse(self, refused: BadRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _send_all(self, data: bytes) -> None:
+        self.request.settimeout(self.server.limits.send_s)  # for all of it together
+        self.request.sendall(data)
+
+    def _refuse(self, refused: BadRequest) -> None:
         _log.debug("view: refused with %d", refused.status)
-        content = f"{refused.text}\n".encode()
-        writer.write(head(refused.status, _TEXT, len(content), refused.headers) + content)
-        await _sent(writer)
-        writer.write_eof()
-        await asyncio.wait_for(_discard(reader), _LINGER_S)
+        status, kind, content, headers = text_answer(refused.status, refused.text, refused.headers)
+        self._send_all(head(status, kind, len(content), headers) + content)
+        self.request.shutdown(socket.SHUT_WR)
+        deadline_s = time.monotonic() + _LINGER_S
+        while time.monotonic() < deadline_s:
+            self.request.settimeout(max(0.01, deadline_s - time.monotonic()))
+            if not self.request.recv(_PIECE_B):
+                return
 
 
-_Answer = Tuple[int, str, bytes, Sequence[Tuple[str, str]]]
-
-
-def _text(status: int, text: str) -> _Answer:
-    return status, _TEXT, f"{text}\n".encode(), ()
-
-
-async def _sent(writer: asyncio.StreamWriter) -> None:
-    draining: Awaitable[None] = writer.drain()
-    await asyncio.wait_for(draining, SEND_TIMEOUT_S)
-
-
-async def _discard(reader: asyncio.StreamReader) -> None:
-    while await reader.read(HEAD_LIMIT_B):
-        pass
-
-
-def _content(name: str) -> bytes:
-    """A file of this package, from a folder or a zip; importlib.resources has no call that 3.8 and 3.13 both like."""
-    content = pkgutil.get_data(__package__ or "", name)
-    if content is None:
-        raise FileNotFoundError(name)
-    return content
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -13,17 +13,18 @@ from rtda_runtime.sinks.base import Sink
 from rtda_runtime.sinks.guard import Guard
 from rtda_runtime.sinks.view.address import listen, parse_address, view_url
 from rtda_runtime.sinks.view.feed import Feed
-from rtda_runtime.sinks.view.server import ViewServer
+from rtda_runtime.sinks.view.server import ViewLimits, ViewServer
 
 __all__ = ["ViewSink"]
 
 _TOKEN_BYTES = 24
+_LIMITS = ViewLimits()
 
 
 class ViewSink(Sink):
     """Shows the newest result in a browser.
 
-    Pictures are drawn and encoded only while somebody looks, in the view's own thread; a slow or silent client costs
+    Pictures are drawn and encoded only while somebody looks, in the view's own threads; a slow or silent client costs
     neither the loop nor another client anything.
 
     Args:
@@ -31,11 +32,12 @@ class ViewSink(Sink):
             ``0.0.0.0:8080``, which needs the token that is part of :attr:`url`.
         spec: Class names and palette.
         stats: The pipeline's statistics, as :attr:`Pipeline.stats`; called about once a second while somebody looks,
-            from the view's thread.
+            from the view's threads, one at a time.
         title: What runs: model and camera, for people.
         titles: What to call the two networks of a comparison.
         alpha: Weight of the mask's colours in the overlay.
         outline: Lines around regions: True, False, or None: where they are hard to see.
+        limits: What clients may take.
 
     Attributes:
         url: To open in a browser; holds the token where one is needed, so it is for the user's eyes, not for logs.
@@ -59,6 +61,7 @@ class ViewSink(Sink):
         titles: Tuple[str, str] = ("model A", "model B"),
         alpha: float = 0.5,
         outline: Optional[bool] = None,
+        limits: ViewLimits = _LIMITS,
     ) -> None:
         opencv("for the view")
         where = parse_address(address)
@@ -67,7 +70,7 @@ class ViewSink(Sink):
         listening = listen(where)
         self.port = int(listening.getsockname()[1])
         self.url = view_url(where, self.port, token)
-        self._server = ViewServer(listening, self._feed, Guard(token, f"rtda_view_{self.port}"))
+        self._server = ViewServer(listening, self._feed, Guard(token, f"rtda_view_{self.port}"), limits)
 
     def write(self, result: Result) -> Mapping[str, float]:
         """Keep the result as the newest; it is drawn later, if somebody looks."""
@@ -81,5 +84,5 @@ class ViewSink(Sink):
         return self._feed.encoded
 
     def close(self) -> None:
-        """End every connection and the view's thread, within a second. Calling it again does nothing."""
+        """End every connection and the view's threads, within a second. Calling it again does nothing."""
         self._server.close()
