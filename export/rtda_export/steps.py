@@ -468,17 +468,17 @@ def _make_int8(
         miou = _scores(request, reference, scratch, tell)
         if miou is None or miou[0] - miou[1] <= _MIOU_LOSS:
             break
-    return made.reasons, (*made.report, *_worth(request, reference, scratch, tell)), miou
+    return made.reasons, (*made.report, *_speedup(request, reference, scratch, tell)), miou
 
 
-def _worth(request: Request, reference: Path, made: Path, tell: Tell) -> Tuple[str, ...]:
+def _speedup(request: Request, reference: Path, made: Path, tell: Tell) -> Tuple[str, ...]:
     """What INT8 gains on this CPU, where it is meant for one; what it gains on a GPU, ``bench`` tells there."""
     if request.int8_target != "cpu":
         return ()
-    from rtda_export.precision.speedup import worth
+    from rtda_export.precision.speedup import speedup
 
     tell(ExportStep("int8", "progress", text="timing against fp32"))
-    return (worth(reference, made).sentence("int8"),)
+    return (speedup(reference, made).sentence("int8"),)
 
 
 def _scores(request: Request, reference: Path, made: Path, tell: Tell) -> Optional[Tuple[float, float]]:

@@ -26,14 +26,12 @@ __all__ = [
 CHUNK_BYTES = 256 << 20  # of intermediate tensors held at a time
 
 
-def open_session(model: Any, threads: int = 0, *, spinning: bool = False) -> Any:
+def open_session(model: Any, threads: int = 0) -> Any:
     """An ``onnxruntime.InferenceSession`` of a model on the CPU.
 
     Args:
         model: ``onnx.ModelProto``, or its bytes, or a path.
         threads: 0: as many as there are cores.
-        spinning: Let waiting threads spin, ONNX Runtime's default: faster where no one else needs the cores, many
-            times slower where someone does.
 
     Raises:
         ExportError: If ONNX Runtime does not take it.
@@ -42,7 +40,7 @@ def open_session(model: Any, threads: int = 0, *, spinning: bool = False) -> Any
     options = ort.SessionOptions()
     options.log_severity_level = 4  # fatal only; what fails is raised
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = model.SerializeToString() if hasattr(model, "SerializeToString") else model
     try:
         return ort.InferenceSession(content, sess_options=options, providers=["CPUExecutionProvider"])

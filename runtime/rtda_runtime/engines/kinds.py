@@ -101,7 +101,7 @@ register(
         opener="rtda_runtime.engines.onnxruntime:open_onnx",
         packages=(Package("onnxruntime", "runtime", "running an .onnx", ("onnxruntime-gpu",)),),
         cpu_providers=("cpu",),
-        auto="rtda_runtime.engines.contest:open_quickest",
+        auto="rtda_runtime.engines.auto:open_faster",
         checks=(("ONNX Runtime on", "rtda_runtime.engines.onnxruntime:providers_here"),),
     )
 )

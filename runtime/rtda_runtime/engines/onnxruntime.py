@@ -17,7 +17,7 @@ from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine, GraphTensor, check_graph
 from rtda_runtime.machine.cores import threads_text, usable_cores
 
-__all__ = ["OrtEngine", "open_onnx", "provider_plan", "providers_here"]
+__all__ = ["OrtEngine", "built_for_gpu", "open_onnx", "provider_plan", "providers_here"]
 
 _ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 # TensorRT is not among them: inside ONNX Runtime it builds its engine at every start, which takes minutes.
@@ -66,6 +66,11 @@ def provider_plan(asked: str, available: Sequence[str]) -> List[str]:
         return [asked]
     there = f"there is: {', '.join(built_in)}"
     raise DeviceError(f"this ONNX Runtime has no {asked} provider; {there}", hint=_install_hint())
+
+
+def built_for_gpu() -> bool:
+    """Whether this ONNX Runtime was built with a provider for a GPU that ``auto`` tries; it may not load here."""
+    return provider_plan("auto", require("onnxruntime", extra="runtime").get_available_providers()) != ["cpu"]
 
 
 def providers_here() -> Tuple[str, str, str]:
