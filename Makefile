@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 RTDA_DATA ?=
 export RTDA_DATA
 
-.PHONY: setup demo test test-system test-oldest test-jetson gpu-check check bench wheel clean help
+.PHONY: setup demo test test-system test-oldest test-jetson gpu-check check bench docs wheel release-check clean help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,8 +59,15 @@ bench: $(STAMP) ## docs/results/speed.md, and the other measured claims of the R
 	$(BIN)/python benchmarks/camera_restarts.py --times 20
 	$(BIN)/python benchmarks/soak.py --minutes 1
 
+docs: $(STAMP) ## the documentation site into dist/site; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -c docs . dist/site
+	@echo "wrote   dist/site/docs/index.html"
+
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+release-check: $(STAMP) ## build sdist and wheel, install each outside the checkout, run the demo from both
+	$(BIN)/python tools/release_check.py
 
 clean: ## remove .venv and what was built
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache
