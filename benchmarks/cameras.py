@@ -38,11 +38,14 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-from small_network import smooth_pictures, write_network
+from small_network import write_network
 
 from rtda_deploy.optional import available
 from rtda_runtime import Pipeline, Segmenter, SegmenterPool
-from rtda_runtime.machine.environment import Conditions, environment
+from rtda_runtime.bench.samplers import smooth_pictures
+from rtda_runtime.engines.kinds import libraries
+from rtda_runtime.machine.conditions import ConditionsMonitor
+from rtda_runtime.machine.environment import environment
 from rtda_runtime.pool import AnySegmenter
 from rtda_runtime.result import Result
 from rtda_runtime.sources import Frame, Source
@@ -244,8 +247,8 @@ def main() -> int:
     pictures = smooth_pictures(_FRAME)
     with tempfile.TemporaryDirectory(prefix="rtda-cameras-") as folder, contextlib.ExitStack() as stack:
         model = options.model or write_network(Path(folder) / "bisenet-r18.onnx", options.size)
-        machine = environment()
-        with Conditions() as conditions:
+        machine = environment(libraries=libraries()).to_dict()
+        with ConditionsMonitor() as monitor:
             segmenter = stack.enter_context(Segmenter.open(model, options.provider))
             rows = measure_cameras(segmenter, pictures, counts, rounds, seconds, CAMERA_FPS)
             free = measure_cameras(segmenter, pictures, counts, rounds, seconds, None)
@@ -267,7 +270,7 @@ def main() -> int:
         "frames": frames,
         "model": segmenter.description,
         "environment": machine,
-        "conditions": conditions.record,
+        "conditions": monitor.conditions.to_dict(),
     }
     print(json.dumps(found) if options.json else _table(found))
     return int(not found["met"])

@@ -28,10 +28,12 @@ from small_network import write_network
 
 from rtda_deploy.optional import available, require
 from rtda_runtime import open_engine
+from rtda_runtime.engines.kinds import libraries
 from rtda_runtime.engines.onnxruntime import OrtEngine
 from rtda_runtime.engines.openvino import openvino_core
+from rtda_runtime.machine.conditions import ConditionsMonitor
 from rtda_runtime.machine.cores import usable_cores
-from rtda_runtime.machine.environment import Conditions, environment
+from rtda_runtime.machine.environment import environment
 
 OWN = "library's own"
 _PAUSE_S = 0.015
@@ -133,12 +135,12 @@ def main() -> int:
         known = ways(model, opened)
         for run in known.values():
             run()
-        machine = environment()
-        with Conditions() as conditions:
+        machine = environment(libraries=libraries()).to_dict()
+        with ConditionsMonitor() as monitor:
             rows = [row for busy in options.busy.split(",") for row in measure(known, options.rounds, int(busy))]
     found = {"rows": rows, "model": options.model and str(options.model), "size": options.size}
     found = {**found, "rounds": options.rounds, "threads": usable_cores()}
-    found = {**found, "environment": machine, "conditions": conditions.record}
+    found = {**found, "environment": machine, "conditions": monitor.conditions.to_dict()}
     print(json.dumps(found) if options.json else _table(found))
     return 0
 

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import random
+import tarfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
@@ -322,28 +323,12 @@ def _read_classes(path: Path) -> None:
 
 
 def _results(folder: Path) -> List[bytes]:
-    rng = np.random.default_rng(0)
-    times = [float(value) for value in rng.normal(10, 1, 100)]
-    figures = {"p50": 10.0, "p95": 12.0, "p99": 13.0, "max": 14.0, "mean": 10.1}
-    record = {
-        "format": "rtda.bench/1",
-        "created": "2026-01-01",
-        "model": {
-            "file": "m.onnx",
-            "sha256": "0" * 64,
-            "provider": "cpu",
-            "description": "m",
-            "threads": 2,
-            "size_hw": [32, 64],
-        },
-        "environment": {"cpu": "x", "machine": "x86_64", "cores": 2, "gpus": [], "jetson": None},
-        "settings": {"rate_hz": 0.0, "in_flight": 1, "measures": "network"},
-        "frame_hw": [32, 64],
-        "stages": {"total": figures, "infer": figures},
-        "samples": {"total": times, "infer": times, "at_s": list(np.cumsum(times) / 1e3)},
-        "throughput": 100.0,
-        "settled": True,
-    }
+    times = [float(value) for value in np.random.default_rng(0).normal(10, 1, 100)]
+    with tarfile.open(Path(__file__).parents[1] / "tests/earlier/version-before-rooms.tar.xz") as archive:
+        member = archive.extractfile("bench-A.json")
+        assert member is not None
+        record = json.loads(member.read())
+    record["samples"] = {"at_s": list(np.cumsum(times) / 1e3), "total": times, "infer": times}
     return [json.dumps(record).encode()]
 
 

@@ -29,15 +29,18 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from small_network import smooth_pictures, write_network
+from small_network import write_network
 from startup import first_mask
 
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.optional import available, require
 from rtda_runtime import Segmenter
+from rtda_runtime.bench.samplers import smooth_pictures
+from rtda_runtime.engines.kinds import libraries
 from rtda_runtime.engines.openvino import openvino_core
+from rtda_runtime.machine.conditions import ConditionsMonitor
 from rtda_runtime.machine.cores import usable_cores
-from rtda_runtime.machine.environment import Conditions, environment
+from rtda_runtime.machine.environment import environment
 
 Times = Dict[str, float]
 Way = Callable[[], Times]
@@ -274,14 +277,14 @@ def main() -> int:
     providers = ["cpu", *(["openvino"] if available("openvino") else [])]
     for package in ("onnxruntime", "openvino")[: len(providers)]:
         require(package, extra="all")  # loaded before, so that the environment names its version
-    machine = environment()
+    machine = environment(libraries=libraries()).to_dict()
     with tempfile.TemporaryDirectory(prefix="rtda-growth-") as folder:
         networks = Networks(Path(folder))
-        with Conditions() as conditions:
+        with ConditionsMonitor() as monitor:
             found = measure(options.part, plan, networks, providers)
     settings = {"quick": options.quick, "rounds": plan.rounds, "starts": plan.starts, "threads": plan.threads}
     found = {**found, **settings, "network": _text(plan.size)}
-    found = {**found, "environment": machine, "conditions": conditions.record}
+    found = {**found, "environment": machine, "conditions": monitor.conditions.to_dict()}
     print(json.dumps(found) if options.json else "\n".join(_tables(found)))
     return 0
 

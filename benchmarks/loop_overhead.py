@@ -22,10 +22,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-from small_network import smooth_pictures, write_network
+from small_network import write_network
 
 from rtda_runtime import Pipeline, Segmenter
-from rtda_runtime.machine.environment import Conditions, environment
+from rtda_runtime.bench.samplers import smooth_pictures
+from rtda_runtime.engines.kinds import libraries
+from rtda_runtime.machine.conditions import ConditionsMonitor
+from rtda_runtime.machine.environment import environment
 from rtda_runtime.sources import Frame, Source
 
 GOAL = 0.05
@@ -66,10 +69,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rtda-overhead-") as folder:
         model = options.model or write_network(Path(folder) / "bisenet-r18.onnx", (256, 128))
         with Segmenter.open(model, options.provider, threads=options.threads) as segmenter:
-            machine = environment()
-            with Conditions() as conditions:
+            machine = environment(libraries=libraries()).to_dict()
+            with ConditionsMonitor() as monitor:
                 found = measure(segmenter, smooth_pictures((1280, 720)), options.frames, options.rounds)
-            found = {**found, "model": segmenter.description, "environment": machine, "conditions": conditions.record}
+            found = {
+                **found,
+                "model": segmenter.description,
+                "environment": machine,
+                "conditions": monitor.conditions.to_dict(),
+            }
     print(json.dumps(found) if options.json else _table(found))
     return int(not found["met"])
 

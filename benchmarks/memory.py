@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
-from small_network import smooth_pictures, write_network
+from small_network import write_network
 
 from rtda_deploy.errors import ConfigError
 from rtda_runtime import Overlay, Pipeline, Segmenter, open_source
+from rtda_runtime.bench.samplers import smooth_pictures
 
 Loop = Callable[[], ContextManager[Callable[[], Any]]]
 

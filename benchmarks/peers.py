@@ -31,13 +31,16 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 from peer_ways import Run, Way, our_way, peer_ways
-from small_network import random_checkpoint, smooth_pictures
+from small_network import random_checkpoint
 
 from rtda_deploy.files import readable_file
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime import Segmenter, open_engine
+from rtda_runtime.bench.samplers import smooth_pictures
+from rtda_runtime.engines.kinds import libraries
 from rtda_runtime.engines.openvino import openvino_core
-from rtda_runtime.machine.environment import Conditions, environment
+from rtda_runtime.machine.conditions import ConditionsMonitor
+from rtda_runtime.machine.environment import environment
 from rtda_runtime.mask.preprocess import preprocess
 
 SIZE_HW, FRAME_HW = (512, 1024), (720, 1280)
@@ -314,7 +317,7 @@ def main() -> int:
     """Measure, print, and fail if a goal was missed."""
     options = _options()
     frames = _frames(options.frames, 4 if options.quick else 16)
-    with tempfile.TemporaryDirectory(prefix="rtda-peers-") as scratch, Conditions() as conditions:
+    with tempfile.TemporaryDirectory(prefix="rtda-peers-") as scratch, ConditionsMonitor() as monitor:
         os.environ["RTDA_CACHE"] = scratch  # which engine "auto" takes is measured here and now
         _say("measuring the peak of a convolution")
         options.peak = peak_gflops(options.threads)
@@ -327,8 +330,8 @@ def main() -> int:
                 checkpoint = random_checkpoint(folder / "random.pth", "resnet18", variant, SIZE_HW[::-1])
             networks.append(measure(variant, checkpoint, frames, folder, options))
     found = {
-        "environment": environment(),
-        "conditions": conditions.record,
+        "environment": environment(libraries=libraries()).to_dict(),
+        "conditions": monitor.conditions.to_dict(),
         "rounds": options.rounds,
         "threads": options.threads,
         "frame": f"{FRAME_HW[1]}x{FRAME_HW[0]}",

@@ -25,10 +25,12 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import cv2
 import numpy as np
-from small_network import smooth_pictures
 
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.machine.environment import Conditions, environment
+from rtda_runtime.bench.samplers import smooth_pictures
+from rtda_runtime.engines.kinds import libraries
+from rtda_runtime.machine.conditions import ConditionsMonitor
+from rtda_runtime.machine.environment import environment
 from rtda_runtime.mask.preprocess import Preprocessor
 
 GOAL = 2.5
@@ -122,12 +124,12 @@ def main() -> int:
     """Measure, print, and fail if the goal was missed."""
     options = _options()
     width, height = (int(side) for side in options.size.split("x"))
-    machine = environment()
-    with Conditions() as conditions:
+    machine = environment(libraries=libraries()).to_dict()
+    with ConditionsMonitor() as monitor:
         rows = measure((width, height), options.rounds)
     met = all(row["ratio"] <= GOAL for row in rows if row["way"] == "ours")
     found = {"rows": rows, "goal": GOAL, "met": met, "size": options.size, "rounds": options.rounds}
-    found = {**found, "environment": machine, "conditions": conditions.record}
+    found = {**found, "environment": machine, "conditions": monitor.conditions.to_dict()}
     print(json.dumps(found) if options.json else _table(found))
     return int(not met)
 

@@ -33,8 +33,10 @@ from peer_ways import onnx_of
 from small_network import random_checkpoint
 
 from rtda_export import onnx_from_checkpoint
+from rtda_runtime.engines.kinds import libraries
 from rtda_runtime.engines.openvino import openvino_core
-from rtda_runtime.machine.environment import Conditions, environment
+from rtda_runtime.machine.conditions import ConditionsMonitor
+from rtda_runtime.machine.environment import environment
 
 LIMIT = 1e-4  # of the logits' range: the export's own for fp32
 NETWORKS = (("resnet18", "rtda"), ("resnet18", "paper"), ("resnet101", "rtda"))
@@ -156,15 +158,15 @@ def main() -> int:
     """Measure, print, and fail if a rewritten graph answers otherwise."""
     options = _options()
     width, height = (int(side) for side in options.size.split("x"))
-    machine = environment()
+    machine = environment(libraries=libraries()).to_dict()
     networks = []
-    with Conditions() as conditions:
+    with ConditionsMonitor() as monitor:
         for backbone, variant in (network for network in NETWORKS if network[0] in options.backbones):
             print(f"{backbone} {variant}", file=sys.stderr, flush=True)
             with tempfile.TemporaryDirectory(prefix="rtda-rewrites-") as scratch:
                 networks.append(measure(backbone, variant, (height, width), Path(scratch), options))
     found = {"networks": networks, "size": options.size, "rounds": options.rounds, "threads": options.threads}
-    found = {**found, "environment": machine, "conditions": conditions.record}
+    found = {**found, "environment": machine, "conditions": monitor.conditions.to_dict()}
     print(json.dumps(found) if options.json else _table(found))
     return int(not all(network["met"] for network in networks))
 

@@ -12,14 +12,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import List, Tuple
-
-import numpy as np
+from typing import Tuple
 
 from rtda_deploy.optional import available, require
 from rtda_deploy.spec import ModelSpec
 
-__all__ = ["random_checkpoint", "smooth_pictures", "write_network"]
+__all__ = ["random_checkpoint", "write_network"]
 
 
 def write_network(
@@ -81,14 +79,6 @@ def _write_here(path: Path, size_wh: Tuple[int, int], backbone: str, variant: st
     with tempfile.TemporaryDirectory(prefix="rtda-network-") as scratch:
         checkpoint = random_checkpoint(Path(scratch) / "random.pth", backbone, variant, size_wh)
         onnx_from_checkpoint(checkpoint, path, batch=batch)
-
-
-def smooth_pictures(size_wh: Tuple[int, int], count: int = 4) -> List[np.ndarray]:
-    """Different smooth coloured pictures, uint8 (H, W, 3)."""
-    cv2 = require("cv2", extra="runtime", purpose="to make pictures")
-    rng = np.random.default_rng(0)
-    coarse = [rng.integers(0, 256, (9, 16, 3), dtype=np.uint8) for _ in range(count)]
-    return [np.asarray(cv2.resize(picture, size_wh, interpolation=cv2.INTER_CUBIC)) for picture in coarse]
 
 
 def _main() -> None:

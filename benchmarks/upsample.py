@@ -30,7 +30,9 @@ import numpy as np
 
 from rtda_deploy.optional import available
 from rtda_runtime import open_engine, upsample_argmax
-from rtda_runtime.machine.environment import Conditions, environment
+from rtda_runtime.engines.kinds import libraries
+from rtda_runtime.machine.conditions import ConditionsMonitor
+from rtda_runtime.machine.environment import environment
 from rtda_runtime.mask._upsample_numpy import fill_mask
 from rtda_runtime.mask.preprocess import preprocess
 from rtda_runtime.mask.upsample import grid_plan
@@ -152,12 +154,12 @@ def main() -> int:
 
         torch.set_num_threads(1)
     logits = real_logits(options.model, options.frames) if options.model else smooth_logits()
-    machine = environment()
-    with Conditions() as conditions:
+    machine = environment(libraries=libraries()).to_dict()
+    with ConditionsMonitor() as monitor:
         rows = measure(logits, options.rounds)
     met = all(row["ratio"] >= GOAL for row in rows if row["way"] == "ours")
     found = {"rows": rows, "goal": GOAL, "met": met, "logits": list(logits[0].shape), "rounds": options.rounds}
-    found = {**found, "environment": machine, "conditions": conditions.record}
+    found = {**found, "environment": machine, "conditions": monitor.conditions.to_dict()}
     print(json.dumps(found) if options.json else _table(found))
     return int(not met)
 

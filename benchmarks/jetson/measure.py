@@ -74,17 +74,17 @@ def measure(model: Path, provider: str, settings: Settings, watch: Optional[Tegr
         benchmark(segmenter, pictures, warmup_s=0.0, duration_s=max(settings.warmup_s, 0.001))
         started = watch.now_s() if watch is not None else 0.0
         found = benchmark(segmenter, pictures, warmup_s=0.0, duration_s=settings.seconds)
-        measured_s = sum(window["seconds"] for window in found["windows"])
+        measured_s = sum(window.seconds for window in found.windows)
         telemetry = None
         if watch is not None:
             telemetry = summarize_readings(watch.between(started + min(_LAG_S, measured_s / 4), started + measured_s))
         device = _device_times(engine)
         borders = float(np.mean([border_share(segmenter.segment(picture).mask) for picture in pictures]))
     power = telemetry["power_w"] if telemetry is not None else None
-    stages = {name: {key: values[key] for key in _SHARES} for name, values in found["stages"].items()}
+    stages = {name: {key: getattr(figures, key) for key in _SHARES} for name, figures in found.stages.items()}
     return {
         "engine": engine.description,
-        "fps": found["throughput"],
+        "fps": found.throughput,
         "engine_ms": stages["infer"],
         "device_ms": device,
         "end_to_end_ms": stages["total"],
@@ -93,8 +93,8 @@ def measure(model: Path, provider: str, settings: Settings, watch: Optional[Tegr
         "frame_wh": list(settings.frame_wh),
         "measured_s": measured_s,
         "telemetry": telemetry,
-        "energy_j": power / found["throughput"] if power is not None else None,
-        "environment": found["environment"],
+        "energy_j": power / found.throughput if power is not None else None,
+        "environment": found.environment.to_dict(),
     }
 
 

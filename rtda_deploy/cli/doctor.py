@@ -12,7 +12,6 @@ from typing import Callable, Dict, List, Tuple
 
 import typer
 
-from rtda_deploy.cli.mask_advice import whether_compiled
 from rtda_deploy.optional import Package, available, install_line, is_jetson, require
 
 __all__ = ["doctor", "examine"]
@@ -67,7 +66,7 @@ def examine() -> List[Dict[str, str]]:
         ("system", _system),
         ("GPU", _gpu),
         *((package.module, functools.partial(_package, package)) for package in packages),
-        ("compiled postprocess", whether_compiled),
+        ("compiled postprocess", _compiled_postprocess),
         ("OpenCV's GStreamer", _gstreamer),
         *((name, functools.partial(kind.call, check)) for kind in kinds for name, check in kind.checks),
         ("cameras", _cameras),
@@ -114,6 +113,12 @@ def _package(package: Package) -> Finding:
     if not available(package.module):
         return "missing", f"not installed; for {package.purpose}", install_line(package.module, package.extra)
     return "ok", f"{package.version() or 'installed'}; for {package.purpose}", ""
+
+
+def _compiled_postprocess() -> Finding:
+    from rtda_runtime.mask.advice import whether_compiled
+
+    return whether_compiled()
 
 
 def _gstreamer() -> Finding:

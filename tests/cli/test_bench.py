@@ -7,14 +7,12 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict
 
 import pytest
 from cli.commandline import assert_refused, files_below, invoke, run_command
 from runtime.models import tiny_spec, write_model
 
-from rtda_deploy.cli.bench.advice import advice, drift
-from rtda_deploy.cli.bench.verb import histogram_line, result_line
+from rtda_deploy.cli.bench.show import histogram_line
 
 SHORT = ("--duration", "0.2", "--warmup", "0", "--frame-size", "96x64", "--threads", "1")
 BARS = "test://bars?fps=0&frames=40&size=96x64"
@@ -23,33 +21,6 @@ BARS = "test://bars?fps=0&frames=40&size=96x64"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("bench") / "tiny.onnx", tiny_spec())
-
-
-@pytest.fixture(scope="module")
-def record(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Any]:
-    """A result as saved; a copy is given to be changed."""
-    folder = tmp_path_factory.mktemp("record")
-    assert invoke("bench", model, *SHORT, "--out", folder).code == 0
-    return dict(json.loads((folder / "times.json").read_text()))
-
-
-def changed(record: Dict[str, Any], **parts: Any) -> Dict[str, Any]:
-    """A record that says nothing worth advice, but for ``parts`` (``environment={"governor": ...}``)."""
-    copy: Dict[str, Any] = json.loads(json.dumps(record))
-    copy["settled"] = True
-    copy["variation"]["infer"] = 0.01
-    copy["samples"] = {"total": [1.0] * 100}
-    assert copy["mask_maker"] in ("numba", "numpy")
-    copy["mask_maker"] = "numba"
-    copy["model"]["threads"] = None
-    copy["environment"].update(governor="performance", cpu_quota=None, cores=4, cores_total=4, cores_usable=4)
-    copy["conditions"].update(other_cores=0.1, stolen_cores=0.0, throttled=0)
-    for name, values in parts.items():
-        if isinstance(values, dict):
-            copy[name].update(values)
-        else:
-            copy[name] = values
-    return copy
 
 
 # what it says and prints
@@ -187,77 +158,3 @@ def test_a_histogram_line_shows_where_values_are() -> None:
 def test_a_histogram_lines_tail_is_in_its_last_bin() -> None:
     line = histogram_line([float(value) for value in range(1000)] + [10_000.0])
     assert line.endswith(" ms") and float(line.split()[-2]) < 1100
-
-
-def test_a_rate_that_was_kept_is_said_in_numbers(record: Dict[str, Any]) -> None:
-    told = changed(record, settings={"rate_hz": 30.0}, throughput=29.9, offered=300, missed=3, late=5)
-    assert result_line(told) == "at 30 Hz: 29.9 frames/s achieved, missed 3 of 300 frames (1 %), 5 late"
-
-
-# advice
-
-
-def test_nothing_to_say_about_a_quiet_machine(record: Dict[str, Any]) -> None:
-    assert advice(changed(record)) == []
-
-
-def test_engines_that_share_the_cores_leave_none_idle(record: Dict[str, Any]) -> None:
-    assert advice(changed(record, model={"threads": 2}, settings={"in_flight": 2})) == []
-    assert advice(changed(record, model={"threads": 1}, settings={"in_flight": 2})) != []
-
-
-JETSON = {"gpu_clock": {"least_mhz": 114, "now_mhz": 905, "most_mhz": 905}}
-HOT = {"name": "T4", "throttled": "heat"}
-
-
-@pytest.mark.parametrize(
-    ("parts", "said"),
-    [
-        ({"settled": False, "settings": {"duration_s": None}}, "p95 did not settle in"),
-        ({"environment": {"jetson": JETSON}}, "clocks not locked: run `sudo jetson_clocks`"),
-        ({"variation": {"infer": 0.3}}, "coefficient of variation of infer is 30.0 %, more than 10 %"),
-        ({"variation": {"infer": 0.03}, "model": {"provider": "tensorrt"}}, "more than 2.5 %: lock the clocks"),
-        ({"conditions": {"other_cores": 1.5}}, "other processes kept 1.5 of 4 cores busy"),
-        ({"conditions": {"stolen_cores": 0.5}}, "hypervisor took 0.50 cores"),
-        ({"conditions": {"throttled": 3, "temperature_start_c": 60.0, "temperature_end_c": 97.0}}, "heat.*60 to 97 °C"),
-        ({"conditions": {"gpus": [HOT]}}, "lowered for heat"),
-        ({"conditions": {"gpus": [{"name": "T4", "throttled": "power"}]}}, "power limit"),
-        ({"samples": {"total": [1.0] * 60 + [1.2] * 40}}, "20 % slower while it ran"),
-        ({"model": {"threads": 2}}, "2 of 4 cores work on the network"),
-        ({"model": {"threads": 6}}, "6 threads share 4 cores: leave --threads out"),
-        (
-            {"environment": {"cpu_quota": 1.5, "cores_usable": 2}, "model": {"threads": 4}},
-            "4 threads share 2 cores, all that the quota pays for: leave --threads out",
-        ),
-        ({"environment": {"cores_usable": 2}, "model": {"threads": 1}}, "1 of 2 cores work on the network"),
-        ({"environment": {"governor": "powersave"}}, "governor is powersave"),
-        (
-            {
-                "mask_maker": "numpy",
-                "stages": {"preprocess": {"p50": 7.0}, "infer": {"p50": 7.0}, "postprocess": {"p50": 64.0}},
-            },
-            "postprocess takes 64.0 of 78.0 ms: without numba .*: pip install numba",
-        ),
-        (
-            {"settings": {"rate_hz": 30.0}, "throughput": 20.0, "missed": 10, "offered": 30, "late": 10},
-            "30 Hz cannot be kept here: 20.0 Hz were",
-        ),
-    ],
-)
-def test_each_cause_has_its_sentence(record: Dict[str, Any], parts: Dict[str, Any], said: str) -> None:
-    (sentence,) = advice(changed(record, **parts))
-    assert re.search(said, sentence), sentence
-
-
-def test_frames_that_wait_longer_than_they_are_worked_on_are_told(record: Dict[str, Any]) -> None:
-    waiting = changed(record, settings={"measures": "pipeline"})
-    waiting["stages"]["wait"] = {"p50": 15.0}
-    waiting["stages"]["total"]["p50"] = 24.0
-    (sentence,) = advice(waiting)
-    assert "the work is 9.0 ms but a frame is 24.0 ms old" in sentence
-
-
-def test_a_latency_that_goes_up_and_down_is_no_drift(record: Dict[str, Any]) -> None:
-    assert drift(changed(record, samples={"total": [1.0, 3.0, 1.0, 1.0, 1.3] * 20})) is None
-    assert drift(changed(record, samples={"total": [1.0] * 20 + [3.0] * 20 + [1.0] * 40 + [1.3] * 20})) is None
-    assert drift(changed(record, samples={"total": [1.0] * 49})) is None, "too few"

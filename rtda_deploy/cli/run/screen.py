@@ -229,7 +229,6 @@ def _left_out(stats: Mapping[str, Any]) -> List[str]:
 
 def print_summary(summary: Dict[str, Any], source: Source, board: RunBoard, *, json_: bool) -> None:
     """One JSON object; or a table and a sentence on stdout, and what the numbers say on stderr."""
-    from rtda_deploy.cli.bench.verb import stage_rows
     from rtda_deploy.cli.run.advice import advice
     from rtda_deploy.cli.terminal.console import print_json, print_table, warn
     from rtda_runtime.mask.upsample import mask_maker
@@ -246,7 +245,7 @@ def print_summary(summary: Dict[str, Any], source: Source, board: RunBoard, *, j
         print_json({**summary, "advice": said})
         return
     if summary["stages"]:
-        print_table(("ms", "p50", "p95", "p99", "max"), stage_rows(summary["stages"], live=source.live))
+        print_table(("ms", "p50", "p95", "p99", "max"), _stage_rows(summary["stages"], live=source.live))
     if summary["sinks"]:
         rows = [
             (name, sink["written"], sink["dropped"], "stopped: " + sink["error"] if sink["error"] else "")
@@ -274,3 +273,15 @@ def summary_lines(stats: Mapping[str, Any], *, live: bool) -> List[str]:
     if stats["wrote"]:
         parts.append(f"wrote {', '.join(stats['wrote'])}")
     return [" · ".join(parts)]
+
+
+def _stage_rows(stages: Dict[str, Dict[str, float]], *, live: bool) -> List[Tuple[Any, ...]]:
+    """Rows stage, p50, p95, p99, max.
+
+    Frames of a recording are read ahead, so the time to their mask is mostly waiting and no age: it is called so.
+    """
+    names = {"age": "age at output" if live else "file to mask"}
+    return [
+        (names.get(stage, stage), *(round(values[key], 2) for key in ("p50", "p95", "p99", "max")))
+        for stage, values in stages.items()
+    ]

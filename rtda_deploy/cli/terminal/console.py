@@ -5,6 +5,7 @@ A terminal gets rich tables and bars; a pipe gets plain lines, no colour, no bar
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -30,6 +31,7 @@ __all__ = [
     "clock_text",
     "live_line",
     "note",
+    "print_csv",
     "print_error",
     "print_json",
     "print_next",
@@ -92,6 +94,13 @@ def print_json(values: Any) -> None:
     plain = (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8"
     text = json.dumps(_finite(values), ensure_ascii=plain)
     print(_UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", text), flush=True)
+
+
+def print_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Comma-separated values on stdout; numbers with four places after the point."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([f"{value:.4f}" if isinstance(value, float) else value for value in row] for row in rows)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:

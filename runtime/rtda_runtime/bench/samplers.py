@@ -1,27 +1,34 @@
-"""What a benchmark takes its samples from: one frame after the other with the milliseconds of each of its stages.
-
-In turn in the caller's thread, by a schedule, several at once, or through a whole pipeline with its threads.
-"""
+"""Where a benchmark's samples come from: pictures one after the other or several at once, or a whole pipeline."""
 
 from __future__ import annotations
 
 import abc
-from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple, Union
+import itertools
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from rtda_deploy.optional import require
 from rtda_runtime.pipeline.pipeline import Pipeline
 from rtda_runtime.pool import AnySegmenter, SegmenterPool
 from rtda_runtime.sources import Source
 from rtda_runtime.threads.offered import OfferedSource, Schedule
 
-__all__ = ["AtOnce", "Frames", "InTurn", "Taker", "Through"]
-
-Frames = Union[Source, Sequence[np.ndarray]]
+__all__ = ["Counts", "PictureSampler", "PipelineSampler", "PoolSampler", "Sampler", "smooth_pictures"]
 
 
-class Taker(abc.ABC):
-    """Gives the stages of one frame after the other; counts what was not looked at.
+class Counts(NamedTuple):
+    """Frames that gave no sample because a newer one was there, and those that began late or gave none.
+
+    ``missed`` is None where no frame is due at any time, ``late`` where there is no schedule.
+    """
+
+    missed: Optional[int] = None
+    late: Optional[int] = None
+
+
+class Sampler(abc.ABC):
+    """Gives the milliseconds per stage of one frame after the other.
 
     Attributes:
         includes: What "total" covers.
@@ -32,107 +39,82 @@ class Taker(abc.ABC):
     frame_hw: Tuple[int, int] = (0, 0)
 
     @abc.abstractmethod
-    def next(self) -> Optional[Dict[str, float]]:
+    def sample(self) -> Optional[Dict[str, float]]:
         """Milliseconds per stage of the next frame, "total" among them; None at the end."""
 
-    @abc.abstractmethod
-    def begin(self) -> None:
-        """From now on it counts: the warm-up is over."""
+    def start_counting(self) -> None:  # noqa: B027  (most count nothing)
+        """The warm-up is over: :meth:`counts` is since now."""
 
-    @abc.abstractmethod
-    def counts(self) -> Dict[str, Optional[int]]:
-        """Since :meth:`begin`: ``missed`` (a newer frame replaced them; None: nothing is due at any time), and ``late``
-        (those that were missed or began late; None: there is no schedule)."""
+    def counts(self) -> Counts:
+        """What was missed, and what began late."""
+        return Counts()
 
-    def close(self) -> None:  # noqa: B027  (most have nothing to end)
+    def close(self) -> None:  # noqa: B027  (most have none)
         """End threads of its own."""
 
 
-class InTurn(Taker):
-    """Frames one after the other in this thread, or by a schedule."""
+class PictureSampler(Sampler):
+    """Pictures in memory, one after the other in this thread, or as they are due."""
 
     def __init__(
         self,
         segmenter: AnySegmenter,
-        frames: Frames,
-        rate_hz: Optional[float],
+        pictures: Sequence[np.ndarray],
+        schedule: Optional[Schedule],
         clock: Callable[[], int],
         sleep: Callable[[float], None],
     ) -> None:
         self.includes = "preprocess, infer, postprocess"
-        self._source = frames if isinstance(frames, Source) else None
-        self._counts_capture = self._source is not None and not self._source.live
-        if self._counts_capture:
-            self.includes = f"capture, {self.includes}"
-        if rate_hz:
+        if schedule is not None:
             self.includes += ", and what a frame waits after it was due"
+        self.frame_hw = (pictures[0].shape[0], pictures[0].shape[1])
         self._segmenter = segmenter
-        self._frames = _endless(frames)
-        self._mask: Optional[np.ndarray] = None
-        self._schedule = Schedule(rate_hz, clock) if rate_hz else None
+        self._pictures = itertools.cycle([(picture, np.empty(picture.shape[:2], np.uint8)) for picture in pictures])
+        self._schedule = schedule
         self._begun_late = 0
         self._clock = clock
         self._sleep = sleep
 
-    def begin(self) -> None:
+    def start_counting(self) -> None:
         self._begun_late = 0
         if self._schedule is not None:
             self._schedule.begin()
 
-    def counts(self) -> Dict[str, Optional[int]]:
+    def counts(self) -> Counts:
         if self._schedule is None:
-            return {"missed": None, "late": None}
-        missed = self._schedule.missed
-        return {"missed": missed, "late": missed + self._begun_late}
+            return Counts()
+        return Counts(self._schedule.missed, self._schedule.missed + self._begun_late)
 
-    def next(self) -> Optional[Dict[str, float]]:
-        due = self._wait_for_turn()
+    def sample(self) -> Dict[str, float]:
+        picture, mask = next(self._pictures)
+        due = self._wait_until_due()
         start = self._clock()
-        frame = next(self._frames, None)
-        if frame is None:
-            return None
-        read = self._clock()
-        self.frame_hw = self.frame_hw if self.frame_hw != (0, 0) else (frame.shape[0], frame.shape[1])
-        if self._mask is None or self._mask.shape != frame.shape[:2]:
-            self._mask = np.empty(frame.shape[:2], np.uint8)
-        result = self._segmenter.segment(frame, out=self._mask)
+        timing = self._segmenter.segment(picture, out=mask).timing
         done = self._clock()
-        began = start if self._counts_capture else read
-        stages: Dict[str, float] = {}
-        if due is not None:
-            stages["wait"] = (began - due) / 1e6
-            began = due
-        if self._source is not None:
-            stages["capture"] = (read - start) / 1e6
-        return {**stages, **result.timing, "total": (done - began) / 1e6}
+        if due is None:
+            return {**timing, "total": (done - start) / 1e6}
+        return {"wait": (start - due) / 1e6, **timing, "total": (done - due) / 1e6}
 
-    def _wait_for_turn(self) -> Optional[int]:
-        schedule = self._schedule
-        if schedule is None:
+    def _wait_until_due(self) -> Optional[int]:
+        if self._schedule is None:
             return None
-        due = schedule.next_ns()
-        now = self._clock()
-        if now < due:
-            self._sleep((due - now) / 1e9)
-        self._begun_late += schedule.is_late(due, self._clock())
+        due = self._schedule.next_ns()
+        early_ns = due - self._clock()
+        if early_ns > 0:
+            self._sleep(early_ns / 1e9)
+        self._begun_late += self._schedule.is_late(due, self._clock())
         return due
 
 
-class AtOnce(Taker):
-    """Pictures, as many at once as the pool takes."""
+class PoolSampler(Sampler):
+    """Pictures in memory, as many at once as a pool takes."""
 
-    def __init__(self, pool: SegmenterPool, frames: Sequence[np.ndarray]) -> None:
+    def __init__(self, pool: SegmenterPool, pictures: Sequence[np.ndarray]) -> None:
         self.includes = f"preprocess, infer, postprocess of a frame, while {pool.in_flight} are at work at once"
-        self.frame_hw = (frames[0].shape[0], frames[0].shape[1])
-        self._results = pool.segment_all(_endless(frames))
+        self.frame_hw = (pictures[0].shape[0], pictures[0].shape[1])
+        self._results = pool.segment_all(itertools.cycle(pictures))
 
-    def begin(self) -> None:
-        """Nothing counts but the frames."""
-
-    def counts(self) -> Dict[str, Optional[int]]:
-        return {"missed": None, "late": None}
-
-    def next(self) -> Optional[Dict[str, float]]:
+    def sample(self) -> Dict[str, float]:
         timing = next(self._results).timing
         return {**timing, "total": sum(timing.values())}
 
@@ -140,13 +122,13 @@ class AtOnce(Taker):
         self._results.close()
 
 
-class Through(Taker):
-    """Results of a pipeline, as they come."""
+class PipelineSampler(Sampler):
+    """Frames of a source, through a whole pipeline with its threads and its policy."""
 
     def __init__(
-        self, segmenter: AnySegmenter, source: Source, rate_hz: Optional[float], clock: Callable[[], int]
+        self, segmenter: AnySegmenter, source: Source, schedule: Optional[Schedule], clock: Callable[[], int]
     ) -> None:
-        self._offered = OfferedSource(source, Schedule(rate_hz, clock), clock) if rate_hz else None
+        self._offered = OfferedSource(source, schedule, clock) if schedule is not None else None
         self._live = self._offered is not None or source.live
         self.includes = "capture, preprocess, infer, postprocess of a frame, not what it waits between them"
         if self._offered is not None:
@@ -158,28 +140,25 @@ class Through(Taker):
         self._results = iter(self._pipeline)
         self._dropped_before = 0
 
-    def begin(self) -> None:
+    def start_counting(self) -> None:
         self._dropped_before = int(self._pipeline.stats["dropped"])
         if self._offered is not None:
             self._offered.begin()
 
-    def counts(self) -> Dict[str, Optional[int]]:
-        if not self._live:
-            return {"missed": None, "late": None}
-        missed = int(self._pipeline.stats["dropped"]) - self._dropped_before
+    def counts(self) -> Counts:
+        dropped = int(self._pipeline.stats["dropped"]) - self._dropped_before
         if self._offered is None:
-            return {"missed": missed, "late": None}
-        missed += self._offered.missed
-        return {"missed": missed, "late": missed + self._offered.late}
+            return Counts(dropped if self._live else None)
+        missed = dropped + self._offered.missed
+        return Counts(missed, missed + self._offered.late)
 
-    def next(self) -> Optional[Dict[str, float]]:
+    def sample(self) -> Optional[Dict[str, float]]:
         result = next(self._results, None)
         if result is None:
             return None
         if self.frame_hw == (0, 0):
             self.frame_hw = (result.frame.shape[0], result.frame.shape[1])
-        age = result.timing["age"]
-        capture = result.timing["capture"]
+        age, capture = result.timing["age"], result.timing["capture"]
         stages = {stage: result.timing[stage] for stage in ("preprocess", "infer", "postprocess")}
         work = sum(stages.values())
         if not self._live:
@@ -190,12 +169,13 @@ class Through(Taker):
         self._pipeline.close()
 
 
-def _endless(frames: Frames) -> Iterator[np.ndarray]:
-    if isinstance(frames, Source):
-        while True:
-            frame = frames.read()
-            if frame is None:
-                return
-            yield frame.image
-    while True:
-        yield from frames
+def smooth_pictures(size_wh: Tuple[int, int], count: int = 4) -> List[np.ndarray]:
+    """Different smooth coloured pictures, uint8 (H, W, 3), the same ones each time.
+
+    A constant picture would flatter every cache and branch on the way; noise would give a mask that is all border or
+    has none, and the borders are what the last stage takes its time for.
+    """
+    cv2 = require("cv2", extra="runtime", purpose="to make pictures")
+    rng = np.random.default_rng(0)
+    coarse = [rng.integers(0, 256, (9, 16, 3), dtype=np.uint8) for _ in range(count)]
+    return [np.asarray(cv2.resize(picture, size_wh, interpolation=cv2.INTER_CUBIC)) for picture in coarse]

@@ -14,7 +14,8 @@ from runtime.fakes import FakeClock, ListSource, NumpyEngine
 from rtda_deploy.errors import ConfigError, SourceError
 from rtda_deploy.files import sha256_file
 from rtda_runtime import Segmenter, SegmenterPool, open_source
-from rtda_runtime.bench.benchmark import benchmark, benchmark_pipeline
+from rtda_runtime.bench.benchmark import benchmark
+from rtda_runtime.bench.record import load_record
 from rtda_runtime.threads.offered import OfferedSource, Schedule
 
 FRAMES = [np.zeros((64, 96, 3), np.uint8)]
@@ -33,21 +34,21 @@ def _measure(inference_s: Callable[[], float], frames: Any = FRAMES, **settings:
 
 def test_a_steady_network_settles_after_two_windows() -> None:
     record = _measure(lambda: 0.010)
-    assert record["settled"] is True
-    assert len(record["windows"]) == 2 and record["windows"][0]["change"] is None
+    assert record.settled is True
+    assert len(record.windows) == 2 and record.windows[0].change is None
     for stage in ("infer", "total"):
         for figure in ("mean", "p50", "p90", "p95", "p99", "max"):
-            assert record["stages"][stage][figure] == pytest.approx(10.0)
-    assert record["throughput"] == pytest.approx(100.0)
-    assert record["late"] is None
+            assert getattr(record.stages[stage], figure) == pytest.approx(10.0)
+    assert record.throughput == pytest.approx(100.0)
+    assert record.late is None
 
 
 def test_a_network_that_slows_down_is_said_not_to_settle() -> None:
     slower = iter(np.geomspace(0.01, 10.0, 2000))
     record = _measure(lambda: float(next(slower)), max_windows=4)
-    assert record["settled"] is False
-    assert len(record["windows"]) == 4
-    assert record["windows"][-1]["change"] > 0.05
+    assert record.settled is False
+    assert len(record.windows) == 4
+    assert record.windows[-1].change > 0.05
 
 
 def test_warm_up_is_not_measured() -> None:
@@ -58,52 +59,52 @@ def test_warm_up_is_not_measured() -> None:
 
     times = first_runs_are_slow()
     record = _measure(lambda: next(times))
-    assert record["stages"]["total"]["max"] == pytest.approx(10.0)
+    assert record.stages["total"].max == pytest.approx(10.0)
 
 
 def test_slow_networks_get_windows_long_enough_for_a_percentile() -> None:
     record = _measure(lambda: 0.3)
-    assert [window["frames"] for window in record["windows"]] == [20, 20]
+    assert [window.frames for window in record.windows] == [20, 20]
 
 
 def test_a_duration_is_kept_whether_or_not_it_settles() -> None:
     record = _measure(lambda: 0.01, duration_s=5.0)
-    assert sum(window["seconds"] for window in record["windows"]) == pytest.approx(5.0, abs=0.05)
+    assert sum(window.seconds for window in record.windows) == pytest.approx(5.0, abs=0.05)
 
 
 def test_a_fixed_rate_is_kept_and_latency_measured_at_it() -> None:
     record = _measure(lambda: 0.010, rate_hz=20)
-    assert record["throughput"] == pytest.approx(20.0, rel=0.06)
-    assert record["stages"]["total"]["p95"] == pytest.approx(10.0)
-    assert record["late"] == 0
+    assert record.throughput == pytest.approx(20.0, rel=0.06)
+    assert record.stages["total"].p95 == pytest.approx(10.0)
+    assert record.late == 0
 
 
 def test_a_rate_that_is_too_high_is_counted_as_late() -> None:
     record = _measure(lambda: 0.100, rate_hz=20)
-    assert record["throughput"] == pytest.approx(10.0, rel=0.06)
-    assert record["late"] > 0
-    assert record["missed"] == pytest.approx(record["offered"] / 2, abs=1), "every other frame is overtaken"
+    assert record.throughput == pytest.approx(10.0, rel=0.06)
+    assert record.late > 0
+    assert record.missed == pytest.approx(record.offered / 2, abs=1), "every other frame is overtaken"
 
 
 def test_latency_at_a_rate_counts_from_when_a_frame_was_due() -> None:
     """One stall of 0.4 s at 20 Hz: the frame that was due at its start is taken 0.35 s late by the newest one due."""
     stall = iter([0.01] * 12 + [0.41] + [0.01] * 10_000)
     record = _measure(lambda: next(stall), rate_hz=20, duration_s=2.0)
-    assert record["stages"]["total"]["max"] == pytest.approx(410.0)
-    slowest = record["samples"]["total"].index(max(record["samples"]["total"]))
-    behind = record["samples"]["total"][slowest + 1]
+    assert record.stages["total"].max == pytest.approx(410.0)
+    slowest = record.samples["total"].index(max(record.samples["total"]))
+    behind = record.samples["total"][slowest + 1]
     assert behind == pytest.approx(20.0), "due 10 ms before the stall ended"
-    assert record["stages"]["wait"]["max"] == pytest.approx(10.0)
-    assert record["missed"] == 7 and record["late"] == 8
-    assert record["offered"] == record["stages"]["total"]["count"] + record["missed"]
+    assert record.stages["wait"].max == pytest.approx(10.0)
+    assert record.missed == 7 and record.late == 8
+    assert record.offered == record.stages["total"].count + record.missed
 
 
 def test_a_frame_that_waits_less_than_a_period_waits_in_its_latency_too() -> None:
     """60 ms of work every 50 ms: each frame begins later than the one before, until one is overtaken."""
     record = _measure(lambda: 0.060, rate_hz=20, duration_s=3.0)
-    waits = record["samples"]["wait"]
+    waits = record.samples["wait"]
     assert {round(wait) for wait in waits} == {0, 10, 20, 30, 40}
-    assert [round(total - wait) for total, wait in zip(record["samples"]["total"], waits)] == [60] * len(waits)
+    assert [round(total - wait) for total, wait in zip(record.samples["total"], waits)] == [60] * len(waits)
 
 
 def test_a_camera_cannot_be_given_a_rate() -> None:
@@ -113,42 +114,16 @@ def test_a_camera_cannot_be_given_a_rate() -> None:
 
 def test_every_sample_is_kept_with_its_time() -> None:
     record = _measure(lambda: 0.010, duration_s=1.0)
-    samples = record["samples"]
-    assert set(samples) == {"at_s", *record["stages"]}
-    assert {len(values) for values in samples.values()} == {record["stages"]["total"]["count"]}
+    samples = record.samples
+    assert set(samples) == {"at_s", *record.stages}
+    assert {len(values) for values in samples.values()} == {record.stages["total"].count}
     assert samples["at_s"][:3] == pytest.approx([0.01, 0.02, 0.03])
-    assert record["variation"]["total"] == pytest.approx(0.0, abs=1e-9)
+    assert record.variation["total"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_coefficient_of_variation_is_that_of_the_samples() -> None:
     times = iter([0.01, 0.03] * 1000)
-    assert _measure(lambda: next(times), duration_s=1.0)["variation"]["infer"] == pytest.approx(0.5, abs=0.01)
-
-
-def test_reading_a_source_is_measured_too_and_said() -> None:
-    record = _measure(lambda: 0.05, frames=ListSource(70))
-    assert set(record["stages"]) == {"capture", "preprocess", "infer", "postprocess", "total"}
-    assert record["settings"]["includes"].startswith("capture")
-    assert record["frame_hw"] == [4, 6]
-
-
-def test_waiting_for_a_camera_is_reported_but_is_no_part_of_the_total() -> None:
-    clock = FakeClock()
-    camera = ListSource(200, live=True, before=lambda number: clock.sleep(0.033))
-    record = benchmark(_segmenter(clock, lambda: 0.010), camera, warmup_s=0.1, window_s=1.0, clock=clock)
-    assert record["stages"]["capture"]["p50"] == pytest.approx(33.0)
-    assert record["stages"]["total"]["p50"] == pytest.approx(10.0)
-    assert "capture" not in record["settings"]["includes"]
-
-
-def test_a_source_that_ends_is_measured_as_far_as_it_goes() -> None:
-    record = _measure(lambda: 0.05, frames=ListSource(30), window_s=100.0)
-    assert record["stages"]["total"]["count"] == 28 and record["settled"] is False
-
-
-def test_a_source_shorter_than_the_warm_up_is_an_error() -> None:
-    with pytest.raises(SourceError, match="ended before"):
-        _measure(lambda: 1.0, frames=ListSource(2))
+    assert _measure(lambda: next(times), duration_s=1.0).variation["infer"] == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -165,20 +140,19 @@ def test_no_pictures_is_an_error() -> None:
         _measure(lambda: 0.01, frames=[])
 
 
-def test_the_record_names_model_and_machine(model_path: Path) -> None:
-    with Segmenter.open(model_path) as segmenter, open_source("test://bars?fps=0&size=96x64") as source:
-        record = benchmark(segmenter, source, warmup_s=0.0, window_s=0.02, max_windows=2, threads=1)
-        spec = segmenter.spec.to_dict()
-    record = json.loads(json.dumps(record))
-    assert record["format"] == "rtda.bench/1"
-    assert record["model"]["sha256"] == sha256_file(model_path)
-    assert (record["model"]["provider"], record["model"]["size_hw"]) == ("cpu", [64, 96])
-    assert (record["model"]["spec"], record["model"]["threads"]) == (json.loads(json.dumps(spec)), 1)
-    assert record["settings"]["measures"] == "network"
-    machine = record["environment"]
-    assert machine["numpy"] == np.__version__ and machine["onnxruntime"] and machine["opencv"]
-    assert machine["cpu"] and machine["cores"] >= 1
-    assert record["conditions"]["own_cores"] > 0 and record["conditions"]["memory_peak_mb"] > 1
+def test_the_record_names_model_and_machine_and_is_the_same_when_it_is_read_back(
+    model_path: Path, tmp_path: Path
+) -> None:
+    with Segmenter.open(model_path) as segmenter:
+        record = benchmark(segmenter, FRAMES, warmup_s=0.0, window_s=0.02, max_windows=2, threads=1)
+        assert record.model.spec == segmenter.spec.to_dict()
+    assert record.model.sha256 == sha256_file(model_path)
+    assert (record.model.provider, record.model.size_hw, record.model.threads) == ("cpu", (64, 96), 1)
+    assert record.settings.measures == "network"
+    assert record.environment.versions["onnxruntime"] and record.environment.cores >= 1
+    assert record.conditions.own_cores > 0 and record.conditions.memory_peak_mb > 1
+    (tmp_path / "times.json").write_text(json.dumps(record.to_dict()))
+    assert load_record(tmp_path).to_dict() == json.loads((tmp_path / "times.json").read_text())
 
 
 # the whole pipeline, with its threads and the real clock
@@ -187,38 +161,43 @@ def test_the_record_names_model_and_machine(model_path: Path) -> None:
 def _through(model_path: Path, uri: str, **settings: Any) -> Any:
     source = open_source(uri)
     with Segmenter.open(model_path, threads=1) as segmenter:
-        return benchmark_pipeline(segmenter, source, warmup_s=0.0, **settings)
+        return benchmark(segmenter, source, warmup_s=0.0, **settings)
 
 
 def test_a_pipeline_reads_a_recording_as_fast_as_masks_are_made(model_path: Path) -> None:
     record = _through(model_path, "test://bars?fps=0&size=96x64&frames=60", duration_s=600)
-    assert record["settings"]["measures"] == "pipeline"
-    assert set(record["stages"]) == {"capture", "preprocess", "infer", "postprocess", "total"}
-    assert record["stages"]["total"]["count"] == 58, "every frame after the two of the warm-up"
-    assert (record["offered"], record["missed"], record["late"]) == (None, None, None)
-    for index, total in enumerate(record["samples"]["total"]):
-        parts = sum(record["samples"][stage][index] for stage in ("capture", "preprocess", "infer", "postprocess"))
+    assert record.settings.measures == "pipeline"
+    assert set(record.stages) == {"capture", "preprocess", "infer", "postprocess", "total"}
+    assert record.stages["total"].count == 58, "every frame after the two of the warm-up"
+    assert (record.offered, record.missed, record.late) == (None, None, None)
+    for index, total in enumerate(record.samples["total"]):
+        parts = sum(record.samples[stage][index] for stage in ("capture", "preprocess", "infer", "postprocess"))
         assert total == pytest.approx(parts, abs=0.001)
-    assert record["frame_hw"] == [64, 96]
+    assert record.frame_hw == (64, 96) and record.settled is False
+
+
+def test_a_source_shorter_than_the_warm_up_is_an_error(model_path: Path) -> None:
+    with pytest.raises(SourceError, match="ended before"):
+        _through(model_path, "test://bars?fps=0&size=96x64&frames=2")
 
 
 def test_a_pipeline_with_a_camera_counts_from_the_capture(model_path: Path) -> None:
     record = _through(model_path, "test://bars?fps=50&size=96x64&frames=30", duration_s=600)
-    samples = record["samples"]
+    samples = record.samples
     for index, total in enumerate(samples["total"]):
         parts = sum(samples[stage][index] for stage in ("wait", "preprocess", "infer", "postprocess"))
         assert total == pytest.approx(parts, abs=0.001), "waiting for the camera (capture) is no part of it"
     assert "capture" in samples
-    assert record["offered"] == record["stages"]["total"]["count"] + record["missed"]
-    assert record["late"] is None
+    assert record.offered == record.stages["total"].count + record.missed
+    assert record.late is None
 
 
 def test_a_recording_is_offered_to_a_pipeline_at_a_rate(model_path: Path) -> None:
     record = _through(model_path, "test://bars?fps=0&size=96x64&frames=30", duration_s=600, rate_hz=100)
-    assert "due" in record["settings"]["includes"]
-    assert record["offered"] == record["stages"]["total"]["count"] + record["missed"]
-    assert record["late"] >= record["missed"] >= 0
-    assert "wait" in record["stages"], "as of a camera"
+    assert "due" in record.settings.includes
+    assert record.offered == record.stages["total"].count + record.missed
+    assert record.late >= record.missed >= 0
+    assert "wait" in record.stages, "as of a camera"
 
 
 class _WaitsOn(threading.Event):
@@ -267,12 +246,12 @@ def test_several_pictures_at_once_give_the_rate_of_all_and_the_stages_of_each() 
     pool = SegmenterPool([Segmenter(engine) for engine in engines])
     frames = [np.zeros((40, 60, 3), np.uint8)] * 3
     record = benchmark(pool, frames, warmup_s=0.0, window_s=0.05, max_windows=1)
-    assert record["settings"]["in_flight"] == 2 and "2 are at work at once" in record["settings"]["includes"]
-    assert record["frame_hw"] == [40, 60] and (record["missed"], record["late"]) == (None, None)
-    stages, count = record["stages"], record["stages"]["total"]["count"]
-    assert record["throughput"] == pytest.approx(count / record["windows"][0]["seconds"])
-    parts = [np.array(record["samples"][stage]) for stage in ("preprocess", "infer", "postprocess")]
-    assert np.allclose(sum(parts), record["samples"]["total"], atol=1e-3)
+    assert record.settings.in_flight == 2 and "2 are at work at once" in record.settings.includes
+    assert record.frame_hw == (40, 60) and (record.missed, record.late) == (None, None)
+    stages, count = record.stages, record.stages["total"].count
+    assert record.throughput == pytest.approx(count / record.windows[0].seconds)
+    parts = [np.array(record.samples[stage]) for stage in ("preprocess", "infer", "postprocess")]
+    assert np.allclose(sum(parts), record.samples["total"], atol=1e-3)
     assert list(stages) == ["preprocess", "infer", "postprocess", "total"]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("rtda-segment")]
 
@@ -296,20 +275,15 @@ def test_who_stops_a_measurement_leaves_no_thread_behind() -> None:
 def test_a_recording_is_measured_with_several_frames_in_flight(model_path: Path) -> None:
     with SegmenterPool.open(model_path, "cpu", in_flight=2, threads=1) as pool:
         source = open_source("test://bars?fps=0&size=96x64&frames=30")
-        record = benchmark_pipeline(pool, source, warmup_s=0.0, duration_s=60.0)
-    assert record["settings"]["in_flight"] == 2 and record["settings"]["measures"] == "pipeline"
-    assert record["stages"]["total"]["count"] >= 20 and record["offered"] is None
+        record = benchmark(pool, source, warmup_s=0.0, duration_s=60.0)
+    assert record.settings.in_flight == 2 and record.settings.measures == "pipeline"
+    assert record.stages["total"].count >= 20 and record.offered is None
 
 
 def test_several_frames_in_flight_are_refused_where_frames_are_due() -> None:
     pool = SegmenterPool([Segmenter(NumpyEngine()) for _ in range(2)])
     camera, recording = ListSource(3, live=True), ListSource(3)
     picture = [np.zeros((4, 6, 3), np.uint8)]
-    for measure in (
-        lambda: benchmark(pool, picture, rate_hz=30.0),
-        lambda: benchmark(pool, recording),
-        lambda: benchmark_pipeline(pool, camera),
-        lambda: benchmark_pipeline(pool, recording, rate_hz=30.0),
-    ):
-        with pytest.raises(ConfigError, match=r"in flight would make|read in turn"):
-            measure()
+    for frames, rate in ((picture, 30.0), (camera, None), (recording, 30.0)):
+        with pytest.raises(ConfigError, match="in flight would make"):
+            benchmark(pool, frames, rate_hz=rate)

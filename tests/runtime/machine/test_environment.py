@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,11 @@ import pytest
 from patience import PATIENCE_S
 from runtime.boards import FakeJetson
 
-from rtda_runtime.machine.environment import Conditions, environment
+from rtda_runtime.machine.conditions import Conditions, ConditionsMonitor
+from rtda_runtime.machine.environment import CpuClock, Environment, Memory, environment
+from rtda_runtime.machine.jetson import PowerMode
+from rtda_runtime.machine.nvidia_smi import Gpu
+from rtda_runtime.records import from_json
 
 H100 = "NVIDIA H100 80GB HBM3, 550.54.15, 1980, 1980, 34, 70.12, 0x0000000000000000"
 
@@ -44,16 +49,18 @@ def nvidia_smi(folder: Path, *lines: str) -> None:
 
 
 def test_this_machine_is_known_and_json() -> None:
-    record = json.loads(json.dumps(environment()))
-    assert record["cpu"] and record["machine"] and record["os"] and record["kernel"] and record["python"]
-    assert 1 <= record["cores"] <= record["cores_total"]
-    assert record["memory_mb"]["total"] > record["memory_mb"]["available"] > 0
-    assert record["numpy"] == np.__version__ and record["rtda_deploy"]
+    machine = environment()
+    assert machine.cpu and machine.machine and machine.os and machine.kernel and machine.versions["python"]
+    assert 1 <= machine.cores <= (machine.cores_total or 0)
+    assert (machine.memory_mb.total or 0) > (machine.memory_mb.available or 0) > 0
+    values = json.loads(json.dumps(machine.to_dict()))
+    assert values["numpy"] == np.__version__ and values["rtda_deploy"], "versions stand beside the other keys"
+    assert Environment.from_dict(values) == machine
 
 
 def test_a_package_that_is_not_loaded_is_not_imported_for_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(__import__("sys").modules, "tensorrt", raising=False)
-    assert environment(libraries=["numpy", "tensorrt"])["tensorrt"] is None
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    assert environment(libraries=["tensorrt"]).versions["tensorrt"] is None
 
 
 def test_a_laptop_in_power_saving_is_recorded(tmp_path: Path, bare_path: Path) -> None:
@@ -75,13 +82,13 @@ def test_a_laptop_in_power_saving_is_recorded(tmp_path: Path, bare_path: Path) -
         },
     )
     found = environment(root)
-    assert (found["cpu"], found["os"]) == ("Intel(R) Core(TM) i7", "Ubuntu 22.04.4 LTS")
-    assert found["governor"] == "powersave"
-    assert found["cpu_mhz"] == {"least": 400, "now": 1200, "most": 4700}
-    assert found["memory_mb"] == {"total": 15625, "available": 7812, "limit": None}
-    assert found["temperatures_c"] == {"x86_pkg_temp": 61.0}
-    assert found["container"] is None and found["cpu_quota"] is None
-    assert found["gpus"] == [] and found["jetson"] is None
+    assert (found.cpu, found.os) == ("Intel(R) Core(TM) i7", "Ubuntu 22.04.4 LTS")
+    assert found.governor == "powersave"
+    assert found.cpu_mhz == CpuClock(least=400, now=1200, most=4700)
+    assert found.memory_mb == Memory(total=15625, available=7812, limit=None)
+    assert found.temperatures_c == {"x86_pkg_temp": 61.0}
+    assert found.container is None and found.cpu_quota is None
+    assert found.gpus == () and found.jetson is None
 
 
 @pytest.mark.parametrize(
@@ -96,7 +103,7 @@ def test_a_laptop_in_power_saving_is_recorded(tmp_path: Path, bare_path: Path) -
     ],
 )
 def test_a_container_is_seen(tmp_path: Path, files: Dict[str, str], kind: Optional[str]) -> None:
-    assert environment(write(tmp_path, files))["container"] == kind
+    assert environment(write(tmp_path, files)).container == kind
 
 
 @pytest.mark.parametrize(
@@ -114,38 +121,38 @@ def test_a_container_is_seen(tmp_path: Path, files: Dict[str, str], kind: Option
 def test_the_cpu_limit_of_a_container_is_read_from_both_versions_of_control_groups(
     tmp_path: Path, files: Dict[str, str], quota: Optional[float]
 ) -> None:
-    assert environment(write(tmp_path, files))["cpu_quota"] == quota
+    assert environment(write(tmp_path, files)).cpu_quota == quota
 
 
 def test_the_memory_limit_of_a_container_is_read(tmp_path: Path) -> None:
-    assert environment(write(tmp_path, {"sys/fs/cgroup/memory.max": f"{512 << 20}\n"}))["memory_mb"]["limit"] == 512
-    assert environment(write(tmp_path, {"sys/fs/cgroup/memory.max": "max\n"}))["memory_mb"]["limit"] is None
+    assert environment(write(tmp_path, {"sys/fs/cgroup/memory.max": f"{512 << 20}\n"})).memory_mb.limit == 512
+    assert environment(write(tmp_path, {"sys/fs/cgroup/memory.max": "max\n"})).memory_mb.limit is None
 
 
 def test_gpus_are_named_with_their_driver(bare_path: Path) -> None:
     nvidia_smi(bare_path, H100, "NVIDIA T4, 535.1, [N/A], 1590, 71, 65.0, 0x0000000000000020")
-    first, second = environment()["gpus"]
-    assert first == {
-        "name": "NVIDIA H100 80GB HBM3",
-        "driver": "550.54.15",
-        "clock_mhz": 1980.0,
-        "clock_max_mhz": 1980.0,
-        "temperature_c": 34.0,
-        "power_w": 70.12,
-        "throttled": None,
-    }
-    assert second["clock_mhz"] is None and second["throttled"] == "heat"
+    first, second = environment().gpus
+    assert first == Gpu(
+        name="NVIDIA H100 80GB HBM3",
+        driver="550.54.15",
+        clock_mhz=1980.0,
+        clock_max_mhz=1980.0,
+        temperature_c=34.0,
+        power_w=70.12,
+        throttled=None,
+    )
+    assert second.clock_mhz is None and second.throttled == "heat"
 
 
 @pytest.mark.parametrize(("bits", "throttled"), [("0x04", "power"), ("0x40", "heat"), ("0x44", "heat"), ("0x01", None)])
 def test_why_a_gpu_runs_below_its_clock(bare_path: Path, bits: str, throttled: Optional[str]) -> None:
     nvidia_smi(bare_path, H100.replace("0x0000000000000000", bits))
-    assert environment()["gpus"][0]["throttled"] == throttled
+    assert environment().gpus[0].throttled == throttled
 
 
 def test_an_nvidia_smi_that_fails_is_no_gpu(bare_path: Path) -> None:
     nvidia_smi(bare_path, "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.")
-    assert environment()["gpus"] == []
+    assert environment().gpus == ()
 
 
 @pytest.fixture()
@@ -156,47 +163,52 @@ def jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeJetson:
 
 
 def test_a_jetson_is_recorded_with_its_power_mode_and_what_tegrastats_saw(jetson: FakeJetson) -> None:
-    board = environment(jetson.root)["jetson"]
-    assert board["power_mode"] == {"name": "MODE_30W_ALL", "number": 3} and board["gpu_clock"]["most_mhz"] == 905
-    with Conditions(jetson.root) as conditions:
-        assert conditions._watch is not None
-        deadline = time.monotonic() + PATIENCE_S  # tegrastats is another process
-        while not conditions._watch.between(conditions._began_s, float("inf")) and time.monotonic() < deadline:
-            threading.Event().wait(0.02)
-    seen = conditions.record["jetson"]
+    board = environment(jetson.root).jetson
+    assert board is not None and board.power_mode == PowerMode("MODE_30W_ALL", 3)
+    assert board.gpu_clock is not None and board.gpu_clock.most_mhz == 905
+    deadline, wait_s = time.monotonic() + PATIENCE_S, 0.05
+    while True:  # tegrastats is another process, which may take its time to begin
+        with ConditionsMonitor(jetson.root) as monitor:
+            threading.Event().wait(wait_s)
+        seen = monitor.conditions.jetson
+        assert seen is not None and jetson.log[-1] == "stopped"
+        if seen["readings"] > 0 or time.monotonic() > deadline:
+            break
+        wait_s *= 2
     assert seen["readings"] > 0 and seen["power_w"] > 1
-    assert conditions.record["temperature_end_c"] == seen["temperature_max_c"]
-    assert jetson.log[-1] == "stopped"
+    assert monitor.conditions.temperature_end_c == seen["temperature_max_c"]
 
 
 def test_what_this_process_and_others_took_is_told_apart(tmp_path: Path, bare_path: Path) -> None:
     ticks = os.sysconf("SC_CLK_TCK")
     write(tmp_path, {"proc/stat": "cpu  100 0 100 1000 0 0 0 0 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n"})
-    with Conditions(tmp_path) as conditions:
+    with ConditionsMonitor(tmp_path) as monitor:
         started = time.process_time()
         while time.process_time() - started < 0.2:
             pass
         write(tmp_path, {"proc/stat": f"cpu  {100 + 2 * ticks} 0 100 1000 0 0 0 {ticks} 0 0\n"})
-    record = conditions.record
-    rounding = 0.02 + 0.02 * record["seconds"]  # each figure has two places after the point
-    assert record["own_cores"] * record["seconds"] >= 0.2 - rounding
-    assert (record["own_cores"] + record["other_cores"]) * record["seconds"] == pytest.approx(2.0, abs=rounding)
-    assert record["stolen_cores"] * record["seconds"] == pytest.approx(1.0, abs=rounding)
+    found = monitor.conditions
+    assert found.other_cores is not None and found.stolen_cores is not None
+    rounding = 0.02 + 0.02 * found.seconds  # each figure has two places after the point
+    assert found.own_cores * found.seconds >= 0.2 - rounding
+    assert (found.own_cores + found.other_cores) * found.seconds == pytest.approx(2.0, abs=rounding)
+    assert found.stolen_cores * found.seconds == pytest.approx(1.0, abs=rounding)
 
 
 def test_heat_and_lowered_clocks_are_counted(tmp_path: Path, bare_path: Path) -> None:
     count = "sys/devices/system/cpu/cpu{}/thermal_throttle/core_throttle_count"
     zone = "sys/class/thermal/thermal_zone0"
     write(tmp_path, {count.format(0): "7\n", count.format(1): "1\n", f"{zone}/type": "cpu\n", f"{zone}/temp": "50000"})
-    with Conditions(tmp_path) as conditions:
+    with ConditionsMonitor(tmp_path) as monitor:
         write(tmp_path, {count.format(1): "4\n", f"{zone}/temp": "95000"})
-    assert conditions.record["throttled"] == 3
-    assert (conditions.record["temperature_start_c"], conditions.record["temperature_end_c"]) == (50.0, 95.0)
+    assert monitor.conditions.throttled == 3
+    assert (monitor.conditions.temperature_start_c, monitor.conditions.temperature_end_c) == (50.0, 95.0)
 
 
 def test_a_machine_that_tells_nothing_is_recorded_as_that(tmp_path: Path, bare_path: Path) -> None:
-    with Conditions(tmp_path) as conditions:
+    with ConditionsMonitor(tmp_path) as monitor:
         pass
+    values = json.loads(json.dumps(monitor.conditions.to_dict()))
     for name in ("other_cores", "stolen_cores", "throttled", "temperature_start_c", "jetson"):
-        assert conditions.record[name] is None
-    json.dumps({**environment(tmp_path), "conditions": conditions.record})
+        assert values[name] is None
+    assert from_json(Conditions, values) == monitor.conditions

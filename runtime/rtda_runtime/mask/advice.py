@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
+from rtda_deploy.optional import available
+from rtda_runtime.mask.upsample import compiles
+
 __all__ = ["INSTALL", "slow_mask", "whether_compiled"]
 
 INSTALL = "pip install numba"
@@ -14,9 +17,6 @@ _TIMES = "10 to 20 times"  # NumPy against numba, masks of 1280x720 and 1920x108
 
 def whether_compiled() -> Tuple[str, str, str]:
     """State, detail and fix for ``doctor``: the kernel is loaded, and compiled where no earlier start kept it."""
-    from rtda_deploy.optional import available
-    from rtda_runtime.mask.upsample import compiles
-
     if not available("numba"):
         return "missing", f"no: the mask at camera size takes NumPy {_TIMES} as long as with numba", INSTALL
     if not compiles():
