@@ -16,10 +16,10 @@ import json
 import statistics
 from pathlib import Path
 
-from rtda_deploy.cli.train.progress import load_plan_here, run_plan
 from rtda_export import evaluate
-from rtda_training.plan import PlanConfig, StageConfig
+from rtda_training.plan import PlanConfig, StageConfig, load_plan
 from rtda_training.readers import open_labelled
+from rtda_training.run import train_plan
 
 ROWS = ("source-only", "adversary of weight 0", "RTDA alone", "demo recipe")
 _TESTS = {"source": "toytown:source?split=test", "target": "toytown:target?split=test"}
@@ -40,7 +40,7 @@ def rows(stage: StageConfig) -> dict[str, StageConfig]:
 
 def run_seed(out: Path, seed: int, threads: int, overrides: list[str], only: list[str]) -> None:
     """Train and score the rows of one seed; what is finished is not done again."""
-    plan = load_plan_here("toytown-demo", [f"seed={seed}", "save_every=0", "val_pictures=1", *overrides])
+    plan = load_plan("toytown-demo", [f"seed={seed}", "save_every=0", "val_pictures=1", *overrides])
     start = dataclasses.replace(plan, stages=plan.stages[:1])
     begun = train(start, out / f"seed{seed}-start", threads)
     chosen = {name: stage for name, stage in rows(plan.stages[1]).items() if name in only}
@@ -52,7 +52,7 @@ def run_seed(out: Path, seed: int, threads: int, overrides: list[str], only: lis
 
 def run_gap(out: Path, which: str, threads: int) -> None:
     """The papers' baseline and the oracle at the length of their recipes."""
-    plan = load_plan_here(which, ["val_every=0", "save_every=0", "val_pictures=1"])
+    plan = load_plan(which, ["val_every=0", "save_every=0", "val_pictures=1"])
     folder = out / f"gap-{which}"
     train(plan, folder, threads)
     score(folder, {"row": which, "gap": True, "steps": [plan.stages[0].steps]})
@@ -64,7 +64,7 @@ def train(plan: PlanConfig, folder: Path, threads: int) -> Path:
     torch.set_num_threads(threads)
     last = folder / "last.pth"
     if not last.exists():
-        run_plan(plan, folder)
+        train_plan(plan, folder)
     return last
 
 

@@ -269,25 +269,25 @@ def _read_sidecar(path: Path) -> None:
 
 
 def _recipes(folder: Path) -> List[bytes]:
-    from rtda_deploy.cli.train.progress import _toml
     from rtda_training.plan import load_plan, recipe_names
+    from rtda_training.toml_file import toml_text
 
     plans = [load_plan(name, source="toytown:source", target="toytown:target") for name in recipe_names()[::4]]
     grid = b'name = "g"\nsource = "toytown:source"\ntarget = "toytown:target"\nseeds = [0]\n[[rows]]\nlabel = "a"\n'
-    return [*(_toml(plan.to_dict()).encode() for plan in plans), grid + b'recipe = "source-only"\n']
+    return [*(toml_text(plan.to_dict()).encode() for plan in plans), grid + b'recipe = "source-only"\n']
 
 
 def _read_toml(path: Path) -> None:
-    from rtda_deploy.cli.train.progress import _toml
     from rtda_training.grids.grid import is_grid, load_grid
     from rtda_training.plan import load_plan
+    from rtda_training.toml_file import toml_text
 
     if is_grid(str(path)):
         load_grid(str(path))
         return
     plan = load_plan(str(path))
     again = path.with_name("again.toml")
-    again.write_text(_toml(plan.to_dict()), encoding="utf-8")
+    again.write_text(toml_text(plan.to_dict()), encoding="utf-8")
     assert load_plan(str(again)) == plan, "what is written into config.toml is another plan"
 
 

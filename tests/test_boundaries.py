@@ -41,6 +41,7 @@ SHARED = {
         "pictures.decode",
         "protobuf",
         "report",
+        "run_folders",
         "spec",
         "telemetry",
         "pictures.tiff_tags",
@@ -57,6 +58,7 @@ ROBOT_ROOTS = (
     "rtda_export.tensorrt",
     "rtda_training.labels",
     "rtda_training.metrics",
+    "rtda_training.pages.sheets",
     "rtda_training.readers",
 )
 
@@ -139,6 +141,28 @@ def test_imports_go_only_where_the_design_says(package: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+# Rooms of a package, and all that each may import of it: what is below, never what is built on top.
+BELOW = {
+    "rtda_training.data": ("rtda_training.data", "rtda_training.labels", "rtda_training.readers"),
+}
+
+
+@pytest.mark.parametrize("room", BELOW)
+def test_a_room_imports_nothing_that_is_built_on_it(room: str) -> None:
+    upward = [
+        f"{path.relative_to(ROOT)}:{line} imports {imported}"
+        for name, path in MODULES.items()
+        if f"{name}.".startswith(f"{room}.")
+        for imported, line, _ in _imports(path)
+        if imported.startswith(f"{room.partition('.')[0]}.") and not f"{imported}.".startswith(_dotted(BELOW[room]))
+    ]
+    assert not upward, "\n".join(upward)
+
+
+def _dotted(names: Tuple[str, ...]) -> Tuple[str, ...]:
+    return tuple(f"{name}." for name in names)
+
+
 def test_the_rule_itself_tells_right_from_wrong() -> None:
     assert _may("rtda_export.graph.from_torch", "rtda_training.checkpoint")
     assert _may("rtda_runtime.pipeline.pipeline", "rtda_deploy.errors")
@@ -181,6 +205,7 @@ def test_no_stage_imports_the_terminal() -> None:
         "import rtda_deploy.spec, rtda_deploy.errors, rtda_deploy.files, rtda_deploy.optional, rtda_deploy.report",
         "import rtda_runtime",
         "import rtda_export",
+        "import rtda_training, rtda_training.run",
         "import rtda_deploy.cli.app; rtda_deploy.cli.app.build_app()",
         "import sys; sys.argv = ['rtda-deploy', '--help']; import rtda_deploy.cli; rtda_deploy.cli.main()",
         "import sys; sys.argv = ['rtda-deploy', 'train', '--help']; import rtda_deploy.cli; rtda_deploy.cli.main()",

@@ -98,8 +98,8 @@ def translate(
     """
     from rtda_deploy.cli.outputs import check_translate
     from rtda_deploy.cli.terminal.console import ProgressLines, note
-    from rtda_deploy.cli.train.folder import working_in
     from rtda_deploy.cli.train.progress import require_training
+    from rtda_deploy.run_folders import working_in
 
     require_training()
     from rtda_training.data.address import parse_size

@@ -35,7 +35,7 @@ def evaluate(
     """
     from rtda_deploy.cli.outputs import check_eval
     from rtda_deploy.cli.terminal.console import ProgressLines, note, print_json, print_table, warn
-    from rtda_deploy.cli.train.progress import run_folder
+    from rtda_deploy.run_folders import new_run_folder
     from rtda_deploy.spec import ModelSpec
     from rtda_export.parity.scoring import evaluate as score
     from rtda_training.labels import protocol_indices
@@ -55,7 +55,7 @@ def evaluate(
         )
     chosen = protocol_indices(found.scores.class_names, protocol)
     values = {**found.to_dict(), "protocol": protocol, "protocol_miou": round(100 * found.scores.miou(protocol), 2)}
-    folder = save_evaluation(found, out or run_folder("eval"))
+    folder = save_evaluation(found, out or new_run_folder("eval"))
     if json_:
         print_json({**values, "folder": str(folder)})
     else:
@@ -144,9 +144,9 @@ def _figure_name(key: str) -> str:
 
 def _sights(page: ReportPage, found: Evaluation) -> None:
     """The worst and the best picture: with the mask over it, with the truth over it, and what is wrong."""
-    from rtda_deploy.cli.sheets import mistakes, sheet
     from rtda_deploy.report import short
     from rtda_runtime.sinks.overlay import Overlay
+    from rtda_training.pages.sheets import mistakes, sheet
 
     page.heading("The worst and the best picture" if len(found.extremes) > 1 else "The picture")
     spec = found.spec.replace(class_names=found.scores.class_names, palette=found.palette)

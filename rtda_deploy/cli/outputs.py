@@ -9,7 +9,7 @@ from typing import Dict, Iterable, List, Optional, Tuple
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.overwriting import entries, refuse_overwriting, same_place
 
-__all__ = ["check_bench", "check_eval", "check_run", "check_translate", "check_verify", "data_inputs"]
+__all__ = ["check_bench", "check_eval", "check_run", "check_translate", "check_verify"]
 
 
 def check_run(
@@ -67,9 +67,11 @@ def check_eval(model: Path, data: str, spec: Optional[Path], out: Optional[Path]
     Raises:
         ConfigError: If one of them is read, or if the page there is another verb's, such as a training's.
     """
+    from rtda_training.data.address import files_read
+
     if out is not None and (out / "report.html").is_file() and not (out / "results.json").is_file():
         raise ConfigError(f"{out}/report.html is there already, of another command", hint="choose another --out")
-    inputs = {**_files((model, spec)), **dict.fromkeys(data_inputs(data), "--data")}
+    inputs = {**_files((model, spec)), **dict.fromkeys(files_read(data), "--data")}
     refuse_overwriting(_in(out, "report.html", "results.json", "confusion_matrix.png"), inputs)
 
 
@@ -84,28 +86,15 @@ def check_translate(translator: Path, data: str, out: Path) -> None:
     Raises:
         ConfigError: If it is, or lies among them: they would be taken for translated ones, or these for the set's.
     """
-    inputs = {**_files((translator,)), **dict.fromkeys(data_inputs(data), "--data")}
+    from rtda_training.data.address import files_read
+
+    inputs = {**_files((translator,)), **dict.fromkeys(files_read(data), "--data")}
     written = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else []
     refuse_overwriting([("--out", path) for path in written], inputs)
-    for path in data_inputs(data):
+    for path in files_read(data):
         above = (Path(os.path.realpath(out)), *Path(os.path.realpath(out)).parents)
         if os.path.isdir(path) and any(same_place(path, folder) for folder in above):
             raise ConfigError(f"--out {out} lies in the set that is read, {path}", hint="choose a folder beside it")
-
-
-def data_inputs(address: str) -> List[str]:
-    """The files and folders that a data set is read from; none of an address that is none."""
-    from rtda_deploy.errors import RtdaError
-    from rtda_training.data.address import DataAddress
-
-    try:
-        found = DataAddress.parse(address) if address else None
-    except RtdaError:
-        return []  # whoever opens it says what is wrong
-    if found is None or found.kind == "toytown":
-        return []
-    named = [found.path, *(found.options[key] for key in ("list", "pictures", "classes") if key in found.options)]
-    return [str(Path(path).expanduser()) for path in named]
 
 
 def _in(folder: Optional[Path], *names: str) -> List[Tuple[str, Path]]:

@@ -288,18 +288,3 @@ def test_a_set_without_a_labelled_pixel_is_not_scored(tiny_onnx: Path, half_know
     for path in (half_known / "labels").iterdir():
         assert cv2.imwrite(str(path), np.full((64, 96), 2, np.uint8))
     assert_refused(invoke("eval", tiny_onnx, "--data", f"folder:{half_known}"), 1, "none of the labelled", "water")
-
-
-def test_every_validation_line_says_which_set_it_is_of() -> None:
-    pytest.importorskip("torch", reason="training needs torch")
-    from rtda_deploy.cli.train.progress import _show
-    from rtda_training.trainer import TrainEvent
-
-    class Screen:
-        def say(self, text: str) -> None:
-            said.append(text)
-
-    said: list[str] = []
-    values = {"val_miou": 0.5, "val_pixel_accuracy": 0.75, "val_iou": {"road": 50.0}}
-    _show(Screen(), TrainEvent("validation", "train", 20, 40, values), "folder:x?list=val.txt")  # type: ignore[arg-type]
-    assert "mIoU 50.0" in said[0] and said[0].endswith("on folder:x?list=val.txt (val)")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cli.commandline import files_below, invoke
 from cli.conftest import Journey
+from interrupting import at_step, interrupt
 
 pytest.importorskip("torch", reason="training needs torch (Python >= 3.10)")
 
@@ -67,22 +68,9 @@ def test_the_saved_config_is_a_recipe_that_trains_the_same(journey: Journey, her
     assert_same(checkpoint(here / "again/last.pth")["weights"], checkpoint(journey.run / "last.pth")["weights"])
 
 
-def test_a_run_that_was_stopped_goes_on_bit_by_bit(
-    journey: Journey, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from rtda_training import trainer
-
-    write = trainer.write_checkpoint
-
-    def write_then_stop(path: Path, content: Any) -> Path:
-        written = write(path, content)
-        if path.name == "last.pth" and content.training["step"]:
-            raise KeyboardInterrupt
-        return written
-
+def test_a_run_that_was_stopped_goes_on_bit_by_bit(journey: Journey, here: Path) -> None:
     words = journey.words("rtda-light-thin", "--out", "run", "--resume", "auto")
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "write_checkpoint", write_then_stop)
+    with at_step(2, interrupt):
         stopped = invoke(*words)
     assert stopped.code == 130
     assert "Traceback" not in stopped.err

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cli.commandline import assert_refused, files_below, invoke
 from cli.conftest import Journey
+from interrupting import at_step
 
 from rtda_deploy.folder_lock import folder_lock
 
@@ -80,20 +81,11 @@ def test_a_refused_training_leaves_no_folder(journey: Journey, here: Path) -> No
     assert list(here.iterdir()) == []
 
 
-def test_resume_needs_no_flag_typed_again_and_refuses_one_that_says_otherwise(
-    journey: Journey, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from rtda_training.trainer import Trainer
-
-    plans: List[Any] = []
-    monkeypatch.setattr(
-        Trainer, "__init__", lambda self, plan, *_, **__: plans.append(plan) or (_ for _ in ()).throw(KeyboardInterrupt)
-    )
+def test_resume_needs_no_flag_typed_again_and_refuses_one_that_says_otherwise(journey: Journey, run: Path) -> None:
     for words in (["--out", "run"], ["rtda-light-thin", "--set", "seed=3", "--out", "run"]):
-        assert invoke("train", *words, "--resume", "auto").code == 130
-    assert [(plan.name, plan.source, plan.seed, plan.size) for plan in plans] == [
-        ("rtda-light-thin", journey.data, 3, "64x64")
-    ] * 2
+        outcome = invoke("train", *words, "--resume", "auto")
+        assert outcome.code == 0 and "resumed at step 4, its last" in outcome.err
+        assert f"{journey.data} -> {journey.data}" in outcome.err and "seed 3" in outcome.err
     for words, told in (
         (["source-only"], "recipe source-only, not rtda-light-thin"),
         (["--set", "seed=9"], "seed 9, not 3"),
@@ -125,25 +117,16 @@ def test_nothing_to_resume_is_said(here: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_before_save_every_and_says_how_to_go_on(
-    journey: Journey, here: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+    journey: Journey, here: Path, number: signal.Signals, code: int
 ) -> None:
     from rtda_training.checkpoint import read_checkpoint
-    from rtda_training.stages.segmentation import SegmentationStage
 
-    original = SegmentationStage.step
-
-    def step(self: Any, place: int) -> Any:
-        if place == 2:
-            os.kill(os.getpid(), number)
-        return original(self, place)
-
-    monkeypatch.setattr(SegmentationStage, "step", step)
-    outcome = invoke(*journey.words("rtda-light-thin", "--set", "save_every=0", "--out", "a run"))
+    with at_step(2, lambda: os.kill(os.getpid(), number)):
+        outcome = invoke(*journey.words("rtda-light-thin", "--set", "save_every=0", "--out", "a run"))
     assert outcome.code == code, outcome.err
     assert read_checkpoint("a run/last.pth").training["step"] == 3
     assert "saved   a run/last.pth at step 3 of train" in outcome.err
     assert "next    rtda-deploy train --resume auto --out 'a run'" in outcome.err
-    monkeypatch.setattr(SegmentationStage, "step", original)
     resumed = invoke("train", "--resume", "auto", "--out", "a run")
     assert resumed.code == 0 and "resumed at step 3" in resumed.err, resumed.err
     theirs = read_checkpoint(journey.run / "last.pth").weights

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import re
-import time
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 from cli.commandline import Outcome, invoke
+from interrupting import at_step, interrupt
 
 pytest.importorskip("torch", reason="training needs torch (Python >= 3.10)")
 
@@ -98,198 +97,30 @@ def test_the_table_is_there_for_people_and_for_programs(trained):
     assert "Light&amp;Thin" in page and page_data(folder / "report.html") == results(folder)
 
 
-def test_a_finished_grid_is_not_trained_again(trained):
-    folder, _ = trained
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/last.pth")}
-    again = invoke("train", folder.parent / "tiny.toml", "--out", folder, "--json")
-    assert again.code == 0 and again.err.count("done before") == 4
-    assert again.json["folder"] == str(folder) and again.json["rows"] == results(folder)["rows"]
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/last.pth")} == before
+def test_a_row_that_fails_is_an_error_after_all_others(here, tiny_data):
+    grid = write_grid(here, tiny_data)
+    grid.write_text(
+        grid.read_text().replace('recipe = "source-only"', 'recipe = "source-only"\nset = ["init=no.pth"]', 1)
+    )
+    outcome = invoke("train", grid, "--out", "out", "--set", "seeds=[0]", "--json")
+    assert outcome.code == 1
+    assert outcome.said["error"].startswith("1 of 2 runs failed: Source only (seed 0): cannot read no.pth")
+    statuses = {row["label"]: row["seeds"]["0"]["status"] for row in outcome.json["rows"]}
+    assert statuses == {"Source only": "failed", "Light&Thin": "done"}
 
 
-def test_other_settings_do_not_go_into_the_same_table(trained):
-    folder, _ = trained
-    outcome = invoke("train", folder.parent / "tiny.toml", "--out", folder, "--set", "batch_size=3")
-    assert outcome.code == 2 and "these differ: batch_size" in outcome.said["error"]
-    assert "another --out" in outcome.said["fix"]
-    outcome = invoke("train", folder.parent / "tiny.toml", "--out", folder, "--set", "test=toytown:target")
-    assert outcome.code == 2 and "these differ: test" in outcome.said["error"]
-
-
-def test_a_stopped_grid_goes_on_where_it_was(here, tiny_data, monkeypatch):
-    from rtda_training.stages.segmentation import SegmentationStage
-
-    grid, out = write_grid(here, tiny_data), here / "out"
-    words = ("train", grid, "--out", out, "--set", "seeds=[0]", "--set", "save_every=1")
-    original, steps = SegmentationStage.step, []
-
-    def step(self: Any, number: int) -> Any:
-        if len(steps) == 3:  # the second row's second step
-            raise KeyboardInterrupt
-        steps.append(number)
-        return original(self, number)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(SegmentationStage, "step", step)
+def test_a_stopped_grid_says_how_to_go_on(here, tiny_data):
+    words = ("train", write_grid(here, tiny_data), "--out", "out", "--set", "seeds=[0]")
+    with at_step(1, interrupt):
         outcome = invoke(*words)
     assert outcome.code == 130
-    assert [row["seeds"]["0"]["status"] for row in results(out)["rows"]] == ["done", "started"]
-    assert "started" in (out / "table.md").read_text()
-    written = (out / "source-only-seed0" / "last.pth").stat().st_mtime_ns
-    steps.clear()
-    monkeypatch.setattr(SegmentationStage, "step", lambda self, n: steps.append(n) or original(self, n))
-    outcome = invoke(*words)
-    assert outcome.code == 0, outcome.err
-    assert steps == [1], "one step was left, of one row"
-    assert "resumed at step 1" in outcome.err
-    assert (out / "source-only-seed0" / "last.pth").stat().st_mtime_ns == written
-    assert [row["seeds"]["0"]["status"] for row in results(out)["rows"]] == ["done", "done"]
-
-
-def test_resume_auto_finds_the_newest_run_of_the_grid(here, tiny_data, monkeypatch):
-    monkeypatch.setattr("rtda_deploy.cli.train.grid._one", lambda *_: None)
-    grid = write_grid(here, tiny_data)
-    for _ in range(2):
-        assert invoke("train", grid, "--resume", "auto").code == 0
-    assert len(list((here / "runs/train").iterdir())) == 1
-    assert invoke("train", grid).code == 0
-    assert len(list((here / "runs/train").iterdir())) == 2
-
-
-def test_a_row_that_another_process_works_on_is_passed_over(here, tiny_data):
-    grid, out = write_grid(here, tiny_data), here / "out"
-    busy = out / "source-only-seed0"
-    busy.mkdir(parents=True)
-    with open(busy / ".lock", "w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        outcome = invoke("train", grid, "--out", out, "--set", "seeds=[0]")
-        assert outcome.code == 0, outcome.err
-        assert "another process is at it" in outcome.err and "not finished by another process" in outcome.err
-        assert [row["seeds"]["0"]["status"] for row in results(out)["rows"]] == ["running", "done"]
-        assert [path.name for path in busy.iterdir()] == [".lock"]
-
-
-def test_the_lock_keeps_everybody_else_out(here):
-    from rtda_deploy.cli.train.grid import _locked
-
-    with _locked(here / "row") as mine, open(here / "row/.lock") as other:
-        assert mine
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    with _locked(here / "row") as mine:
-        assert mine, "given back"
-
-
-def test_a_row_that_works_in_the_end_leaves_no_error_behind(here, monkeypatch):
-    from rtda_deploy.cli.train import grid as ablation
-
-    scores: Any = type("Scores", (), {"miou": lambda self: 0.5})()
-    found: Any = type("Evaluation", (), {"scores": scores})()
-    monkeypatch.setattr(ablation, "_train_and_score", lambda *_: found)
-    (here / "row").mkdir()
-    (here / "row/error.json").write_text("{}")
-    ablation._one(None, here / "row", "", None, "1/1", started=time.time() + 60)  # type: ignore[arg-type]
-    assert not (here / "row/error.json").exists()
-
-
-def test_a_row_whose_process_has_ended_is_taken_over(here, tiny_data, monkeypatch):
-    from rtda_deploy.cli.train import grid as ablation
-
-    grid, out = write_grid(here, tiny_data), here / "out"
-    (out / "source-only-seed0").mkdir(parents=True)
-    other = open(out / "source-only-seed0" / ".lock", "w")  # noqa: SIM115 - closed by what stands for the other's end
-    fcntl.flock(other, fcntl.LOCK_EX)
-    trained = []
-
-    def one(run: Any, *_: Any) -> None:
-        trained.append(run.folder)
-        other.close()
-
-    monkeypatch.setattr(ablation, "_one", one)
-    outcome = invoke("train", grid, "--out", out, "--set", "seeds=[0]")
-    assert outcome.code == 0 and trained == ["light-thin-seed0", "source-only-seed0"]
-    assert outcome.err.count("another process is at it") == 1
-
-
-FAILING = """
-[[rows]]
-label = "Too fast"
-recipe = "source-only"
-set = ["optimizer.kind=sgd", "optimizer.learning_rate=1e30", "optimizer.warmup_steps=0", "steps=5"]
-
-[[rows]]
-label = "After it"
-recipe = "source-only"
-"""
-
-
-def test_a_row_that_fails_is_recorded_and_the_others_go_on(here, tiny_data):
-    grid, out = write_grid(here, tiny_data, FAILING), here / "out"
-    words = ("train", grid, "--out", out, "--set", "seeds=[0]", "--json")
-    outcome = invoke(*words)
-    assert outcome.code == 1
-    assert re.search(r"1 of 4 runs failed: Too fast \(seed 0\): .*not a finite number", outcome.said["error"])
-    error = json.loads((out / "too-fast-seed0" / "error.json").read_text())
-    assert "not a finite number" in error["error"] and "Traceback" in error["traceback"] and error["hint"]
-    statuses = {row["label"]: row["seeds"]["0"]["status"] for row in outcome.json["rows"]}
-    assert statuses == {"Source only": "done", "Light&Thin": "done", "Too fast": "failed", "After it": "done"}
-    assert "failed: Too fast (seed 0)" in (out / "table.md").read_text()
-    again = invoke(*words)  # tried again, not hidden
-    assert again.code == 1 and again.err.count("done before") == 3
-
-
-def test_what_another_process_saw_fail_is_not_tried_at_once(here, tiny_data, monkeypatch):
-    from rtda_deploy.cli.train import grid as ablation
-
-    monkeypatch.setattr(ablation, "_train_and_score", lambda *_: pytest.fail("tried"))
-    folder = here / "row"
-    folder.mkdir()
-    (folder / "error.json").write_text('{"error": "it broke"}')
-    run: Any = type("Run", (), {"row": None})()
-    ablation._one(run, folder, "", None, "1/1", started=0.0)
-
-
-def test_whatever_breaks_a_row_the_others_go_on(here, tiny_data, monkeypatch):
-    from rtda_deploy.cli.train import grid as ablation
-
-    tried = []
-
-    def broken(run: Any, *_: Any) -> Any:
-        tried.append(run.folder)
-        raise RuntimeError("CUDA out of memory")
-
-    monkeypatch.setattr(ablation, "_train_and_score", broken)
-    outcome = invoke("train", write_grid(here, tiny_data), "--out", "out")
-    assert outcome.code == 1 and len(tried) == 4
-    assert outcome.said["error"].startswith("4 of 4 runs failed: Source only (seed 0), Source only (seed 1), ")
-    assert outcome.said["error"].endswith(": RuntimeError: CUDA out of memory")
-
-
-def test_a_steps_time_is_the_median_of_each_stage_without_its_slow_start():
-    from rtda_deploy.cli.train.grid import _seconds_per_step
-
-    def rows(index: int, steps: int, rates: list[float]) -> list[dict[str, Any]]:
-        width = steps // len(rates)
-        return [
-            {"stage_index": index, "step": width * (place + 1), "pictures_per_s": rate}
-            for place, rate in enumerate(rates)
-        ]
-
-    assert _seconds_per_step(rows(0, 30, [0.1, 8.0, 8.0]), 4) == 0.5
-    assert _seconds_per_step([*rows(0, 30, [8.0] * 3), *rows(1, 10, [2.0])], 4) == (30 * 0.5 + 10 * 2.0) / 40
-    assert _seconds_per_step([], 4) is None
+    assert re.search(r"next    rtda-deploy train \S+tiny\.toml --set 'seeds=\[0\]' --out out\n", outcome.err)
 
 
 def test_a_wrong_address_is_told_before_any_row(here, tiny_data):
     outcome = invoke("train", write_grid(here, tiny_data), "--out", "out", "--set", "test=folder:missing")
     assert outcome.code == 1 and "missing" in outcome.said["error"]
     assert not (here / "out").exists(), "a wrong address leaves nothing"
-
-
-def test_a_grid_under_torchrun_is_refused(here, tiny_data, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    outcome = invoke("train", write_grid(here, tiny_data), "--out", "out")
-    assert outcome.code == 2 and "one process a row" in outcome.said["error"]
 
 
 # the page of one training
@@ -365,6 +196,8 @@ def test_the_line_names_the_losses_that_the_method_has(here, tiny_data):
     line = next(line for line in outcome.err.splitlines() if line.startswith("train   train"))
     assert re.fullmatch(r"train   train  \d/2  seg \d+\.\d{3} entropy \S+  \d+\.\d img/s(  \d+:\d\d left)?", line), line
     assert "model   BiSeNet-resnet18 rtda · " in outcome.err
+    scored = next(line for line in outcome.err.splitlines() if line.startswith("  val @2  mIoU "))
+    assert scored.endswith(f"on folder:{tiny_data} (val)"), "which set it is of"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (41, "0:41"), (725, "12:05"), (3723, "1:02:03")])

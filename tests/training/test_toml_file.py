@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from rtda_deploy.cli.train.progress import _toml
 from rtda_deploy.errors import ConfigError, RtdaError
 from rtda_training.data.address import DataAddress, parse_size
 from rtda_training.grids.grid import load_grid
 from rtda_training.plan import load_plan
-from rtda_training.toml_file import read_toml, typed_value
+from rtda_training.toml_file import read_toml, toml_text, typed_value
 
 DOMAINS = {"source": "toytown:source", "target": "toytown:target"}
 
@@ -49,7 +48,7 @@ def test_a_setting_nested_too_deep_is_one_error() -> None:
 @pytest.mark.parametrize("odd", ["a\nname = 'x'", "😀 straße", 'quote " and \\', "tab\t del\x7f", "#"])
 def test_what_is_written_into_a_config_is_read_again(tmp_path: Path, odd: str) -> None:
     plan = load_plan("rtda-light-thin", source=f"folder:/data/{odd}", target="toytown:target")
-    (tmp_path / "config.toml").write_text(_toml(plan.to_dict()), encoding="utf-8")
+    (tmp_path / "config.toml").write_text(toml_text(plan.to_dict()), encoding="utf-8")
     assert load_plan(str(tmp_path / "config.toml")) == plan
     assert read_toml(tmp_path / "config.toml", "config", hint="")["source"] == f"folder:/data/{odd}"
 

@@ -19,15 +19,12 @@ from typing import Any
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.file_names import check_file_name
-from rtda_deploy.spec import IMAGENET_MEAN, IMAGENET_STD
 from rtda_training.adapt.slots import SLOTS, Component, check_field, choice, components
 from rtda_training.data.address import parse_size
-from rtda_training.models import network_settings
+from rtda_training.data.config import AugmentConfig, InputConfig
 from rtda_training.toml_file import check_value, read_toml, typed_value
 
 __all__ = [
-    "AugmentConfig",
-    "InputConfig",
     "OptimizerConfig",
     "PlanConfig",
     "StageConfig",
@@ -40,42 +37,6 @@ __all__ = [
 
 _KINDS = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
 _NONE = "none"
-
-
-@dataclasses.dataclass(frozen=True)
-class AugmentConfig:
-    """Changes to each picture of both domains, drawn anew each time; 0 or false switches one off."""
-
-    flip: bool = True
-    scale_min: float = 1.0  # a crop of the network's size from the picture scaled by a factor in this range
-    scale_max: float = 1.0
-    brightness: float = 0.0  # largest relative change
-    contrast: float = 0.0
-    saturation: float = 0.0
-    blur: float = 0.0  # probability of a Gaussian blur, sigma 0.3..1.5 pixels
-
-    def __post_init__(self) -> None:
-        if not 0.25 <= self.scale_min <= self.scale_max <= 4.0:
-            raise ConfigError(
-                f"augment.scale_min {self.scale_min} and scale_max {self.scale_max} must lie in 0.25..4",
-                hint="1 and 1 leave pictures as they are",
-            )
-        for name in ("brightness", "contrast", "saturation", "blur"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(
-                    f"augment.{name} must lie between 0 and 1, got {getattr(self, name)}", hint="0 switches it off"
-                )
-
-
-@dataclasses.dataclass(frozen=True)
-class InputConfig:
-    """How pixels become the network's input; goes into the ModelSpec."""
-
-    channel_order: str = "rgb"
-    pixel_scale: float = 1.0 / 255.0
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    interpolation: str = "linear"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,13 +227,13 @@ class PlanConfig:
     val_every: int = 500
     val_pictures: int = 500
     save_every: int = 500
-    input: InputConfig = InputConfig()
-    augment: AugmentConfig = AugmentConfig()
+    input: InputConfig = dataclasses.field(default_factory=InputConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     stages: tuple[StageConfig, ...] = dataclasses.field(default_factory=lambda: (StageConfig(),))
 
     def __post_init__(self) -> None:
         check_file_name(self.name, "a recipe's name")
-        network_settings(self.network, self.backbone, self.variant)
+        self.network_settings()
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be positive, got {self.batch_size}", hint="at least 2 for BiSeNet")
         if not self.stages:
@@ -300,6 +261,25 @@ class PlanConfig:
     def size_hw(self) -> tuple[int, int]:
         """Height and width of the network's input."""
         return parse_size(self.size)
+
+    @property
+    def network_text(self) -> str:
+        """The network for people: ``BiSeNet-resnet18 rtda``."""
+        from rtda_training.models import network_class
+
+        settings = self.network_settings()
+        name = f"{network_class(self.network).NAME}-{settings.pop('backbone')}"
+        return " ".join([name, *settings.values()])
+
+    def network_settings(self) -> dict[str, str]:
+        """What the network is built from.
+
+        Raises:
+            ConfigError: If the network does not take the backbone or variant.
+        """
+        from rtda_training.models import network_settings  # loads torch
+
+        return network_settings(self.network, self.backbone, self.variant)
 
     @property
     def validation(self) -> str:

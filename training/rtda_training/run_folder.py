@@ -1,21 +1,24 @@
-"""The folder of a run: what a training leaves there, whether there is one, and the plan that it is of."""
+"""The folder of a run: what a training writes there, whether one is there already, and the plan it was started with."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import platform
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rtda_deploy import __version__
 from rtda_deploy.errors import CheckpointError, ConfigError, RtdaError
-from rtda_deploy.files import file_error
-from rtda_training.checkpoint import read_checkpoint
-from rtda_training.loop.runlog import read_rows
+from rtda_deploy.files import file_error, write_text
+from rtda_training.loop.rows import read_rows
 from rtda_training.plan import PlanConfig, changed_plan, load_plan, plan_from_table, recipe_title
+from rtda_training.toml_file import toml_text
 
-__all__ = ["CONFIG", "clear_run", "is_run", "progress_in", "resumed_plan", "run_files", "saved_plan"]
+__all__ = ["CONFIG", "clear_run", "is_run", "progress_in", "resumed_plan", "run_files", "save_config", "saved_plan"]
 
 CONFIG = "config.toml"
 _CHECKPOINTS = ("last.pth", "best.pth", "stage-*.pth", "translator-*.pth")
@@ -40,6 +43,8 @@ def progress_in(folder: Path) -> str:
 
 def _at_its_start(path: Path) -> bool:
     """Whether the checkpoint was written before the first step."""
+    from rtda_training.checkpoint import read_checkpoint
+
     with contextlib.suppress(RtdaError):  # what cannot be read may be worth something
         state = read_checkpoint(path).training
         return state.get("stage_index") == state.get("step") == 0
@@ -71,12 +76,37 @@ def clear_run(folder: Path) -> None:
         raise file_error(err, err.filename or folder, "remove") from err
 
 
+def save_config(plan: PlanConfig, folder: Path) -> None:
+    """Write ``config.toml``: the resolved plan, with the versions and the git commit it is started with.
+
+    Raises:
+        FileAccessError: If it cannot be written.
+    """
+    head = [
+        f"# {' '.join(plan.description.split())}" if plan.description else "# A resolved plan.",
+        f"# rtda-deploy {__version__}, Python {platform.python_version()}, git {_git_hash()}",
+        "# Run it again: rtda-deploy train config.toml",
+    ]
+    write_text(folder / CONFIG, "\n".join(head) + "\n" + toml_text(plan.to_dict()))
+
+
+def _git_hash() -> str:
+    """The commit of the working directory's repository; ``none`` outside of one."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return "none"
+    return done.stdout.strip() or "none"
+
+
 def saved_plan(folder: Path) -> PlanConfig:
     """The plan of the run in a folder: of its ``config.toml``, else of ``last.pth``.
 
     Raises:
         CheckpointError: If there is neither, or what is there is no plan.
     """
+    from rtda_training.checkpoint import read_checkpoint
+
     config = folder / CONFIG
     if config.is_file():
         try:

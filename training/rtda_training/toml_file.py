@@ -18,7 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["check_value", "read_toml", "toml_value", "typed_value"]
+__all__ = ["check_value", "read_toml", "toml_text", "toml_value", "typed_value"]
 
 _LARGEST = 2**63 - 1  # what TOML promises to hold
 
@@ -57,6 +57,19 @@ def typed_value(text: str, key: str) -> Any:
 def toml_value(value: Any) -> str:
     """A value of ``check_value`` as TOML writes it; ``read_toml`` gives it back."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
+
+
+def toml_text(table: Mapping[str, Any], prefix: str = "") -> str:
+    """A table as a TOML file: values, tables, and lists of tables; ``read_toml`` gives it back."""
+    values, tables = [], []
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            tables.append(f"\n[{prefix}{key}]\n" + toml_text(value, f"{prefix}{key}."))
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            tables += [f"\n[[{prefix}{key}]]\n" + toml_text(entry, f"{prefix}{key}.") for entry in value]
+        else:
+            values.append(f"{key} = {toml_value(value)}\n")
+    return "".join(values + tables)
 
 
 def check_value(key: str, value: Any) -> None:

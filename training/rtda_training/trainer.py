@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from rtda_training.data.first_look import first_look, shared_pictures
 from rtda_training.data.pixel_cache import cached, cached_size
 from rtda_training.labels import class_list
 from rtda_training.loop.diagnostics import Finding, Watch
+from rtda_training.loop.events import TrainEvent, TrainResult
 from rtda_training.loop.hardware import build_fabric, describe, memory_kept
 from rtda_training.loop.pace import Pace
 from rtda_training.loop.runlog import RunLog
@@ -37,43 +37,13 @@ from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
 from rtda_training.stages import StageRun
 
-__all__ = ["VERIFY_PICTURES", "TrainEvent", "TrainResult", "Trainer"]
+__all__ = ["VERIFY_PICTURES", "Trainer"]
 
 VERIFY_PICTURES = 8  # target pictures kept beside the checkpoint; the export is verified on them
 _LOG_EVERY = 20  # steps
 
 
 _Set = TypeVar("_Set", bound=UnlabelledSet)
-
-
-@dataclass(frozen=True)
-class TrainEvent:
-    """What the loop tells whoever watches.
-
-    Attributes:
-        kind: ``prepare`` (rendering a set), ``note``, ``warning``, ``stage``, ``step``, ``validation``.
-        stage: Name of the stage, or of the set being prepared, or the text of the note or warning.
-        step: Steps done.
-        total: Steps in all.
-        values: Losses, rates and scores of the row logged.
-    """
-
-    kind: str
-    stage: str = ""
-    step: int = 0
-    total: int = 0
-    values: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A finished run: its folder, the best and the last validation (fractions 0..1), and the seconds it took."""
-
-    folder: Path
-    best_miou: float
-    best_at: str
-    last_miou: float
-    seconds: float
 
 
 class Trainer:
@@ -83,26 +53,29 @@ class Trainer:
         plan: What to do.
         folder: Gets ``last.pth``, ``best.pth``, ``stage-<name>.pth``, ``results.csv``, ``metrics.jsonl``, ``verify/``.
         on_event: Told of progress.
-
-    Attributes:
-        hardware: Where it computes, for people.
-        stepping: Whether steps are being made; :meth:`stop` is for then.
+        stop: Ends a running training with a checkpoint where it is asked: :meth:`run` then saves and raises. The step
+            that is being done is finished; a validation is given up, but for the last of a stage. Several processes
+            look at it every twenty steps, together.
 
     Raises:
         RtdaError: Whatever makes the plan impossible, before any step is made.
     """
 
-    def __init__(self, plan: PlanConfig, folder: Path, on_event: Callable[[TrainEvent], None] | None = None) -> None:
+    def __init__(
+        self,
+        plan: PlanConfig,
+        folder: Path,
+        on_event: Callable[[TrainEvent], None] | None = None,
+        stop: StopRequest | None = None,
+    ) -> None:
         self.plan = plan
         self.folder = Path(folder)
         _check_size(plan)
         torch.manual_seed(plan.seed)
         self._fabric = build_fabric(plan.device, plan.precision)
         _check_processes(plan, self._fabric.world_size)
-        self.stepping = False
-        self._stop = StopRequest(self._any_of if self._fabric.world_size > 1 else None)
+        self._stop = stop or StopRequest()
         self._tell = on_event if on_event and self._fabric.is_global_zero else (lambda event: None)
-        self.hardware = describe(self._fabric)
         with self._fabric.rank_zero_first(local=True):  # what is to be rendered or cached is made once
             if self._fabric.is_global_zero:
                 writable_folder(self.folder)
@@ -114,19 +87,11 @@ class Trainer:
         self._model = self._new_model()
         self._spec = self._new_spec()
 
-    def stop(self) -> None:
-        """Ask a running training to end: :meth:`run` then saves and raises. Safe in a signal's handler.
-
-        The step that is being done is finished; a validation is given up, but for the last of a stage. Several
-        processes look at it every twenty steps, together.
-        """
-        self._stop.ask()
-
     def run(self, resume: Checkpoint | None = None) -> TrainResult:
         """Train all stages; with ``resume``, go on where that checkpoint was written.
 
         Raises:
-            TrainingStopped: If :meth:`stop` was called; ``last.pth`` holds the step it names.
+            TrainingStopped: If ``stop`` was asked; ``last.pth`` holds the step it names.
             TrainingError: If a loss is not finite.
             CheckpointError: If ``resume`` is of another plan.
             DataError: If too many pictures cannot be used.
@@ -135,6 +100,7 @@ class Trainer:
         state = dict(resume.training) if resume is not None else {}
         if state:
             self._check_resume(state)
+        self._tell_start(state)
         self._best = dict(state.get("best", {"miou": -1.0, "at": ""}))
         first = int(state.get("stage_index", 0))
         if self._fabric.is_global_zero:
@@ -189,7 +155,7 @@ class Trainer:
         later = sum(after.steps for after in self.plan.stages[index + 1 :])
         pace = Pace(self.plan.batch_size, stage.steps - start, later)
         try:
-            self.stepping = True
+            self._stop.stepping = True
             for step in range(start, stage.steps):
                 done = step + 1
                 last_step = done == stage.steps
@@ -197,7 +163,7 @@ class Trainer:
                 validates = last_step or (self.plan.val_every and done % self.plan.val_every == 0)
                 values = run.step(step)
                 logs = last_step or validates or done % _LOG_EVERY == 0
-                stops = (logs or self._stop.here()) and self._stop.everywhere()
+                stops = (logs or self._stops_alone()) and self._stops_everywhere()
                 row: dict[str, Any] = {"stage": stage.name, "stage_index": index, "step": done}
                 wanted = logs or saves or stops or self._fabric.device.type == "cpu"
                 row.update(self._numbers(values, done, wanted=wanted))
@@ -205,7 +171,7 @@ class Trainer:
                 if last_step:
                     run.finish()
                 if validates and run.trains_network and (last_step or not stops):
-                    scores = self._validate(row, log, None if last_step else self._stop.here)
+                    scores = self._validate(row, log, None if last_step else self._stops_alone)
                     stops, miou = (True, miou) if scores is None else (stops, scores.miou())
                     pace.restart()
                 if (logs or stops) and log is not None:
@@ -225,7 +191,7 @@ class Trainer:
                 if stops and not (last_step and index + 1 == len(self.plan.stages)):
                     raise TrainingStopped(stage.name, done, self.folder / "last.pth")
         finally:
-            self.stepping = False
+            self._stop.stepping = False
             run.close()
         return miou
 
@@ -338,9 +304,26 @@ class Trainer:
         if text:
             self._tell(TrainEvent("note", text))
 
-    def _any_of(self, asked: bool) -> bool:
+    def _tell_start(self, state: Mapping[str, Any]) -> None:
+        finished = bool(state.get("done")) and state.get("stage_index") == len(self.plan.stages) - 1
+        values = {
+            "plan": self.plan,
+            "folder": self.folder,
+            "hardware": describe(self._fabric),
+            "resumed": state.get("step"),
+            "finished": finished,
+        }
+        self._tell(TrainEvent("start", values=values))
+
+    def _stops_alone(self) -> bool:
+        """Whether this process was asked to stop, and is the only one: it may at once."""
+        return self._stop.asked and self._fabric.world_size == 1
+
+    def _stops_everywhere(self) -> bool:
         """Whether any process was asked to stop; all call it at the same step."""
-        flag = torch.tensor(float(asked), device=self._fabric.device)
+        if self._fabric.world_size == 1:
+            return self._stop.asked
+        flag = torch.tensor(float(self._stop.asked), device=self._fabric.device)
         return bool(self._fabric.all_reduce(flag, reduce_op="sum") > 0)  # type: ignore[operator]
 
     def _validate(self, row: dict[str, Any], log: RunLog | None, stop: Callable[[], bool] | None) -> Scores | None:
@@ -352,6 +335,7 @@ class Trainer:
             self.plan.input,
             max_pictures=self.plan.val_pictures,
             confusion=confusion,
+            progress=lambda done, total: self._tell(TrainEvent("validating", row["stage"], done, total)),
             stop=stop,
         )
         if scores is None:

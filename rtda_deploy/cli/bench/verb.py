@@ -110,12 +110,11 @@ def _folder(wanted: Optional[Path], save: Optional[Path], force: bool) -> Iterat
     Raises:
         ConfigError: If earlier results would be overwritten.
     """
-    from rtda_deploy.cli.train.folder import working_in
-    from rtda_deploy.cli.train.progress import run_folder
     from rtda_deploy.errors import ConfigError
     from rtda_deploy.files import writable_folder
+    from rtda_deploy.run_folders import new_run_folder, working_in
 
-    folder = wanted or run_folder("bench")
+    folder = wanted or new_run_folder("bench")
     with working_in(folder):
         writable_folder(folder)
         for path in (folder / "times.json", folder / "report.html", *((save,) if save else ())):

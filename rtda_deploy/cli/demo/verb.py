@@ -41,13 +41,16 @@ def demo(
     """
     from rtda_deploy.cli.demo.page import summary_rows
     from rtda_deploy.cli.terminal.console import note, print_json, print_next, print_table
-    from rtda_deploy.cli.train.folder import working_in
-    from rtda_deploy.cli.train.progress import load_plan_here, run_folder
+    from rtda_deploy.cli.train.progress import require_training
+    from rtda_deploy.run_folders import new_run_folder, working_in
 
-    plan = load_plan_here(_RECIPE, set_ or [])
+    require_training()
+    from rtda_training.plan import load_plan
+
+    plan = load_plan(_RECIPE, set_ or [])
     earlier = None if fresh else _earlier(plan, out)
     goes_on = earlier is not None and _unfinished(*earlier, out)
-    folder = out or (earlier[0] if earlier and goes_on else run_folder("demo"))
+    folder = out or (earlier[0] if earlier and goes_on else new_run_folder("demo"))
     try:
         with working_in(folder):
             if not goes_on:
@@ -164,7 +167,8 @@ def _earlier(plan: PlanConfig, out: Optional[Path]) -> Optional[Tuple[Path, bool
 def _train(
     plan: PlanConfig, folder: Path, earlier: Optional[Tuple[Path, bool]], lines: ProgressLines
 ) -> Dict[str, Any]:
-    from rtda_deploy.cli.train.progress import run_plan
+    from rtda_deploy.cli.train.progress import training_on_screen
+    from rtda_training.run import train_plan
 
     steps = {stage.name: stage.steps for stage in plan.stages}
     if earlier is not None and earlier[1]:
@@ -180,7 +184,8 @@ def _train(
     resume = earlier is not None and earlier[0] == folder
     if resume:
         lines.say(f"reuse   the unfinished training in {folder}/ (--fresh trains anew)")
-    result = run_plan(plan, folder, resume=resume, lines=lines, report=False)
+    with training_on_screen(lines) as (on_event, stop):
+        result = train_plan(plan, folder, resume=resume, report=False, on_event=on_event, stop=stop)
     return {"steps": steps, "reused": None, "seconds": round(result.seconds, 1)}
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import typer
 
 from rtda_deploy.cli.terminal.signals import Terminated, stops_in_order
 
 if TYPE_CHECKING:
-    from rtda_deploy.cli.train.folder import Training
-    from rtda_training.trainer import TrainResult
+    from rtda_training.loop.events import TrainResult
 
 __all__ = ["train"]
 
@@ -43,69 +41,60 @@ def train(
 
     Example: rtda-deploy train fda-light --set steps=500
     """
-    from rtda_deploy.cli.terminal.console import note
-    from rtda_deploy.cli.train.progress import is_first_process
+    from rtda_deploy.cli.train.progress import require_training
     from rtda_deploy.errors import ConfigError
 
+    require_training()
     if list_:
-        from rtda_deploy.cli.train.recipes import list_recipes
-
-        list_recipes(json_=json_)
+        _list_recipes(json_)
         return
     if resume not in ("", "auto"):
         raise ConfigError(f"--resume {resume} is unknown", hint="--resume auto, with --out DIR for a certain run")
-    if not (recipe or resume):
-        raise ConfigError(
-            "no recipe was named", hint="rtda-deploy train --list shows them   (source-only is the plainest)"
-        )
-    if is_first_process():
-        note(f"train   {recipe or 'the run in ' + str(out or 'runs/train')}: loading torch, looking at the data")
     typed = {"source": source, "target": target, "val": val, "init": init, "backbone_weights": backbone_weights}
-    from rtda_deploy.cli.train.grid import is_grid, train_grid
+    from rtda_training.grids.grid import is_grid
 
     if recipe and is_grid(recipe):
         if force:
             raise ConfigError("--force is for one run; a grid never repeats a finished row", hint="another --out")
-        train_grid(recipe, set_ or [], out, resume, json_, **typed)
+        from rtda_deploy.cli.train.grid import train_rows
+
+        train_rows(recipe, set_ or [], out, bool(resume), json_, **typed)
         return
-    from rtda_deploy.cli.train.folder import chosen_training
-
-    training = chosen_training(recipe, set_ or [], out, bool(resume), force, **typed)
-    result = _trained(training, recipe, force)
-    if is_first_process():
-        _tell(training.folder, result, json_)
+    result = _trained(recipe, out, {"overrides": set_ or [], "resume": bool(resume), "force": force, **typed})
+    if result is not None:
+        _tell(result, json_)
 
 
-def _trained(training: Training, recipe: str, force: bool) -> TrainResult:
-    """Train in the folder that only this process may write to; how to go on is said wherever it is broken off."""
-    from rtda_deploy.cli.terminal.console import print_next
-    from rtda_deploy.cli.train.folder import refuse_finished, refuse_reading_and_writing, working_in
-    from rtda_deploy.cli.train.progress import is_first_process, require_training, run_plan
+def _trained(recipe: str, out: Optional[Path], asked: Dict[str, Any]) -> Optional[TrainResult]:
+    """Train; where it is broken off, say how to go on. None in all processes of ``torchrun`` but the first."""
+    from rtda_deploy.cli.terminal.console import note, print_next
+    from rtda_deploy.cli.train.progress import training_on_screen
+    from rtda_training.plan import recipe_title
+    from rtda_training.run import train
+    from rtda_training.run_choice import is_first_process
 
-    require_training()
-    from rtda_training.run_folder import is_run
-
-    plan, folder, resume = training
-    first = is_first_process()
+    if recipe:
+        recipe_title(recipe)  # an unknown one is refused before torch is loaded, which takes seconds
+    if is_first_process() and (recipe or asked["resume"]):
+        note(f"train   {recipe or 'the run in ' + str(out or 'runs/train')}: loading torch, looking at the data")
+    started: List[Path] = []
     try:
-        with working_in(folder) if first else contextlib.nullcontext():
-            if first:
-                if not (resume or force):
-                    refuse_finished(folder)
-                refuse_reading_and_writing(training, recipe, force)
-            return run_plan(plan, folder, resume=resume, clear=not resume and is_run(folder))
+        with training_on_screen(started=started.append) as (on_event, stop):
+            result = train(recipe, out=out, on_event=on_event, stop=stop, **asked)
     except (KeyboardInterrupt, Terminated):
-        if first and is_run(folder):
-            print_next(f"rtda-deploy train --resume auto --out {shlex.quote(str(folder))}")
+        if started:
+            print_next(f"rtda-deploy train --resume auto --out {shlex.quote(str(started[0]))}")
         raise
+    return result if is_first_process() else None
 
 
-def _tell(folder: Path, result: TrainResult, json_: bool) -> None:
+def _tell(result: TrainResult, json_: bool) -> None:
     from rtda_deploy.cli.terminal.console import note, print_json, print_next
 
+    folder = result.folder
     if json_:
         values: Dict[str, object] = {
-            "folder": str(result.folder),
+            "folder": str(folder),
             "best_miou": round(100 * result.best_miou, 2),
             "best_at": result.best_at,
             "last_miou": round(100 * result.last_miou, 2),
@@ -117,3 +106,21 @@ def _tell(folder: Path, result: TrainResult, json_: bool) -> None:
     note(f"done    in {result.seconds:.0f} s · best val mIoU {100 * result.best_miou:.1f} ({result.best_at})")
     note(f"wrote   {folder}/{{last.pth,best.pth,config.toml,results.csv,report.html}}")
     print_next(f"rtda-deploy export {shlex.quote(str(folder / 'last.pth'))}")
+
+
+def _list_recipes(json_: bool) -> None:
+    """A table of names and sentences, or one JSON object of them."""
+    from rtda_deploy.cli.terminal.console import note, print_json, print_next, print_table
+    from rtda_training.grids.grid import grid_names
+    from rtda_training.plan import recipe_names, recipe_title
+
+    titles = [recipe_title(name) for name in recipe_names()]
+    if json_:
+        print_json({"recipes": dict(titles), "grids": grid_names()})
+        return
+    print_table(("recipe", "what it is"), titles)
+    note(f"grids   {', '.join(grid_names())}")
+    print_next(
+        "rtda-deploy train source-only --source DATA   (a first network, of labelled pictures alone)",
+        "rtda-deploy train fda-light --source DATA --target DATA   (adapted to footage without labels)",
+    )

@@ -20,8 +20,8 @@ from rtda_training.adapt.labelers.quality import label_quality
 from rtda_training.adapt.slots import components
 from rtda_training.data.address import DataAddress
 from rtda_training.data.batches import StepBatches
+from rtda_training.data.config import AugmentConfig
 from rtda_training.data.pseudo_set import PseudoLabelledSet
-from rtda_training.plan import AugmentConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet
 
 cv2 = pytest.importorskip("cv2")

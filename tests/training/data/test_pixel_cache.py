@@ -20,8 +20,9 @@ from rtda_deploy.errors import DataError, FileAccessError
 from rtda_training.checkpoint import read_checkpoint
 from rtda_training.data import pixel_cache
 from rtda_training.data.batches import StepBatches
+from rtda_training.data.config import AugmentConfig
 from rtda_training.data.pixel_cache import CachedPictures, cached, cached_size
-from rtda_training.plan import AugmentConfig, load_plan
+from rtda_training.plan import load_plan
 from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
 from rtda_training.trainer import Trainer
 

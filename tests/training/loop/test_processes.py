@@ -191,7 +191,7 @@ def test_the_first_process_alone_writes_and_speaks(together: Path) -> None:
     assert any(path.endswith("last.pth") or ".last." in path for path in said[0]["written"])
     assert said[1]["written"] == []
     assert said[0]["events"] > 0 and said[1]["events"] == 0
-    assert [each["hardware"] for each in said] == ["cpu x 2, fp32"] * 2
+    assert [each["hardware"] for each in said] == [["cpu x 2, fp32"] * len(RECIPES), []]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(together: Path) -> None:
@@ -218,14 +218,14 @@ def test_the_command_line_speaks_once(data: Path, tmp_path: Path) -> None:
 
 
 def test_without_a_folder_for_all_of_them_they_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rtda_deploy.cli.train.progress import run_folder
+    from rtda_training.run_choice import new_training_folder
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="2 processes") as caught:
-        run_folder("train", "recipe")
+        new_training_folder("recipe")
     assert "--out" in caught.value.hint
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert run_folder("train", "recipe").parts[:2] == ("runs", "train")
+    assert new_training_folder("recipe").parts[:2] == ("runs", "train")
 
 
 def _work(data: Path, out: Path) -> None:
@@ -235,8 +235,7 @@ def _work(data: Path, out: Path) -> None:
     sys.addaudithook(lambda name, arguments: _note(written, out, name, arguments))
     torch.set_num_threads(1)
     for recipe in RECIPES:
-        trainer = Trainer(plan_of(recipe, data), out / recipe, events.append)
-        trainer.run()
+        Trainer(plan_of(recipe, data), out / recipe, events.append).run()
     _broken_off(plan_of("adversary", data), out / "parts")
     torch.distributed.barrier()  # the first process has saved
     state = read_checkpoint(out / "parts/last.pth")
@@ -244,7 +243,8 @@ def _work(data: Path, out: Path) -> None:
     Trainer(plan_of("adversary", data), out / "parts").run(state)
     SegmentationStage._share = lambda self, value: value  # type: ignore[method-assign]
     Trainer(plan_of("adversary", data), out / "local").run()
-    said: dict[str, Any] = {"written": list(written), "events": len(events), "hardware": trainer.hardware}
+    hardware = [event.values["hardware"] for event in events if event.kind == "start"]
+    said: dict[str, Any] = {"written": list(written), "events": len(events), "hardware": hardware}
     said["resumed"] = resumed
     try:
         Trainer(plan_of("adversary", data, "batch_size=3"), out / "refused")

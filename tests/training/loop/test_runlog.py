@@ -10,8 +10,10 @@ from training.settings import TinyNetwork, class_names, make_pictures
 from rtda_deploy.errors import DataError
 from rtda_deploy.optional import available
 from rtda_training.data.address import DataAddress
-from rtda_training.loop.runlog import RunLog, read_rows
-from rtda_training.loop.samples import colours, masks_of, picture_grid, spread_places, usable_frame
+from rtda_training.loop.rows import read_rows
+from rtda_training.loop.runlog import RunLog
+from rtda_training.loop.samples import colours, picture_grid, spread_places, usable_frame
+from rtda_training.loop.validate import masks_of, validate
 from rtda_training.plan import PlanConfig
 from rtda_training.readers import LabelledSet
 
@@ -106,7 +108,6 @@ def test_masks_have_their_pictures_size_and_leave_the_network_as_it_was():
 
 
 def test_masks_are_those_that_validation_counts():
-    from rtda_training.loop.validate import validate
     from rtda_training.metrics import ConfusionMatrix
 
     network, data = TinyNetwork(5), pictures()

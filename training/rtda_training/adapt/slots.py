@@ -14,10 +14,12 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.context import StageContext
+
+if TYPE_CHECKING:
+    from rtda_training.adapt.context import StageContext
 
 __all__ = ["SLOTS", "Component", "NoSettings", "check_field", "choice", "component", "components", "number"]
 

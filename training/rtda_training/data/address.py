@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import parse_qsl
 
 from rtda_deploy.errors import ConfigError
 
-__all__ = ["DataAddress", "parse_size"]
+__all__ = ["DataAddress", "files_read", "parse_size"]
 
 _SPLITS = ("train", "val", "test", "all")
 
@@ -96,6 +97,18 @@ class DataAddress:
             options["split"] = self.split
         query = "&".join(f"{key}={value.replace('%', '%25').replace('&', '%26')}" for key, value in options.items())
         return f"{self.kind}:{self.path}" + (f"?{query}" if query else "")
+
+
+def files_read(text: str) -> List[str]:
+    """The files and folders that a data set is read from; none for a text that is no address."""
+    try:
+        found = DataAddress.parse(text) if text else None
+    except ConfigError:
+        return []  # opening it reports what is wrong
+    if found is None or found.kind == "toytown":
+        return []
+    named = [found.path, *(found.options[key] for key in ("list", "pictures", "classes") if key in found.options)]
+    return [str(Path(path).expanduser()) for path in named]
 
 
 def parse_size(text: str) -> Tuple[int, int]:

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from rtda_deploy.errors import DataError, FileAccessError
 from rtda_deploy.optional import require
+from rtda_training.data.config import AugmentConfig, InputConfig
 from rtda_training.data.order import Draw, PictureOrder
 from rtda_training.labels import IGNORE_INDEX
-from rtda_training.plan import AugmentConfig, InputConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet
 
 __all__ = ["INTERPOLATION", "Batch", "StepBatches", "batches_from", "normalise"]

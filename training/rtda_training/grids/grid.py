@@ -1,8 +1,7 @@
 """Grids: recipes times seeds on one pair of domains.
 
 A grid is a TOML file with ``[[rows]]``; its keys are the fields of :class:`Grid` and :class:`GridRow`.
-``ablation_results`` reduces what its runs score, ``ablation_table`` shows it, ``rtda_deploy.cli.train.grid`` trains and
-scores them.
+``runner`` trains and scores its runs, ``results`` reduces what they score, ``table`` shows it.
 """
 
 from __future__ import annotations

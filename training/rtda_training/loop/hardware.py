@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import datetime
 import inspect
+import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ _OWN_BUFFERS: dict[str, Any] = (  # newer torch has another name for it, and war
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
     else {"broadcast_buffers": False}
 )
+
+for _name in ("lightning_fabric", "lightning.fabric"):  # which set INFO and a handler of their own when imported
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 _CPUINFO = Path("/proc/cpuinfo")
 # glibc's names of what mallopt sets, of malloc.h; and what a program has that never set them, its 32 MiB grown to.

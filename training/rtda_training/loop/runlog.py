@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import warnings
@@ -15,12 +14,13 @@ import numpy as np
 from rtda_deploy.errors import DataError, FileAccessError
 from rtda_deploy.files import file_error, write_text
 from rtda_deploy.optional import available
+from rtda_training.loop.rows import read_rows
 from rtda_training.loop.samples import picture_grid
 from rtda_training.models import SegmentationNetwork
 from rtda_training.plan import PlanConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet
 
-__all__ = ["COLUMNS", "CONFUSION", "RunLog", "read_rows"]
+__all__ = ["COLUMNS", "CONFUSION", "RunLog"]
 
 CONFUSION = "confusion.json"
 
@@ -111,16 +111,6 @@ class RunLog:
         lines = [",".join(self.columns)]
         lines += [",".join(str(row.get(key, "")) for key in self.columns) for row in self.rows]
         write_text(self._csv, "\n".join(lines) + "\n")
-
-
-def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows that a run in ``folder`` has logged; none where there is no log."""
-    path = folder / "metrics.jsonl"
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError, RecursionError):  # the last line of a killed run may be half written
-            rows.append(json.loads(line))
-    return rows
 
 
 def _place(row: Mapping[str, Any]) -> tuple[int, int]:

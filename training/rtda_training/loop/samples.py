@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as functional
 
 from rtda_deploy.errors import DataError, FileAccessError
 from rtda_deploy.optional import require
-from rtda_training.data.batches import normalise
+from rtda_training.data.config import InputConfig
 from rtda_training.labels import IGNORE_INDEX
+from rtda_training.loop.validate import masks_of
 from rtda_training.models import SegmentationNetwork
-from rtda_training.plan import InputConfig
 from rtda_training.readers import UnlabelledSet
 
-__all__ = ["colours", "masks_of", "picture_grid", "spread_places", "usable_frame"]
+__all__ = ["colours", "picture_grid", "spread_places", "usable_frame"]
 
 _TRIES = 10
 _GRID_WIDTH = 320  # pixels of one tile
@@ -43,37 +41,6 @@ def usable_frame(pictures: UnlabelledSet, place: int) -> np.ndarray:
         except (DataError, FileAccessError) as err:
             first = first or err
     raise first or DataError("there is no picture", hint="rtda-deploy data check DATA says what the set holds")
-
-
-@torch.no_grad()
-def masks_of(
-    network: SegmentationNetwork, frames: Sequence[np.ndarray], size_hw: tuple[int, int], contract: InputConfig
-) -> list[np.ndarray]:
-    """Masks uint8 (H, W) at each frame's own size, in evaluation mode; the network is left as it was.
-
-    Args:
-        network: Of any mode, on any device.
-        frames: uint8 (H, W, 3) BGR each, of any size; stretched to the network's.
-        size_hw: Of the network's input.
-        contract: How pixels become that input.
-    """
-    device = next(network.parameters()).device
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    masks = []
-    try:
-        for frame in frames:
-            picture = normalise(torch.from_numpy(np.ascontiguousarray(frame)).to(device)[None], contract)
-            if tuple(picture.shape[2:]) != size_hw:
-                picture = functional.interpolate(picture, size=size_hw, mode="bilinear", align_corners=False)
-            full = functional.interpolate(
-                network(picture).coarse.float(), size=frame.shape[:2], mode="bilinear", align_corners=False
-            )
-            masks.append(full.argmax(dim=1)[0].to(torch.uint8).cpu().numpy())
-    finally:
-        for module, mode in modes:
-            module.training = mode
-    return masks
 
 
 def colours(mask: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 __all__ = ["StopRequest", "TrainingStopped"]
 
 
 class TrainingStopped(KeyboardInterrupt):
-    """A training ended early because somebody asked for it; its checkpoint is written.
+    """A training ended early because it was asked to; its checkpoint is written.
 
-    A ``KeyboardInterrupt``, so that who knows nothing of it takes it for Ctrl-C.
+    A ``KeyboardInterrupt``, so that code which does not know this class treats it like Ctrl-C.
 
     Attributes:
         stage: Name of the stage it was in.
         step: Steps of that stage that are done.
-        path: The checkpoint to go on from.
+        path: The checkpoint to resume from.
     """
 
     def __init__(self, stage: str, step: int, path: Path) -> None:
@@ -27,24 +26,17 @@ class TrainingStopped(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Set by whoever wants the training to end, such as a signal's handler; looked at by the loop after each step.
+    """Given to a training to end it early, such as from a signal's handler; the loop looks at it after each step.
 
-    Args:
-        any_of: Given whether this process was asked, says whether any process of the training was; None: there is one.
+    Attributes:
+        asked: Whether the end was asked for.
+        stepping: Whether the training makes steps now. Only then does it look; at any other time interrupt it.
     """
 
-    def __init__(self, any_of: Callable[[bool], bool] | None = None) -> None:
-        self._asked = False
-        self._any_of = any_of
+    def __init__(self) -> None:
+        self.asked = False
+        self.stepping = False
 
     def ask(self) -> None:
         """Ask for the end; safe in a signal's handler."""
-        self._asked = True
-
-    def here(self) -> bool:
-        """Whether this process was asked, and is alone: it may stop at once."""
-        return self._asked and self._any_of is None
-
-    def everywhere(self) -> bool:
-        """Whether all stop now; where there are several processes, each must call it at the same step."""
-        return self._asked if self._any_of is None else self._any_of(self._asked)
+        self.asked = True

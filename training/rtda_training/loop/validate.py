@@ -1,23 +1,106 @@
-"""Scoring a network while it trains. ``rtda-deploy eval`` scores files with the runtime's own code."""
+"""Masks and scores of a network in torch. ``rtda-deploy eval`` scores files with the runtime's own code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from torch import nn
 
 from rtda_training.data.batches import normalise
+from rtda_training.data.config import InputConfig
 from rtda_training.metrics import ConfusionMatrix, Scores
 from rtda_training.models import SegmentationNetwork
-from rtda_training.plan import InputConfig
 from rtda_training.readers import LabelledSet
 
-__all__ = ["validate"]
+__all__ = ["evaluating", "mask_of", "masks_of", "score", "validate"]
 
 
-@torch.no_grad()
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients while the block runs; afterwards every module has the mode it had."""
+    modes = [(module, module.training) for module in network.modules()]  # fixed batch norms are not as the rest
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def mask_of(
+    network: SegmentationNetwork,
+    frame: np.ndarray,
+    size_hw: tuple[int, int],
+    contract: InputConfig,
+    shape: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """The mask of a frame by a network in evaluation mode: logits upsampled bilinearly (``align_corners=False``).
+
+    Args:
+        network: On any device.
+        frame: uint8 (H, W, 3) BGR of any size; stretched to the network's.
+        size_hw: Of the network's input.
+        contract: How pixels become that input.
+        shape: Height and width of the mask; None: the frame's.
+
+    Returns:
+        uint8 of ``shape``.
+    """
+    device = next(network.parameters()).device
+    picture = normalise(torch.from_numpy(np.ascontiguousarray(frame)).to(device)[None], contract)
+    if tuple(picture.shape[2:]) != size_hw:
+        picture = functional.interpolate(picture, size=size_hw, mode="bilinear", align_corners=False)
+    logits = network(picture).coarse.float()
+    full = functional.interpolate(logits, size=shape or frame.shape[:2], mode="bilinear", align_corners=False)
+    return np.asarray(full.argmax(dim=1)[0].to(torch.uint8).cpu().numpy())
+
+
+def masks_of(
+    network: SegmentationNetwork, frames: Sequence[np.ndarray], size_hw: tuple[int, int], contract: InputConfig
+) -> list[np.ndarray]:
+    """Masks of several frames, as :func:`mask_of`; the network may be in any mode and is left as it was."""
+    with evaluating(network):
+        return [mask_of(network, frame, size_hw, contract) for frame in frames]
+
+
+def score(
+    mask: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
+    data: LabelledSet,
+    *,
+    confusion: ConfusionMatrix,
+    max_pictures: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Scores | None:
+    """IoU and pixel accuracy at each label's own size.
+
+    Args:
+        mask: Gives the mask, uint8, of a frame at a height and width.
+        data: Pictures and labels.
+        confusion: Counted into.
+        max_pictures: Spread evenly over the set; 0: all.
+        progress: Called with (done, total).
+        stop: Looked at before each picture; where it says so, the rest is given up.
+
+    Returns:
+        The scores; None where it was given up.
+    """
+    count = min(len(data), max_pictures or len(data))
+    for done, index in enumerate(np.linspace(0, len(data) - 1, count).round().astype(int)):
+        if stop is not None and stop():
+            return None
+        label = data.label(int(index))
+        confusion.add(label, mask(data.frame(int(index)), (label.shape[0], label.shape[1])))
+        if progress is not None:
+            progress(done + 1, count)
+    return confusion.scores(data.classes.names)
+
+
 def validate(
     model: SegmentationNetwork,
     data: LabelledSet,
@@ -26,40 +109,16 @@ def validate(
     *,
     max_pictures: int = 0,
     confusion: ConfusionMatrix | None = None,
+    progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Scores | None:
-    """IoU and pixel accuracy at each label's own size, logits upsampled bilinearly (``align_corners=False``).
-
-    Args:
-        model: Put into evaluation mode for the time and back.
-        data: Pictures and labels.
-        size_hw: Input size of the network; pictures are stretched to it.
-        contract: How pixels become its input.
-        max_pictures: Spread evenly over the set; 0: all.
-        confusion: Counted into where given, for those who want more than scores.
-        stop: Looked at before each picture; where it says so, the validation is given up.
-
-    Returns:
-        The scores; None where it was given up.
-    """
-    device = next(model.parameters()).device
-    modes = [(module, module.training) for module in model.modules()]  # fixed batch norms are not as the rest
-    model.eval()
-    confusion = ConfusionMatrix(model.num_classes) if confusion is None else confusion
-    count = min(len(data), max_pictures or len(data))
-    stopped = False
-    for index in np.linspace(0, len(data) - 1, count).round().astype(int):
-        stopped = stop is not None and stop()
-        if stopped:
-            break
-        frame = torch.from_numpy(data.frame(int(index))).to(device)
-        label = data.label(int(index))
-        pictures = normalise(frame[None], contract)
-        if tuple(pictures.shape[2:]) != size_hw:
-            pictures = functional.interpolate(pictures, size=size_hw, mode="bilinear", align_corners=False)
-        logits = model(pictures).coarse
-        full = functional.interpolate(logits, size=label.shape, mode="bilinear", align_corners=False)
-        confusion.add(label, full.argmax(dim=1)[0].to(torch.uint8).cpu().numpy())
-    for module, mode in modes:
-        module.training = mode
-    return None if stopped else confusion.scores(data.classes.names)
+    """:func:`score` of a network of any mode, which is left as it was; arguments as there and of :func:`mask_of`."""
+    with evaluating(model):
+        return score(
+            lambda frame, shape: mask_of(model, frame, size_hw, contract, shape),
+            data,
+            confusion=ConfusionMatrix(model.num_classes) if confusion is None else confusion,
+            max_pictures=max_pictures,
+            progress=progress,
+            stop=stop,
+        )

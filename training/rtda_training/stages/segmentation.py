@@ -13,7 +13,8 @@ from rtda_training.adapt.batchnorm import reestimate
 from rtda_training.adapt.components import Labeler, Mixer, Objective, Sampler, Style
 from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.slots import Component, component
-from rtda_training.plan import AugmentConfig, PlanConfig, StageConfig
+from rtda_training.data.config import AugmentConfig
+from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.stages.base import StageRun, decay
 from rtda_training.stages.streams import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, Stream, step_batches
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from rtda_deploy.errors import DataError
 from rtda_training.adapt.context import StageContext
 from rtda_training.data.batches import StepBatches, batches_from
+from rtda_training.data.config import AugmentConfig
 from rtda_training.data.order import PictureOrder
-from rtda_training.plan import AugmentConfig, PlanConfig
+from rtda_training.plan import PlanConfig
 from rtda_training.readers import UnlabelledSet
 
 __all__ = ["BN_STREAM", "SOURCE_STREAM", "TARGET_STREAM", "DeviceBatch", "Stream", "step_batches"]

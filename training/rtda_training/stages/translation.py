@@ -19,9 +19,10 @@ from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.objectives.adversarial import frozen
 from rtda_training.adapt.slots import choice, component, number
 from rtda_training.data.address import parse_size
+from rtda_training.data.config import AugmentConfig
 from rtda_training.models import network_class
 from rtda_training.models.cyclegan import Generator, PatchDiscriminator
-from rtda_training.plan import AugmentConfig, PlanConfig, StageConfig
+from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import UnlabelledSet
 from rtda_training.stages.base import StageRun
 from rtda_training.stages.streams import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, Stream, step_batches

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any
 
-from rtda_deploy.cli.sheets import GAP_PX, WIDTH_PX, jpeg, mistakes, sheet, tiled
-from rtda_deploy.cli.train.progress import loss_keys, network_text
-from rtda_deploy.errors import RtdaError
+import numpy as np
+import torch
+
+from rtda_deploy.border import json_values
+from rtda_deploy.errors import DataError, RtdaError
+from rtda_deploy.optional import require
 from rtda_deploy.report import ReportPage, short
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from rtda_training.plan import PlanConfig, StageConfig
-    from rtda_training.trainer import TrainResult
+from rtda_training.adapt.styles.fda import fourier_transfer
+from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
+from rtda_training.labels import class_list
+from rtda_training.loop.diagnostics import warnings_of
+from rtda_training.loop.events import TrainResult
+from rtda_training.loop.rows import loss_keys, read_rows
+from rtda_training.loop.samples import colours, spread_places, usable_frame
+from rtda_training.loop.validate import masks_of
+from rtda_training.pages.sheets import GAP_PX, WIDTH_PX, jpeg, mistakes, sheet, tiled
+from rtda_training.plan import PlanConfig, StageConfig
+from rtda_training.readers import open_labelled, open_unlabelled
 
 __all__ = ["write_run_page"]
 
@@ -43,13 +52,10 @@ def write_run_page(plan: PlanConfig, folder: Path, result: TrainResult) -> Path:
     Raises:
         FileAccessError: If it cannot be written.
     """
-    from rtda_training.loop.diagnostics import warnings_of
-    from rtda_training.loop.runlog import read_rows
-
     rows = read_rows(folder)
     warnings = warnings_of(plan, rows, folder)
     domains = " -> ".join(short(address) for address in (plan.source, plan.target) if address)
-    page = ReportPage(f"Training: {plan.name}", f"{domains} · {network_text(plan)} at {plan.size} · seed {plan.seed}")
+    page = ReportPage(f"Training: {plan.name}", f"{domains} · {plan.network_text} at {plan.size} · seed {plan.seed}")
     if plan.description:
         page.text(plan.description)
     _summary(page, plan, result)
@@ -130,14 +136,9 @@ def _scores(page: ReportPage, rows: Sequence[Mapping[str, Any]], folder: Path) -
 
 def _sights(page: ReportPage, plan: PlanConfig, folder: Path) -> None:
     """Target pictures, whose labels are not read, and val pictures with their truth."""
-    import cv2
-
-    from rtda_training.labels import class_list
-    from rtda_training.loop.samples import spread_places
-    from rtda_training.readers import open_labelled
-
+    cv2 = require("cv2", extra="training", purpose="to draw pictures")
     networks = _networks(plan, folder)
-    asked: Dict[str, Any] = {"classes": class_list(plan.classes)} if plan.classes else {}
+    asked: dict[str, Any] = {"classes": class_list(plan.classes)} if plan.classes else {}
     data = open_labelled(plan.validation, split="val", **asked)
     palette = data.classes.palette
     stored = sorted((folder / "verify").glob("*.png"), key=lambda path: (len(path.name), path.name))
@@ -148,7 +149,7 @@ def _sights(page: ReportPage, plan: PlanConfig, folder: Path) -> None:
         masks = {title: _masks(path, frames, plan) for title, path in networks.items()}
         for number, frame in enumerate(frames):
             tiles = [("picture", frame)]
-            tiles += [(title, _coloured(found[number], palette)) for title, found in masks.items()]
+            tiles += [(title, colours(found[number], palette)) for title, found in masks.items()]
             last = number + 1 == len(frames)
             page.picture(sheet(tiles, len(tiles)), caption="training pictures; no label of them was read" * last)
         page.legend(data.classes.names, palette)
@@ -163,8 +164,8 @@ def _sights(page: ReportPage, plan: PlanConfig, folder: Path) -> None:
     masks = {title: _masks(path, frames, plan) for title, path in networks.items()}
     for number, place in enumerate(places):
         tiles = [("picture", frames[number])]
-        tiles += [(title, _coloured(found[number], palette)) for title, found in masks.items()]
-        tiles.append(("truth", _coloured(truths[number], palette)))
+        tiles += [(title, colours(found[number], palette)) for title, found in masks.items()]
+        tiles.append(("truth", colours(truths[number], palette)))
         if len(tiles) % 2:
             tiles.append(("wrong", mistakes(frames[number], list(masks.values())[-1][number], truths[number])))
         page.picture(sheet(tiles, 2), caption=f"{data.name(place)}: {', '.join(title for title, _ in tiles)}")
@@ -172,10 +173,10 @@ def _sights(page: ReportPage, plan: PlanConfig, folder: Path) -> None:
         page.legend(data.classes.names, palette)
 
 
-def _networks(plan: PlanConfig, folder: Path) -> Dict[str, Path]:
+def _networks(plan: PlanConfig, folder: Path) -> dict[str, Path]:
     """Titles and checkpoints: what the last stage started from or was taught by, where there is one, and the last."""
     last = plan.stages[-1]
-    found: Dict[str, Path] = {}
+    found: dict[str, Path] = {}
     earlier = [stage.name for stage in plan.stages[:-1]]
     if last.start not in ("previous", "scratch"):
         earlier = [last.start]
@@ -190,21 +191,10 @@ def _networks(plan: PlanConfig, folder: Path) -> Dict[str, Path]:
     return found
 
 
-def _masks(checkpoint: Path, frames: Sequence[np.ndarray], plan: PlanConfig) -> List[np.ndarray]:
-    import torch
-
-    from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
-    from rtda_training.loop.samples import masks_of
-
+def _masks(checkpoint: Path, frames: Sequence[np.ndarray], plan: PlanConfig) -> list[np.ndarray]:
     cuda = torch.cuda.is_available() and plan.device != "cpu"
     model = model_from_checkpoint(read_checkpoint(checkpoint)).to("cuda" if cuda else "cpu")
     return masks_of(model, frames, plan.size_hw, plan.input)
-
-
-def _coloured(mask: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    from rtda_training.loop.samples import colours
-
-    return colours(mask, palette)
 
 
 # what the method did
@@ -243,14 +233,7 @@ def _translations(page: ReportPage, stage: StageConfig, folder: Path) -> None:
 
 def _fda_strip(page: ReportPage, plan: PlanConfig, stage: StageConfig, folder: Path) -> None:
     """One source picture with a target picture's low frequencies, at the papers' betas."""
-    import cv2
-    import numpy as np
-    import torch
-
-    from rtda_training.adapt.styles.fda import fourier_transfer
-    from rtda_training.loop.samples import usable_frame
-    from rtda_training.readers import open_unlabelled
-
+    cv2 = require("cv2", extra="training", purpose="to draw pictures")
     target = cv2.imread(str(folder / "verify" / "0.png"))
     if target is None:
         return
@@ -272,8 +255,8 @@ def _fda_strip(page: ReportPage, plan: PlanConfig, stage: StageConfig, folder: P
 # drawing
 
 
-def _series(rows: Sequence[Mapping[str, Any]], key: str, factor: float) -> Dict[str, List[Tuple[float, float]]]:
-    series: Dict[str, List[Tuple[float, float]]] = {}
+def _series(rows: Sequence[Mapping[str, Any]], key: str, factor: float) -> dict[str, list[tuple[float, float]]]:
+    series: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         value = row.get(key)
         if isinstance(value, (int, float)) and math.isfinite(value):
@@ -281,12 +264,9 @@ def _series(rows: Sequence[Mapping[str, Any]], key: str, factor: float) -> Dict[
     return series
 
 
-def _json(path: Path) -> Dict[str, Any]:
+def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    from rtda_deploy.border import json_values
-    from rtda_deploy.errors import DataError
-
     hint = f"take it away, it is written again: rm {shlex.quote(str(path))}"
-    found: Optional[Dict[str, Any]] = json_values(path.read_bytes(), str(path), DataError, hint=hint, allow_nan=True)
+    found: dict[str, Any] | None = json_values(path.read_bytes(), str(path), DataError, hint=hint, allow_nan=True)
     return found or {}

@@ -1,0 +1,51 @@
+"""What a training reports while it runs and when it ends. Imports no torch, so that a screen can be drawn early."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["TrainEvent", "TrainResult"]
+
+
+@dataclass(frozen=True)
+class TrainEvent:
+    """One report of progress, given to ``on_event``.
+
+    Attributes:
+        kind: ``note`` or ``warning`` (a text), ``prepare`` (a data set is rendered, read or cached), ``start`` (the
+            training is about to begin), ``stage``, ``step``, ``validating`` (pictures done), ``validation`` (its
+            scores).
+        stage: Name of the stage; of ``prepare`` the data set; of ``note`` and ``warning`` the text.
+        step: Steps done; of ``prepare`` and ``validating`` pictures done.
+        total: Steps, or pictures, in all.
+        values: Of ``step`` and ``validation`` the row that is logged: losses, rates, scores. Of ``start``: ``plan``,
+            ``folder``, ``hardware``, ``resumed`` (step, None for a new run) and ``finished`` (no step is left).
+    """
+
+    kind: str
+    stage: str = ""
+    step: int = 0
+    total: int = 0
+    values: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run.
+
+    Attributes:
+        folder: The run folder, with ``last.pth`` and ``best.pth``.
+        best_miou: Of the best validation, 0..1.
+        best_at: Stage and step of it.
+        last_miou: Of the last validation, 0..1; NaN where there was none.
+        seconds: What this call took; a resumed run's earlier time is not in it.
+    """
+
+    folder: Path
+    best_miou: float
+    best_at: str
+    last_miou: float
+    seconds: float
