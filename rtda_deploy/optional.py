@@ -13,12 +13,15 @@ from typing import NamedTuple, Optional, Tuple
 from rtda_deploy.errors import MissingPackageError
 from rtda_deploy.telemetry import silent_import
 
-__all__ = ["Package", "available", "install_line", "is_jetson", "require"]
+__all__ = ["WITH_OPENCV", "Package", "available", "install_line", "is_jetson", "require"]
 
+_SEEN = "a virtual environment sees it if made with --system-site-packages"
 _JETPACK_PACKAGES = {
-    "cv2": "sudo apt-get install libopencv-python   (JetPack's own, with GStreamer; pip's would hide it)",
-    "tensorrt": "sudo apt-get install python3-libnvinfer   (JetPack's own; pip has none for a Jetson)",
+    "cv2": f"sudo apt-get install libopencv-python   (JetPack's own, with GStreamer; pip's would hide it; {_SEEN})",
+    "tensorrt": f"sudo apt-get install python3-libnvinfer   (JetPack's own; pip has none for a Jetson; {_SEEN})",
+    "cuda": "pip install 'cuda-python>=11.8,<11.8.4'   (JetPack 5; JetPack 6: 'cuda-python>=12.6,<13')",
 }
+WITH_OPENCV = ("runtime", "gpu-cu12", "gpu-cu13", "training", "export")  # extras that install pip's OpenCV
 
 
 class Package(NamedTuple):
@@ -67,11 +70,17 @@ def available(module: str) -> bool:
 
 
 def install_line(module: str, extra: str) -> str:
-    """The command that installs ``module`` here: apt on a Jetson for what JetPack brings, else pip with our extra."""
+    """The command that installs ``module`` here: pip with our extra.
+
+    On a Jetson apt, for what JetPack brings, and the package alone where the extra would install pip's OpenCV.
+    """
     if is_jetson() and module in _JETPACK_PACKAGES:
         return _JETPACK_PACKAGES[module]
     if extra in ("training", "export") and sys.version_info < (3, 10):
         return f"use Python 3.10 or newer ({platform.python_version()} here), then: pip install 'rtda-deploy[{extra}]'"
+    if is_jetson() and extra in WITH_OPENCV:
+        name = module.partition(".")[0].replace("_", "-")
+        return f"pip install {name}   (alone: the extra {extra} brings pip's OpenCV, which would hide JetPack's)"
     return f"pip install 'rtda-deploy[{extra}]'"
 
 

@@ -68,7 +68,7 @@ def examine() -> List[Dict[str, str]]:
         *((package.module, functools.partial(_package, package)) for package in packages),
         ("compiled postprocess", _compiled_postprocess),
         ("OpenCV's GStreamer", _gstreamer),
-        *((name, functools.partial(kind.call, check)) for kind in kinds for name, check in kind.checks),
+        *((name, functools.partial(_named, check)) for kind in kinds for name, check in kind.checks),
         ("cameras", _cameras),
         ("disk", _disk),
     ]
@@ -119,6 +119,13 @@ def _compiled_postprocess() -> Finding:
     from rtda_runtime.mask.advice import whether_compiled
 
     return whether_compiled()
+
+
+def _named(check: str) -> Finding:
+    from rtda_runtime.kinds import function_named
+
+    found: Finding = function_named(check)()
+    return found
 
 
 def _gstreamer() -> Finding:

@@ -62,6 +62,7 @@ def describe_file(file: Path) -> Dict[str, Any]:
     from rtda_deploy.model_files import is_checkpoint_name
     from rtda_deploy.spec import ModelSpec
     from rtda_runtime.engines.kinds import engine_kinds, kinds_of
+    from rtda_runtime.kinds import function_named
 
     readable_file(file, what="model")
     found: Dict[str, Any] = {"file": str(file), "bytes": file.stat().st_size, "sha256": sha256_file(file)}
@@ -73,7 +74,7 @@ def describe_file(file: Path) -> Dict[str, Any]:
     beside = file.with_suffix("") if suffix == ".json" else file
     for kind in kinds_of(beside):
         if kind.describe:
-            described = kind.call(kind.describe, beside)
+            described = function_named(kind.describe)(beside)
             return {**found, **described, "kind": described["kind"] + ("'s description" if beside != file else "")}
     if suffix == ".json":
         return {"kind": "spec", **found, "spec": ModelSpec.load(file).to_dict()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from rtda_deploy import optional
 from rtda_deploy.errors import MissingPackageError
-from rtda_deploy.optional import available, install_line, is_jetson, require
+from rtda_deploy.optional import WITH_OPENCV, available, install_line, is_jetson, require
 
 
 def test_what_is_installed_is_imported() -> None:
@@ -44,12 +45,30 @@ def test_asking_whether_it_is_there_does_not_import_it(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("module", "words"), [("cv2", "apt-get install libopencv-python"), ("tensorrt", "python3-libnvinfer")]
+    ("module", "extra", "words"),
+    [
+        ("cv2", "runtime", "sudo apt-get install libopencv-python "),
+        ("tensorrt", "tensorrt-cu12", "sudo apt-get install python3-libnvinfer "),
+        ("onnxruntime", "runtime", "pip install onnxruntime   (alone"),
+        ("onnxruntime.quantization", "export", "pip install onnxruntime   (alone"),
+        ("lightning_fabric", "training", "pip install lightning-fabric   (alone"),
+        ("cuda", "tensorrt-cu12", "pip install 'cuda-python>=11.8,<11.8.4' "),
+        ("pycuda", "pycuda", "pip install 'rtda-deploy[pycuda]'"),
+    ],
 )
-def test_a_jetson_is_told_to_use_jetpacks_own(monkeypatch: pytest.MonkeyPatch, module: str, words: str) -> None:
+def test_a_jetson_keeps_jetpacks_opencv_and_tensorrt(
+    monkeypatch: pytest.MonkeyPatch, module: str, extra: str, words: str
+) -> None:
     monkeypatch.setattr(optional, "is_jetson", lambda: True)
-    assert words in install_line(module, "runtime")
-    assert install_line("onnxruntime", "runtime") == "pip install 'rtda-deploy[runtime]'"
+    monkeypatch.setattr(optional.sys, "version_info", (3, 10, 12))
+    assert install_line(module, extra).startswith(words)
+
+
+def test_the_extras_that_bring_opencv_are_known() -> None:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    section = text.split("[project.optional-dependencies]")[1].split("\n[project")[0]
+    extras = [entry for entry in re.split(r"\n(?=[\w-]+ = \[)", section) if "opencv-python" in entry]
+    assert {entry.partition(" ")[0].strip() for entry in extras} == set(WITH_OPENCV)
 
 
 @pytest.mark.parametrize("extra", ["training", "export"])

@@ -6,10 +6,9 @@ A further kind is a module with an :class:`~rtda_runtime.engines.Engine` and a r
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple, Union
+from typing import Dict, List, Tuple, Union
 
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.optional import Package
@@ -30,7 +29,7 @@ __all__ = [
 class EngineKind:
     """A library that runs model files.
 
-    Functions are named ``"module:function"`` and imported when they are called.
+    Functions are named ``"module:function"``, for :func:`rtda_runtime.kinds.function_named`.
 
     Attributes:
         name: As people write it, such as ``ONNX Runtime``.
@@ -57,12 +56,6 @@ class EngineKind:
     auto: str = ""
     describe: str = ""
     checks: Tuple[Tuple[str, str], ...] = ()
-
-    def call(self, function: str, *arguments: Any, **settings: Any) -> Any:
-        """Call what ``opener``, ``auto``, ``describe`` or a check of it names."""
-        module, _, name = function.partition(":")
-        called: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        return called(*arguments, **settings)
 
 
 _ROWS: Dict[str, EngineKind] = {}

@@ -11,6 +11,7 @@ from rtda_deploy.model_files import is_checkpoint_name
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine
 from rtda_runtime.engines.kinds import engine_kinds, kinds_of, providers
+from rtda_runtime.kinds import function_named
 
 __all__ = ["open_engine"]
 
@@ -58,7 +59,7 @@ def open_engine(
             hint="leave --provider out, or run its .onnx",
         )
     opener = kind.auto if provider == "auto" and kind.auto else kind.opener
-    engine: Engine = kind.call(opener, file, provider=provider, spec=spec, threads=threads)
+    engine: Engine = function_named(opener)(file, provider=provider, spec=spec, threads=threads)
     return engine
 
 

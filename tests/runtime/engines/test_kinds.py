@@ -16,6 +16,7 @@ from runtime.toy_engine import TOY
 from rtda_deploy.errors import ConfigError, DeviceError
 from rtda_runtime.engines import open_engine, providers, register
 from rtda_runtime.engines.kinds import engine_kinds, one_of
+from rtda_runtime.kinds import function_named
 
 _WITH_TOYS = """
 import json, sys
@@ -104,12 +105,9 @@ def test_a_benchmark_records_its_version_and_the_page_shows_it(said: Dict[str, O
 
 
 def test_a_row_names_functions_and_extras_that_there_are() -> None:
-    import importlib
-
     for kind in engine_kinds():
         for name in (kind.opener, kind.auto, kind.describe, *(check for _, check in kind.checks)):
-            module, _, function = name.partition(":")
-            assert not name or callable(getattr(importlib.import_module(module), function))
+            assert not name or callable(function_named(name))
         assert set(kind.cpu_providers) <= set(kind.providers) and kind.packages
 
 
