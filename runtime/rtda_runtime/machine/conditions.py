@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Type, TypeVar
 
 from rtda_deploy.errors import DeviceError
+from rtda_runtime.machine.kernel_files import file_text, temperatures_c, throttle_count
 from rtda_runtime.machine.nvidia_smi import Gpu, read_gpus
-from rtda_runtime.machine.sensors import file_text, temperatures_c, throttle_count
 from rtda_runtime.machine.tegrastats import Tegrastats, summarize_readings
 from rtda_runtime.records import fields_to_json
 
@@ -126,7 +126,7 @@ class _Counters(NamedTuple):
 
     @classmethod
     def read(cls, root: Path) -> _Counters:
-        first = (file_text(root / "proc/stat") or "").split("\n", 1)[0].split()
+        first = file_text(root / "proc/stat").split("\n", 1)[0].split()
         busy = stolen = None
         if first[:1] == ["cpu"] and len(first) > 8:
             # user nice system idle iowait irq softirq steal; a guest's time is part of user

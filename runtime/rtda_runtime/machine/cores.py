@@ -15,9 +15,10 @@ import platform
 from pathlib import Path, PurePosixPath
 from typing import Iterable, Iterator, Optional
 
+from rtda_runtime.machine.kernel_files import CPUS, file_text
+
 __all__ = ["cpu_model", "cpu_quota", "threads_text", "usable_cores"]
 
-_CPUS = "sys/devices/system/cpu"
 _GROUPS = "sys/fs/cgroup"
 
 
@@ -50,7 +51,7 @@ def cpu_quota(root: Path = Path("/")) -> Optional[float]:
 
 def cpu_model(root: Path = Path("/")) -> str:
     """The processor's name, such as ``AMD EPYC``."""
-    for line in _text(root / "proc/cpuinfo").splitlines():
+    for line in file_text(root / "proc/cpuinfo").splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model", "Hardware"):
             return value.strip()
@@ -64,13 +65,13 @@ def threads_text(count: int) -> str:
 
 def _core(root: Path, cpu: int) -> str:
     """The logical processors on the core of ``cpu``, as the kernel writes them: ``0,4`` or ``0-1``."""
-    topology = root / _CPUS / f"cpu{cpu}" / "topology"
-    return _text(topology / "core_cpus_list") or _text(topology / "thread_siblings_list") or str(cpu)
+    topology = root / CPUS / f"cpu{cpu}" / "topology"
+    return file_text(topology / "core_cpus_list") or file_text(topology / "thread_siblings_list") or str(cpu)
 
 
 def _group_folders(root: Path) -> Iterator[Path]:
     """Where the limits of this process's group and of all groups around it may stand, in both versions."""
-    for line in [*_text(root / "proc/self/cgroup").splitlines(), "0::/", "1:cpu:/", "1:cpu,cpuacct:/"]:
+    for line in [*file_text(root / "proc/self/cgroup").splitlines(), "0::/", "1:cpu:/", "1:cpu,cpuacct:/"]:
         number, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         mounts = ["", "unified"] if number == "0" else [controllers, "cpu"] if "cpu" in controllers.split(",") else []
@@ -83,16 +84,9 @@ def _group_folders(root: Path) -> Iterator[Path]:
 
 
 def _quota(folder: Path) -> Optional[float]:
-    quota, _, period = _text(folder / "cpu.max").partition(" ")
+    quota, _, period = file_text(folder / "cpu.max").partition(" ")
     if not period:
-        quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
+        quota, period = file_text(folder / "cpu.cfs_quota_us"), file_text(folder / "cpu.cfs_period_us")
     if not quota.isdigit() or not period.isdigit() or int(period) == 0:  # "max", "-1": no limit
         return None
     return int(quota) / int(period)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""

@@ -16,8 +16,8 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from rtda_deploy import __version__
 from rtda_runtime.machine.cores import cpu_model, cpu_quota, usable_cores
 from rtda_runtime.machine.jetson import Board, read_board
+from rtda_runtime.machine.kernel_files import CPUS, file_text, temperatures_c
 from rtda_runtime.machine.nvidia_smi import Gpu, read_gpus
-from rtda_runtime.machine.sensors import CPUS, file_text, temperatures_c
 from rtda_runtime.records import fields_from_json, fields_to_json
 
 __all__ = ["CpuClock", "Environment", "Memory", "environment"]
@@ -116,7 +116,7 @@ def environment(root: Path = Path("/"), libraries: Sequence[str] = ()) -> Enviro
         cores_total=os.cpu_count(),
         cores_usable=usable_cores(root),
         cpu_quota=None if quota is None else round(quota, 2),
-        governor=file_text(root / CPUS / "cpu0/cpufreq/scaling_governor"),
+        governor=file_text(root / CPUS / "cpu0/cpufreq/scaling_governor") or None,
         cpu_mhz=_cpu_mhz(root),
         memory_mb=_memory(root),
         load_1min=round(os.getloadavg()[0], 2),
@@ -136,7 +136,7 @@ def _versions(libraries: Sequence[str]) -> Dict[str, Optional[str]]:
 
 
 def _os_name(root: Path) -> Optional[str]:
-    for line in (file_text(root / "etc/os-release") or "").splitlines():
+    for line in file_text(root / "etc/os-release").splitlines():
         key, _, value = line.partition("=")
         if key == "PRETTY_NAME":
             return value.strip().strip('"')
@@ -148,7 +148,7 @@ def _container(root: Path) -> Optional[str]:
         return "docker"
     if (root / "run/.containerenv").exists():
         return "podman"
-    groups = file_text(root / "proc/1/cgroup") or ""
+    groups = file_text(root / "proc/1/cgroup")
     for word, kind in (("kubepods", "kubernetes"), ("docker", "docker"), ("libpod", "podman"), ("lxc", "container")):
         if word in groups:
             return kind
@@ -157,7 +157,7 @@ def _container(root: Path) -> Optional[str]:
 
 def _cpu_mhz(root: Path) -> Optional[CpuClock]:
     names = {"least": "scaling_min_freq", "now": "scaling_cur_freq", "most": "scaling_max_freq"}
-    texts = {key: file_text(root / CPUS / "cpu0/cpufreq" / name) or "" for key, name in names.items()}
+    texts = {key: file_text(root / CPUS / "cpu0/cpufreq" / name) for key, name in names.items()}
     if not all(text.isdigit() for text in texts.values()):
         return None
     return CpuClock(**{key: round(int(text) / 1e3) for key, text in texts.items()})  # the kernel writes kHz
@@ -165,14 +165,11 @@ def _cpu_mhz(root: Path) -> Optional[CpuClock]:
 
 def _memory(root: Path) -> Memory:
     found: Dict[str, int] = {}
-    for line in (file_text(root / "proc/meminfo") or "").splitlines():
+    for line in file_text(root / "proc/meminfo").splitlines():
         words = line.split()
         if len(words) == 3 and words[0] in ("MemTotal:", "MemAvailable:"):
             found[words[0]] = int(words[1]) // 1024
-    limit = (
-        file_text(root / "sys/fs/cgroup/memory.max")
-        or file_text(root / "sys/fs/cgroup/memory/memory.limit_in_bytes")
-        or ""
-    )
+    groups = root / "sys/fs/cgroup"
+    limit = file_text(groups / "memory.max") or file_text(groups / "memory/memory.limit_in_bytes")
     limited = limit.isdigit() and int(limit) < _UNLIMITED
     return Memory(found.get("MemTotal:"), found.get("MemAvailable:"), int(limit) >> 20 if limited else None)

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from rtda_deploy.errors import ConfigError, DeviceError
+from rtda_runtime.machine.kernel_files import CPUS, file_text
+from rtda_runtime.records import fields_to_json
 
 __all__ = [
     "Board",
@@ -83,12 +85,7 @@ class Board:
 
     def to_dict(self) -> Dict[str, Any]:
         """JSON-ready: the attributes; a mode is its name and number, a clock its three values."""
-        values = dataclasses.asdict(self)
-        for name in ("power_mode", "gpu_clock", "cpu_clock"):
-            found = getattr(self, name)
-            values[name] = found._asdict() if found is not None else None
-        values["power_modes"] = [mode._asdict() for mode in self.power_modes]
-        return {**values, "missing": list(self.missing)}
+        return fields_to_json(self)
 
 
 def parse_power_mode(text: str) -> Optional[PowerMode]:
@@ -117,11 +114,11 @@ def read_board(root: Path = Path("/")) -> Board:
     Args:
         root: Where ``/etc``, ``/proc`` and ``/sys`` begin.
     """
-    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release") or "")
-    if release is None and "nvidia,tegra" not in (_text(root / "proc/device-tree/compatible") or ""):
+    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", file_text(root / "etc/nv_tegra_release"))
+    if release is None and "nvidia,tegra" not in file_text(root / "proc/device-tree/compatible"):
         return Board(missing=("not a Jetson: power mode, clocks, temperature and power are not known",))
     mode = read_power_mode()
-    modes = parse_power_modes(_text(root / "etc/nvpmodel.conf") or "")
+    modes = parse_power_modes(file_text(root / "etc/nvpmodel.conf"))
     gpu = _clock(sorted((root / "sys/class/devfreq").glob("17000000.*")), ("min_freq", "cur_freq", "max_freq"), 1e6)
     cpu_names = ("scaling_min_freq", "scaling_cur_freq", "scaling_max_freq")
     missing = [
@@ -137,13 +134,13 @@ def read_board(root: Path = Path("/")) -> Board:
     ]
     return Board(
         is_jetson=True,
-        model=(_text(root / "proc/device-tree/model") or "").rstrip("\0\n") or None,
+        model=file_text(root / "proc/device-tree/model").rstrip("\0\n") or None,
         l4t=f"{release.group(1)}.{release.group(2)}" if release else None,
         power_mode=mode,
         power_modes=modes,
         gpu_clock=gpu,
-        cpu_clock=_clock([root / "sys/devices/system/cpu/cpu0/cpufreq"], cpu_names, 1e3),
-        cpus_online=(_text(root / "sys/devices/system/cpu/online") or "").strip() or None,
+        cpu_clock=_clock([root / CPUS / "cpu0/cpufreq"], cpu_names, 1e3),
+        cpus_online=file_text(root / CPUS / "online") or None,
         missing=tuple(missing),
     )
 
@@ -198,15 +195,8 @@ def _ask(command: Sequence[str]) -> Optional[str]:
 
 def _clock(folders: Sequence[Path], names: Sequence[str], per_mhz: float) -> Optional[ClockRange]:
     for folder in folders:
-        texts = [_text(folder / name) or "" for name in names]
-        if all(text.strip().isdigit() for text in texts):
+        texts = [file_text(folder / name) for name in names]
+        if all(text.isdigit() for text in texts):
             least, now, most = (round(int(text) / per_mhz) for text in texts)
             return ClockRange(least, now, most)
     return None
-
-
-def _text(path: Path) -> Optional[str]:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return None

@@ -5,20 +5,12 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import subprocess
-from typing import List, Optional, Tuple
+from typing import Optional, Tuple
 
 __all__ = ["Gpu", "read_gpus"]
 
 _TIMEOUT_S = 15.0  # the first call wakes a sleeping driver
-_FIELDS = (
-    "name",
-    "driver_version",
-    "clocks.sm",
-    "clocks.max.sm",
-    "temperature.gpu",
-    "power.draw",
-    "clocks_throttle_reasons.active",
-)
+_QUERY = "name,driver_version,clocks.sm,clocks.max.sm,temperature.gpu,power.draw,clocks_throttle_reasons.active"
 # Bits of clocks_throttle_reasons.active. Source: NVML's nvmlClocksThrottleReasons.
 _TOO_HOT = 0x08 | 0x20 | 0x40
 _TOO_MUCH_POWER = 0x04 | 0x80
@@ -41,30 +33,19 @@ def read_gpus() -> Tuple[Gpu, ...]:
     """Every GPU; none where ``nvidia-smi`` is not there or fails."""
     if not shutil.which("nvidia-smi"):
         return ()
-    command = ["nvidia-smi", f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True, timeout=_TIMEOUT_S,
-        )  # fmt: skip
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired):
         return ()
     rows = [[value.strip() for value in line.split(",")] for line in done.stdout.splitlines()]
-    return tuple(_gpu(row) for row in rows if len(row) == len(_FIELDS))
+    return tuple(_gpu(*row) for row in rows if len(row) == _QUERY.count(",") + 1)
 
 
-def _gpu(row: List[str]) -> Gpu:
-    name, driver, clock, most, heat, power, reasons = row
+def _gpu(name: str, driver: str, clock: str, most: str, heat: str, power: str, reasons: str) -> Gpu:
     bits = int(reasons, 16) if reasons.startswith("0x") else 0
-    return Gpu(
-        name=name,
-        driver=driver,
-        clock_mhz=_number(clock),
-        clock_max_mhz=_number(most),
-        temperature_c=_number(heat),
-        power_w=_number(power),
-        throttled="heat" if bits & _TOO_HOT else "power" if bits & _TOO_MUCH_POWER else None,
-    )
+    throttled = "heat" if bits & _TOO_HOT else "power" if bits & _TOO_MUCH_POWER else None
+    return Gpu(name, driver, _number(clock), _number(most), _number(heat), _number(power), throttled)
 
 
 def _number(text: str) -> Optional[float]:

@@ -1,4 +1,4 @@
-"""What the kernel's files tell of this machine's heat, and how they are read."""
+"""The files in which the kernel tells of this machine, and what they say of its heat."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["CPUS", "file_text", "temperatures_c", "throttle_count"]
 CPUS = "sys/devices/system/cpu"  # below the root
 
 
-def file_text(path: Path) -> Optional[str]:
-    """What a file of the system holds; None: it is not there, empty or may not be read."""
+def file_text(path: Path) -> str:
+    """What a file holds, without white space around it; empty where it is not there or may not be read."""
     try:
-        return path.read_text(errors="replace").strip() or None
+        return path.read_text(errors="replace").strip()
     except OSError:
-        return None
+        return ""
 
 
 def temperatures_c(root: Path) -> Dict[str, float]:
@@ -30,6 +30,6 @@ def temperatures_c(root: Path) -> Dict[str, float]:
 
 def throttle_count(root: Path) -> Optional[int]:
     """How often a core's clock was lowered for heat since the start; Intel's counter, None where there is none."""
-    texts = [file_text(path) or "" for path in (root / CPUS).glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
+    texts = [file_text(path) for path in (root / CPUS).glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
     counts = [int(text) for text in texts if text.isdigit()]
     return sum(counts) if counts else None
