@@ -48,70 +48,60 @@ class _Body:
     narrowing: float = 0.0
 
 
+@dataclass(frozen=True)
+class _CarShape:
+    """What a kind of car looks like at a length of 4.3 m; the fields are those of ``_Body``."""
+
+    outline: Tuple[Tuple[float, float], ...]
+    panels: Tuple[str, ...]  # "dark", "paint" or "glass"
+    windows: Tuple[np.ndarray, ...]
+    rear_lamps_m: float = 0.8
+    narrowing: float = 0.16
+
+
+_SALOON = _CarShape(
+    ((0, 0.3), (0, 0.62), (0.05, 0.98), (0.6, 1.04), (1.1, 1.46),
+     (2.5, 1.47), (3.2, 1.0), (4.2, 0.82), (4.3, 0.55), (4.3, 0.3)),
+    ("dark", "paint", "paint", "glass", "paint", "glass", "paint", "paint", "dark"),
+    (np.array([(0.95, 1.03), (1.25, 1.38), (2.4, 1.38), (2.95, 1.01)]),),
+)  # fmt: skip
+_HATCHBACK = _CarShape(
+    ((0, 0.3), (0, 0.62), (0.05, 1.0), (0.35, 1.52),
+     (2.5, 1.55), (3.2, 1.05), (4.2, 0.88), (4.3, 0.55), (4.3, 0.3)),
+    ("dark", "paint", "glass", "paint", "glass", "paint", "paint", "dark"),
+    (np.array([(0.4, 1.06), (0.62, 1.44), (2.4, 1.46), (2.95, 1.07)]),),
+)  # fmt: skip
+_VAN = _CarShape(
+    ((0, 0.34), (0, 0.7), (0.03, 1.2), (0.12, 1.98),
+     (2.9, 2.0), (3.65, 1.25), (4.25, 1.05), (4.3, 0.55), (4.3, 0.34)),
+    ("dark", "paint", "glass", "paint", "glass", "paint", "paint", "dark"),
+    (
+        np.array([(2.2, 1.25), (2.2, 1.85), (2.8, 1.85), (3.35, 1.25)]),
+        np.array([(0.4, 1.25), (0.4, 1.85), (2.0, 1.85), (2.0, 1.25)]),
+    ),
+    rear_lamps_m=1.1,
+    narrowing=0.05,
+)  # fmt: skip
+_CAR_LENGTH_M = 4.3
+
+
 def paint_car(canvas: Canvas, thing: Thing, city: City) -> None:
     """A saloon, a hatchback or a van."""
     rng = np.random.default_rng(thing.seed)
-    style = int(rng.choice(3, p=(0.4, 0.42, 0.18)))
-    glass, paint, dark = city.vehicle_glass, thing.colour, (44.0, 44.0, 46.0)
-    panels: Tuple[Bgr, ...]
-    windows: Tuple[np.ndarray, ...]
-    if style == 0:
-        points = [
-            (0, 0.3),
-            (0, 0.62),
-            (0.05, 0.98),
-            (0.6, 1.04),
-            (1.1, 1.46),
-            (2.5, 1.47),
-            (3.2, 1.0),
-            (4.2, 0.82),
-            (4.3, 0.55),
-            (4.3, 0.3),
-        ]
-        panels = (dark, paint, paint, glass, paint, glass, paint, paint, dark)
-        windows = (np.array([(0.95, 1.03), (1.25, 1.38), (2.4, 1.38), (2.95, 1.01)]),)
-    elif style == 1:
-        points = [
-            (0, 0.3),
-            (0, 0.62),
-            (0.05, 1.0),
-            (0.35, 1.52),
-            (2.5, 1.55),
-            (3.2, 1.05),
-            (4.2, 0.88),
-            (4.3, 0.55),
-            (4.3, 0.3),
-        ]
-        panels = (dark, paint, glass, paint, glass, paint, paint, dark)
-        windows = (np.array([(0.4, 1.06), (0.62, 1.44), (2.4, 1.46), (2.95, 1.07)]),)
-    else:
-        points = [
-            (0, 0.34),
-            (0, 0.7),
-            (0.03, 1.2),
-            (0.12, 1.98),
-            (2.9, 2.0),
-            (3.65, 1.25),
-            (4.25, 1.05),
-            (4.3, 0.55),
-            (4.3, 0.34),
-        ]
-        panels = (dark, paint, glass, paint, glass, paint, paint, dark)
-        windows = (
-            np.array([(2.2, 1.25), (2.2, 1.85), (2.8, 1.85), (3.35, 1.25)]),
-            np.array([(0.4, 1.25), (0.4, 1.85), (2.0, 1.85), (2.0, 1.25)]),
-        )
-    high = 0.8 if style < 2 else 1.1
+    shape = (_SALOON, _HATCHBACK, _VAN)[int(rng.choice(3, p=(0.4, 0.42, 0.18)))]
+    dark: Bgr = (44.0, 44.0, 46.0)
+    colours = {"dark": dark, "paint": thing.colour, "glass": city.vehicle_glass}
+    low, high = shape.rear_lamps_m - 0.06, shape.rear_lamps_m + 0.16
     body = _Body(
-        np.array(points) * (thing.length_m / 4.3, 1.0),
-        panels,
+        np.array(shape.outline) * (thing.length_m / _CAR_LENGTH_M, 1.0),
+        tuple(colours[panel] for panel in shape.panels),
         1.8,
-        paint,
-        windows,
+        thing.colour,
+        shape.windows,
         rear=(
             *_TYRES,
-            (-0.95, -0.62, high - 0.06, high + 0.16, _RED),
-            (0.62, 0.95, high - 0.06, high + 0.16, _RED),
+            (-0.95, -0.62, low, high, _RED),
+            (0.62, 0.95, low, high, _RED),
             (-0.3, 0.3, 0.66, 0.8, (235.0, 240.0, 240.0)),
         ),
         front=(
@@ -121,9 +111,9 @@ def paint_car(canvas: Canvas, thing: Thing, city: City) -> None:
             (-0.4, 0.4, 0.44, 0.62, dark),
         ),
         wheels=(0.8, 3.45),
-        glass=glass,
+        glass=city.vehicle_glass,
         waist_m=1.0,
-        narrowing=0.16 if style < 2 else 0.05,
+        narrowing=shape.narrowing,
     )
     _shade_below(canvas, thing, 1.8)
     _paint_body(canvas, thing, body, ClassId.CAR, 0.0, thing.length_m)
