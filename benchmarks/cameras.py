@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import statistics
 import sys
 import tempfile
@@ -38,14 +37,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
+from rounds import in_turns, middle, recorded
 from small_network import write_network
+from speed_sections import report
 
 from rtda_deploy.optional import available
 from rtda_runtime import Pipeline, Segmenter, SegmenterPool
 from rtda_runtime.bench.samplers import smooth_pictures
-from rtda_runtime.engines.kinds import libraries
-from rtda_runtime.machine.conditions import ConditionsMonitor
-from rtda_runtime.machine.environment import environment
 from rtda_runtime.pool import AnySegmenter
 from rtda_runtime.result import Result
 from rtda_runtime.sources import Frame, Source
@@ -142,10 +140,7 @@ def measure_cameras(
     fps: Optional[float],
 ) -> List[Dict[str, Any]]:
     """One row per number of cameras, as ``--json`` describes it."""
-    seen: Dict[int, List[Dict[str, float]]] = {count: [] for count in counts}
-    for number in range(rounds):
-        for count in counts if number % 2 == 0 else reversed(counts):
-            seen[count].append(_together(segmenter, pictures, count, seconds, fps))
+    ways = {count: lambda number, c=count: _together(segmenter, pictures, c, seconds, fps) for count in counts}
     figures = ("total_fps", "least_fps", "most_fps", "age_p95_ms")
     return [
         {
@@ -153,7 +148,7 @@ def measure_cameras(
             **{key: statistics.median(row[key] for row in rows) for key in figures},
             "fair": _fair(rows),
         }
-        for count, rows in seen.items()
+        for count, rows in in_turns(ways, rounds, warm_up=0).items()
     ]
 
 
@@ -169,29 +164,18 @@ def measure_in_flight(
     segmenters: Sequence[AnySegmenter], pictures: Sequence[np.ndarray], rounds: int, frames: int
 ) -> List[Dict[str, Any]]:
     """One row per segmenter; ratios refer to the first."""
-    rates: List[List[float]] = [[] for _ in segmenters]
-    order = list(range(len(segmenters)))
-    for index in order:
-        _rate(segmenters[index], pictures, frames)  # not counted
-    for number in range(rounds):
-        for index in order if number % 2 == 0 else reversed(order):
-            time.sleep(_PAUSE_S)
-            rates[index].append(_rate(segmenters[index], pictures, frames))
-    rows = []
-    for segmenter, own in zip(segmenters, rates):
-        ratios = sorted(rate / first for rate, first in zip(own, rates[0]))
-        rows.append(
-            {
-                "in_flight": segmenter.in_flight,
-                "fps": statistics.median(own),
-                "ratio": statistics.median(ratios),
-                "low": ratios[len(ratios) // 4],
-                "high": ratios[-1 - len(ratios) // 4],
-                "provider": segmenter.provider,
-                "engine": segmenter.description,
-            }
-        )
-    return rows
+    ways = {index: lambda number, one=one: _rate(one, pictures, frames) for index, one in enumerate(segmenters)}
+    rates = in_turns(ways, rounds, pause_s=_PAUSE_S)
+    return [
+        {
+            "in_flight": segmenter.in_flight,
+            "fps": statistics.median(own),
+            **middle([rate / first for rate, first in zip(own, rates[0])]),
+            "provider": segmenter.provider,
+            "engine": segmenter.description,
+        }
+        for segmenter, own in zip(segmenters, rates.values())
+    ]
 
 
 def _together(
@@ -247,63 +231,25 @@ def main() -> int:
     pictures = smooth_pictures(_FRAME)
     with tempfile.TemporaryDirectory(prefix="rtda-cameras-") as folder, contextlib.ExitStack() as stack:
         model = options.model or write_network(Path(folder) / "bisenet-r18.onnx", options.size)
-        machine = environment(libraries=libraries()).to_dict()
-        with ConditionsMonitor() as monitor:
-            segmenter = stack.enter_context(Segmenter.open(model, options.provider))
-            rows = measure_cameras(segmenter, pictures, counts, rounds, seconds, CAMERA_FPS)
-            free = measure_cameras(segmenter, pictures, counts, rounds, seconds, None)
-            at_once = []
-            for provider in _providers(options.provider, model):
-                with Segmenter.open(model, provider) as one, SegmenterPool.open(model, provider, in_flight=2) as two:
-                    at_once += measure_in_flight((one, two), pictures, 3 * rounds, frames)
-    fair = min((row["fair"] for row in (*rows, *free) if row["fair"] is not None), default=None)
-    found = {
-        "cameras": rows,
-        "free": free,
-        "in_flight": at_once,
-        "camera_fps": CAMERA_FPS,
-        "fair": fair,
-        "goal": GOAL,
-        "met": fair is None or fair >= GOAL,
-        "rounds": rounds,
-        "seconds": seconds,
-        "frames": frames,
-        "model": segmenter.description,
-        "environment": machine,
-        "conditions": monitor.conditions.to_dict(),
-    }
-    print(json.dumps(found) if options.json else _table(found))
-    return int(not found["met"])
+        found = stack.enter_context(recorded())
+        segmenter = stack.enter_context(Segmenter.open(model, options.provider))
+        for name, fps in (("cameras", CAMERA_FPS), ("free", None)):
+            found[name] = measure_cameras(segmenter, pictures, counts, rounds, seconds, fps)
+        found["in_flight"] = []
+        for provider in _providers(options.provider, model):
+            with Segmenter.open(model, provider) as one, SegmenterPool.open(model, provider, in_flight=2) as two:
+                found["in_flight"] += measure_in_flight((one, two), pictures, 3 * rounds, frames)
+    shares = [row["fair"] for row in (*found["cameras"], *found["free"]) if row["fair"] is not None]
+    fair = min(shares, default=None)
+    found.update(camera_fps=CAMERA_FPS, fair=fair, goal=GOAL, met=fair is None or fair >= GOAL)
+    found.update(rounds=rounds, seconds=seconds, frames=frames, model=segmenter.description)
+    return report("cameras", found, as_json=options.json)
 
 
 def _providers(asked: str, model: Path) -> List[str]:
     """Where two frames in flight are tried: on what was asked, and for the CPU on OpenVINO too, where it is there."""
     both = asked == "cpu" and model.suffix == ".onnx" and available("openvino")
     return [asked, "openvino"] if both else [asked]
-
-
-def _table(found: Dict[str, Any]) -> str:
-    lines = [f"{'cameras':<22}{'frames/s':>10}{'least':>8}{'most':>8}{'age p95':>12}"]
-    for title, rows in ((f"{found['camera_fps']:g} fps each", found["cameras"]), ("free", found["free"])):
-        for row in rows:
-            rates = f"{row['total_fps']:>10.1f}{row['least_fps']:>8.1f}{row['most_fps']:>8.1f}"
-            lines.append(f"{row['cameras']:<3}{title:<19}{rates}{row['age_p95_ms']:>9.0f} ms")
-    lines.append(f"{'in flight, of a file':<22}{'frames/s':>10}{'times':>8}{'middle half':>16}")
-    for row in found["in_flight"]:
-        spread = f"{row['low']:.2f} .. {row['high']:.2f}"
-        lines.append(
-            f"{row['in_flight']:<3}{row['provider']:<19}{row['fps']:>10.1f}{row['ratio']:>8.2f}{spread:>16}"
-            f"   {row['engine']}"
-        )
-    machine, others = found["environment"], found["conditions"]["other_cores"]
-    share = "too few frames to tell" if found["fair"] is None else f"{100 * found['fair']:.0f} %"
-    lines.append(
-        f"{'met' if found['met'] else 'MISSED'}: the camera with fewest frames has {share} of those"
-        f" of the one with most (goal {100 * found['goal']:g} %) · {found['rounds']} interleaved rounds of"
-        f" {found['seconds']:g} s"
-    )
-    lines.append(f"{found['model']} · {machine['cpu']}, {machine['cores']} cores, others took {others} cores meanwhile")
-    return "\n".join(lines)
 
 
 def _options() -> argparse.Namespace:

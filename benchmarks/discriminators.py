@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import torch
+from rounds import in_turns, timed, times_as_long
+from tables import table, wide
 
 from rtda_training.adapt.context import StepContext
 from rtda_training.adapt.objectives.adversarial import Adversarial
@@ -30,7 +31,6 @@ from rtda_training.plan import load_plan
 from rtda_training.stages.segmentation import SegmentationStage
 from rtda_training.trainer import Trainer
 
-_KINDS = ("fcd", "fcd-light", "light-thin")
 _BATCH = 4
 _SETS = {"source": "toytown:source?count=20", "target": "toytown:target?count=20", "val": "toytown:source?count=20"}
 _PAPER_HOURS = {"fcd": 7 + 4 / 60, "fcd-light": 6 + 39 / 60, "light-thin": 6 + 32 / 60}  # RTDA, table III
@@ -71,35 +71,15 @@ def alone(stage: SegmentationStage) -> Callable[[int], None]:
     return step
 
 
-def interleaved(
-    rows: Dict[str, Callable[[int], Any]], rounds: int, clock: Callable[[], float]
-) -> Dict[str, List[float]]:
-    """Seconds of one step of each row in each round, the first of ``rounds + 1`` left out; who goes first changes."""
-    names = list(rows)
-    seconds: Dict[str, List[float]] = {name: [] for name in names}
-    for turn in range(rounds + 1):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            started = clock()
-            rows[name](turn)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if turn:
-                seconds[name].append(clock() - started)
-    return seconds
+def synchronised(step: Callable[[int], Any]) -> Callable[[int], None]:
+    """Waits for the GPU, where there is one."""
 
+    def run(number: int) -> None:
+        step(number)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
 
-def row_of(what: str, kind: str, seconds: Dict[str, List[float]]) -> Dict[str, Any]:
-    """One line of the table."""
-    ratios = sorted(a / b for a, b in zip(seconds[kind], seconds["fcd"], strict=True))
-    return {
-        "what": what,
-        "discriminator": kind,
-        "ms": round(1e3 * statistics.median(seconds[kind]), 1),
-        "of_fcd": round(statistics.median(ratios), 3),
-        "low": round(ratios[len(ratios) // 4], 3),
-        "high": round(ratios[-1 - len(ratios) // 4], 3),
-        "paper_of_fcd": round(_PAPER_HOURS[kind] / _PAPER_HOURS["fcd"], 3) if what == "step" else None,
-    }
+    return run
 
 
 def main() -> None:
@@ -116,26 +96,25 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     clock = time.perf_counter if options.clock == "wall" else time.process_time
-    table = []
     device = torch.device("cuda" if options.cuda else "cpu")
+    rows: List[Dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="rtda-discriminators-") as work, memory_kept(device):  # as Trainer.run does
-        stages = {kind: stage_of(kind, options, Path(work) / kind) for kind in _KINDS}
-        measured = {
-            "step": interleaved({kind: stage.step for kind, stage in stages.items()}, options.rounds, clock),
-            "alone": interleaved({kind: alone(stage) for kind, stage in stages.items()}, options.rounds, clock),
-        }
-        table = [row_of(what, kind, seconds) for what, seconds in measured.items() for kind in _KINDS]
-    machine = (
-        f"{options.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.clock} clock"
-    )
-    machine += f", {platform.machine()}"
+        stages = {kind: stage_of(kind, options, Path(work) / kind) for kind in _PAPER_HOURS}
+        whole = {kind: stage.step for kind, stage in stages.items()}
+        for what, steps in (("step", whole), ("alone", {kind: alone(stage) for kind, stage in stages.items()})):
+            ways = {kind: timed(synchronised(step), clock) for kind, step in steps.items()}
+            times = in_turns(ways, options.rounds)
+            for kind, own in times.items():
+                paper = _PAPER_HOURS[kind] / _PAPER_HOURS["fcd"] if what == "step" else None
+                row = {"what": what, "discriminator": kind, "paper_of_fcd": paper}
+                rows.append({**row, **times_as_long(own, times["fcd"])})
+    machine = f"{options.precision}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    machine += f", {options.clock} clock, {platform.machine()}"
     if options.json:
-        print(json.dumps({"size": options.size, "rounds": options.rounds, "machine": machine, "rows": table}))
+        print(json.dumps({"size": options.size, "rounds": options.rounds, "machine": machine, "rows": rows}))
         return
-    for row in table:
-        paper = "" if row["paper_of_fcd"] is None else f"   RTDA's table: {row['paper_of_fcd']}"
-        spread = f"{row['of_fcd']:.3f} of FCD ({row['low']:.3f}..{row['high']:.3f})"
-        print(f"{row['what']:<6} {row['discriminator']:<11} {row['ms']:>8} ms  {spread}{paper}")
+    columns = {"": "{what}", "discriminator": "{discriminator}", ">ms": "{ms:ms}", ">of FCD": "{row:x3}"}
+    print(wide(table({**columns, ">RTDA's table": "{paper_of_fcd:.3f}"}, rows)))
     print(f"{options.size}, batch {_BATCH}, median of {options.rounds} interleaved rounds · {machine}")
 
 

@@ -23,7 +23,7 @@ from rtda_deploy.spec import ModelSpec
 from rtda_runtime import Segmenter
 from rtda_runtime.engines.openvino import openvino_core
 
-__all__ = ["Run", "Way", "onnx_of", "our_way", "peer_ways"]
+__all__ = ["Run", "Way", "onnx_of", "openvino_network", "ort_network", "our_way", "peer_ways"]
 
 Stage = Callable[[Any], Any]
 
@@ -82,15 +82,15 @@ def peer_ways(model: Any, folder: Path, spec: ModelSpec, threads: int) -> List[W
     ways = [
         ("torch eager + NumPy", slow, "fp32", "torch", by_numpy, _torch(model, threads), _numpy_mask),
         ("torch eager, tuned", fast, "fp32", "torch", by_blob, _torch(model, threads, tuned=True), _resized),
-        ("ONNX Runtime + NumPy", slow, "fp32", "ONNX Runtime", by_numpy, _ort(logits, threads), _numpy_mask),
-        ("ONNX Runtime, int64 mask", slow, "fp32", "ONNX Runtime", by_numpy, _ort(int64, threads), _as_uint8),
+        ("ONNX Runtime + NumPy", slow, "fp32", "ONNX Runtime", by_numpy, ort_network(logits, threads), _numpy_mask),
+        ("ONNX Runtime, int64 mask", slow, "fp32", "ONNX Runtime", by_numpy, ort_network(int64, threads), _as_uint8),
         ("ONNX Runtime, tuned", fast, "fp32", "ONNX Runtime", by_blob, _ort_bound(uint8, threads), _resized),
-        ("OpenVINO + NumPy", slow, "fp32", "OpenVINO", by_numpy, _openvino(logits, threads, "f32"), _numpy_mask),
-        ("OpenVINO, int64 mask", slow, "fp32", "OpenVINO", by_numpy, _openvino(int64, threads, "f32"), _as_uint8),
-        ("OpenVINO, tuned", fast, "fp32", "OpenVINO", by_blob, _openvino(uint8, threads, "f32"), _resized),
+        ("OpenVINO + NumPy", slow, "fp32", "OpenVINO", by_numpy, openvino_network(logits, threads), _numpy_mask),
+        ("OpenVINO, int64 mask", slow, "fp32", "OpenVINO", by_numpy, openvino_network(int64, threads), _as_uint8),
+        ("OpenVINO, tuned", fast, "fp32", "OpenVINO", by_blob, openvino_network(uint8, threads), _resized),
     ]
     if _computes_bf16():  # what OpenVINO takes by itself where the processor has it
-        network = _openvino(uint8, threads, "bf16")
+        network = openvino_network(uint8, threads, "bf16")
         ways.append(("OpenVINO, tuned", fast, "bf16", "OpenVINO", by_blob, network, _resized))
     return [
         Way(name if precision == "fp32" else f"{name}, {precision}", group, precision, library, _timed(*stages))
@@ -185,9 +185,11 @@ def _ort_session(path: Path, threads: int) -> Any:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _ort(path: Path, threads: int) -> Stage:
+def ort_network(path: Path, threads: int) -> Stage:
+    """A plain session: float32 image to what the file answers first."""
     session = _ort_session(path, threads)
-    return lambda image: session.run(None, {"image": image})[0]
+    name = session.get_inputs()[0].name
+    return lambda image: session.run(None, {name: image})[0]
 
 
 def _ort_bound(path: Path, threads: int) -> Stage:
@@ -204,7 +206,8 @@ def _ort_bound(path: Path, threads: int) -> Stage:
     return run
 
 
-def _openvino(path: Path, threads: int, precision: str) -> Stage:
+def openvino_network(path: Path, threads: int, precision: str = "f32") -> Stage:
+    """A compiled model, one request at a time: float32 image to what the file answers first."""
     ov = require("openvino", extra="openvino")
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     request = openvino_core().compile_model(str(path), "CPU", {**settings, "NUM_STREAMS": 1}).create_infer_request()

@@ -19,7 +19,6 @@ more borders. INT8 is calibrated on the frames. Fails if a goal is missed.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -31,16 +30,15 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 from peer_ways import Run, Way, our_way, peer_ways
+from rounds import in_turns, middle, recorded
 from small_network import random_checkpoint
+from speed_sections import report
 
 from rtda_deploy.files import readable_file
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime import Segmenter, open_engine
 from rtda_runtime.bench.samplers import smooth_pictures
-from rtda_runtime.engines.kinds import libraries
 from rtda_runtime.engines.openvino import openvino_core
-from rtda_runtime.machine.conditions import ConditionsMonitor
-from rtda_runtime.machine.environment import environment
 from rtda_runtime.mask.preprocess import preprocess
 
 SIZE_HW, FRAME_HW = (512, 1024), (720, 1280)
@@ -63,10 +61,9 @@ def measure(variant: str, checkpoint: Path, frames: Sequence[np.ndarray], folder
     files = _our_files(checkpoint, frames, folder, quick=options.quick)
     ways = [*peer_ways(model, folder, spec, options.threads), *_ours(files, options.threads)]
     reference = [_reference(model, spec, frame) for frame in frames[: 1 if options.quick else 2]]
-    for way in ways:  # first runs compile and allocate
-        way.run(frames[0])
     _say(f"{variant}: measuring, {options.rounds} rounds of {len(ways)} ways")
-    runs = _rounds(ways, frames, options.rounds)
+    named = {way.name: lambda number, way=way: way.run(frames[number % len(frames)]) for way in ways}
+    runs = in_turns(named, options.rounds, pause_s=_PAUSE_S)  # first runs compile and allocate
     rows = _rows(ways, runs)
     for row, way in zip(rows, ways):
         if way.group != "bare":
@@ -84,16 +81,6 @@ def measure(variant: str, checkpoint: Path, frames: Sequence[np.ndarray], folder
     }
 
 
-def _rounds(ways: Sequence[Way], frames: Sequence[np.ndarray], rounds: int) -> Dict[str, List[Run]]:
-    runs: Dict[str, List[Run]] = {way.name: [] for way in ways}
-    for number in range(rounds):
-        frame = frames[number % len(frames)]
-        for way in ways if number % 2 == 0 else reversed(ways):
-            time.sleep(_PAUSE_S)
-            runs[way.name].append(way.run(frame))
-    return runs
-
-
 def _rows(ways: Sequence[Way], runs: Dict[str, List[Run]]) -> List[Dict[str, Any]]:
     best = min(
         (way for way in ways if (way.group, way.precision) == ("peer, tuned", "fp32")),
@@ -101,12 +88,12 @@ def _rows(ways: Sequence[Way], runs: Dict[str, List[Run]]) -> List[Dict[str, Any
     )
     rows = []
     for way in ways:
-        ratio = _quartiles([peer.ms / own.ms for peer, own in zip(runs[best.name], runs[way.name])])
+        ratio = middle([peer.ms / own.ms for peer, own in zip(runs[best.name], runs[way.name])])
         stages = {
             name: statistics.median(getattr(run, name) for run in runs[way.name])
             for name in ("ms", "preprocess_ms", "network_ms", "postprocess_ms")
         }
-        rows.append({**way._asdict(), **stages, "ratio": ratio[1], "low": ratio[0], "high": ratio[2]})
+        rows.append({**way._asdict(), **stages, **ratio})
         rows[-1].update(way=rows[-1].pop("name"), agreement=None, best_peer=way is best)
         del rows[-1]["run"]
     return rows
@@ -180,16 +167,16 @@ def _bare(engine: Any) -> Any:
 
 
 def _our_files(checkpoint: Path, frames: Sequence[np.ndarray], folder: Path, *, quick: bool) -> Dict[str, Path]:
+    from rtda_deploy.onnx_file import onnx_spec
     from rtda_export import onnx_from_checkpoint
     from rtda_export.graph.from_torch import read_onnx, stamped
     from rtda_export.precision.int8 import int8_onnx
-    from rtda_export.steps import spec_of
 
     plain, reduced = folder / "ours.onnx", folder / "ours.int8.onnx"
     if not plain.exists():
         onnx_from_checkpoint(checkpoint, plain, size_hw=SIZE_HW)
     if not reduced.exists():
-        spec = spec_of(plain)
+        spec = onnx_spec(plain)
         images = []
         for frame in frames[: 4 if quick else 16]:
             images.append(np.zeros((1, 3, *SIZE_HW), np.float32))
@@ -304,11 +291,6 @@ def readable(path: Path) -> Path:
     return path if path.is_dir() else readable_file(path, what="pictures")
 
 
-def _quartiles(values: Sequence[float]) -> Tuple[float, float, float]:
-    ordered = sorted(values)
-    return ordered[len(ordered) // 4], statistics.median(ordered), ordered[-1 - len(ordered) // 4]
-
-
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -317,7 +299,7 @@ def main() -> int:
     """Measure, print, and fail if a goal was missed."""
     options = _options()
     frames = _frames(options.frames, 4 if options.quick else 16)
-    with tempfile.TemporaryDirectory(prefix="rtda-peers-") as scratch, ConditionsMonitor() as monitor:
+    with tempfile.TemporaryDirectory(prefix="rtda-peers-") as scratch, recorded() as found:
         os.environ["RTDA_CACHE"] = scratch  # which engine "auto" takes is measured here and now
         _say("measuring the peak of a convolution")
         options.peak = peak_gflops(options.threads)
@@ -329,41 +311,10 @@ def main() -> int:
             if checkpoint is None:
                 checkpoint = random_checkpoint(folder / "random.pth", "resnet18", variant, SIZE_HW[::-1])
             networks.append(measure(variant, checkpoint, frames, folder, options))
-    found = {
-        "environment": environment(libraries=libraries()).to_dict(),
-        "conditions": monitor.conditions.to_dict(),
-        "rounds": options.rounds,
-        "threads": options.threads,
-        "frame": f"{FRAME_HW[1]}x{FRAME_HW[0]}",
-        "size": f"{SIZE_HW[1]}x{SIZE_HW[0]}",
-        "weights": {variant: "trained" if variant in options.checkpoints else "random" for variant in options.variants},
-        "networks": networks,
-    }
-    print(json.dumps(found) if options.json else _table(found))
-    return int(not all(goal["met"] for network in networks for goal in network["goals"]))
-
-
-def _table(found: Dict[str, Any]) -> str:
-    lines = []
-    for network in found["networks"]:
-        peak = ", ".join(f"{name} {value:g}" for name, value in network["peak_gflops"].items())
-        floor = f"{network['gflop']:g} GFLOP; peak G/s: {peak}; floor fp32 {network['floor_ms']:.0f} ms"
-        lines.append(f"BiSeNet R18 {network['variant']}, {found['frame']} to {found['size']} and back, {floor}")
-        head = f"{'ms':>9}{'before':>8}{'network':>9}{'after':>8}{'ratio':>8}{'middle half':>15}{'agrees':>11}"
-        lines.append(f"  {'way':<28}{head}")
-        for row in network["ways"]:
-            spread = f"{row['low']:.2f} .. {row['high']:.2f}"
-            agrees = "" if row["agreement"] is None else f"{100 * row['agreement']:.3f} %"
-            times = (
-                f"{row['ms']:>9.1f}{row['preprocess_ms']:>8.1f}{row['network_ms']:>9.1f}{row['postprocess_ms']:>8.1f}"
-            )
-            lines.append(f"  {row['way']:<28}{times}{row['ratio']:>8.2f}{spread:>15}{agrees:>11}")
-        for goal in network["goals"]:
-            word = "met" if goal["met"] else "MISSED"
-            lines.append(f"  {word:<7}{goal['goal']}: {goal['value']:.4g} (wanted {goal['wanted']})")
-    others = f"others took {found['conditions']['other_cores']} cores meanwhile"
-    rounds = f"{found['rounds']} interleaved rounds, {found['threads']} threads each"
-    return "\n".join([*lines, f"{rounds} · {found['environment']['cpu']}, {others}"])
+    weights = {variant: "trained" if variant in options.checkpoints else "random" for variant in options.variants}
+    found.update(rounds=options.rounds, threads=options.threads, weights=weights, networks=networks)
+    found.update(frame=f"{FRAME_HW[1]}x{FRAME_HW[0]}", size=f"{SIZE_HW[1]}x{SIZE_HW[0]}")
+    return report("peers", found, as_json=options.json)
 
 
 def _options() -> argparse.Namespace:

@@ -1,6 +1,6 @@
 """A BiSeNet with random weights, for benchmarks that need a network and not its answers.
 
-    python benchmarks/small_network.py model.onnx 256x128 [--backbone resnet101] [--variant paper] [--batch 4]
+    python benchmarks/small_network.py model.onnx 256x128 [--backbone resnet101] [--variant paper]
 
 It is made in a process of its own, so that torch is no part of the memory that is measured.
 """
@@ -26,18 +26,16 @@ def write_network(
     *,
     backbone: str = "resnet18",
     variant: str = "rtda",
-    batch: int = 1,
 ) -> Path:
     """Write the ``.onnx``, with Cityscapes' 19 classes.
 
-    The weights are the same every time, and those of a backbone and variant the same at every size and batch.
+    The weights are the same every time, and those of a backbone and variant the same at every size.
 
     Args:
         path: The file.
         size_wh: Width and height of its input, multiples of 32.
         backbone: ``resnet18`` or ``resnet101``.
         variant: ``rtda`` or ``paper``.
-        batch: Pictures at a time; more than one for other programs' runtimes only.
 
     Raises:
         MissingPackageError: If torch or onnx is not there; another model can be named instead (``--model``).
@@ -46,7 +44,7 @@ def write_network(
         if not available(package):
             require(package, extra="export", purpose="to make a network; or name one with --model")
     command = [sys.executable, str(Path(__file__).resolve()), str(path), f"{size_wh[0]}x{size_wh[1]}"]
-    command += ["--backbone", backbone, "--variant", variant, "--batch", str(batch)]
+    command += ["--backbone", backbone, "--variant", variant]
     subprocess.run(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=True)
     return path
 
@@ -73,12 +71,12 @@ def random_checkpoint(path: Path, backbone: str, variant: str, size_wh: Tuple[in
     return write_checkpoint(path, Checkpoint(spec, network.state_dict()))
 
 
-def _write_here(path: Path, size_wh: Tuple[int, int], backbone: str, variant: str, batch: int) -> None:
+def _write_here(path: Path, size_wh: Tuple[int, int], backbone: str, variant: str) -> None:
     from rtda_export import onnx_from_checkpoint
 
     with tempfile.TemporaryDirectory(prefix="rtda-network-") as scratch:
         checkpoint = random_checkpoint(Path(scratch) / "random.pth", backbone, variant, size_wh)
-        onnx_from_checkpoint(checkpoint, path, batch=batch)
+        onnx_from_checkpoint(checkpoint, path)
 
 
 def _main() -> None:
@@ -87,10 +85,9 @@ def _main() -> None:
     parser.add_argument("size", help="of its input, WIDTHxHEIGHT")
     parser.add_argument("--backbone", default="resnet18", choices=("resnet18", "resnet101"))
     parser.add_argument("--variant", default="rtda", choices=("rtda", "paper"))
-    parser.add_argument("--batch", type=int, default=1, help="pictures at a time (default: 1)")
     options = parser.parse_args()
     width, height = (int(side) for side in options.size.split("x"))
-    _write_here(options.path, (width, height), options.backbone, options.variant, options.batch)
+    _write_here(options.path, (width, height), options.backbone, options.variant)
 
 
 if __name__ == "__main__":

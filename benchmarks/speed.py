@@ -1,7 +1,7 @@
 """Every benchmark of speed in turn, then docs/results/speed.md and its picture: what ``make bench`` begins with.
 
     python benchmarks/speed.py [--out runs/speed] [--checkpoint rtda=A.pth] [--checkpoint paper=B.pth] [--frames PATH]
-        [--scored CKPT --data camvid:DATA/camvid] [--only peers,growth]
+        [--scored CKPT --data camvid:DATA/camvid] [--only peers,cameras]
 
 Each prints JSON into ``--out``, where the page writer reads it; one that is not run leaves the figures of last time. A
 missed goal does not stop the others: it is on the page, and the exit code is 1 at the end; 2 where a benchmark failed,
@@ -18,30 +18,19 @@ from pathlib import Path
 from typing import Dict, List
 
 FOLDER = Path(__file__).resolve().parent
-PAGE = FOLDER.parent / "docs" / "results"
-
-
-_WRITERS = ("export_precision",)  # these write their JSON themselves
 
 
 def commands(options: argparse.Namespace) -> Dict[str, List[str]]:
     """Words after the interpreter, by name; the JSON of each goes into ``NAME.json``."""
-    trained = [word for text in options.checkpoint for word in ("--checkpoint", text)]
-    frames = ["--frames", options.frames] if options.frames else []
     found = {
         name: [f"{name}.py", "--json"]
-        for name in ("upsample", "preprocess", "rewrites", "cpu_threads", "cameras", "growth")
+        for name in ("upsample", "preprocess", "rewrites", "cpu_threads", "cameras", "first_mask")
     }
-    found["peers"] = ["peers.py", "--json", *trained, *frames]
-    if options.scored:
-        found["export_precision"] = [
-            "export_precision.py",
-            options.scored,
-            "--data",
-            options.data,
-            "--out",
-            options.out,
-        ]
+    trained = [word for text in options.checkpoint for word in ("--checkpoint", text)]
+    found["peers"] = ["peers.py", "--json", *trained, *(["--frames", options.frames] if options.frames else [])]
+    if options.scored:  # writes its JSON itself
+        found["export_precision"] = ["export_precision.py", options.scored, "--data", options.data]
+        found["export_precision"] += ["--out", options.out]
     return found
 
 
@@ -51,29 +40,16 @@ def main() -> int:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     chosen = {name: words for name, words in commands(options).items() if name in (options.only or name)}
-    failed: List[str] = []
-    missed: List[str] = []
+    ended: Dict[str, List[str]] = {"done": [], "a goal was missed": [], "FAILED": []}
     for number, (name, words) in enumerate(chosen.items(), 1):
-        started, begun = time.monotonic(), time.time() - 1
+        started = time.monotonic()
         print(f"{number}/{len(chosen)} {name}", file=sys.stderr, flush=True)
-        done = subprocess.run(
-            [sys.executable, str(FOLDER / words[0]), *words[1:]], stdout=subprocess.PIPE, text=True, check=False
-        )
-        result = out / f"{name}.json"
-        whole = done.stdout.lstrip().startswith("{")
-        if whole:
-            result.write_text(done.stdout, encoding="utf-8")
-        whole = whole or (name in _WRITERS and result.exists() and result.stat().st_mtime >= begun)
-        if not whole:
-            result.unlink(missing_ok=True)  # figures of another time would pass for these
-            failed.append(name)
-        elif done.returncode != 0:
-            missed.append(name)
-        word = "FAILED" if not whole else "a goal was missed" if done.returncode else "done"
+        word = _run(words, out / f"{name}.json")
+        ended[word].append(name)
         print(f"    {word}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    page = subprocess.run(
-        [sys.executable, str(FOLDER / "speed_page.py"), str(out), "--out", str(options.page)], check=False
-    )
+    words = [str(FOLDER / "speed_page.py"), str(out), "--out", str(options.page)]
+    page = subprocess.run([sys.executable, *words], check=False)
+    missed, failed = ended["a goal was missed"], ended["FAILED"]
     if missed:
         print(f"not all goals were met: {', '.join(missed)}", file=sys.stderr)
     if failed:
@@ -81,10 +57,24 @@ def main() -> int:
     return 2 if failed or page.returncode not in (0, 1) else int(bool(missed))
 
 
+def _run(words: List[str], result: Path) -> str:
+    """How one ended; its JSON is in ``result`` unless it failed: figures of another time would pass for these."""
+    if result.exists():
+        result.unlink()
+    command = [sys.executable, str(FOLDER / words[0]), *words[1:]]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.stdout.lstrip().startswith("{"):
+        result.write_text(done.stdout, encoding="utf-8")
+    if not result.exists():
+        return "FAILED"
+    return "a goal was missed" if done.returncode else "done"
+
+
 def _options() -> argparse.Namespace:
+    page = FOLDER.parent / "docs" / "results"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", default="runs/speed", help="where the JSON goes (default: runs/speed)")
-    parser.add_argument("--page", type=Path, default=PAGE, help="where the page goes (default: docs/results)")
+    parser.add_argument("--page", type=Path, default=page, help="where the page goes (default: docs/results)")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="VARIANT=PATH", help="for peers.py")
     parser.add_argument("--frames", help="for peers.py: a video or a folder of pictures")
     parser.add_argument("--scored", help="a checkpoint to score in INT8 end to end")

@@ -18,21 +18,17 @@ DIR. Fails if ours is not ten times as fast as ``cv2, per class``.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import cv2
 import numpy as np
+from rounds import in_turns, recorded, timed, times_as_fast
+from speed_sections import report
 
 from rtda_deploy.optional import available
 from rtda_runtime import open_engine, upsample_argmax
-from rtda_runtime.engines.kinds import libraries
-from rtda_runtime.machine.conditions import ConditionsMonitor
-from rtda_runtime.machine.environment import environment
 from rtda_runtime.mask._upsample_numpy import fill_mask
 from rtda_runtime.mask.preprocess import preprocess
 from rtda_runtime.mask.upsample import grid_plan
@@ -61,27 +57,13 @@ def measure(logits: Sequence[np.ndarray], rounds: int) -> List[Dict[str, Any]]:
         size_hw = (height, width)
         known = ways()
         masks = {name: way(logits[0], size_hw).copy() for name, way in known.items()}  # first calls compile
-        times: Dict[str, List[float]] = {name: [] for name in known}
-        for number in range(rounds):
-            chosen = logits[number % len(logits)]
-            order = list(known) if number % 2 == 0 else list(reversed(known))
-            for name in order:
-                start = time.perf_counter_ns()
-                known[name](chosen, size_hw)
-                times[name].append((time.perf_counter_ns() - start) / 1e6)
-        for name, values in times.items():
-            ratios = sorted(peer / own for peer, own in zip(times[PEER], values))
-            rows.append(
-                {
-                    "size": f"{width}x{height}",
-                    "way": name,
-                    "ms": statistics.median(values),
-                    "ratio": statistics.median(ratios),
-                    "low": ratios[len(ratios) // 4],
-                    "high": ratios[-1 - len(ratios) // 4],
-                    "differs": float((masks[name] != masks[PEER]).mean()),
-                }
-            )
+        given = [(chosen, size_hw) for chosen in logits]
+        times = in_turns(
+            {name: timed(lambda both, way=way: way(*both), inputs=given) for name, way in known.items()}, rounds
+        )
+        for name, own in times.items():
+            facts = {"size": f"{width}x{height}", "way": name, "differs": float((masks[name] != masks[PEER]).mean())}
+            rows.append({**facts, **times_as_fast(own, times[PEER])})
     return rows
 
 
@@ -154,28 +136,11 @@ def main() -> int:
 
         torch.set_num_threads(1)
     logits = real_logits(options.model, options.frames) if options.model else smooth_logits()
-    machine = environment(libraries=libraries()).to_dict()
-    with ConditionsMonitor() as monitor:
+    with recorded() as found:
         rows = measure(logits, options.rounds)
     met = all(row["ratio"] >= GOAL for row in rows if row["way"] == "ours")
-    found = {"rows": rows, "goal": GOAL, "met": met, "logits": list(logits[0].shape), "rounds": options.rounds}
-    found = {**found, "environment": machine, "conditions": monitor.conditions.to_dict()}
-    print(json.dumps(found) if options.json else _table(found))
-    return int(not met)
-
-
-def _table(found: Dict[str, Any]) -> str:
-    lines = [f"{'mask':<11}{'way':<16}{'median':>10}{'times as fast':>15}{'middle half':>18}{'other pixels':>14}"]
-    for row in found["rows"]:
-        spread = f"{row['low']:.1f} .. {row['high']:.1f}"
-        times = f"{row['ms']:>7.2f} ms{row['ratio']:>15.1f}{spread:>18}"
-        lines.append(f"{row['size']:<11}{row['way']:<16}{times}{row['differs']:>14.1e}")
-    machine, others = found["environment"], found["conditions"]["other_cores"]
-    lines.append(
-        f"{'met' if found['met'] else 'MISSED'}: goal {found['goal']:g} times {PEER} · {found['rounds']} interleaved"
-        f" rounds, one thread, logits {found['logits']} · {machine['cpu']}, others took {others} cores meanwhile"
-    )
-    return "\n".join(lines)
+    found.update(rows=rows, goal=GOAL, met=met, logits=list(logits[0].shape), rounds=options.rounds)
+    return report("upsample", found, as_json=options.json)
 
 
 def _options() -> argparse.Namespace:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable
 
 import numpy as np
 import pytest
@@ -22,15 +21,8 @@ FIGURES = {"cameras", "total_fps", "least_fps", "most_fps", "age_p95_ms", "fair"
 
 
 @pytest.fixture(scope="module")
-def script() -> Iterator[Any]:
-    """Imported as it imports its neighbours: with its folder on the path."""
-    sys.path.insert(0, str(SCRIPT.parent))
-    try:
-        yield importlib.import_module("cameras")
-    finally:
-        sys.path.remove(str(SCRIPT.parent))
-        for name in ("cameras", "small_network"):
-            sys.modules.pop(name, None)
+def script(benchmark_module: Callable[[str], Any]) -> Any:
+    return benchmark_module("cameras")
 
 
 @pytest.fixture()
@@ -57,29 +49,6 @@ def test_its_short_form_prints_what_its_docstring_says(tmp_path: Path) -> None:
         assert row["low"] <= row["ratio"] <= row["high"] and row["fps"] > 0
         assert row["in_flight"] == 2 or row["ratio"] == 1.0
     assert "environment" in found and "conditions" in found
-
-
-def test_the_table_has_every_row(script: Any, pictures: Any) -> None:
-    row = {"cameras": 3, "total_fps": 60.0, "least_fps": 19.0, "most_fps": 21.0, "age_p95_ms": 40.0, "fair": 0.9}
-    flight = {"in_flight": 2, "fps": 9.0, "ratio": 1.5, "low": 1.4, "high": 1.6, "provider": "cpu", "engine": "tiny"}
-    found = {
-        "cameras": [row],
-        "free": [row],
-        "in_flight": [flight],
-        "camera_fps": 30.0,
-        "fair": 0.7,
-        "goal": 0.8,
-        "met": False,
-        "rounds": 5,
-        "seconds": 2.0,
-        "model": "tiny",
-        "environment": {"cpu": "x", "cores": 2},
-        "conditions": {"other_cores": 0.1},
-    }
-    lines = script._table(found).splitlines()
-    assert lines[1].split() == ["3", "30", "fps", "each", "60.0", "19.0", "21.0", "40", "ms"]
-    assert lines[4].split()[:7] == ["2", "cpu", "9.0", "1.50", "1.40", "..", "1.60"]
-    assert lines[5].startswith("MISSED: the camera with fewest frames has 70 %")
 
 
 @pytest.mark.parametrize(

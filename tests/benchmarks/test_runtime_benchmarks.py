@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import sys
-from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import numpy as np
@@ -15,19 +12,10 @@ from runtime.models import tiny_spec, write_model
 
 from rtda_runtime import Segmenter
 
-FOLDER = Path(__file__).parent.parent.parent / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def scripts() -> Iterator[Callable[[str], Any]]:
-    """Imports a script as it imports its neighbours: with its folder on the path."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield importlib.import_module
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in ("loop_overhead", "memory", "small_network", "soak"):
-            sys.modules.pop(name, None)
+def scripts(benchmark_module: Callable[[str], Any]) -> Callable[[str], Any]:
+    return benchmark_module
 
 
 @pytest.fixture(scope="module")
