@@ -193,6 +193,11 @@ class SegmenterPool(OfOneProcess):
                 future.cancel()
             executor.shutdown()
 
+    @property
+    def waiting(self) -> int:
+        """Threads that wait for an engine."""
+        return self._turns.waiting
+
     def turn(self) -> ContextManager[int]:
         """``with pool.turn():`` waits its turn now, and keeps an engine for the frames of the block."""
         return self._turns.kept()

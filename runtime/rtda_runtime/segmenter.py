@@ -167,6 +167,11 @@ class Segmenter(OfOneProcess):
             confidence=seen.confidence,
         )
 
+    @property
+    def waiting(self) -> int:
+        """Threads that wait for their turn."""
+        return self._lock.waiting
+
     def turn(self) -> ContextManager[int]:
         """``with segmenter.turn():`` waits its turn now; no other thread's frame comes before those of the block."""
         return self._lock.kept()

@@ -11,6 +11,7 @@ pytest.register_assert_rewrite("runtime.engine_contract", "runtime.source_contra
 from runtime.models import tiny_spec, write_model  # noqa: E402
 
 from rtda_deploy.spec import ModelSpec  # noqa: E402
+from rtda_runtime.pipeline.options import Patience  # noqa: E402
 
 
 @pytest.fixture()
@@ -27,5 +28,6 @@ def model_path(tmp_path_factory: Any) -> Path:
 @pytest.fixture(autouse=True)
 def nothing_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     """close() waits for a thread that a busy machine keeps from its end; tests of stuck threads set a limit."""
-    for module in ("pipeline.pipeline", "sources.reconnect", "sinks.view.server", "ros.worker"):
+    monkeypatch.setattr("rtda_runtime.Pipeline.patience", Patience(stop_s=PATIENCE_S))
+    for module in ("sources.reconnect", "sinks.view.server", "ros.worker"):
         monkeypatch.setattr(f"rtda_runtime.{module}._STOP_S", PATIENCE_S)

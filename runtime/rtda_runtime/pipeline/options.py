@@ -10,7 +10,7 @@ from rtda_deploy.spec import ModelSpec
 from rtda_runtime.pool import check_in_flight
 from rtda_runtime.sources import Source
 
-__all__ = ["POLICIES", "PipelineOptions"]
+__all__ = ["POLICIES", "Patience", "PipelineOptions"]
 
 POLICIES = ("newest", "every")
 
@@ -90,3 +90,20 @@ class PipelineOptions:
         policy = self.policy or ("newest" if source.live else "every")
         check_in_flight(self.in_flight, policy)
         return policy
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """How many seconds a pipeline waits for threads that do not answer.
+
+    Attributes:
+        stop_s: Closing waits so long for one that is stuck in a driver or a sink, then leaves it behind.
+        hurry_s: So long sinks may write what they were given before closing, where frames may be dropped.
+        stuck_s: A sink that keeps everything and needs longer for one result is stuck.
+        grace_s: The network waits this much longer for a frame than the reader, whose error says more.
+    """
+
+    stop_s: float = 0.8
+    hurry_s: float = 0.25
+    stuck_s: float = 30.0
+    grace_s: float = 1.0

@@ -2,77 +2,59 @@
 
 from __future__ import annotations
 
-import threading
-from typing import Callable, NamedTuple, Optional
+from typing import Optional
 
-from rtda_runtime.sources import Frame, Source
-from rtda_runtime.threads.mailbox import WAKE_S, Mailbox
+from rtda_runtime.pipeline.flow import Captured, Flow
+from rtda_runtime.threads.mailbox import WAKE_S
 from rtda_runtime.threads.named import NamedThread
 from rtda_runtime.threads.pace import Pace
 
-__all__ = ["Captured", "Reader"]
-
-
-class Captured(NamedTuple):
-    """A frame, and the milliseconds that reading it took."""
-
-    frame: Frame
-    capture_ms: float
+__all__ = ["Reader"]
 
 
 class Reader(NamedThread):
-    """``rtda-capture``: source -> mailbox, until the source ends or ``stop`` is set. An error ends the mailbox.
+    """``rtda-capture``: source -> mailbox of frames, until the source ends or the flow does.
 
-    Args:
-        ready: Nothing is read before it is set: frames read while the network warms up would only be dropped.
-        pace: Which frames to take; None: all.
+    An error of the source ends the mailbox: it is raised where the frames are taken, after those before it.
+
+    Attributes:
+        started_ns: When the first frame was asked for; None: not yet.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        frames: Mailbox[Captured],
-        *,
-        ready: threading.Event,
-        stop: threading.Event,
-        timeout_s: float,
-        pace: Optional[Pace],
-        clock: Callable[[], int],
-    ) -> None:
+    def __init__(self, flow: Flow) -> None:
         super().__init__("rtda-capture", self._read)
-        self.source = source
         self.started_ns: Optional[int] = None
-        self._frames = frames
-        self._ready = ready
-        self._stop_reading = stop
-        self._timeout_s = timeout_s
-        self._pace = pace
-        self._clock = clock
+        self._flow = flow
+        rate = flow.options.rate
+        self._pace = Pace(rate, flow.clock) if rate is not None else None
 
     def _read(self) -> None:
+        flow = self._flow
         error: Optional[BaseException] = None
         try:
-            while not self._ready.wait(WAKE_S):
-                if self._stop_reading.is_set():
+            while not flow.ready.wait(WAKE_S):
+                if flow.stop.is_set():
                     return
-            self.started_ns = self._clock()
-            while not self._stop_reading.is_set() and self._read_one():
+            self.started_ns = flow.clock()
+            while not flow.stop.is_set() and self._read_one():
                 pass
-        except BaseException as err:  # whatever it is, it belongs to whoever takes the frames
+        except BaseException as err:  # whatever it is, it belongs to the thread that takes the frames
             error = err
         finally:
-            self._frames.end(error)
-            self.source.close()
+            flow.frames.end(error)
+            flow.source.close()
 
     def _read_one(self) -> bool:
-        if self._pace is not None and not self.source.live:
-            self._pace.wait(self._stop_reading)
-        start = self._clock()
-        frame = self.source.read(self._timeout_s)
+        """Read a frame and leave it for the network; tells whether there may be another."""
+        source, clock, pace = self._flow.source, self._flow.clock, self._pace
+        if pace is not None and not source.live:
+            pace.wait(self._flow.stop)
+        start = clock()
+        frame = source.read(self._flow.options.timeout_s)
         if frame is None:
             return False
-        if self._pace is None or not self.source.live or self._pace.is_due(frame.captured_ns):
-            self._frames.put(Captured(frame, (self._clock() - start) / 1e6))
+        if pace is None or not source.live or pace.is_due(frame.captured_ns):
+            self._flow.frames.put(Captured(frame, (clock() - start) / 1e6))
         else:
-            self._frames.pass_over()
+            self._flow.frames.pass_over()
         return True

@@ -8,6 +8,7 @@ import math
 import time
 from typing import Any, Callable, Dict, Optional, Tuple
 
+from rtda_deploy.errors import RtdaError
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.threads.mailbox import WAKE_S, Mailbox
@@ -63,7 +64,7 @@ class SinkThread(NamedThread):
         self._on_error = on_error
 
     def give(self, result: Result) -> None:
-        """Leave a result for the sink; does nothing once it failed or ended."""
+        """Leave a result for the sink. Does nothing once the sink failed or ended."""
         self._mailbox.put(result)
 
     def end(self) -> None:
@@ -71,15 +72,25 @@ class SinkThread(NamedThread):
         self._mailbox.end()
 
     def hurry(self, deadline_s: float) -> None:
-        """Somebody wants to stop: what is not written when ``time.monotonic()`` reaches that is dropped, and counted.
+        """Drop, and count, what is not written when ``time.monotonic()`` reaches that; the pipeline is being closed.
 
-        Not where nothing may be lost; there few results wait.
+        Does nothing for a sink that is waited for; few results wait there.
         """
         if not self._wait:
             self._deadline_s = deadline_s
 
+    def await_file(self, stuck_s: float) -> bool:
+        """Wait while it writes or finishes its file; False: it is stuck, one result takes longer than ``stuck_s``."""
+        written, since = self.written, time.monotonic()
+        while not self.join_until(time.monotonic() + WAKE_S):
+            if self.written != written or self.finishing:
+                written, since = self.written, time.monotonic()
+            elif time.monotonic() - since > stuck_s:
+                return False
+        return True
+
     def abandon(self) -> None:
-        """Wait for it no longer: whoever is giving it something goes on."""
+        """Take nothing any more: a thread that waits to give it something goes on."""
         self._mailbox.close()
 
     @property
@@ -127,7 +138,8 @@ class SinkThread(NamedThread):
                 _log.debug("sink %s, already stopped: %s", self.sink_name, err)
                 return
             self.error = err
-            _log.error("sink %s stopped: %s", self.sink_name, err, exc_info=not _is_ours(err))
+            unforeseen = not isinstance(err, RtdaError)  # then its sentence is not enough: people need the place
+            _log.error("sink %s stopped: %s", self.sink_name, err, exc_info=unforeseen)
             if self._on_error is not None:
                 self._on_error(err)
 
@@ -135,10 +147,3 @@ class SinkThread(NamedThread):
 def _waiting(size_wh: Tuple[int, int]) -> int:
     result_bytes = size_wh[0] * size_wh[1] * 4  # a frame and its mask
     return max(_LEAST_WAITING, min(_MOST_WAITING, _WAITING_BYTES // max(1, result_bytes)))
-
-
-def _is_ours(err: BaseException) -> bool:
-    """Whether the sentence of the error is enough; of any other error people need the place."""
-    from rtda_deploy.errors import RtdaError
-
-    return isinstance(err, RtdaError)

@@ -76,6 +76,16 @@ class Turns:
                     self._keeping.pop(thread, None)
 
     @property
+    def free(self) -> List[int]:
+        """Places that no thread holds."""
+        return sorted(self._free)
+
+    @property
+    def waiting(self) -> int:
+        """Threads that wait for a place."""
+        return len(self._waiting)
+
+    @property
     def is_kept(self) -> bool:
         """Whether this thread keeps a place."""
         return threading.get_ident() in self._keeping

@@ -26,12 +26,14 @@ class Mailbox(Generic[_Item]):
     Attributes:
         arrived: Items put in so far.
         dropped: Of those, the ones that gave way to a newer one, or that nobody used.
+        closed: Nobody takes anything any more.
         on_change: Called without arguments after every change, from the thread that made it.
     """
 
     def __init__(self, capacity: int, *, replace: bool) -> None:
         self.arrived = 0
         self.dropped = 0
+        self.closed = False
         self.on_change: Optional[Callable[[], None]] = None
         self._capacity = capacity
         self._replace = replace
@@ -39,7 +41,6 @@ class Mailbox(Generic[_Item]):
         self._changed = threading.Condition()
         self._error: Optional[BaseException] = None
         self._ended = False
-        self._closed = False
         self._paused = False
 
     def put(self, item: _Item) -> bool:
@@ -77,9 +78,9 @@ class Mailbox(Generic[_Item]):
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while not self._items:
-                if self._error is not None and not self._closed:
+                if self._error is not None and not self.closed:
                     raise self._error
-                if self._ended or self._closed:
+                if self._ended or self.closed:
                     return None
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -119,13 +120,13 @@ class Mailbox(Generic[_Item]):
     def close(self) -> None:
         """Nobody takes anything any more."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._items.clear()
             self._changed.notify_all()
         self._tell()
 
     def _refuses(self) -> bool:
-        return self._closed or self._ended or self._paused
+        return self.closed or self._ended or self._paused
 
     def _tell(self) -> None:
         told = self.on_change

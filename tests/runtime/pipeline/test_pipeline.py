@@ -26,9 +26,10 @@ from rtda_deploy.errors import (
     StaleFrameError,
 )
 from rtda_runtime import Pipeline, PipelineOptions, Segmenter, SegmenterPool, open_source
+from rtda_runtime.pipeline.options import Patience
+from rtda_runtime.pipeline.sink_thread import SinkThread
 from rtda_runtime.result import Result
 from rtda_runtime.sinks import Sink
-from rtda_runtime.threads.mailbox import Mailbox
 from rtda_runtime.threads.pace import Pace
 
 
@@ -155,8 +156,7 @@ def test_the_source_is_read_by_one_named_thread() -> None:
     assert set(source.read_by) == {"rtda-capture"}
 
 
-def test_close_ends_the_reader_and_closes_the_source(monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline._STOP_S", PATIENCE_S)  # nothing here is stuck
+def test_close_ends_the_reader_and_closes_the_source() -> None:
     for policy in ("newest", "every"):
         source = ListSource(10**9, live=True, before=lambda number: time.sleep(0.0005))
         pipeline = Pipeline(_segmenter(), source, policy=policy)
@@ -166,11 +166,10 @@ def test_close_ends_the_reader_and_closes_the_source(monkeypatch: Any) -> None:
         assert "rtda-capture" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_close_returns_though_the_driver_is_stuck(caplog: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline._STOP_S", 0.1)
+def test_close_returns_though_the_driver_is_stuck(caplog: Any) -> None:
     release = threading.Event()
     source = ListSource(10, live=True, before=lambda number: number == 1 and release.wait(PATIENCE_S))
-    pipeline = Pipeline(_segmenter(), source)
+    pipeline = Pipeline(_segmenter(), source, patience=Patience(stop_s=0.1))
     next(pipeline)
     pipeline.close()
     assert "does not return" in caplog.text
@@ -221,11 +220,10 @@ def test_any_error_of_the_reader_reaches_the_loop() -> None:
 
 
 @pytest.mark.parametrize(("live", "kind"), [(True, CameraError), (False, SourceError)])
-def test_a_silent_source_is_an_error_after_the_timeout(live: bool, kind: type, monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.inference._GRACE_S", 0.0)
+def test_a_silent_source_is_an_error_after_the_timeout(live: bool, kind: type) -> None:
     release = threading.Event()
     source = ListSource(5, live=live, before=lambda number: release.wait(PATIENCE_S))
-    pipeline = Pipeline(_segmenter(), source, timeout_s=0.05)
+    pipeline = Pipeline(_segmenter(), source, timeout_s=0.05, patience=Patience(grace_s=0.0))
     with pytest.raises(kind, match=r"list gave no frame for 0\.05 s"):
         next(pipeline)
     release.set()
@@ -380,19 +378,19 @@ def test_a_sink_that_keeps_gets_every_frame_of_a_recording_however_slow_it_is() 
 
 
 @pytest.mark.parametrize(("keeps", "policy"), [(False, "every"), (False, "newest"), (True, "newest")])
-def test_a_slow_sink_drops_its_own_frames_and_holds_nobody_up(keeps: bool, policy: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.sink_thread._MOST_WAITING", 4)
+def test_a_slow_sink_drops_its_own_frames_and_holds_nobody_up(keeps: bool, policy: str) -> None:
+    room = 30 if keeps else 1  # what waits for a sink that keeps everything evens out slow frames
     at_end = threading.Event()
     slow, fast = _ListSink(before=lambda result: at_end.wait(PATIENCE_S)), _ListSink(name="fast")
     slow.keeps = keeps
-    with Pipeline(_segmenter(), ListSource(30), policy=policy, sinks=[slow, fast]) as pipeline:
+    with Pipeline(_segmenter(), ListSource(100), policy=policy, sinks=[slow, fast]) as pipeline:
         results = list(pipeline)
         given = pipeline.stats["frames"]
         at_end.set()
-    assert results[-1].sequence == 29, "the loop came to its end though the sink had not taken its first"
+    assert results[-1].sequence == 99, "the loop came to its end though the sink had not taken its first"
     stats = pipeline.stats["sinks"]
     assert stats["list"]["written"] + stats["list"]["dropped"] == given
-    assert stats["list"]["dropped"] >= given - 6 and slow.results[-1].sequence == 29
+    assert stats["list"]["dropped"] >= given - room - 2 and slow.results[-1].sequence == 99
     assert stats["list"]["written"] == len(slow.results)
 
 
@@ -431,8 +429,7 @@ def test_what_sinks_were_given_is_written_before_they_are_closed() -> None:
     assert sink.closed == 1
 
 
-def test_whoever_stops_a_camera_does_not_wait_for_a_slow_sink_to_write_all_it_was_given(monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline._HURRY_S", 0.0)
+def test_whoever_stops_a_camera_does_not_wait_for_a_slow_sink_to_write_all_it_was_given() -> None:
     began, release = threading.Event(), threading.Event()
 
     def stick(result: Result) -> None:
@@ -440,12 +437,14 @@ def test_whoever_stops_a_camera_does_not_wait_for_a_slow_sink_to_write_all_it_wa
         release.wait(PATIENCE_S)
 
     sink = _ListSink(before=stick)
-    pipeline = Pipeline(_segmenter(), ListSource(10**6, live=True), policy="newest", sinks=[sink])
+    patience = Patience(stop_s=PATIENCE_S, hurry_s=0.0)
+    source = ListSource(10**6, live=True)
+    pipeline = Pipeline(_segmenter(), source, policy="newest", sinks=[sink], patience=patience)
     pipeline.start()
     _wait_for(lambda: began.is_set() and pipeline.stats["frames"] > 10)
     closing = threading.Thread(target=pipeline.close)
     closing.start()
-    _wait_for(pipeline._stop.is_set)
+    assert source.closed.wait(PATIENCE_S)  # close() has told every thread
     release.set()
     closing.join(PATIENCE_S)
     stats = pipeline.stats["sinks"]["list"]
@@ -453,22 +452,21 @@ def test_whoever_stops_a_camera_does_not_wait_for_a_slow_sink_to_write_all_it_wa
     assert stats["written"] + stats["dropped"] == pipeline.stats["frames"], "what was not written is counted"
 
 
-def test_at_the_end_of_a_source_everything_is_written_however_long_that_takes(monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline._HURRY_S", 0.0)
+def test_at_the_end_of_a_source_everything_is_written_however_long_that_takes() -> None:
     sink = _ListSink(before=lambda result: time.sleep(0.01))
-    with Pipeline(_segmenter(), ListSource(9), policy="newest", sinks=[sink], max_frames=9) as pipeline:
+    patience, options = Patience(stop_s=PATIENCE_S, hurry_s=0.0), PipelineOptions(policy="newest", max_frames=9)
+    with Pipeline(_segmenter(), ListSource(9), options, sinks=[sink], patience=patience) as pipeline:
         for _ in pipeline:
             pass
     stats = pipeline.stats
     assert stats["sinks"]["list"]["written"] == stats["frames"] > 0 and stats["sinks"]["list"]["dropped"] == 0
 
 
-def test_close_returns_though_a_sink_is_stuck(caplog: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline._STOP_S", 0.1)
+def test_close_returns_though_a_sink_is_stuck(caplog: Any) -> None:
     release = threading.Event()
     sink = _ListSink(before=lambda result: release.wait(PATIENCE_S))
     sink.keeps = False
-    pipeline = Pipeline(_segmenter(), ListSource(10**6), sinks=[sink])
+    pipeline = Pipeline(_segmenter(), ListSource(10**6), sinks=[sink], patience=Patience(stop_s=0.1))
     next(pipeline)
     pipeline.close()
     assert "sink list does not return" in caplog.text and sink.closed == 0
@@ -513,11 +511,9 @@ class _Film(_ListSink):
         super().close()
 
 
-def test_a_file_is_waited_for_however_long_it_needs_to_be_finished_and_by_whoever_closes(monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline._STUCK_S", 0.0)
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline._STOP_S", 0.0)
+def test_a_file_is_waited_for_however_long_it_needs_to_be_finished_and_by_whoever_closes() -> None:
     film = _Film()
-    pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[film])
+    pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[film], patience=Patience(stop_s=0.0, stuck_s=0.0))
     pipeline.start()
     assert film.finishing.wait(PATIENCE_S)
     closing = [threading.Thread(target=pipeline.close) for _ in range(2)]
@@ -535,15 +531,14 @@ def test_a_file_is_waited_for_however_long_it_needs_to_be_finished_and_by_whoeve
 
 def test_who_stops_the_stop_does_not_wait_for_the_file(monkeypatch: Any, caplog: Any) -> None:
     film = _Film()
-    pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[film])
+    pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[film], patience=Patience(stop_s=0.0))
     pipeline.start()
     assert film.finishing.wait(PATIENCE_S)
 
-    def interrupted(sink: Any) -> bool:
+    def interrupted(thread: SinkThread, stuck_s: float) -> bool:
         raise InterruptedError
 
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline._await_file", interrupted)
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline._STOP_S", 0.0)
+    monkeypatch.setattr(SinkThread, "await_file", interrupted)
     with pytest.raises(InterruptedError):
         pipeline.close()
     pipeline.close()
@@ -552,10 +547,10 @@ def test_who_stops_the_stop_does_not_wait_for_the_file(monkeypatch: Any, caplog:
     _wait_for(lambda: film.closed == 1)
 
 
-def test_a_file_that_is_stuck_in_a_result_is_left_behind(monkeypatch: Any, caplog: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline._STUCK_S", 0.0)
+def test_a_file_that_is_stuck_in_a_result_is_left_behind(caplog: Any) -> None:
     release = threading.Event()
-    pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[_ListSink(before=lambda result: release.wait(PATIENCE_S))])
+    stuck = _ListSink(before=lambda result: release.wait(PATIENCE_S))
+    pipeline = Pipeline(_segmenter(), ListSource(3), sinks=[stuck], patience=Patience(stuck_s=0.0))
     next(pipeline)
     pipeline.close()
     assert "sink list does not return" in caplog.text
@@ -627,10 +622,9 @@ def test_every_thread_has_a_name_that_the_kernel_shows() -> None:
 def test_nothing_is_left_behind() -> None:
     before = set(threading.enumerate())
     for end in ("source", "close", "error"):
-        source = ListSource(5 if end == "source" else 10**6, live=True, error=CameraError("gone"))
+        frames = {"source": 5, "close": 10**6, "error": 3}[end]
+        source = ListSource(frames, live=True, error=CameraError("gone"))
         pipeline = Pipeline(_segmenter(), source, sinks=[_ListSink()], on_result=lambda result: None)
-        if end == "error":
-            source._count = 3
         with pipeline, contextlib.suppress(CameraError):
             next(pipeline)
             if end != "close":
@@ -830,7 +824,7 @@ def test_a_snapshot_is_a_copy() -> None:
 
 
 def test_an_event_loop_gets_every_result_and_is_never_blocked(monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline.WAKE_S", 60.0)  # it is woken, it does not look again and again
+    monkeypatch.setattr("rtda_runtime.pipeline.loops.WAKE_S", 60.0)  # it is woken, it does not look again and again
     turns: List[int] = []
 
     async def use() -> List[int]:
@@ -874,40 +868,35 @@ class _StateSource(ListSource):
         return self.now
 
 
-def test_a_lost_camera_is_waited_for(monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.inference._GRACE_S", 0.0)
-    waits: List[int] = []
-    frames_take = Mailbox.take
-
-    def take(self: Any, timeout_s: float) -> Any:
-        try:
-            return frames_take(self, timeout_s)
-        except TimeoutError:
-            waits.append(1)
-            if len(waits) == 3:
-                back.set()
-            raise
-
+def test_a_lost_camera_is_waited_for() -> None:
     back = threading.Event()
-    monkeypatch.setattr(Mailbox, "take", take)
-    source = _StateSource(2, live=True, before=lambda number: number == 1 and back.wait(PATIENCE_S))
-    source.now = "lost"
-    with Pipeline(_segmenter(), source, policy="every", timeout_s=0.01) as pipeline:
+    asked: List[str] = []
+
+    class Lost(ListSource):
+        @property
+        def state(self) -> str:  # asked for by the first result, and whenever no frame came in time
+            asked.append("live" if back.is_set() else "lost")
+            if len(asked) == 4:
+                back.set()
+            return asked[-1]
+
+    source = Lost(2, live=True, before=lambda number: number == 1 and back.wait(PATIENCE_S))
+    options = PipelineOptions(policy="every", timeout_s=0.01)
+    with Pipeline(_segmenter(), source, options, patience=Patience(grace_s=0.0)) as pipeline:
         pipeline.join(PATIENCE_S)
-    assert pipeline.stats["frames"] == 2 and len(waits) >= 3, "three times as long as the timeout, and no error"
+    assert pipeline.stats["frames"] == 2 and asked[:4] == ["lost"] * 4, "waited longer than the timeout, and no error"
 
 
 def test_changes_of_state_are_told_to_whoever_asked_and_to_sinks() -> None:
-    told: List[Tuple[str, str]] = []
     sink, source = _ListSink(), _StateSource(1)
-    with Pipeline(
-        _segmenter(), source, sinks=[sink], on_state=lambda state, sentence: told.append((state, sentence))
-    ) as pipeline:
-        assert source.on_state is not None
+    before: List[Tuple[str, str]] = []
+    told: List[Tuple[str, str]] = []
+    source.on_state = lambda *change: before.append(change)
+    with Pipeline(_segmenter(), source, sinks=[sink], on_state=lambda *change: told.append(change)) as pipeline:
         source.now = "lost"
         source.on_state("lost", "the camera is gone")
         assert pipeline.state == pipeline.stats["state"] == "lost" and pipeline.stats["losses"] == 0
-    assert told == sink.states == [("lost", "the camera is gone")]
+    assert before == told == sink.states == [("lost", "the camera is gone")], "the source's own listener, too"
 
 
 def test_results_above_the_age_limit_are_counted_and_given_to_nobody() -> None:
@@ -1063,7 +1052,7 @@ def test_the_age_of_a_result_counts_until_those_before_it_are_given() -> None:
     class Slow(Segmenter):
         def segment(self, *words: Any, **settings: Any) -> Any:
             if settings["sequence"] == 0:
-                _wait_for(lambda: second_is_done.is_set() and len(pool._turns._held) == 1)
+                assert second_is_done.wait(PATIENCE_S)
                 clock.sleep(1.0)
             result = super().segment(*words, **settings)
             if settings["sequence"] == 1:
@@ -1173,21 +1162,19 @@ def test_in_flight_an_error_ends_the_thread_that_waits_for_a_frame_too() -> None
     pool = SegmenterPool([Failing(NumpyEngine()) for _ in range(2)])
     with Pipeline(pool, ListSource(10**6, before=before), timeout_s=10 * PATIENCE_S) as pipeline:
         pipeline.start()
-        _wait_for(lambda: not pipeline._inference.is_alive() and pipeline._inference.ended)
+        _wait_for(lambda: not any(name.startswith("rtda-infer") for name in pipeline.stats["threads"]))
         assert pipeline.state == "lost"
         release.set()
 
 
-def test_in_flight_what_giving_fails_with_is_raised(monkeypatch: Any) -> None:
-    def fail(pipeline: Pipeline, result: Result) -> bool:
-        if result.sequence == 3:
+def test_in_flight_what_giving_fails_with_is_raised() -> None:
+    class Broken(ListSource):
+        @property
+        def state(self) -> str:  # asked for by each result that is given
             raise ZeroDivisionError
-        return True
 
-    monkeypatch.setattr(Pipeline, "_give", fail)
-    with Pipeline(_pool(3), ListSource(10**6)) as pipeline, pytest.raises(ZeroDivisionError):
+    with Pipeline(_pool(3), Broken(10**6)) as pipeline, pytest.raises(ZeroDivisionError):
         pipeline.join(PATIENCE_S)
-    assert pipeline.stats["frames"] == 4
 
 
 def test_in_flight_max_frames_is_kept_and_old_results_are_counted() -> None:
@@ -1200,8 +1187,7 @@ def test_in_flight_max_frames_is_kept_and_old_results_are_counted() -> None:
     assert pipeline.stats["too_old"] == 5
 
 
-def test_in_flight_close_stops_and_leaves_nothing_behind(monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline._STOP_S", PATIENCE_S)  # nothing here is stuck
+def test_in_flight_close_stops_and_leaves_nothing_behind() -> None:
     before = set(threading.enumerate())
     for consumed in (0, 1, 5):
         source, sink, engines = ListSource(10**9), _ListSink(), [NumpyEngine() for _ in range(3)]
@@ -1216,8 +1202,7 @@ def test_in_flight_close_stops_and_leaves_nothing_behind(monkeypatch: Any) -> No
         assert source.closed.is_set() and [engine.released for engine in engines] == [1, 1, 1]
 
 
-def test_in_flight_close_returns_though_one_engine_is_stuck(caplog: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.pipeline.pipeline._STOP_S", 0.1)
+def test_in_flight_close_returns_though_one_engine_is_stuck(caplog: Any) -> None:
     stuck, release = threading.Event(), threading.Event()
     runs: List[int] = []
 
@@ -1229,7 +1214,7 @@ def test_in_flight_close_returns_though_one_engine_is_stuck(caplog: Any, monkeyp
 
     source = ListSource(10**6)
     pool = _pool(2, before)
-    pipeline = Pipeline(pool, source)
+    pipeline = Pipeline(pool, source, patience=Patience(stop_s=0.1))
     pipeline.start()
     assert stuck.wait(PATIENCE_S)
     pipeline.close()
@@ -1245,7 +1230,7 @@ def test_pipelines_on_one_network_take_turns_and_none_starves() -> None:
 
     def before() -> None:
         if count < len(order) <= most:  # all have begun and none is at its end: the others come to wait meanwhile
-            _wait_for(lambda: len(segmenter._lock._waiting) == count - 1)
+            _wait_for(lambda: segmenter.waiting == count - 1)
         order.append(threading.get_ident())
 
     segmenter = _segmenter(before)
@@ -1274,7 +1259,6 @@ def test_a_pipeline_leaves_the_network_of_others_to_them() -> None:
 
 @pytest.mark.parametrize("shared", [_segmenter(), _pool(1)], ids=["segmenter", "pool"])
 def test_of_the_frames_that_come_while_others_have_their_turn_the_newest_is_taken(shared: Any) -> None:
-    turns = shared._turns if isinstance(shared, SegmenterPool) else shared._lock
     warm, held, came = threading.Event(), threading.Event(), threading.Event()
 
     def before(number: int) -> None:
@@ -1282,7 +1266,7 @@ def test_of_the_frames_that_come_while_others_have_their_turn_the_newest_is_take
             warm.set()
             assert held.wait(PATIENCE_S)
         elif number == 1:  # the first frame waits for its turn before the next ones come
-            _wait_for(lambda: len(turns._waiting) == 1)
+            _wait_for(lambda: shared.waiting == 1)
         elif number == 6:
             came.set()
 
@@ -1290,7 +1274,7 @@ def test_of_the_frames_that_come_while_others_have_their_turn_the_newest_is_take
     with Pipeline(shared, ListSource(6, live=True, before=before), sinks=[sink]) as pipeline:
         pipeline.start()
         assert warm.wait(PATIENCE_S)
-        with turns:  # another camera's frame is at work
+        with shared.turn():  # another camera's frame is at work
             held.set()
             assert came.wait(PATIENCE_S)
         assert pipeline.join(PATIENCE_S)
@@ -1301,20 +1285,19 @@ def test_of_the_frames_that_come_while_others_have_their_turn_the_newest_is_take
 
 @pytest.mark.parametrize("shared", [_segmenter(), _pool(1)], ids=["segmenter", "pool"])
 def test_close_does_not_wait_for_the_frames_of_others_on_the_same_network(shared: Any, caplog: Any) -> None:
-    turns = shared._turns if isinstance(shared, SegmenterPool) else shared._lock
     with Pipeline(shared, ListSource(10**6, live=True)) as pipeline:
         pipeline.start()
         _wait_for(lambda: pipeline.stats["frames"] > 3)
-        with turns:  # another camera's frame is at work
-            _wait_for(lambda: len(turns._waiting) == 1)
+        with shared.turn():  # another camera's frame is at work
+            _wait_for(lambda: shared.waiting == 1)
             pipeline.close()
-            assert not pipeline._inference.is_alive() and not turns._waiting
+            assert "rtda-infer" not in pipeline.stats["threads"] and not shared.waiting
         assert pipeline.state == "ended"
-    with turns, Pipeline(shared, ListSource(3)) as pipeline:
+    with shared.turn(), Pipeline(shared, ListSource(3)) as pipeline:
         pipeline.start()
-        _wait_for(lambda: len(turns._waiting) == 1)
+        _wait_for(lambda: shared.waiting == 1)
         pipeline.close()  # while it waits to warm up
-        assert not pipeline._inference.is_alive() and pipeline.state == "ended"
+        assert "rtda-infer" not in pipeline.stats["threads"] and pipeline.state == "ended"
     assert not caplog.records
 
 

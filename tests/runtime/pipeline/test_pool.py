@@ -119,15 +119,20 @@ def test_as_many_frames_are_at_work_as_were_asked_for_and_no_more() -> None:
 
 
 def test_who_waits_longest_is_served_next() -> None:
-    release, order = threading.Event(), []  # type: threading.Event, List[int]
-    with pool_of(1, lambda: release.wait(PATIENCE_S)) as pool:
+    began, release, order = threading.Event(), threading.Event(), []  # type: threading.Event, threading.Event, List[int]
+
+    def before() -> None:
+        began.set()
+        release.wait(PATIENCE_S)
+
+    with pool_of(1, before) as pool:
         threads = []
         for number, frame in enumerate(pictures(5)):
             threads.append(
                 threading.Thread(target=lambda n=number, f=frame: order.append(pool.segment(f, sequence=n).sequence))
             )
             threads[-1].start()
-            wait_for(lambda: len(pool._turns._waiting) == len(threads) - 1 and bool(pool._turns._held))
+            wait_for(lambda: pool.waiting == len(threads) - 1 and began.is_set())
         release.set()
         for thread in threads:
             thread.join(PATIENCE_S)
@@ -173,8 +178,6 @@ def test_the_cores_are_divided_among_the_engines(
 ) -> None:
     monkeypatch.setattr("rtda_runtime.pool.usable_cores", lambda: cores)
     with SegmenterPool.open(model_path, "cpu", in_flight=in_flight, threads=asked) as pool:
-        for segmenter in pool._segmenters:
-            assert segmenter.description.endswith(f", {text}")
         assert pool.description.endswith(f", {text}, {in_flight} in flight")
 
 
@@ -236,7 +239,8 @@ def test_close_waits_for_calls_at_work_and_may_be_called_again() -> None:
         release.wait(PATIENCE_S)
 
     engines = [NumpyEngine(before=before) for _ in range(2)]
-    pool = SegmenterPool([Segmenter(engine) for engine in engines])
+    segmenters = [Segmenter(engine) for engine in engines]
+    pool = SegmenterPool(segmenters)
     results: List[Any] = []
     callers = [threading.Thread(target=lambda f=frame: results.append(pool.segment(f))) for frame in pictures(2)]
     for thread in callers:
@@ -244,7 +248,7 @@ def test_close_waits_for_calls_at_work_and_may_be_called_again() -> None:
     began.wait(PATIENCE_S)
     closing = threading.Thread(target=pool.close)
     closing.start()
-    wait_for(lambda: any(segmenter._lock._waiting for segmenter in pool._segmenters))
+    wait_for(lambda: any(segmenter.waiting for segmenter in segmenters))
     assert [engine.released for engine in engines] == [0, 0]
     release.set()
     for thread in (closing, *callers):
@@ -413,7 +417,7 @@ def test_who_leaves_the_loop_does_not_wait_for_the_frames_of_others(how: str, mo
 
     def interrupt() -> None:
         assert waits.wait(PATIENCE_S)
-        wait_for(lambda: len(pool._turns._waiting) == 1)
+        wait_for(lambda: pool.waiting == 1)
         signal.pthread_kill(main, signal.SIGINT)
 
     def frames() -> Iterator[np.ndarray]:
@@ -433,7 +437,7 @@ def test_who_leaves_the_loop_does_not_wait_for_the_frames_of_others(how: str, mo
     with pool_of(1) as pool:
         results = pool.segment_all(frames())
         assert next(results).sequence == 0
-        wait_for(lambda: len(pool._turns._waiting) == 1)
+        wait_for(lambda: pool.waiting == 1)
         if how == "close":
             results.close()
         else:
@@ -442,7 +446,7 @@ def test_who_leaves_the_loop_does_not_wait_for_the_frames_of_others(how: str, mo
             with pytest.raises(KeyboardInterrupt):
                 next(results)
             presses.join(PATIENCE_S)
-        assert not pool._turns._waiting
+        assert not pool.waiting
         done.set()
         other.join(PATIENCE_S)
         assert ended_first == [True], "the other one still had the engine"

@@ -22,7 +22,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def waiting_thread(turns: Turns, work: Callable[[int], None]) -> threading.Thread:
     """A thread that waits for a place, to be given ``work``; returns when it waits."""
-    before = len(turns._waiting)
+    before = turns.waiting
 
     def serve() -> None:
         with turns as place:
@@ -30,7 +30,7 @@ def waiting_thread(turns: Turns, work: Callable[[int], None]) -> threading.Threa
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    wait_for(lambda: len(turns._waiting) == before + 1)
+    wait_for(lambda: turns.waiting == before + 1)
     return thread
 
 
@@ -92,16 +92,16 @@ def test_whose_wait_ends_by_ctrl_c_keeps_nobody_waiting() -> None:
             release.wait(PATIENCE_S)
 
     def interrupt() -> None:
-        wait_for(lambda: len(turns._waiting) == 1)
+        wait_for(lambda: turns.waiting == 1)
         signal.pthread_kill(main, signal.SIGINT)
 
     holder = threading.Thread(target=hold, daemon=True)
     holder.start()
-    wait_for(lambda: bool(turns._held))
+    wait_for(lambda: not turns.free)
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt), turns:
         raise AssertionError("the place is held")
-    assert not turns._waiting
+    assert not turns.waiting
     release.set()
     holder.join(PATIENCE_S)
     with turns as place:
@@ -113,10 +113,10 @@ def test_a_place_may_be_kept_for_a_while() -> None:
     with turns.kept() as place:
         for number in range(3):
             with turns as same, other:
-                assert same == place and len(turns._free) == 1 and not other._free
+                assert same == place and len(turns.free) == 1 and not other.free
                 order.append(f"kept {number}")
-        assert len(turns._free) == 1 and len(other._free) == 1
-    assert sorted(turns._free) == [0, 1] and not turns._held
+        assert len(turns.free) == 1 and len(other.free) == 1
+    assert turns.free == [0, 1]
     one = Turns()
     with one.kept():
         waiting = waiting_thread(one, lambda _: order.append("other"))
@@ -132,13 +132,13 @@ def test_places_of_several_objects_may_be_kept_at_once() -> None:
         for turns, place in ((one, first), (two, second), (one, first)):
             with turns as same:
                 assert same == place
-            assert one.is_kept and two.is_kept and not one._free and not two._free
+            assert one.is_kept and two.is_kept and not one.free and not two.free
     for turns in (one, two):
-        assert not turns.is_kept and not turns._held and turns._free == [0]
+        assert not turns.is_kept and turns.free == [0]
     with two.kept():
         with one:
             pass
-        assert one._free == [0], "that one was not kept"
+        assert one.free == [0], "that one was not kept"
 
 
 def test_kept_blocks_may_be_nested_and_nobody_comes_in_before_the_outermost_ends() -> None:
@@ -150,13 +150,13 @@ def test_kept_blocks_may_be_nested_and_nobody_comes_in_before_the_outermost_ends
                 with turns:
                     pass
                 assert same == place
-            assert turns.is_kept and turns._held == {threading.get_ident(): place} and len(turns._waiting) == 1
+            assert turns.is_kept and not turns.free and turns.waiting == 1
         with turns:
             order.append("kept still")
-        assert len(turns._waiting) == 1
+        assert turns.waiting == 1
     waiting.join(PATIENCE_S)
     assert order == ["kept still", "other"]
-    assert not turns.is_kept and not turns._held and turns._free == [0]
+    assert not turns.is_kept and turns.free == [0]
 
 
 def test_what_one_thread_keeps_another_does_not() -> None:
@@ -170,7 +170,7 @@ def test_what_one_thread_keeps_another_does_not() -> None:
         other = threading.Thread(target=serve, daemon=True)
         other.start()
         other.join(PATIENCE_S)
-        assert seen == [False] and len(turns._free) == 1, "its place is free again"
+        assert seen == [False] and len(turns.free) == 1, "its place is free again"
 
 
 def test_an_exception_in_kept_blocks_is_the_one_that_is_raised() -> None:
@@ -178,7 +178,7 @@ def test_an_exception_in_kept_blocks_is_the_one_that_is_raised() -> None:
     with pytest.raises(ZeroDivisionError), one.kept(), two.kept(), one.kept(), one:
         raise ZeroDivisionError
     for turns in (one, two):
-        assert not turns.is_kept and not turns._held and turns._free == [0]
+        assert not turns.is_kept and turns.free == [0]
 
 
 def test_a_wait_may_be_given_up() -> None:
@@ -196,11 +196,11 @@ def test_a_wait_may_be_given_up() -> None:
     with turns:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        wait_for(lambda: len(turns._waiting) == 1)
+        wait_for(lambda: turns.waiting == 1)
         other = waiting_thread(turns, lambda _: ends.append("other"))
         assert ends == []
         stop.set()
-        wait_for(lambda: ends == ["given up"] and len(turns._waiting) == 2)
+        wait_for(lambda: ends == ["given up"] and turns.waiting == 2)
     for waiting in (thread, other):
         waiting.join(PATIENCE_S)
     assert ends == ["given up", "other", "outside the block it waits"]
@@ -223,7 +223,7 @@ def test_a_place_that_came_with_ctrl_c_goes_to_the_next() -> None:
     turns._withdraw(mine)  # as where the wait ends by an exception
     assert served.wait(PATIENCE_S)
     waiting.join(PATIENCE_S)
-    assert not turns._held and turns._free == [0]
+    assert turns.free == [0]
 
 
 def test_a_place_lost_to_ctrl_c_is_found_by_the_thread_that_lost_it() -> None:
@@ -231,4 +231,4 @@ def test_a_place_lost_to_ctrl_c_is_found_by_the_thread_that_lost_it() -> None:
     lost = turns.__enter__()  # and no __exit__: the exception came between them
     with turns as place:
         assert place == lost
-    assert sorted(turns._free) == [0, 1] and not turns._held
+    assert turns.free == [0, 1]
