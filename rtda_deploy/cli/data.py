@@ -104,7 +104,7 @@ def translate(
     require_training()
     from rtda_training.data.address import parse_size
     from rtda_training.readers import open_unlabelled
-    from rtda_training.translator import translate_set
+    from rtda_training.translated_set import translate_set
 
     check_translate(translator, data, out)
     with working_in(out), ProgressLines() as lines:

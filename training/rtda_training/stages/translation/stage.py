@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.files import write_bytes
 from rtda_deploy.optional import require
-from rtda_training.adapt import translation as losses
 from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.objectives.adversarial import frozen
 from rtda_training.adapt.slots import choice, component, number
 from rtda_training.data.address import parse_size
 from rtda_training.data.config import AugmentConfig
 from rtda_training.models import network_class
-from rtda_training.models.cyclegan import Generator, PatchDiscriminator
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import UnlabelledSet
 from rtda_training.stages.base import StageRun
 from rtda_training.stages.streams import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, Stream, step_batches
+from rtda_training.stages.translation import losses
+from rtda_training.stages.translation.players import Discriminators, Generators, Translated
 from rtda_training.translator import Translator, frames_from, pictures_from, translator_file, write_translator
 
 __all__ = ["TranslationConfig", "TranslationStage"]
@@ -68,61 +68,16 @@ class TranslationConfig:
             raise ConfigError(f"translation.crop {self.crop} is no multiple of 4 each way", hint="such as 448x448")
 
 
-class Translated(NamedTuple):
-    """What both generators make of a source and a target batch; all float32 (N, 3, H, W) in -1..1."""
-
-    target: Tensor  # of the source batch
-    source: Tensor  # of the target batch
-    source_again: Tensor
-    target_again: Tensor
-    source_kept: Tensor  # source by the generator of source pictures; a copy of the batch where nobody asks
-    target_kept: Tensor
-
-
-class _Translators(nn.Module):
-    """Both generators as one module: one forward a step, as several processes need it."""
-
-    def __init__(self, width: int, blocks: int, *, keeps: bool) -> None:
-        super().__init__()
-        self.to_target = Generator(width, blocks)
-        self.to_source = Generator(width, blocks)
-        self._keeps = keeps
-
-    def forward(self, source: Tensor, target: Tensor) -> Translated:
-        made_target = self.to_target(source)
-        made_source = self.to_source(target)
-        source_again = self.to_source(made_target)
-        target_again = self.to_target(made_source)
-        source_kept = self.to_source(source) if self._keeps else source
-        target_kept = self.to_target(target) if self._keeps else target
-        return Translated(made_target, made_source, source_again, target_again, source_kept, target_kept)
-
-
-class _Judges(nn.Module):
-    """Both discriminators as one module; scores of real and made pictures of each domain."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.of_source = PatchDiscriminator(width)
-        self.of_target = PatchDiscriminator(width)
-
-    def forward(
-        self, source: Tensor, made_source: Tensor, target: Tensor, made_target: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return (
-            self.of_source(source),
-            self.of_source(made_source),
-            self.of_target(target),
-            self.of_target(made_target),
-        )
-
-
 @component("kind", "translation", TranslationConfig)
 class TranslationStage(StageRun):
     """Two generators learn to turn the domains into each other, two discriminators to see through it.
 
     It leaves ``translator-<name>.pth`` in the run's folder and ``grid.png`` in the stage's: rows of a source picture,
     its translation, what came back, and a target picture to compare with.
+
+    Attributes:
+        generators: Both, on the device.
+        discriminators: Both, on the device.
 
     Source: Zhu et al., CycleGAN (ICCV 2017); Li et al., BDL (CVPR 2019), equation 2.
     """
@@ -136,10 +91,10 @@ class TranslationStage(StageRun):
         _check(config, plan, stage_config)
         self._config, self._stage, self._plan, self._stage_config = config, stage, plan, stage_config
         fabric = stage.fabric
-        self._translators = _Translators(config.width, config.blocks, keeps=config.identity_weight > 0)
-        self._judges = _Judges(config.width)
-        self._translate, self._translators_optimizer = fabric.setup(self._translators, self._adam(self._translators))
-        self._judge, self._judges_optimizer = fabric.setup(self._judges, self._adam(self._judges))
+        self.generators = Generators(config.width, config.blocks, keeps=config.identity_weight > 0)
+        self.discriminators = Discriminators(config.width)
+        self._translate, self._generators_optimizer = fabric.setup(self.generators, self._adam(self.generators))
+        self._score, self._discriminators_optimizer = fabric.setup(self.discriminators, self._adam(self.discriminators))
         self._pools = {"source": losses.ImagePool(config.pool), "target": losses.ImagePool(config.pool)}
         self._network = stage.finished(config.network).eval().requires_grad_(False) if config.network else None
 
@@ -159,8 +114,8 @@ class TranslationStage(StageRun):
         source = self._pictures(self._source.next().frames, step, "source")
         target = self._pictures(self._target.next().frames, step, "target")
         made: Translated = self._translate(source, target)
-        row = self._step_translators(source, target, made, rate)
-        row["disc"] = self._step_judges(source, target, made, step, rate)
+        row = self._step_generators(source, target, made, rate)
+        row["disc"] = self._step_discriminators(source, target, made, step, rate)
         row["learning_rate"] = rate
         return row
 
@@ -172,8 +127,8 @@ class TranslationStage(StageRun):
                 blocks=self._config.blocks,
                 channel_order=plan.input.channel_order,
                 size_hw=plan.size_hw,
-                to_target=self._translators.to_target.state_dict(),
-                to_source=self._translators.to_source.state_dict(),
+                to_target=self.generators.to_target.state_dict(),
+                to_source=self.generators.to_source.state_dict(),
                 provenance={
                     "recipe": plan.name,
                     "stage": self._stage_config.name,
@@ -188,38 +143,39 @@ class TranslationStage(StageRun):
         stage.fabric.barrier()  # the next stage of every process may read it
 
     def state_dict(self) -> dict[str, Any]:
+        # The names are those of checkpoints written before: "judges" are the discriminators.
         return {
-            "translators": self._translators.state_dict(),
-            "judges": self._judges.state_dict(),
-            "translators_optimizer": self._translators_optimizer.state_dict(),
-            "judges_optimizer": self._judges_optimizer.state_dict(),
+            "translators": self.generators.state_dict(),
+            "judges": self.discriminators.state_dict(),
+            "translators_optimizer": self._generators_optimizer.state_dict(),
+            "judges_optimizer": self._discriminators_optimizer.state_dict(),
             "pools": {name: pool.state_dict() for name, pool in self._pools.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._translators.load_state_dict(state["translators"])
-        self._judges.load_state_dict(state["judges"])
-        self._translators_optimizer.load_state_dict(state["translators_optimizer"])
-        self._judges_optimizer.load_state_dict(state["judges_optimizer"])
+        self.generators.load_state_dict(state["translators"])
+        self.discriminators.load_state_dict(state["judges"])
+        self._generators_optimizer.load_state_dict(state["translators_optimizer"])
+        self._discriminators_optimizer.load_state_dict(state["judges_optimizer"])
         for name, pool in self._pools.items():
             pool.load_state_dict(state["pools"][name], self._stage.fabric.device)
 
     # the players
 
-    def _step_translators(self, source: Tensor, target: Tensor, made: Translated, rate: float) -> dict[str, Any]:
-        optimizer = self._translators_optimizer
+    def _step_generators(self, source: Tensor, target: Tensor, made: Translated, rate: float) -> dict[str, Any]:
+        optimizer = self._generators_optimizer
         _set_rate(optimizer, rate)
         optimizer.zero_grad()
-        terms = self._translator_losses(source, target, made)
+        terms = self._generator_losses(source, target, made)
         self._stage.fabric.backward(torch.stack(list(terms.values())).sum())
         optimizer.step()
         return {name: term.detach() for name, term in terms.items()}
 
-    def _translator_losses(self, source: Tensor, target: Tensor, made: Translated) -> dict[str, Tensor]:
+    def _generator_losses(self, source: Tensor, target: Tensor, made: Translated) -> dict[str, Tensor]:
         config = self._config
         # Past the wrapper of several processes: nothing of the discriminators is to be synchronised here.
-        with frozen(self._judges), self._stage.fabric.autocast():
-            scores = (self._judges.of_target(made.target), self._judges.of_source(made.source))
+        with frozen(self.discriminators), self._stage.fabric.autocast():
+            scores = (self.discriminators.of_target(made.target), self.discriminators.of_source(made.source))
         gan = losses.generator_loss(scores[0]) + losses.generator_loss(scores[1])
         cycle = losses.cycle_loss(source, made.source_again) + losses.cycle_loss(target, made.target_again)
         terms = {"gan": config.gan_weight * gan, "cycle": config.cycle_weight * cycle}
@@ -245,13 +201,13 @@ class TranslationStage(StageRun):
                 terms[name] = weight * far
         return terms
 
-    def _step_judges(self, source: Tensor, target: Tensor, made: Translated, step: int, rate: float) -> Tensor:
-        optimizer = self._judges_optimizer
+    def _step_discriminators(self, source: Tensor, target: Tensor, made: Translated, step: int, rate: float) -> Tensor:
+        optimizer = self._discriminators_optimizer
         _set_rate(optimizer, rate)
         optimizer.zero_grad()
         made_source = self._pools["source"].exchange(made.source, self._rng("pool source", step))
         made_target = self._pools["target"].exchange(made.target, self._rng("pool target", step))
-        scores = self._judge(source, made_source, target, made_target)
+        scores = self._score(source, made_source, target, made_target)
         loss = losses.discriminator_loss(scores[0], scores[1]) + losses.discriminator_loss(scores[2], scores[3])
         self._stage.fabric.backward(loss)
         optimizer.step()
@@ -287,8 +243,8 @@ class TranslationStage(StageRun):
         rows = []
         for picture, other in zip(source, target, strict=False):
             with self._stage.fabric.autocast():
-                made = self._translators.to_target(picture)
-                again = self._translators.to_source(made)
+                made = self.generators.to_target(picture)
+                again = self.generators.to_source(made)
             rows.append(torch.cat([picture, made.float(), again.float(), other], dim=3))
         frames = frames_from(torch.cat(rows, dim=2), self._plan.input.channel_order)
         grid = frames[0].round().clamp(0.0, 255.0).byte().cpu().numpy()

@@ -7,24 +7,25 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from training.settings import TinyNetwork, make_context, make_stage
+from training.settings import PictureList, TinyNetwork, class_names, make_context, make_stage
 
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError, FileAccessError
-from rtda_training.adapt import translation as losses
 from rtda_training.adapt.slots import components
 from rtda_training.checkpoint import read_checkpoint
+from rtda_training.data.address import DataAddress
 from rtda_training.models.cyclegan import Generator
 from rtda_training.plan import load_plan, plan_from_table
-from rtda_training.readers import open_labelled, open_unlabelled
-from rtda_training.stages.translation import TranslationConfig, TranslationStage
+from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
+from rtda_training.stages.translation import losses
+from rtda_training.stages.translation.stage import TranslationConfig, TranslationStage
 from rtda_training.trainer import Trainer
+from rtda_training.translated_set import translate_set
 from rtda_training.translator import (
     FrameTranslator,
     Translator,
     frames_from,
     pictures_from,
     read_translator,
-    translate_set,
     write_translator,
 )
 
@@ -79,14 +80,13 @@ def translation(name="f", **settings):
     return {"name": name, "kind": "translation", "translation": {**TINY, **settings}}
 
 
-def a_stage(tmp_path, folders, finished=None, precision="fp32", **settings):
+def a_stage(tmp_path, folders, finished=None, precision="fp32", around=None, **settings):
     """A translation stage that is about to do its first step, outside a trainer."""
     before = [{"name": settings["network"]}] if "network" in settings else []
     whole = plan(folders, [*before, translation(**settings)])
     config = TranslationConfig(**{**TINY, **settings})
-    stage = make_stage(
-        size_hw=SIZE_HW, folder=tmp_path, finished=lambda name: finished, pictures=6, precision=precision
-    )
+    given = {"folder": tmp_path, "finished": lambda name: finished, "precision": precision}
+    stage = make_stage(size_hw=SIZE_HW, **given, **(around or {}))
     run = TranslationStage(config, stage, whole, whole.stages[-1])
     run.begin(0)
     return run
@@ -254,11 +254,11 @@ def test_every_term_moves_both_translators(tmp_path, folders, only):
 def test_each_loss_compares_the_pictures_that_belong_together(tmp_path, folders):
     run = a_stage(tmp_path, folders, pool=0)
     calls, shown = [], []
-    run._translators.register_forward_hook(lambda _, given, made: calls.append((given, made)))
-    run._judges.register_forward_pre_hook(lambda _, pictures: shown.append(pictures))
-    to_target, to_source = (copy.deepcopy(part) for part in (run._translators.to_target, run._translators.to_source))
-    judges = copy.deepcopy(run._judges)
-    judges._forward_pre_hooks.clear()
+    run.generators.register_forward_hook(lambda _, given, made: calls.append((given, made)))
+    run.discriminators.register_forward_pre_hook(lambda _, pictures: shown.append(pictures))
+    to_target, to_source = (copy.deepcopy(part) for part in (run.generators.to_target, run.generators.to_source))
+    discriminators = copy.deepcopy(run.discriminators)
+    discriminators._forward_pre_hooks.clear()
     row = run.step(0)
     (source, target), _ = calls[0]
     with torch.no_grad():
@@ -270,16 +270,17 @@ def test_each_loss_compares_the_pictures_that_belong_together(tmp_path, folders)
     for found, expected in zip(shown[0], (source, made_source, target, made_target), strict=True):
         torch.testing.assert_close(found, expected)
         assert not found.requires_grad
-    moved = run._judges.state_dict()
-    assert {key.split(".")[0] for key in moved if not torch.equal(moved[key], judges.state_dict()[key])} == {
+    moved = run.discriminators.state_dict()
+    assert {key.split(".")[0] for key in moved if not torch.equal(moved[key], discriminators.state_dict()[key])} == {
         "of_source",
         "of_target",
     }
     with torch.no_grad():
-        expected = losses.discriminator_loss(judges.of_source(source), judges.of_source(made_source))
-        expected += losses.discriminator_loss(judges.of_target(target), judges.of_target(made_target))
+        expected = losses.discriminator_loss(discriminators.of_source(source), discriminators.of_source(made_source))
+        expected += losses.discriminator_loss(discriminators.of_target(target), discriminators.of_target(made_target))
     assert float(row["disc"]) == pytest.approx(float(expected), rel=1e-4)
-    frames = pictures_from(torch.from_numpy(np.stack([run._stage.source.frame(k) for k in range(6)])), "rgb")
+    frames = make_stage(size_hw=SIZE_HW).source
+    frames = pictures_from(torch.from_numpy(np.stack([frames.frame(k) for k in range(6)])), "rgb")
     assert any(torch.equal(source[0], frame) or torch.equal(source[0], frame.flip(2)) for frame in frames)
 
 
@@ -291,20 +292,28 @@ def test_both_players_learn_at_the_rate_of_the_step(tmp_path, folders):
             assert run.state_dict()[player]["param_groups"][0]["lr"] == pytest.approx(rate)
 
 
-def test_chance_is_drawn_anew_each_step_and_the_same_again(tmp_path, folders):
-    run = a_stage(tmp_path, folders, crop="24x24")
-    frames = torch.arange(2 * 32 * 32 * 3).view(2, 32, 32, 3).float()
-    windows = [run._pictures(frames, step, "source") for step in (0, 0, 1, 2, 3)]
-    assert torch.equal(windows[0], windows[1])
-    assert len({tuple(window.flatten().tolist()) for window in windows}) == 4
-    assert not torch.equal(run._pictures(frames, 0, "target"), windows[0])
+def test_crops_are_drawn_anew_each_step_and_for_each_domain_and_the_same_again(tmp_path, folders):
+    rows, columns = np.mgrid[:32, :32].astype(np.uint8)
+    coordinates = PictureList([np.dstack([rows, columns, columns])] * 4, [rows * 0] * 4, class_names(5))
+    source, target = (of(coordinates, DataAddress.parse("list:x")) for of in (LabelledSet, UnlabelledSet))
+
+    def corners(steps):
+        run = a_stage(tmp_path, folders, around={"source": source, "target": target}, crop="24x24")
+        seen = []
+        run.generators.register_forward_pre_hook(lambda _, both: seen.extend(frames_from(x, "bgr") for x in both))
+        for step in range(steps):
+            run.step(step)
+        return [frames.amin((1, 2)).round().tolist() for frames in seen]  # of each step: source, target
+
+    found = corners(3)
+    assert corners(3) == found and len({str(corner) for corner in found}) == 6
 
 
 def test_discriminators_are_frozen_while_translators_learn_and_learn_afterwards(tmp_path, folders):
     run = a_stage(tmp_path, folders)
     learning = []
-    judge = run._judges.of_target
-    judge.register_forward_pre_hook(lambda module, _: learning.append(next(module.parameters()).requires_grad))
+    discriminator = run.discriminators.of_target
+    discriminator.register_forward_pre_hook(lambda module, _: learning.append(next(module.parameters()).requires_grad))
     run.step(0)
     assert learning == [False, True, True]  # of the translation; of real pictures, of pooled translations
 
@@ -312,9 +321,11 @@ def test_discriminators_are_frozen_while_translators_learn_and_learn_afterwards(
 def test_discriminators_are_shown_detached_pictures_of_the_pool(tmp_path, folders):
     run = a_stage(tmp_path, folders, pool=2)
     shown = []
-    run._judges.register_forward_pre_hook(lambda _, pictures: shown.append([p.detach().clone() for p in pictures]))
+    run.discriminators.register_forward_pre_hook(
+        lambda _, pictures: shown.append([p.detach().clone() for p in pictures])
+    )
     leaves = []
-    run._judges.register_forward_pre_hook(lambda _, pictures: leaves.extend(p.requires_grad for p in pictures))
+    run.discriminators.register_forward_pre_hook(lambda _, pictures: leaves.extend(p.requires_grad for p in pictures))
     for step in range(4):
         run.step(step)
     assert leaves == [False] * 16
@@ -327,7 +338,7 @@ def test_discriminators_are_shown_detached_pictures_of_the_pool(tmp_path, folder
 def test_a_crop_is_what_the_networks_see(tmp_path, folders):
     run = a_stage(tmp_path, folders, crop="28x24")
     seen = []
-    run._translators.register_forward_pre_hook(lambda _, pictures: seen.extend(tuple(p.shape) for p in pictures))
+    run.generators.register_forward_pre_hook(lambda _, pictures: seen.extend(tuple(p.shape) for p in pictures))
     run.step(0)
     assert seen == [(2, 3, 24, 28)] * 2
 
@@ -341,7 +352,7 @@ def test_a_step_in_bf16_is_finite_and_moves_both_players(tmp_path, folders):
 
 def test_red_becomes_blue(tmp_path, folders):
     settings = {"width": 8, "learning_rate": 2e-3, "identity_weight": 0.0, "betas": [0.5, 0.9]}
-    recipe = plan(folders, [translation(**settings)], steps=100, save_every=0)
+    recipe = plan(folders, [translation(**settings)], steps=40, save_every=0)
     Trainer(recipe, tmp_path).run()
     translator = FrameTranslator(read_translator(tmp_path / "translator-f.pth"))
     source, target = (
@@ -351,7 +362,7 @@ def test_red_becomes_blue(tmp_path, folders):
     means = [frames.mean((0, 1, 2)) for frames in (source, target)]
     found = translator(torch.from_numpy(source)).numpy().mean((0, 1, 2))
     left = np.linalg.norm(found - means[1]) / np.linalg.norm(means[0] - means[1])
-    assert left < 0.2  # 0.03 here
+    assert left < 0.2  # 0.04 here
 
 
 # in a plan

@@ -1,0 +1,1 @@
+"""The stage that trains a pair of translators between the domains."""
