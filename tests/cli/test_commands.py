@@ -70,13 +70,12 @@ LEAVES = {
 @pytest.fixture()
 def tiny_toytown(monkeypatch: pytest.MonkeyPatch) -> None:
     """ToyTown with a few pictures in each split and a clip of a few frames."""
-    from rtda_deploy.cli.demo import verb as demo
+    from rtda_deploy.cli.demo import parts
     from rtda_training.data.toytown import cache as toytown_cache
 
     for split in ("train", "val", "test"):
         monkeypatch.setitem(toytown_cache.DEFAULT_COUNTS, split, 8 if split == "train" else 2)
-    monkeypatch.setattr(demo, "_CLIP_FRAMES", 3)
-    monkeypatch.setattr(demo, "_CLIP_SIZE_HW", (64, 128))
+    monkeypatch.setattr(parts, "CLIP", parts.Clip(3, (64, 128), 15.0))
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "demo"])

@@ -251,16 +251,17 @@ def test_results_of_a_bench_are_kept(tiny_onnx: Path, here: Path) -> None:
 
 
 def test_a_demo_goes_on_in_its_folder_until_its_summary_is_there(here: Path) -> None:
-    from rtda_deploy.cli.demo.verb import _make_room, _unfinished
+    from rtda_deploy.cli.demo.parts import EarlierDemo, make_room
     from rtda_deploy.errors import ConfigError
 
     folder = Path("x")
     folder.mkdir()
-    assert _unfinished(folder, False, None) and not _unfinished(folder, True, None)
-    assert _unfinished(folder, True, folder), "trained, but stopped before its export or its film"
+    unfinished, trained = EarlierDemo(folder, False), EarlierDemo(folder, True)
+    assert unfinished.goes_on(None) and not trained.goes_on(None)
+    assert trained.goes_on(folder), "trained, but stopped before its export or its film"
     (folder / "summary.json").write_text("{}")
-    assert not _unfinished(folder, True, folder) and not _unfinished(folder, True, Path("y"))
+    assert not trained.goes_on(folder) and not trained.goes_on(Path("y"))
     with pytest.raises(ConfigError, match=r"x holds an earlier run \(summary\.json\)"):
-        _make_room(folder, force=False)
-    _make_room(folder, force=True)
+        make_room(folder, force=False)
+    make_room(folder, force=True)
     assert not list(folder.iterdir())

@@ -18,7 +18,18 @@ from rtda_training.loop.rows import read_rows
 from rtda_training.plan import PlanConfig, changed_plan, load_plan, plan_from_table, recipe_title
 from rtda_training.toml_file import toml_text
 
-__all__ = ["CONFIG", "clear_run", "is_run", "progress_in", "resumed_plan", "run_files", "save_config", "saved_plan"]
+__all__ = [
+    "CONFIG",
+    "clear_run",
+    "copy_run",
+    "is_run",
+    "is_trained",
+    "progress_in",
+    "resumed_plan",
+    "run_files",
+    "save_config",
+    "saved_plan",
+]
 
 CONFIG = "config.toml"
 _CHECKPOINTS = ("last.pth", "best.pth", "stage-*.pth", "translator-*.pth")
@@ -74,6 +85,43 @@ def clear_run(folder: Path) -> None:
                 shutil.rmtree(folder / name)
     except OSError as err:
         raise file_error(err, err.filename or folder, "remove") from err
+
+
+def copy_run(folder: Path, target: Path) -> None:
+    """Copy the checkpoints, tables and pictures of a run, but not its logs, to another folder.
+
+    Raises:
+        FileAccessError: If a file cannot be read or written.
+    """
+    try:
+        for pattern in _FILES:
+            for path in folder.glob(pattern):
+                copied = target / path.relative_to(folder)
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, copied)
+    except OSError as err:
+        raise file_error(err, err.filename or target, "copy") from err
+
+
+def is_trained(folder: Path, plan: PlanConfig) -> bool | None:
+    """Whether the run in a folder made the last step of its plan; None: it is of another plan, or of other versions.
+
+    A trained run from which a stage's checkpoint is missing counts as another.
+    """
+    import torch
+
+    from rtda_training.checkpoint import read_checkpoint
+
+    try:
+        found = read_checkpoint(folder / "last.pth")
+    except RtdaError:
+        return None
+    state, versions = found.training, {"rtda-deploy": __version__, "torch": torch.__version__}
+    if state.get("plan") != plan.to_dict() or found.spec.provenance.get("versions") != versions:
+        return None
+    trained = bool(state["done"]) and state["stage_index"] == len(plan.stages) - 1
+    whole = all((folder / f"stage-{stage.name}.pth").is_file() for stage in plan.stages)
+    return None if trained and not whole else trained
 
 
 def save_config(plan: PlanConfig, folder: Path) -> None:

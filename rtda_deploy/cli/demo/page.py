@@ -114,34 +114,27 @@ def _save_page(
 
 
 def _comparison(folder: Path, plan: Dict[str, Any], after: Evaluation, index: int) -> Tuple[bytes, str]:
-    """One test picture: frame, source-only, adapted, truth; as PNG bytes."""
-    import cv2
-    import numpy as np
-
-    from rtda_runtime import Segmenter, colorize
+    """One test picture: frame, source-only, adapted, truth; as the content of a JPEG."""
+    from rtda_runtime import colorize
+    from rtda_training.pages.sheets import sheet
     from rtda_training.readers import open_labelled
 
     data = open_labelled(after.data)
     index %= len(data)
     frame, label = data.frame(index), data.label(index)
     first = folder / f"stage-{plan['stages'][0]['name']}.pth"
-    with Segmenter.open(folder / "model.onnx") as segmenter:
-        adapted = segmenter.segment(frame).mask
-    masks = (_mask_of(first, frame), adapted, label)
-    tiles = [frame, *(colorize(mask, after.spec.palette) for mask in masks)]
-    encoded, content = cv2.imencode(".jpg", np.hstack(tiles), [cv2.IMWRITE_JPEG_QUALITY, 88])
-    if not encoded:
-        raise ValueError("OpenCV cannot encode JPEG")
-    return content.tobytes(), f"{data.name(index)}: frame, source-only, adapted, truth"
+    masks = {"source-only": _mask_of(first, frame), "adapted": _mask_of(folder / "model.onnx", frame), "truth": label}
+    tiles = [("frame", frame), *((name, colorize(mask, after.spec.palette)) for name, mask in masks.items())]
+    return sheet(tiles, columns=2), data.name(index)
 
 
-def _mask_of(checkpoint: Path, frame: np.ndarray) -> np.ndarray:
+def _mask_of(model: Path, frame: np.ndarray) -> np.ndarray:
     import numpy as np
 
     from rtda_export.parity.networks import open_network
     from rtda_runtime.mask.preprocess import preprocess
 
-    with open_network(checkpoint) as network:
+    with open_network(model) as network:
         image = np.empty((1, 3, *network.spec.size_hw), np.float32)
         preprocess(frame, network.spec, image)
         return network.mask(network.answer(image), (frame.shape[0], frame.shape[1]))
