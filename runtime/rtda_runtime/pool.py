@@ -38,7 +38,7 @@ from rtda_runtime.mask.preprocess import check_frame
 from rtda_runtime.result import Result
 from rtda_runtime.segmenter import Segmenter
 from rtda_runtime.threads.buffers import BufferPool
-from rtda_runtime.threads.fair_lock import Turns, waits_until
+from rtda_runtime.threads.fair_lock import FairLock, waits_until
 from rtda_runtime.threads.mailbox import WAKE_S
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class SegmenterPool(OfOneProcess):
         self.in_flight = len(segmenters)
         self.path = segmenters[0].path
         self._segmenters = tuple(segmenters)
-        self._turns = Turns(len(segmenters))
+        self._turns = FairLock(len(segmenters))
         self._count = itertools.count()
         self._frames = BufferPool()
 

@@ -21,7 +21,7 @@ from rtda_runtime.mask.preprocess import Box, Preprocessor, check_frame
 from rtda_runtime.mask.upsample import resize_mask, target_array, upsample_argmax
 from rtda_runtime.result import Result
 from rtda_runtime.threads.buffers import BufferPool
-from rtda_runtime.threads.fair_lock import Turns
+from rtda_runtime.threads.fair_lock import FairLock
 
 __all__ = ["Segmenter"]
 
@@ -86,7 +86,7 @@ class Segmenter(OfOneProcess):
         self._clock = clock
         self._preprocess = Preprocessor(engine.spec)
         self._masks = BufferPool()
-        self._lock = Turns()
+        self._lock = FairLock()
         self._count = 0
         self._path: Optional[Tuple[Optional[FramePath]]] = None  # what the engine offered, once it was asked
 

@@ -30,7 +30,7 @@ from rtda_runtime.machine.environment import Environment, environment
 from rtda_runtime.mask.upsample import mask_maker
 from rtda_runtime.pool import AnySegmenter, SegmenterPool, check_in_flight
 from rtda_runtime.sources import Source
-from rtda_runtime.threads.offered import Schedule
+from rtda_runtime.threads.rate import Schedule
 from rtda_runtime.timing import summarize_ms
 
 __all__ = ["BenchOptions", "Frames", "benchmark"]

@@ -9,10 +9,11 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from rtda_deploy.optional import require
+from rtda_runtime.bench.scheduled import ScheduledSource
 from rtda_runtime.pipeline.pipeline import Pipeline
 from rtda_runtime.pool import AnySegmenter, SegmenterPool
 from rtda_runtime.sources import Source
-from rtda_runtime.threads.offered import OfferedSource, Schedule
+from rtda_runtime.threads.rate import Schedule
 
 __all__ = ["Counts", "PictureSampler", "PipelineSampler", "PoolSampler", "Sampler", "smooth_pictures"]
 
@@ -128,29 +129,29 @@ class PipelineSampler(Sampler):
     def __init__(
         self, segmenter: AnySegmenter, source: Source, schedule: Optional[Schedule], clock: Callable[[], int]
     ) -> None:
-        self._offered = OfferedSource(source, schedule, clock) if schedule is not None else None
-        self._live = self._offered is not None or source.live
+        self._scheduled = ScheduledSource(source, schedule, clock) if schedule is not None else None
+        self._live = self._scheduled is not None or source.live
         self.includes = "capture, preprocess, infer, postprocess of a frame, not what it waits between them"
-        if self._offered is not None:
+        if self._scheduled is not None:
             self.includes = "from when a frame was due to its mask: reading, waiting, preprocess, infer, postprocess"
         elif source.live:
             self.includes = "from a frame's capture to its mask: waiting, preprocess, infer, postprocess"
         # Each result of a camera, too: one that was segmented and not looked at would count nowhere.
-        self._pipeline = Pipeline.open(segmenter, self._offered or source, each_result=True)
+        self._pipeline = Pipeline.open(segmenter, self._scheduled or source, each_result=True)
         self._results = iter(self._pipeline)
         self._dropped_before = 0
 
     def start_counting(self) -> None:
         self._dropped_before = int(self._pipeline.stats["dropped"])
-        if self._offered is not None:
-            self._offered.begin()
+        if self._scheduled is not None:
+            self._scheduled.begin()
 
     def counts(self) -> Counts:
         dropped = int(self._pipeline.stats["dropped"]) - self._dropped_before
-        if self._offered is None:
+        if self._scheduled is None:
             return Counts(dropped if self._live else None)
-        missed = dropped + self._offered.missed
-        return Counts(missed, missed + self._offered.late)
+        missed = dropped + self._scheduled.missed
+        return Counts(missed, missed + self._scheduled.late)
 
     def sample(self) -> Optional[Dict[str, float]]:
         result = next(self._results, None)

@@ -7,7 +7,7 @@ from typing import Optional
 from rtda_runtime.pipeline.flow import Captured, Flow
 from rtda_runtime.threads.mailbox import WAKE_S
 from rtda_runtime.threads.named import NamedThread
-from rtda_runtime.threads.pace import Pace
+from rtda_runtime.threads.rate import RateLimit
 
 __all__ = ["Reader"]
 
@@ -26,7 +26,7 @@ class Reader(NamedThread):
         self.started_ns: Optional[int] = None
         self._flow = flow
         rate = flow.options.rate
-        self._pace = Pace(rate, flow.clock) if rate is not None else None
+        self._limit = RateLimit(rate, flow.clock) if rate is not None else None
 
     def _read(self) -> None:
         flow = self._flow
@@ -46,14 +46,14 @@ class Reader(NamedThread):
 
     def _read_one(self) -> bool:
         """Read a frame and leave it for the network; tells whether there may be another."""
-        source, clock, pace = self._flow.source, self._flow.clock, self._pace
-        if pace is not None and not source.live:
-            pace.wait(self._flow.stop)
+        source, clock, limit = self._flow.source, self._flow.clock, self._limit
+        if limit is not None and not source.live:
+            limit.wait(self._flow.stop)
         start = clock()
         frame = source.read(self._flow.options.timeout_s)
         if frame is None:
             return False
-        if pace is None or not source.live or pace.is_due(frame.captured_ns):
+        if limit is None or not source.live or limit.is_due(frame.captured_ns):
             self._flow.frames.put(Captured(frame, (clock() - start) / 1e6))
         else:
             self._flow.frames.pass_over()

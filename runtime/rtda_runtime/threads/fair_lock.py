@@ -1,7 +1,7 @@
-"""Places that threads hold for a while, given in the order of asking.
+"""A lock that is given to threads in the order in which they asked for it.
 
-A lock of Python makes no such promise: who lets go and asks again at once may get it again. Where several cameras
-share one network, that is frames which one of them does not get.
+Python's own lock makes no such promise: a thread that releases it and asks again at once may get it again. Where
+several cameras share one network, some of them would get fewer frames.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Deque, Dict, Iterator, List, Optional, Type
 
 from rtda_runtime.threads.mailbox import WAKE_S
 
-__all__ = ["GivenUpError", "Turns", "waits_until"]
+__all__ = ["FairLock", "GivenUpError", "waits_until"]
 
 
 class _Own(threading.local):
@@ -32,7 +32,7 @@ class GivenUpError(Exception):
 
 @contextlib.contextmanager
 def waits_until(stop: threading.Event) -> Iterator[None]:
-    """In the block this thread waits for no turn any more once ``stop`` is set: that raises :class:`GivenUpError`."""
+    """In the block a wait for a turn ends once ``stop`` is set, by :class:`GivenUpError`."""
     _own.stop = stop
     try:
         yield
@@ -40,11 +40,11 @@ def waits_until(stop: threading.Event) -> Iterator[None]:
         _own.stop = None
 
 
-class Turns:
-    """``with turns as place:`` waits for one of the places 0, 1, 2 ...; who waits longest gets the next one.
+class FairLock:
+    """``with lock as place:`` waits for one of the places 0, 1, 2 ...; the thread that waits longest gets the next one.
 
-    A thread holds one place at most. One that asks again while it holds one lost it to an exception that came in
-    between, as Ctrl-C may, and gets the same one.
+    A thread holds one place at most. One that asks again while it holds one lost track of it by an exception, as Ctrl-C
+    may cause between two lines, and gets the same one.
 
     Args:
         places: How many threads go on at once.
@@ -59,7 +59,7 @@ class Turns:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[int]:
-        """Keep a place for the block: ``with turns`` inside of it, by this thread, gets that one at once.
+        """Keep a place for the block: ``with lock`` inside of it, by this thread, gets that one at once.
 
         Blocks may be nested, and those of several objects mixed; the end of the outermost gives the place back.
         """
@@ -125,7 +125,7 @@ class Turns:
         waiter.granted.set()
 
     def _withdraw(self, waiter: _Waiter) -> None:
-        """Somebody waits no longer; a place that came meanwhile goes to the next."""
+        """Wait no longer; a place that came meanwhile goes to the next thread."""
         with self._lock:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)

@@ -26,7 +26,7 @@ class Mailbox(Generic[_Item]):
     Attributes:
         arrived: Items put in so far.
         dropped: Of those, the ones that gave way to a newer one, or that nobody used.
-        closed: Nobody takes anything any more.
+        closed: :meth:`close` was called.
         on_change: Called without arguments after every change, from the thread that made it.
     """
 
@@ -100,12 +100,12 @@ class Mailbox(Generic[_Item]):
         self._tell()
 
     def count_dropped(self) -> None:
-        """Whoever took an item did not use it."""
+        """Count an item that was taken and not used."""
         with self._changed:
             self.dropped += 1
 
     def pause(self) -> None:
-        """Nobody takes anything until :meth:`resume`: what is there counts as dropped, what comes is passed over."""
+        """Refuse items until :meth:`resume`; those that are there count as dropped."""
         with self._changed:
             self._paused = True
             self.dropped += len(self._items)
@@ -113,12 +113,12 @@ class Mailbox(Generic[_Item]):
             self._changed.notify_all()
 
     def resume(self) -> None:
-        """Somebody takes again."""
+        """Items are taken from now on."""
         with self._changed:
             self._paused = False
 
     def close(self) -> None:
-        """Nobody takes anything any more."""
+        """Refuse items for good, and forget those that are there."""
         with self._changed:
             self.closed = True
             self._items.clear()

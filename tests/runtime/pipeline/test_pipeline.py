@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import subprocess
 import sys
 import threading
 import time
@@ -30,7 +29,6 @@ from rtda_runtime.pipeline.options import Patience
 from rtda_runtime.pipeline.sink_thread import SinkThread
 from rtda_runtime.result import Result
 from rtda_runtime.sinks import Sink
-from rtda_runtime.threads.pace import Pace
 
 
 def _segmenter(before: Callable[[], Any] = lambda: None) -> Segmenter:
@@ -577,35 +575,6 @@ def test_sys_exit_in_a_callback_or_a_sink_stalls_nothing(called: bool) -> None:
 # Threads
 
 
-_INTERRUPTED_JOIN = """
-import signal, threading, time
-from rtda_runtime.threads.named import NamedThread
-
-def interrupt(number, frame):
-    raise KeyboardInterrupt
-
-release = threading.Event()
-thread = NamedThread("rtda-test", lambda: release.wait() and None)
-thread.start()
-signal.signal(signal.SIGALRM, interrupt)
-try:
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
-    thread.join_until(time.monotonic() + 600)
-    raise SystemExit("not interrupted")
-except KeyboardInterrupt:
-    pass
-assert thread.is_alive() and not thread.join_until(time.monotonic())
-release.set()
-assert thread.join_until(time.monotonic() + 600) and not thread.is_alive()
-"""
-
-
-def test_a_signal_does_not_make_a_running_thread_pass_for_ended() -> None:
-    """In a process of its own, because the timer that ends tests takes too long uses the same signal."""
-    done = subprocess.run([sys.executable, "-c", _INTERRUPTED_JOIN], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
 def test_every_thread_has_a_name_that_the_kernel_shows() -> None:
     names: Dict[str, str] = {}
 
@@ -922,32 +891,6 @@ def test_results_above_the_age_limit_are_counted_and_given_to_nobody() -> None:
 
 
 # Rate
-
-
-def test_a_recording_is_read_at_the_rate() -> None:
-    clock = FakeClock()
-    waits: List[float] = []
-
-    class Stop(threading.Event):
-        def wait(self, timeout: Any = None) -> bool:
-            waits.append(round(timeout, 3))
-            clock.sleep(timeout)
-            return False
-
-    pace = Pace(10.0, clock)
-    for spent_s in (0.0, 0.03, 0.0, 0.35, 0.0, 0.0):
-        pace.wait(Stop())
-        clock.sleep(spent_s)
-    # at once; 100 ms; the rest of 100 ms after 30 of work; 100 ms; at once, being late; no burst afterwards
-    assert waits == [0.1, 0.07, 0.1, 0.1]
-
-
-@pytest.mark.parametrize(("camera_hz", "asked_hz", "share"), [(60, 30, 2), (30, 30, 1), (90, 30, 3), (20, 30, 1)])
-def test_of_a_camera_the_frames_that_come_too_early_are_passed_over(camera_hz: int, asked_hz: int, share: int) -> None:
-    jitter = np.random.default_rng(0).uniform(-0.05, 0.05, 300) / camera_hz
-    pace = Pace(asked_hz, lambda: 0)
-    taken = [pace.is_due(round(1e9 * (number / camera_hz + late))) for number, late in enumerate(jitter)]
-    assert sum(taken) == pytest.approx(300 / share, abs=2)
 
 
 def test_the_frames_passed_over_are_counted() -> None:

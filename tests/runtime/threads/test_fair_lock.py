@@ -10,7 +10,7 @@ from typing import Callable, List
 import pytest
 from patience import PATIENCE_S
 
-from rtda_runtime.threads.fair_lock import GivenUpError, Turns, _Waiter, waits_until
+from rtda_runtime.threads.fair_lock import FairLock, GivenUpError, _Waiter, waits_until
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -20,7 +20,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def waiting_thread(turns: Turns, work: Callable[[int], None]) -> threading.Thread:
+def waiting_thread(turns: FairLock, work: Callable[[int], None]) -> threading.Thread:
     """A thread that waits for a place, to be given ``work``; returns when it waits."""
     before = turns.waiting
 
@@ -35,7 +35,7 @@ def waiting_thread(turns: Turns, work: Callable[[int], None]) -> threading.Threa
 
 
 def test_who_waits_longest_is_next() -> None:
-    turns, order = Turns(), []  # type: Turns, List[int]
+    turns, order = FairLock(), []  # type: FairLock, List[int]
     with turns:
         threads = [waiting_thread(turns, lambda _, n=number: order.append(n)) for number in range(6)]  # type: ignore[misc]
     for thread in threads:
@@ -44,7 +44,7 @@ def test_who_waits_longest_is_next() -> None:
 
 
 def test_who_lets_go_and_asks_again_at_once_stands_behind_who_waits() -> None:
-    turns, order = Turns(), []  # type: Turns, List[str]
+    turns, order = FairLock(), []  # type: FairLock, List[str]
     with turns:
         order.append("first")
         other = waiting_thread(turns, lambda _: order.append("other"))
@@ -55,7 +55,7 @@ def test_who_lets_go_and_asks_again_at_once_stands_behind_who_waits() -> None:
 
 
 def test_as_many_go_on_at_once_as_there_are_places() -> None:
-    turns, together = Turns(3), threading.Barrier(3)
+    turns, together = FairLock(3), threading.Barrier(3)
     places: List[int] = []
 
     def work(place: int) -> None:
@@ -76,7 +76,7 @@ def test_as_many_go_on_at_once_as_there_are_places() -> None:
 
 
 def test_an_exception_gives_the_place_back() -> None:
-    turns = Turns()
+    turns = FairLock()
     with pytest.raises(ZeroDivisionError), turns:
         raise ZeroDivisionError
     with turns as place:
@@ -84,7 +84,7 @@ def test_an_exception_gives_the_place_back() -> None:
 
 
 def test_whose_wait_ends_by_ctrl_c_keeps_nobody_waiting() -> None:
-    turns, main = Turns(), threading.get_ident()
+    turns, main = FairLock(), threading.get_ident()
     release = threading.Event()
 
     def hold() -> None:
@@ -109,7 +109,7 @@ def test_whose_wait_ends_by_ctrl_c_keeps_nobody_waiting() -> None:
 
 
 def test_a_place_may_be_kept_for_a_while() -> None:
-    turns, other, order = Turns(2), Turns(), []  # type: Turns, Turns, List[str]
+    turns, other, order = FairLock(2), FairLock(), []  # type: FairLock, FairLock, List[str]
     with turns.kept() as place:
         for number in range(3):
             with turns as same, other:
@@ -117,7 +117,7 @@ def test_a_place_may_be_kept_for_a_while() -> None:
                 order.append(f"kept {number}")
         assert len(turns.free) == 1 and len(other.free) == 1
     assert turns.free == [0, 1]
-    one = Turns()
+    one = FairLock()
     with one.kept():
         waiting = waiting_thread(one, lambda _: order.append("other"))
         with one:
@@ -127,7 +127,7 @@ def test_a_place_may_be_kept_for_a_while() -> None:
 
 
 def test_places_of_several_objects_may_be_kept_at_once() -> None:
-    one, two = Turns(), Turns()
+    one, two = FairLock(), FairLock()
     with one.kept() as first, two.kept() as second:
         for turns, place in ((one, first), (two, second), (one, first)):
             with turns as same:
@@ -142,7 +142,7 @@ def test_places_of_several_objects_may_be_kept_at_once() -> None:
 
 
 def test_kept_blocks_may_be_nested_and_nobody_comes_in_before_the_outermost_ends() -> None:
-    turns, order = Turns(), []  # type: Turns, List[str]
+    turns, order = FairLock(), []  # type: FairLock, List[str]
     with turns.kept() as place:
         waiting = waiting_thread(turns, lambda _: order.append("other"))
         for _ in range(2):
@@ -160,7 +160,7 @@ def test_kept_blocks_may_be_nested_and_nobody_comes_in_before_the_outermost_ends
 
 
 def test_what_one_thread_keeps_another_does_not() -> None:
-    turns, seen = Turns(2), []  # type: Turns, List[bool]
+    turns, seen = FairLock(2), []  # type: FairLock, List[bool]
 
     def serve() -> None:
         with turns:
@@ -174,7 +174,7 @@ def test_what_one_thread_keeps_another_does_not() -> None:
 
 
 def test_an_exception_in_kept_blocks_is_the_one_that_is_raised() -> None:
-    one, two = Turns(), Turns()
+    one, two = FairLock(), FairLock()
     with pytest.raises(ZeroDivisionError), one.kept(), two.kept(), one.kept(), one:
         raise ZeroDivisionError
     for turns in (one, two):
@@ -182,7 +182,7 @@ def test_an_exception_in_kept_blocks_is_the_one_that_is_raised() -> None:
 
 
 def test_a_wait_may_be_given_up() -> None:
-    turns, stop, ends = Turns(), threading.Event(), []  # type: Turns, threading.Event, List[str]
+    turns, stop, ends = FairLock(), threading.Event(), []  # type: FairLock, threading.Event, List[str]
 
     def serve() -> None:
         try:
@@ -209,12 +209,12 @@ def test_a_wait_may_be_given_up() -> None:
 def test_who_is_served_is_not_given_up() -> None:
     stop = threading.Event()
     stop.set()
-    with waits_until(stop), Turns() as place:
+    with waits_until(stop), FairLock() as place:
         assert place == 0
 
 
 def test_a_place_that_came_with_ctrl_c_goes_to_the_next() -> None:
-    turns, served = Turns(), threading.Event()
+    turns, served = FairLock(), threading.Event()
     mine = _Waiter(threading.get_ident())
     with turns:
         turns._waiting.append(mine)
@@ -227,7 +227,7 @@ def test_a_place_that_came_with_ctrl_c_goes_to_the_next() -> None:
 
 
 def test_a_place_lost_to_ctrl_c_is_found_by_the_thread_that_lost_it() -> None:
-    turns = Turns(2)
+    turns = FairLock(2)
     lost = turns.__enter__()  # and no __exit__: the exception came between them
     with turns as place:
         assert place == lost

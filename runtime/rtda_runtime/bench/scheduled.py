@@ -1,9 +1,4 @@
-"""Frames that are due by a schedule which nothing delays: an open loop, as a camera or a bus is one.
-
-Where the next frame is offered only after the one before is finished, a stall delays the frames behind it and their
-waiting is never seen (coordinated omission). Here a frame is due when it is due; what finds nobody ready waits, and
-what a newer one overtakes is missed and counted.
-"""
+"""A recording that a benchmark reads as if it were a camera."""
 
 from __future__ import annotations
 
@@ -12,49 +7,12 @@ from typing import Callable, Optional
 
 from rtda_deploy.errors import CameraError, SourceError
 from rtda_runtime.sources import Frame, Source
+from rtda_runtime.threads.rate import Schedule
 
-__all__ = ["OfferedSource", "Schedule"]
-
-_LATE = 0.05  # share of a period: a frame that begins later than that after its turn is late
-
-
-class Schedule:
-    """When frames are due: at a fixed rate from the first turn on, whatever else happens.
-
-    Attributes:
-        missed: Frames since :meth:`begin` that were not taken, because a newer one was due.
-    """
-
-    def __init__(self, rate_hz: float, clock: Callable[[], int]) -> None:
-        self.missed = 0
-        self._period_ns = 1e9 / rate_hz
-        self._clock = clock
-        self._first_ns: Optional[int] = None
-        self._turn = -1
-
-    def begin(self) -> None:
-        """Start again, with the first turn one period from now."""
-        self.missed = 0
-        self._first_ns = self._clock() + round(self._period_ns)
-        self._turn = -1
-
-    def next_ns(self) -> int:
-        """When the frame to take now is due: the newest that is, else the next. The others are missed."""
-        if self._first_ns is None:
-            self.begin()
-        assert self._first_ns is not None
-        newest = int((self._clock() - self._first_ns) // self._period_ns)
-        turn = max(self._turn + 1, newest)
-        self.missed += turn - self._turn - 1
-        self._turn = turn
-        return self._first_ns + round(turn * self._period_ns)
-
-    def is_late(self, due_ns: int, begun_ns: int) -> bool:
-        """Whether a frame began notably later than it was due."""
-        return begun_ns - due_ns > _LATE * self._period_ns
+__all__ = ["ScheduledSource"]
 
 
-class OfferedSource(Source):
+class ScheduledSource(Source):
     """A recording that delivers as a camera: each frame when it is due, stamped with that moment.
 
     A frame that could not be read before the next one was due is missed. ``read`` waits first and reads then, so that
