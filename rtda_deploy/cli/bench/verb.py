@@ -17,10 +17,7 @@ from rtda_runtime.engines.kinds import one_of, providers
 if TYPE_CHECKING:
     import numpy as np
 
-    from rtda_deploy.spec import ModelSpec
-    from rtda_runtime.bench.benchmark import BenchOptions, Frames
     from rtda_runtime.bench.record import BenchRecord
-    from rtda_runtime.pool import AnySegmenter
 
 __all__ = ["bench"]
 
@@ -68,21 +65,23 @@ def bench(
     from rtda_deploy.cli.bench.show import announce, hold_against_limit, show
     from rtda_deploy.cli.outputs import check_bench
     from rtda_deploy.cli.terminal.console import note, print_next
+    from rtda_deploy.spec import ModelSpec
     from rtda_runtime import open_source
-    from rtda_runtime.bench.benchmark import BenchOptions
+    from rtda_runtime.bench.benchmark import BenchOptions, benchmark
     from rtda_runtime.pool import check_in_flight, open_segmenter
 
     check_bench(model, source, spec, out, save)
-    options = BenchOptions(warmup_s=warmup, window_s=window, duration_s=duration, rate_hz=rate)
+    options = BenchOptions(warmup, window, duration_s=duration, rate_hz=rate, max_p95_ms=max_p95_ms)
     with contextlib.ExitStack() as opened:
         frames = opened.enter_context(open_source(source)) if source else _pictures(frame_size)
         check_in_flight(in_flight, "newest" if getattr(frames, "live", False) else "every", rate)
-        asked: Any = {"in_flight": in_flight, "spec": _read_spec(spec), "threads": threads}
+        asked: Any = {"in_flight": in_flight, "spec": ModelSpec.load(spec) if spec else None, "threads": threads}
         segmenter = open_segmenter(model, provider, **asked)
         opened.callback(segmenter.close)
         announce(segmenter, frames, options)
         with _folder(out, save, force) as folder:
-            record = _measure(segmenter, frames, options, threads, max_p95_ms, folder)
+            record = benchmark(segmenter, frames, options, threads=threads)
+            record = dataclasses.replace(record, folder=str(folder))
             _save(record, folder, save)
     show(record, as_json=json_, as_csv=csv_)
     note(f"saved   {folder}/{{times.json,report.html}}" + (f", {save}" if save else ""))
@@ -95,12 +94,6 @@ def _pictures(size: Optional[str]) -> List[np.ndarray]:
     from rtda_training.data.address import parse_size
 
     return smooth_pictures(parse_size(size)[::-1] if size else _DEFAULT_FRAME_WH)
-
-
-def _read_spec(path: Optional[Path]) -> Optional[ModelSpec]:
-    from rtda_deploy.spec import ModelSpec
-
-    return ModelSpec.load(path) if path else None
 
 
 @contextlib.contextmanager
@@ -124,22 +117,6 @@ def _folder(wanted: Optional[Path], save: Optional[Path], force: bool) -> Iterat
                     hint="choose another name or --out, or --force",
                 )
         yield folder
-
-
-def _measure(
-    segmenter: AnySegmenter,
-    frames: Frames,
-    options: BenchOptions,
-    threads: Optional[int],
-    max_p95_ms: Optional[float],
-    folder: Path,
-) -> BenchRecord:
-    from rtda_runtime.bench.benchmark import benchmark
-    from rtda_runtime.bench.record import Limit
-
-    record = benchmark(segmenter, frames, options, threads=threads)
-    limit = Limit(max_p95_ms, record.total.p95 <= max_p95_ms) if max_p95_ms is not None else None
-    return dataclasses.replace(record, limit=limit, folder=str(folder))
 
 
 def _save(record: BenchRecord, folder: Path, save: Optional[Path]) -> None:

@@ -22,15 +22,15 @@ import numpy as np
 from rtda_deploy.errors import ConfigError, SourceError
 from rtda_deploy.files import sha256_file
 from rtda_runtime.bench.advice import advice
-from rtda_runtime.bench.record import FORMAT, BenchRecord, Figures, MeasuredModel, Settings, Window
+from rtda_runtime.bench.record import FORMAT, BenchRecord, Figures, Limit, MeasuredModel, Settings, Window
 from rtda_runtime.bench.samplers import Counts, PictureSampler, PipelineSampler, PoolSampler, Sampler
+from rtda_runtime.bench.scheduled import Schedule
 from rtda_runtime.engines.kinds import libraries
 from rtda_runtime.machine.conditions import Conditions, ConditionsMonitor
 from rtda_runtime.machine.environment import Environment, environment
 from rtda_runtime.mask.upsample import mask_maker
 from rtda_runtime.pool import AnySegmenter, SegmenterPool, check_in_flight
 from rtda_runtime.sources import Source
-from rtda_runtime.threads.rate import Schedule
 from rtda_runtime.timing import summarize_ms
 
 __all__ = ["BenchOptions", "Frames", "benchmark"]
@@ -53,6 +53,7 @@ class BenchOptions:
         rate_hz: Frames are due at this fixed rate, as from a camera, whether or not the one before is finished; of
             those that are due, the newest is taken and the others are missed. The total counts from when the frame was
             due. None: one after the other.
+        max_p95_ms: Limit of the total's 95th percentile; the record says whether it is met.
 
     Raises:
         ConfigError: If a value makes no sense.
@@ -64,11 +65,13 @@ class BenchOptions:
     duration_s: Optional[float] = None
     tolerance: float = 0.05
     rate_hz: Optional[float] = None
+    max_p95_ms: Optional[float] = None
 
     def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if name != "warmup_s" and value is not None and not value > 0:
-                word = {"max_windows": "windows"}.get(name, name.rpartition("_")[0] or name)
+        for name in ("window_s", "max_windows", "duration_s", "tolerance", "rate_hz"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                word = "windows" if name == "max_windows" else name.rpartition("_")[0] or name
                 raise ConfigError(f"{word} must be positive, got {value:g}", hint="leave it out for the usual one")
         if self.warmup_s < 0:
             raise ConfigError(f"warm-up must not be negative, got {self.warmup_s:g}", hint="0: two frames only")
@@ -147,7 +150,7 @@ def _sampler(
                 f"{frames.name} has a rate of its own, so {options.rate_hz:g} Hz cannot be kept",
                 hint="leave --rate out, or ask the source for it (test://bars?fps=30); a recording takes any rate",
             )
-        return PipelineSampler(segmenter, frames, schedule, clock)
+        return PipelineSampler(segmenter, frames, schedule)
     if not len(frames):
         raise ConfigError("no pictures to measure with", hint="a source, such as test://bars, or a list of frames")
     if isinstance(segmenter, SegmenterPool) and segmenter.in_flight > 1:
@@ -197,8 +200,9 @@ class _Measurement:
         """
         if not self._at_s:
             raise SourceError("the source ended before anything was measured", hint="a longer one, or less --warmup")
-        counts, measured = self._counts, len(self._at_s)
+        counts, measured, limit_ms = self._counts, len(self._at_s), self._options.max_p95_ms
         stages = {stage: np.frombuffer(values) for stage, values in self._stages.items()}
+        figures = {stage: Figures(**summarize_ms(values)) for stage, values in stages.items()}
         record = BenchRecord(
             format=FORMAT,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -208,7 +212,7 @@ class _Measurement:
             settings=settings,
             frame_hw=self._sampler.frame_hw,
             mask_maker=mask_maker(),
-            stages={stage: Figures(**summarize_ms(values)) for stage, values in stages.items()},
+            stages=figures,
             variation={stage: _variation(values) for stage, values in stages.items()},
             throughput=measured / self._measured_s,
             offered=None if counts.missed is None else measured + counts.missed,
@@ -220,6 +224,7 @@ class _Measurement:
                 "at_s": [round(at, 4) for at in self._at_s],
                 **{stage: [round(value, 4) for value in values] for stage, values in self._stages.items()},
             },
+            limit=None if limit_ms is None else Limit(limit_ms, figures["total"].p95 <= limit_ms),
         )
         return dataclasses.replace(record, advice=tuple(advice(record)))
 

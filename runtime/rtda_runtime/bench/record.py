@@ -109,7 +109,7 @@ class BenchRecord:
         late: Those that were missed, or began later than they were due (fixed rate only, else None).
         settled: Whether the last change of p95 was within the tolerance.
         samples: ``at_s`` (end of each frame since the start) and each stage's ms, frame by frame; may be left out.
-        limit: Of ``--max-p95-ms``.
+        limit: Where one was asked for.
         advice: Sentences on what the figures show a cause for.
         folder: Where the record was saved.
     """

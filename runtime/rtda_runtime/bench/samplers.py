@@ -9,11 +9,10 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from rtda_deploy.optional import require
-from rtda_runtime.bench.scheduled import ScheduledSource
+from rtda_runtime.bench.scheduled import Schedule, ScheduledSource
 from rtda_runtime.pipeline.pipeline import Pipeline
 from rtda_runtime.pool import AnySegmenter, SegmenterPool
 from rtda_runtime.sources import Source
-from rtda_runtime.threads.rate import Schedule
 
 __all__ = ["Counts", "PictureSampler", "PipelineSampler", "PoolSampler", "Sampler", "smooth_pictures"]
 
@@ -36,19 +35,24 @@ class Sampler(abc.ABC):
         frame_hw: Of the first frame.
     """
 
-    includes: str
     frame_hw: Tuple[int, int] = (0, 0)
+
+    def __init__(self, includes: str, schedule: Optional[Schedule] = None) -> None:
+        self.includes = includes
+        self._schedule = schedule
 
     @abc.abstractmethod
     def sample(self) -> Optional[Dict[str, float]]:
         """Milliseconds per stage of the next frame, "total" among them; None at the end."""
 
-    def start_counting(self) -> None:  # noqa: B027  (most count nothing)
+    def start_counting(self) -> None:
         """The warm-up is over: :meth:`counts` is since now."""
+        if self._schedule is not None:
+            self._schedule.begin()
 
     def counts(self) -> Counts:
         """What was missed, and what began late."""
-        return Counts()
+        return Counts() if self._schedule is None else Counts(self._schedule.missed, self._schedule.late)
 
     def close(self) -> None:  # noqa: B027  (most have none)
         """End threads of its own."""
@@ -65,30 +69,17 @@ class PictureSampler(Sampler):
         clock: Callable[[], int],
         sleep: Callable[[float], None],
     ) -> None:
-        self.includes = "preprocess, infer, postprocess"
-        if schedule is not None:
-            self.includes += ", and what a frame waits after it was due"
+        waits = "" if schedule is None else ", and what a frame waits after it was due"
+        super().__init__(f"preprocess, infer, postprocess{waits}", schedule)
         self.frame_hw = (pictures[0].shape[0], pictures[0].shape[1])
         self._segmenter = segmenter
         self._pictures = itertools.cycle([(picture, np.empty(picture.shape[:2], np.uint8)) for picture in pictures])
-        self._schedule = schedule
-        self._begun_late = 0
         self._clock = clock
         self._sleep = sleep
 
-    def start_counting(self) -> None:
-        self._begun_late = 0
-        if self._schedule is not None:
-            self._schedule.begin()
-
-    def counts(self) -> Counts:
-        if self._schedule is None:
-            return Counts()
-        return Counts(self._schedule.missed, self._schedule.missed + self._begun_late)
-
     def sample(self) -> Dict[str, float]:
         picture, mask = next(self._pictures)
-        due = self._wait_until_due()
+        due = None if self._schedule is None else self._schedule.wait(self._sleep)
         start = self._clock()
         timing = self._segmenter.segment(picture, out=mask).timing
         done = self._clock()
@@ -96,22 +87,12 @@ class PictureSampler(Sampler):
             return {**timing, "total": (done - start) / 1e6}
         return {"wait": (start - due) / 1e6, **timing, "total": (done - due) / 1e6}
 
-    def _wait_until_due(self) -> Optional[int]:
-        if self._schedule is None:
-            return None
-        due = self._schedule.next_ns()
-        early_ns = due - self._clock()
-        if early_ns > 0:
-            self._sleep(early_ns / 1e9)
-        self._begun_late += self._schedule.is_late(due, self._clock())
-        return due
-
 
 class PoolSampler(Sampler):
     """Pictures in memory, as many at once as a pool takes."""
 
     def __init__(self, pool: SegmenterPool, pictures: Sequence[np.ndarray]) -> None:
-        self.includes = f"preprocess, infer, postprocess of a frame, while {pool.in_flight} are at work at once"
+        super().__init__(f"preprocess, infer, postprocess of a frame, while {pool.in_flight} are at work at once")
         self.frame_hw = (pictures[0].shape[0], pictures[0].shape[1])
         self._results = pool.segment_all(itertools.cycle(pictures))
 
@@ -126,32 +107,30 @@ class PoolSampler(Sampler):
 class PipelineSampler(Sampler):
     """Frames of a source, through a whole pipeline with its threads and its policy."""
 
-    def __init__(
-        self, segmenter: AnySegmenter, source: Source, schedule: Optional[Schedule], clock: Callable[[], int]
-    ) -> None:
-        self._scheduled = ScheduledSource(source, schedule, clock) if schedule is not None else None
-        self._live = self._scheduled is not None or source.live
-        self.includes = "capture, preprocess, infer, postprocess of a frame, not what it waits between them"
-        if self._scheduled is not None:
-            self.includes = "from when a frame was due to its mask: reading, waiting, preprocess, infer, postprocess"
+    def __init__(self, segmenter: AnySegmenter, source: Source, schedule: Optional[Schedule]) -> None:
+        self._live = schedule is not None or source.live
+        includes = "capture, preprocess, infer, postprocess of a frame, not what it waits between them"
+        if schedule is not None:
+            includes = "from when a frame was due to its mask: reading, waiting, preprocess, infer, postprocess"
         elif source.live:
-            self.includes = "from a frame's capture to its mask: waiting, preprocess, infer, postprocess"
+            includes = "from a frame's capture to its mask: waiting, preprocess, infer, postprocess"
+        super().__init__(includes, schedule)
         # Each result of a camera, too: one that was segmented and not looked at would count nowhere.
-        self._pipeline = Pipeline.open(segmenter, self._scheduled or source, each_result=True)
+        frames = source if schedule is None else ScheduledSource(source, schedule)
+        self._pipeline = Pipeline.open(segmenter, frames, each_result=True)
         self._results = iter(self._pipeline)
         self._dropped_before = 0
 
     def start_counting(self) -> None:
+        super().start_counting()
         self._dropped_before = int(self._pipeline.stats["dropped"])
-        if self._scheduled is not None:
-            self._scheduled.begin()
 
     def counts(self) -> Counts:
         dropped = int(self._pipeline.stats["dropped"]) - self._dropped_before
-        if self._scheduled is None:
+        missed, late = super().counts()
+        if missed is None or late is None:
             return Counts(dropped if self._live else None)
-        missed = dropped + self._scheduled.missed
-        return Counts(missed, missed + self._scheduled.late)
+        return Counts(dropped + missed, dropped + late)
 
     def sample(self) -> Optional[Dict[str, float]]:
         result = next(self._results, None)

@@ -16,8 +16,7 @@ from rtda_deploy.files import sha256_file
 from rtda_runtime import Segmenter, SegmenterPool, open_source
 from rtda_runtime.bench.benchmark import benchmark
 from rtda_runtime.bench.record import load_record
-from rtda_runtime.bench.scheduled import ScheduledSource
-from rtda_runtime.threads.rate import Schedule
+from rtda_runtime.bench.scheduled import Schedule, ScheduledSource
 
 FRAMES = [np.zeros((64, 96, 3), np.uint8)]
 
@@ -217,16 +216,17 @@ def test_frames_are_stamped_with_when_they_were_due_and_overtaken_ones_are_misse
     clock = FakeClock()
     reads = iter([0.0, 0.25, 0.0, 0.0])  # reading the second frame takes a quarter of a second
     recording = ListSource(4, before=lambda number: clock.sleep(next(reads)))
-    source = ScheduledSource(recording, Schedule(10.0, clock), clock, _WaitsOn(clock))
+    schedule = Schedule(10.0, clock)
+    source = ScheduledSource(recording, schedule, _WaitsOn(clock))
     began = clock.now_ns
     frames = [source.read() for _ in range(4)]
     assert [(frame.captured_ns - began) / 1e8 for frame in frames if frame] == pytest.approx([1, 2, 4, 5])
-    assert (source.missed, source.late) == (1, 1)
+    assert (schedule.missed, schedule.late) == (1, 2), "the missed one, and the one that began late"
     assert source.live, "a frame waits for nobody"
 
 
 def test_closing_ends_the_wait_for_a_turn() -> None:
-    source = ScheduledSource(ListSource(4), Schedule(0.5, time.perf_counter_ns), time.perf_counter_ns)
+    source = ScheduledSource(ListSource(4), Schedule(0.5, time.perf_counter_ns))
     source.interrupt()
     with pytest.raises(SourceError, match="closed"):
         source.read(timeout_s=60)

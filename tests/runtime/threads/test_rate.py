@@ -1,4 +1,4 @@
-"""The limit of a rate; the schedule is tested where the benchmark uses it."""
+"""The limit of a rate."""
 
 from __future__ import annotations
 
