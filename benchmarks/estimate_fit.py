@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from rtda_deploy.files import write_text
-from rtda_export.roofline.devices import PRECISIONS, Achieved, achieved, device_named, known_devices
+from rtda_export.precision import PRECISIONS
+from rtda_export.roofline.devices import Achieved, achieved, device_named, known_devices
 from rtda_export.roofline.estimator import Estimate, PrecisionEstimate, estimate_layers
 from rtda_export.roofline.layers import Layer, fused_layers
 from rtda_export.roofline.picture import save_picture
@@ -325,11 +326,9 @@ def device_lines(shares: Achieved) -> Iterator[str]:
     yield ""
     rows = []
     for device in known_devices():
-        found = [
-            speeds(estimated("BiSeNet R18", "1024x512", device.name, precision, shares)) for precision in PRECISIONS
-        ]
+        found = [speeds(estimated("BiSeNet R18", "1024x512", device.name, each.name, shares)) for each in PRECISIONS]
         rows.append((device.title, device.power_mode, *(f"{expected} ({span})" for _, expected, span in found)))
-    yield from table(("device", "power mode", *(f"{precision}: FPS" for precision in PRECISIONS)), rows)
+    yield from table(("device", "power mode", *(f"{precision.name}: FPS" for precision in PRECISIONS)), rows)
     floor_ms = len(layers_of("BiSeNet R18", "1024x512")) * FLOOR_US / 1e3
     yield f"The floors alone add up to {floor_ms:.1f} ms here: the fastest boards are far from those of the fit, and"
     yield "their lines say little more than that."

@@ -38,7 +38,7 @@ from rtda_export.graph.from_torch import read_onnx, stamped
 from rtda_export.parity.compare import percent
 from rtda_export.parity.scoring import JoinedClasses
 from rtda_export.precision.fp16_exceptions import rescue_fp16
-from rtda_export.precision.int8 import int8_onnx
+from rtda_export.precision.quantize import int8_onnx
 from rtda_export.precision.speedup import Speedup
 from rtda_runtime import Segmenter, open_engine
 from rtda_runtime.engines.auto import race

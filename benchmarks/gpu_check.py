@@ -170,8 +170,8 @@ def _reduced_random(onnx: Path, precision: str, pictures: Path, out: Path) -> No
     """All of it in FP16 or INT8: what random masks agree to says nothing of what should stay in float."""
     from rtda_deploy.onnx_file import onnx_spec
     from rtda_export.graph.from_torch import read_onnx
-    from rtda_export.precision.fp16 import fp16_onnx
-    from rtda_export.precision.int8 import int8_onnx
+    from rtda_export.precision.fp16_graph import fp16_onnx
+    from rtda_export.precision.quantize import int8_onnx
 
     if precision == "fp16":
         write_bytes(out, fp16_onnx(read_onnx(onnx)).SerializeToString(deterministic=True))

@@ -170,7 +170,7 @@ def _our_files(checkpoint: Path, frames: Sequence[np.ndarray], folder: Path, *, 
     from rtda_deploy.onnx_file import onnx_spec
     from rtda_export import onnx_from_checkpoint
     from rtda_export.graph.from_torch import read_onnx, stamped
-    from rtda_export.precision.int8 import int8_onnx
+    from rtda_export.precision.quantize import int8_onnx
 
     plain, reduced = folder / "ours.onnx", folder / "ours.int8.onnx"
     if not plain.exists():

@@ -42,6 +42,7 @@ SHARED = {
         "protobuf",
         "report",
         "run_folders",
+        "sizes",
         "spec",
         "telemetry",
         "pictures.tiff_tags",

@@ -92,7 +92,7 @@ def _write_onnx(checkpoint: Path, target: Path, size_hw: Sequence[int]) -> None:
 
 def _write_int8(source: Path, target: Path) -> None:
     """Everything in INT8, calibrated the quick way: of these files speed is all that is asked."""
-    from rtda_export.precision.int8 import int8_onnx
+    from rtda_export.precision.quantize import int8_onnx
 
     with open_engine(source, "cpu") as engine:
         spec = engine.spec

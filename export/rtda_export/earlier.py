@@ -35,7 +35,7 @@ def refuse_losing(request: Request, targets: Iterable[Path], *, in_place: bool =
     """
     targets = list(targets)
     if in_place:
-        if not request.force:
+        if not request.options.force:
             raise ConfigError(
                 f"the spec would be written into {request.parent} itself",
                 hint="--out ANOTHER_FOLDER   (or --force writes into this very file)",
@@ -43,7 +43,7 @@ def refuse_losing(request: Request, targets: Iterable[Path], *, in_place: bool =
         return
     refuse_overwriting([("export", path) for path in targets], _inputs(request))
     for path in targets:
-        if os.path.exists(path) and not request.force and not _of_same_model(request, path):
+        if os.path.exists(path) and not request.options.force and not _of_same_model(request, path):
             raise ConfigError(
                 f"{path} is there already, and was made of another model than {request.parent}",
                 hint="choose another folder with --out, or move it away"
@@ -55,7 +55,7 @@ def _inputs(request: Request) -> Dict[str, str]:
     from rtda_runtime.sources.kinds import source_files
 
     found = {str(request.parent): "the model"}
-    for what, address in (("--verify", request.verify_path), ("--calibrate", request.calibrate)):
+    for what, address in (("--verify", request.options.verify_path), ("--calibrate", request.options.calibrate)):
         if address is not None:
             found.update(dict.fromkeys(map(str, source_files(address)), what))
     return found

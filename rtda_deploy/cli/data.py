@@ -102,7 +102,7 @@ def translate(
     from rtda_deploy.run_folders import working_in
 
     require_training()
-    from rtda_training.data.address import parse_size
+    from rtda_deploy.sizes import parse_size
     from rtda_training.readers import open_unlabelled
     from rtda_training.translated_set import translate_set
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Optional
 
 import typer
 
+from rtda_export.precision import ENGINE_DEFAULT, known_precisions
+
 if TYPE_CHECKING:
     from rtda_export.roofline.estimator import Estimate, PrecisionEstimate
 
@@ -19,7 +21,7 @@ _SHOWN = 8  # layers in the table
 def estimate(
     model: Path = typer.Argument(..., help="An .onnx, or a checkpoint (.pth), which is exported for the purpose."),
     device: str = typer.Option(..., help="Such as xavier-agx, xavier-nx, orin-nano-8gb, t4, rtx-4090."),
-    precision: Optional[str] = typer.Option(None, help="fp32, fp16 or int8 (default: all three)."),
+    precision: Optional[str] = typer.Option(None, help=f"{known_precisions()} (default: all)."),
     size: Optional[str] = typer.Option(None, help="Input size WIDTHxHEIGHT of a .pth (default: as trained)."),
     out: Optional[Path] = typer.Option(None, help="Folder for the picture (default: none is drawn)."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -30,13 +32,10 @@ def estimate(
     """
     from rtda_deploy.cli.terminal.console import note, print_json, print_next, warn
     from rtda_deploy.files import writable_folder
+    from rtda_deploy.sizes import parse_size
     from rtda_export.roofline.estimator import estimate as estimated
 
-    size_hw = None
-    if size is not None:
-        from rtda_training.data.address import parse_size
-
-        size_hw = parse_size(size)
+    size_hw = None if size is None else parse_size(size)
     if out is not None:
         writable_folder(out)
     found = estimated(model, device, precision=precision, size_hw=size_hw)
@@ -107,8 +106,9 @@ def _show(found: Estimate) -> None:
 
 
 def _chosen(found: Estimate) -> PrecisionEstimate:
-    """The precision whose layers are shown: fp16 where it is among them."""
-    return next((entry for entry in found.precisions if entry.precision == "fp16"), found.precisions[0])
+    """The precision whose layers are shown: an engine's usual one where it is among them."""
+    usual = (entry for entry in found.precisions if entry.precision == ENGINE_DEFAULT.name)
+    return next(usual, found.precisions[0])
 
 
 def _fps(value: float) -> str:

@@ -9,35 +9,35 @@ from typing import TYPE_CHECKING, Callable, Optional, Tuple
 
 import typer
 
+from rtda_export.precision import INT8, PRECISIONS, known_precisions, listed
+
 if TYPE_CHECKING:
-    from rtda_export.export import ExportStep
+    from rtda_export.export import ExportEvent, ExportResult
     from rtda_training.readers import LabelledSet
 
 __all__ = ["export", "show_steps"]
 
 _PLAIN_EVERY_S = 10.0
+_REDUCED = listed(precision.title for precision in PRECISIONS if precision.reduced)
+_CALIBRATED = listed(precision.title for precision in PRECISIONS if precision.needs_calibration)
+_MODEL = f"A checkpoint (.pth), or an .onnx to check, to make {_REDUCED}, or to build an engine from."
+_PRECISION = f"{known_precisions()} (default: fp32 in the ONNX, fp16 in the engine)."
 
 
 def export(
-    model: Path = typer.Argument(
-        ..., help="A checkpoint (.pth), or an .onnx to check, to make FP16 or INT8, or to build an engine from."
-    ),
+    model: Path = typer.Argument(..., help=_MODEL),
     to: Optional[str] = typer.Option(None, help="onnx, engine or onnx,engine (default: what works here)."),
-    precision: Optional[str] = typer.Option(
-        None, help="fp32, fp16 or int8 (default: fp32 in the ONNX, fp16 in the engine)."
-    ),
+    precision: Optional[str] = typer.Option(None, help=_PRECISION),
     size: Optional[str] = typer.Option(None, help="Input size WIDTHxHEIGHT (default: as trained)."),
     opset: Optional[int] = typer.Option(None, help="ONNX opset, 11 to 17 (default: 17)."),
     output: str = typer.Option("logits", help="logits at 1/8 for this runtime, or mask: uint8 at input size."),
-    confidence: bool = typer.Option(
-        False, "--confidence", help="With mask: also the probability of each pixel's class, float32."
-    ),
+    confidence: bool = typer.Option(False, "--confidence", help="With mask: also each pixel's probability, float32."),
     batch: int = typer.Option(1, min=1, help="Pictures at a time; more than 1 for other programs only."),
     rewrite: bool = typer.Option(True, help="Convolve before enlarging: the same masks with fewer operations."),
     verify: Optional[str] = typer.Option(None, help="Pictures to verify on: a file, a folder, a video."),
-    calibrate: Optional[str] = typer.Option(None, help="Pictures to calibrate INT8 on: a folder, a video."),
-    int8_target: str = typer.Option("tensorrt", help="What an INT8 file is for: tensorrt or cpu."),
-    data: Optional[str] = typer.Option(None, help="Labelled pictures (DATA) to score FP16 and INT8 on."),
+    calibrate: Optional[str] = typer.Option(None, help=f"Pictures to calibrate {_CALIBRATED} on: a folder, a video."),
+    int8_target: str = typer.Option(INT8.targets[0], help=f"What an INT8 file is for: {listed(INT8.targets)}."),
+    data: Optional[str] = typer.Option(None, help=f"Labelled pictures (DATA) to score {_REDUCED} on."),
     spec: Optional[Path] = typer.Option(None, help="spec.json used instead of the file's own."),
     workspace: Optional[int] = typer.Option(None, min=1, help="Engine: limit on the builder's scratch memory, MiB."),
     tactics: Optional[str] = typer.Option(None, help="Engine: tactic sources, separated by commas, or none."),
@@ -52,20 +52,12 @@ def export(
 
     Example: rtda-deploy export last.pth --opset 17
     """
-    from rtda_deploy.cli.terminal.console import print_json, print_next
-    from rtda_export import export_model
-    from rtda_export.request import EngineOptions
-    from rtda_training.data.address import parse_size
+    from rtda_deploy.sizes import parse_size
+    from rtda_export.export import ExportOptions, export_model
+    from rtda_export.options import EngineOptions
 
-    options = EngineOptions(
-        workspace_mib=workspace,
-        tactic_sources=None if tactics is None else _words("" if tactics == "none" else tactics),
-        optimization_level=optimization,
-        dla_core=dla,
-        rebuild=rebuild,
-    )
-    result = export_model(
-        model,
+    sources = None if tactics is None else _words("" if tactics == "none" else tactics)
+    options = ExportOptions(
         to=None if to is None else _words(to),
         precision=precision,
         size_hw=parse_size(size) if size else None,
@@ -79,18 +71,22 @@ def export(
         int8_target=int8_target,
         data=_labelled(data),
         spec_path=spec,
-        engine=options,
+        engine=EngineOptions(workspace, sources, optimization, dla, rebuild),
         force=force,
         out_dir=out,
-        on_step=show_steps(),
     )
-    best = result.best
+    _show(export_model(model, options, on_step=show_steps()), json_, runs_here=output == "logits" and batch == 1)
+
+
+def _show(result: ExportResult, json_: bool, *, runs_here: bool) -> None:
+    from rtda_deploy.cli.terminal.console import print_json, print_next
+
     if json_:
         print_json(result.to_dict())
     else:
-        print(best)
-    if result.spec.output == "logits" and batch == 1:
-        typed = shlex.quote(str(best))
+        print(result.best)
+    if runs_here and result.spec.output == "logits":
+        typed = shlex.quote(str(result.best))
         print_next(f"rtda-deploy bench {typed}", f"rtda-deploy run {typed} --camera 0")
 
 
@@ -106,7 +102,7 @@ def _labelled(address: Optional[str]) -> Optional[LabelledSet]:
     return open_labelled(address, split="test")
 
 
-def show_steps(say: Optional[Callable[[str], None]] = None) -> Callable[[ExportStep], None]:
+def show_steps(say: Optional[Callable[[str], None]] = None) -> Callable[[ExportEvent], None]:
     """A callback that shows an export: what is being done on a live line, each finished step as a line of its own.
 
     Args:
@@ -118,40 +114,40 @@ def show_steps(say: Optional[Callable[[str], None]] = None) -> Callable[[ExportS
     live = live_line() if say is None else None
     told = time.monotonic()
 
-    def show(step: ExportStep) -> None:
+    def show(event: ExportEvent) -> None:
         nonlocal told
-        if step.state != "done":
-            name = step.path.name if step.path is not None else ""
+        if event.state != "done":
+            name = event.path.name if event.path is not None else ""
             now = time.monotonic()
-            if live is not None and (live.terminal or (step.state == "progress" and now - told >= _PLAIN_EVERY_S)):
-                live.show(f"  … {step.name:<8} {name:<18} {step.text}".rstrip())
+            if live is not None and (live.terminal or (event.state == "progress" and now - told >= _PLAIN_EVERY_S)):
+                live.show(f"  … {event.name:<8} {name:<18} {event.text}".rstrip())
                 told = now
             return
         if live is not None:
             live.clear()
-        if step.name == "note":
-            warn(step.text)
+        if event.name == "note":
+            warn(event.text)
         else:
-            tell(_line(step))
+            tell(_line(event))
 
     return show
 
 
-def _line(step: ExportStep) -> str:
+def _line(event: ExportEvent) -> str:
     from rtda_deploy.cli.terminal.console import size_text
     from rtda_export.parity.compare import percent
 
-    if step.name == "plan":
-        return f"plan   {step.text}"
-    if step.name == "verify" and step.parity is not None:
-        parity = step.parity
+    if event.name == "plan":
+        return f"plan   {event.text}"
+    if event.name == "verify" and event.parity is not None:
+        parity = event.parity
         logits = "" if parity.relative is None else f" max |Δlogit| {parity.relative:.1e} of the range  "
         masks = f"masks agree {percent(parity.agreement)}   ({len(parity.frames)} pictures"
-        limit = "" if parity.limit.name == "fp32" else f", limit {100 * parity.limit.agreement:g} %"
-        return f"  {'✓' if parity.passed else '✗'} verify   {step.text:<18}{logits} {masks}{limit})"
-    if step.name == "info":
-        return f"             {step.text}"
-    size = size_text(step.size_bytes) if step.size_bytes is not None else ""
-    seconds = f"{step.seconds:.1f} s" if step.seconds is not None else ""
-    name = step.path.name if step.path is not None else ""
-    return f"  ✓ {step.name:<8} {name:<18} {step.text} {size}   {seconds}".rstrip()
+        limit = "" if parity.limit.logit is not None else f", limit {100 * parity.limit.agreement:g} %"
+        return f"  {'✓' if parity.passed else '✗'} verify   {event.text:<18}{logits} {masks}{limit})"
+    if event.name == "info":
+        return f"             {event.text}"
+    size = size_text(event.size_bytes) if event.size_bytes is not None else ""
+    seconds = f"{event.seconds:.1f} s" if event.seconds is not None else ""
+    name = event.path.name if event.path is not None else ""
+    return f"  ✓ {event.name:<8} {name:<18} {event.text} {size}   {seconds}".rstrip()

@@ -231,7 +231,7 @@ def test_a_trained_network_is_held_to_the_limit_and_a_random_one_is_not(
 
 
 def test_the_limits_are_those_of_the_export(gpu_check: Any) -> None:
-    from rtda_export.parity.compare import LIMITS
+    from rtda_export.parity import LIMITS
 
     assert {name: LIMITS[name].agreement for name in gpu_check.LIMITS} == gpu_check.LIMITS
 

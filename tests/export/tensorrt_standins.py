@@ -13,10 +13,11 @@ import types
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
+from export.tensorrt_names import USED
+
 from rtda_deploy.onnx_file import read_onnx_facts
 from rtda_deploy.spec import ModelSpec
 from rtda_export.tensorrt import library
-from rtda_export.tensorrt.dialects import USED
 
 VERSIONS = {"8.5": "8.5.2.2", "8.6": "8.6.1", "10": "10.16.1.11", "11": "11.4.0.106"}
 NO_DRIVER = "pybind11::init(): factory function returned nullptr"
@@ -92,7 +93,7 @@ class _Enum(enum.Enum):
 
 
 def has(name: str, generation: str) -> bool:
-    """Whether the table of the package says that this generation has it."""
+    """Whether the table says that this generation has it."""
     return generation in USED[name].split()
 
 

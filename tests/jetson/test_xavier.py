@@ -14,10 +14,12 @@ import pytest
 if not os.environ.get("RTDA_TEST_JETSON"):
     pytest.skip("needs Python 3.8 with TensorRT 8.5.2.2: make test-jetson", allow_module_level=True)
 
+from export.tensorrt_names import USED
+
 from export import tensorrt_standins as standins
 from rtda_deploy.errors import DeviceError, MissingPackageError, RtdaError
 from rtda_export.tensorrt import engine_from_onnx, this_machine
-from rtda_export.tensorrt.dialects import USED, dialect_of
+from rtda_export.tensorrt.dialects import dialect_of
 from rtda_export.tensorrt.library import load_tensorrt, new_builder
 from rtda_export.tensorrt.progress import Watch, monitor_for
 from rtda_export.tensorrt.settings import BuildSettings, check_settings

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rtda_deploy.errors import ConfigError, RtdaError
-from rtda_training.data.address import DataAddress, parse_size
+from rtda_deploy.sizes import parse_size
+from rtda_training.data.address import DataAddress
 from rtda_training.grids.grid import load_grid
 from rtda_training.plan import load_plan
 from rtda_training.toml_file import read_toml, toml_text, typed_value

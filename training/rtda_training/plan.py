@@ -19,8 +19,8 @@ from typing import Any
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.file_names import check_file_name
+from rtda_deploy.sizes import parse_size
 from rtda_training.adapt.slots import SLOTS, Component, check_field, choice, components
-from rtda_training.data.address import parse_size
 from rtda_training.data.config import AugmentConfig, InputConfig
 from rtda_training.toml_file import check_value, read_toml, typed_value
 

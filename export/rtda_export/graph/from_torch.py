@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from rtda_deploy import __version__
 from rtda_deploy.border import reason
-from rtda_deploy.errors import ConfigError, ExportError
+from rtda_deploy.errors import ExportError
 from rtda_deploy.files import readable_file, sha256_file, write_bytes
 from rtda_deploy.model_files import impostor
 from rtda_deploy.onnx_file import SPEC_KEY
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
+from rtda_export.graph.allowed import IR_VERSION, check_opset, check_output, check_size
+from rtda_export.graph.nodes import drop_unused_weights, replace_nodes
+from rtda_export.precision.fp32 import FP32
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,12 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INPUT_NAME",
-    "IR_VERSION",
-    "OPSETS",
     "OUTPUT_NAME",
-    "check_opset",
-    "check_output",
-    "check_size",
     "onnx_from_checkpoint",
     "read_onnx",
     "stamped",
@@ -45,8 +43,6 @@ __all__ = [
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
-IR_VERSION = 8  # ONNX Runtime 1.19, the last for Python 3.8, reads no newer one written by today's onnx
-OPSETS = range(11, 18)  # Resize with half-pixel centres begins at 11; TensorRT 8.5 reads up to 17
 
 
 def onnx_from_checkpoint(
@@ -107,40 +103,6 @@ def onnx_from_checkpoint(
     return write_bytes(out_path, stamped(graph, _with_provenance(sized, checkpoint, opset, changes)))
 
 
-def check_output(output: str, *, confidence: bool, batch: int) -> None:
-    """Raise ``ConfigError`` for outputs or a batch that make no sense."""
-    from rtda_export.graph.outputs import OUTPUTS
-
-    if output not in OUTPUTS:
-        raise ConfigError(f"unknown output {output!r}", hint=f"known: {', '.join(OUTPUTS)}")
-    if confidence and output != "mask":
-        raise ConfigError("a confidence goes with a mask only", hint="--output mask --confidence")
-    if batch < 1:
-        raise ConfigError(f"a batch of {batch} pictures makes no sense", hint="--batch 1")
-
-
-def check_size(size_hw: tuple[int, int], multiple: int) -> tuple[int, int]:
-    """The size, if the network takes it.
-
-    Args:
-        size_hw: Height and width of its input.
-        multiple: The network's ``size_multiple``.
-
-    Raises:
-        ConfigError: Otherwise, naming the nearest that works, width first as typed.
-    """
-    height, width = size_hw
-    near_h, near_w = (max(1, (side + multiple // 2) // multiple) * multiple for side in size_hw)
-    if (near_h, near_w) != (height, width):
-        raise ConfigError(
-            f"size {width}x{height} (width x height) is no multiple of {multiple}",
-            why=f"the network's coarsest map is 1/{multiple} of its input, and a side of {multiple} is the least that "
-            "leaves one of it",
-            hint=f"nearest that works: --size {near_w}x{near_h}",
-        )
-    return height, width
-
-
 def read_onnx(path: str | Path) -> Any:
     """The ``onnx.ModelProto`` of a file, checked; weights in a file beside it are loaded too.
 
@@ -174,15 +136,6 @@ def stamped(graph: Any, spec: ModelSpec) -> bytes:
     require("onnx", extra="export").helper.set_model_props(graph, {**kept, SPEC_KEY: spec.to_json()})
     content: bytes = graph.SerializeToString(deterministic=True)
     return content
-
-
-def check_opset(opset: int) -> None:
-    """Raise ``ConfigError`` for an opset that not every target reads."""
-    if opset not in OPSETS:
-        raise ConfigError(
-            f"opset {opset} is not written; known: {OPSETS[0]} to {OPSETS[-1]}",
-            hint="TensorRT 8.5 (JetPack 5) and ONNX Runtime on Python 3.8 read up to 17: --opset 17",
-        )
 
 
 def _traced(view: nn.Module, spec: ModelSpec, opset: int) -> Any:
@@ -239,12 +192,8 @@ def _simplify(model: Any) -> None:
         node.doc_string = ""
         for index, name in enumerate(node.input):
             node.input[index] = origin.get(name, name)
-    del graph.node[:]
-    graph.node.extend(kept)
-    used = {name for node in kept for name in node.input}
-    weights = [weight for weight in graph.initializer if weight.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(weights)
+    replace_nodes(graph, kept)
+    drop_unused_weights(graph)
     graph.name = "rtda-deploy"
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "rtda-deploy", __version__
@@ -258,7 +207,7 @@ def _with_provenance(spec: ModelSpec, checkpoint: Checkpoint, opset: int, change
     path = Path(checkpoint.path)
     made_by: Mapping[str, Any] = {
         "opset": opset,
-        "precision": "fp32",
+        "precision": FP32.name,
         "rewritten": {change.node: {"macs": [change.macs_before, change.macs_after]} for change in changes},
         "versions": {"rtda-deploy": __version__, "torch": str(torch.__version__), "onnx": str(onnx.__version__)},
     }

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from rtda_deploy.errors import ConfigError, ExportError
+from rtda_deploy.errors import ExportError
 from rtda_deploy.spec import ModelSpec
+from rtda_export.graph.allowed import check_mask_opset
 
-__all__ = ["CONFIDENCE_NAME", "MASK_NAME", "OUTPUTS", "with_batch", "with_mask_output"]
+__all__ = ["CONFIDENCE_NAME", "MASK_NAME", "with_batch", "with_mask_output"]
 
-OUTPUTS = ("logits", "mask")
 MASK_NAME = "mask"
 CONFIDENCE_NAME = "confidence"
 
@@ -71,8 +71,7 @@ def with_mask_output(model: Any, spec: ModelSpec, *, confidence: bool = False) -
     graph = model.graph
     batch, name = _logits_of(model, spec)
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if opset < 13:
-        raise ConfigError(f"a mask output needs opset 13, this is {opset}", hint="--opset 17")
+    check_mask_opset(opset)
     stride = spec.output_stride
     height, width = spec.size_hw
     graph.initializer.append(numpy_helper.from_array(np.array([1, 1, stride, stride], np.float32), "rtda.enlarge"))

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from rtda_deploy.optional import require
+from rtda_export.graph.nodes import drop_unused_weights, replace_nodes
 
 __all__ = ["Rewrite", "rewrite"]
 
@@ -204,13 +205,8 @@ def _exchange(graph: Any, conv: Any, gone: list[Any], nodes: list[Any]) -> None:
             kept.extend(nodes)
         elif node not in gone:
             kept.append(node)
-    copies = [type(node).FromString(node.SerializeToString()) for node in kept]
-    del graph.node[:]
-    graph.node.extend(copies)
-    used = {name for node in copies for name in node.input} | {value.name for value in graph.output}
-    weights = [weight for weight in graph.initializer if weight.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(weights)
+    replace_nodes(graph, kept)
+    drop_unused_weights(graph)
     del graph.value_info[:]
 
 

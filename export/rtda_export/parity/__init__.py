@@ -3,6 +3,11 @@
 Needs neither torch nor onnx, so that an engine can be verified on the robot that built it.
 """
 
-from rtda_export.parity.compare import LIMITS, ClassParity, FrameParity, Limit, ParityReport, verify
+from typing import Dict
+
+from rtda_export.parity.compare import ClassParity, FrameParity, ParityReport, verify
+from rtda_export.precision import PRECISIONS, Limit
 
 __all__ = ["LIMITS", "ClassParity", "FrameParity", "Limit", "ParityReport", "verify"]
+
+LIMITS: Dict[str, Limit] = {precision.name: precision.limit for precision in PRECISIONS}

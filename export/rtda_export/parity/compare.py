@@ -21,11 +21,12 @@ from rtda_deploy.files import writable_folder
 from rtda_deploy.model_files import is_checkpoint_name
 from rtda_export.parity.frames import MAX_FRAMES, NamedFrame, read_frames
 from rtda_export.parity.networks import Network, open_network
+from rtda_export.precision import Limit, precision_named
 
 if TYPE_CHECKING:
     from rtda_deploy.spec import ModelSpec
 
-__all__ = ["LIMITS", "ClassParity", "FrameParity", "Limit", "ParityReport", "verify"]
+__all__ = ["ClassParity", "FrameParity", "ParityReport", "exponent", "percent", "verify"]
 
 # What must be equal for a comparison to mean anything: all that decides what a pixel becomes and what an answer is
 # called. The palette, ignore_index and the provenance may differ.
@@ -40,31 +41,6 @@ _COMPARED_FIELDS = (
     "interpolation",
 )
 _COMPARED_WITH_LOGITS = (*_COMPARED_FIELDS, "output_stride")
-
-
-@dataclasses.dataclass(frozen=True)
-class Limit:
-    """How far a hop may move.
-
-    Attributes:
-        name: Precision it is for.
-        agreement: Least share of pixels with the same class, 0..1.
-        logit: Largest logit difference as a share of the reference's logit range; None: not limited, because
-            rounding every weight moves every logit and only the mask counts.
-    """
-
-    name: str
-    agreement: float
-    logit: Optional[float] = None
-
-
-# fp32 to fp32 differs by the order of additions only: about 1e-6 of the range is usual, 1e-4 is a fault. The shares for
-# fp16 and int8 are this project's own; int8 is also held to 0.5 mIoU, which needs labels: rtda-deploy eval.
-LIMITS: Dict[str, Limit] = {
-    "fp32": Limit("fp32", agreement=0.9999, logit=1e-4),
-    "fp16": Limit("fp16", agreement=0.995),
-    "int8": Limit("int8", agreement=0.98),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +189,7 @@ def verify(
         b: What is checked against it.
         frames: A picture, folder or video, of which up to ``max_frames`` are taken evenly; or arrays uint8 (H, W, 3)
             BGR.
-        limit: ``fp32``, ``fp16`` or ``int8``: how far ``b`` may be from ``a``, see ``LIMITS``.
+        limit: Name of the precision that says how far ``b`` may be from ``a``, such as ``fp16``.
         out_dir: Folder to write the page to; None: no page.
         max_frames: Most pictures to compare.
         size_hw: Size to run a ``.pth`` at; None: as trained.
@@ -229,8 +205,7 @@ def verify(
         ExportError: If the two specs differ (naming the field), or there is no picture.
         RtdaError: If a model or the pictures cannot be read.
     """
-    if limit not in LIMITS:
-        raise ConfigError(f"unknown limit {limit!r}", hint=f"known: {', '.join(LIMITS)}")
+    allowed = precision_named(limit, what="limit").limit
     named = _named_frames(frames, max_frames)
     if out_dir is not None:
         writable_folder(out_dir)
@@ -246,7 +221,7 @@ def verify(
         comparison = _Comparison(reference, checked)
         for name, frame in named:
             comparison.add(name, frame)
-    report = comparison.report(LIMITS[limit])
+    report = comparison.report(allowed)
     if out_dir is not None:
         from rtda_export.parity.page import save_page
 

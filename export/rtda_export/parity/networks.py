@@ -16,6 +16,7 @@ from rtda_deploy.model_files import is_checkpoint_name
 from rtda_deploy.onnx_file import onnx_spec, precision_from_metadata, read_onnx_facts
 from rtda_deploy.optional import available, require
 from rtda_deploy.spec import ModelSpec
+from rtda_export.precision import FP32, PRECISIONS, Precision
 
 __all__ = ["Network", "open_network"]
 
@@ -98,16 +99,17 @@ def open_network(
         return _TorchNetwork(file, size_hw, spec, name or file.name)
     if file.suffix.lower() == ".onnx" and not provider:
         batch, precision = _facts(file)
-        if precision == "fp16" and batch == 1 and available("onnx"):
-            return _RoundingNetwork(file, spec, name or file.name)
+        rounds = precision.as_computed is not None
+        if rounds and batch == 1 and available("onnx"):
+            return _RoundingNetwork(file, spec, name or file.name, precision)
         network: Network
         if batch > 1:
             network = _BatchNetwork(file, spec, name or file.name, batch)
         else:
             network = _EngineNetwork(file, spec, name or file.name, provider)
-        if precision == "fp16":  # on a robot, where it is the reference of an engine; or for other programs
+        if rounds:  # on a robot, where it is the reference of an engine; or for other programs
             why = "it takes several pictures" if batch > 1 else "the package onnx is not installed"
-            network.note = f"{network.name} was computed in float32, not rounded to float16: {why}"
+            network.note = f"{network.name} was computed in float32, not rounded to {precision.name}: {why}"
         return network
     return _EngineNetwork(file, spec, name or file.name, provider)
 
@@ -173,23 +175,25 @@ class _BatchNetwork(Network):
 
 
 class _RoundingNetwork(_EngineNetwork):
-    """An FP16 ``.onnx`` on a CPU, every tensor rounded to float16: ONNX Runtime alone would compute it in float32."""
+    """An ``.onnx`` of low precision on a CPU, every tensor rounded: ONNX Runtime alone would compute it in float32."""
 
-    def __init__(self, file: Path, spec: Optional[ModelSpec], name: str) -> None:
+    def __init__(self, file: Path, spec: Optional[ModelSpec], name: str, precision: Precision) -> None:
         from rtda_export.graph.from_torch import read_onnx
-        from rtda_export.precision.fp16 import rounding_onnx
 
-        with tempfile.TemporaryDirectory(prefix="rtda-fp16-") as folder:
+        assert precision.as_computed is not None
+        with tempfile.TemporaryDirectory(prefix="rtda-rounding-") as folder:
             rounding = Path(folder) / file.name
-            rounding.write_bytes(rounding_onnx(read_onnx(file)).SerializeToString())
+            rounding.write_bytes(precision.as_computed(read_onnx(file)).SerializeToString())
             super().__init__(rounding, spec, name, "cpu")
 
 
-def _facts(file: Path) -> Tuple[int, str]:
-    """Pictures that an ``.onnx`` takes at a time, and its precision; 1 and fp32 where it does not say."""
+def _facts(file: Path) -> Tuple[int, Precision]:
+    """Pictures that an ``.onnx`` takes at a time, and the precision that we made it in; 1 and fp32 else."""
     try:
         facts = read_onnx_facts(file)
     except ExportError:
-        return 1, "fp32"  # whoever opens it says what is wrong with it
+        return 1, FP32  # whoever opens it says what is wrong with it
     shape = facts.inputs[0].shape if facts.inputs else ()
-    return max(1, (shape[0] if shape else 1) or 1), str(precision_from_metadata(facts.metadata)["precision"])
+    said = precision_from_metadata(facts.metadata)["precision"]
+    precision = next((known for known in PRECISIONS if known.name == said), FP32)
+    return max(1, (shape[0] if shape else 1) or 1), precision

@@ -1,1 +1,66 @@
-"""Precisions: how FP16 and INT8 files are made, and what they win."""
+"""Precisions: one file and one row each. Command line, file names, verifier, engine builder and estimate read the rows.
+
+A further one is a module beside :mod:`~rtda_export.precision.fp16` that holds a :class:`Precision`, and a row in
+:data:`PRECISIONS`. The rows need the standard library alone; what makes a file is imported when one is made.
+"""
+
+from __future__ import annotations
+
+from typing import Iterable, Tuple
+
+from rtda_deploy.errors import ConfigError
+from rtda_deploy.onnx_file import OnnxFacts
+from rtda_export.precision.base import EngineRules, Limit, Made, Precision, Work
+from rtda_export.precision.fp16 import FP16
+from rtda_export.precision.fp32 import FP32
+from rtda_export.precision.int8 import INT8
+
+__all__ = [
+    "ENGINE_DEFAULT",
+    "FP16",
+    "FP32",
+    "INT8",
+    "PRECISIONS",
+    "EngineRules",
+    "Limit",
+    "Made",
+    "Precision",
+    "Work",
+    "known_precisions",
+    "listed",
+    "precision_named",
+    "precision_of_file",
+]
+
+PRECISIONS: Tuple[Precision, ...] = (FP32, FP16, INT8)
+
+ENGINE_DEFAULT = FP16  # what an engine of a float32 file is built in, where nothing else is asked for
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for people: ``fp32, fp16 or int8``."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def known_precisions() -> str:
+    """Every name, for people."""
+    return listed(precision.name for precision in PRECISIONS)
+
+
+def precision_named(name: str, *, what: str = "precision") -> Precision:
+    """The row of a name.
+
+    Raises:
+        ConfigError: If there is none; it lists the known ones.
+    """
+    found = next((precision for precision in PRECISIONS if precision.name == name), None)
+    if found is None:
+        known = ", ".join(precision.name for precision in PRECISIONS)
+        raise ConfigError(f"unknown {what} {name!r}", hint=f"known: {known}")
+    return found
+
+
+def precision_of_file(facts: OnnxFacts) -> Precision:
+    """What an ``.onnx`` is in; float32 where it is of no other."""
+    return next((precision for precision in PRECISIONS if precision.reduced and precision.is_of(facts)), FP32)

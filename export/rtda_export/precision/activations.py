@@ -176,7 +176,7 @@ def check_rounding() -> None:
         ExportError: If an overflow that is there does not show.
     """
     onnx = require("onnx", extra="export")
-    from rtda_export.precision.fp16 import fp16_onnx, rounding_onnx
+    from rtda_export.precision.fp16_graph import fp16_onnx, rounding_onnx
 
     helper, floats = onnx.helper, onnx.TensorProto.FLOAT
     weights = [

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from rtda_deploy.errors import ConfigError
+from rtda_export.graph.nodes import named
 from rtda_export.parity.compare import percent
 from rtda_export.precision.activations import answers, check_images, check_rounding, reference_answers, tensors
-from rtda_export.precision.fp16 import FP16_MAX, fp16_onnx, named, rounding_onnx, with_precision
+from rtda_export.precision.fp16_graph import FP16_MAX, fp16_onnx, rounding_onnx
+from rtda_export.precision.metadata import with_precision
 from rtda_export.precision.sensitivity import Progress, Sensitivity
 
 __all__ = ["Overflow", "Rescue", "rescue_fp16"]

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from rtda_deploy.errors import ConfigError
+from rtda_export.precision import precision_named
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["PRECISIONS", "Achieved", "Device", "achieved", "device_named", "known_devices"]
+__all__ = ["Achieved", "Device", "achieved", "device_named", "known_devices"]
 
-PRECISIONS = ("fp32", "fp16", "int8")
 _TABLE = Path(__file__).with_name("devices.toml")
 
 
@@ -54,11 +54,8 @@ class Device:
 
         TensorRT takes TF32 for an fp32 engine where it exists, and FP16 for an int8 engine where there is no fast INT8.
         """
-        if precision == "fp32" and self.tf32 is not None:
-            return "tf32"
-        if precision == "int8" and self.int8 is None:
-            return "fp16"
-        return precision
+        kinds = precision_named(precision).arithmetic
+        return next(kind for kind in kinds if getattr(self, kind) is not None)
 
     def peak(self, arithmetic: str) -> float:
         """Dense peak of what ``arithmetic`` gave, 10^12 operations a second."""

@@ -20,7 +20,8 @@ from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.files import readable_file
 from rtda_deploy.model_files import is_checkpoint_name
 from rtda_export.graph.from_torch import onnx_from_checkpoint, read_onnx
-from rtda_export.roofline.devices import PRECISIONS, Achieved, Device, achieved, device_named
+from rtda_export.precision import FP32, PRECISIONS, known_precisions, precision_named
+from rtda_export.roofline.devices import Achieved, Device, achieved, device_named
 from rtda_export.roofline.layers import Layer, fused_layers
 
 __all__ = ["Estimate", "LayerTime", "PrecisionEstimate", "estimate", "estimate_layers"]
@@ -197,7 +198,7 @@ def estimate(
     Args:
         model: ``.onnx``; or a checkpoint, which is exported for the purpose.
         device: Name in ``devices.toml``, such as ``"xavier-agx"``.
-        precision: ``"fp32"``, ``"fp16"``, ``"int8"`` or several of them; None: all three.
+        precision: Name of a row of :data:`rtda_export.precision.PRECISIONS`, or several; None: all.
         size_hw: Input height and width, of a checkpoint only; None: as trained.
 
     Raises:
@@ -234,7 +235,7 @@ def estimate_layers(
 
 def _timed(layer: Layer, device: Device, arithmetic: str, shares: Achieved) -> LayerTime:
     moved = layer.bytes_moved(_VALUE_BYTES[arithmetic])
-    peak = device.peak("fp32" if layer.kind == "depthwise" else arithmetic)
+    peak = device.peak(FP32.name if layer.kind == "depthwise" else arithmetic)
     compute_ms = 2 * layer.macs / peak / 1e9  # 10^12 operations a second are 10^9 a millisecond
     memory_ms = moved / device.bandwidth / 1e6
     real_compute_ms, real_memory_ms = compute_ms / shares.compute, memory_ms / shares.bandwidth
@@ -245,13 +246,12 @@ def _timed(layer: Layer, device: Device, arithmetic: str, shares: Achieved) -> L
 
 
 def _precisions(asked: str | Sequence[str] | None) -> tuple[str, ...]:
-    names = PRECISIONS if asked is None else (asked,) if isinstance(asked, str) else tuple(asked)
-    for name in names:
-        if name not in PRECISIONS:
-            raise ConfigError(f"unknown precision {name!r}", hint=f"known: {', '.join(PRECISIONS)}")
+    if asked is None:
+        return tuple(precision.name for precision in PRECISIONS)
+    names = (asked,) if isinstance(asked, str) else tuple(asked)
     if not names:
-        raise ConfigError("no precision to estimate", hint=f"known: {', '.join(PRECISIONS)}")
-    return names
+        raise ConfigError("no precision to estimate", hint=f"known: {known_precisions()}")
+    return tuple(precision_named(name).name for name in names)
 
 
 def _graph(file: Path, size_hw: tuple[int, int] | None) -> Any:
@@ -283,13 +283,8 @@ def _input_shape(graph: Any) -> tuple[int, ...]:
 def _notes(layers: Sequence[Layer], device: Device, precisions: Sequence[str]) -> tuple[str, ...]:
     notes = []
     for precision in precisions:
-        arithmetic = device.arithmetic(precision)
-        if arithmetic == "tf32":
-            notes.append(f"fp32 on {device.title} is computed in TF32, TensorRT's default there")
-        elif arithmetic != precision:
-            notes.append(f"{device.title} has no fast {precision}: an engine computes in {arithmetic} instead")
-        elif precision == "int8":
-            notes.append("int8 is taken for every layer; those that an engine keeps in float cost more")
+        note = precision_named(precision).arithmetic[device.arithmetic(precision)]
+        notes += [note.format(device=device.title)] if note else []
     strange = sorted({layer.operators[0] for layer in layers if layer.kind == "other"})
     if strange:
         notes.append(f"counted by their bytes alone: {', '.join(strange)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtda_deploy.files import atomic_path
 from rtda_deploy.optional import require
+from rtda_export.precision import ENGINE_DEFAULT
 from rtda_export.roofline.estimator import Estimate, LayerTime, PrecisionEstimate
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _WORDS = {"compute": "limited by arithmetic", "memory": "limited by memory", "fl
 _INK, _FAINT = "#1f2937", "#9ca3af"
 
 
-def save_picture(estimate: Estimate, path: str | Path, *, precision: str = "fp16", name: str = "") -> Path:
+def save_picture(estimate: Estimate, path: str | Path, *, precision: str = ENGINE_DEFAULT.name, name: str = "") -> Path:
     """Draw one precision of an estimate.
 
     Args:

@@ -17,6 +17,7 @@ from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.files import atomic_path, sha256_file
 from rtda_deploy.onnx_file import OnnxFacts, read_onnx_facts
 from rtda_deploy.spec import ModelSpec
+from rtda_export.precision import ENGINE_DEFAULT, Precision, precision_named
 from rtda_export.tensorrt.cache import cached_engine, engine_path
 from rtda_export.tensorrt.dialects import Dialect, check_precision, dialect_of, keep_layers, set_precision
 from rtda_export.tensorrt.dla import DlaCoverage, use_dla
@@ -73,7 +74,7 @@ def engine_from_onnx(
     onnx_path: Union[str, Path],
     out_path: Optional[Union[str, Path]] = None,
     *,
-    precision: str = "fp16",
+    precision: str = ENGINE_DEFAULT.name,
     workspace_mib: Optional[int] = None,
     tactic_sources: Optional[Sequence[str]] = None,
     optimization_level: Optional[int] = None,
@@ -90,7 +91,7 @@ def engine_from_onnx(
         onnx_path: One file with its weights, float32 input (N, 3, H, W) of fixed shape; what it needs per precision and
             TensorRT is in :mod:`rtda_export.tensorrt.dialects`.
         out_path: ``.engine`` to write, whole or not at all; None: ``<stem>.<precision>.engine`` beside the ``.onnx``.
-        precision: ``fp32`` (without TF32), ``fp16`` or ``int8``.
+        precision: Name of a row of :data:`rtda_export.precision.PRECISIONS`; fp32 means without TF32.
         workspace_mib: Limit on the builder's scratch memory, MiB; None: TensorRT's own.
         tactic_sources: Of ``cublas``, ``cublas_lt``, ``cudnn``, ``edge_mask_convolutions``, ``jit_convolutions``; None:
             TensorRT's own choice; empty: none of them.
@@ -118,8 +119,9 @@ def engine_from_onnx(
     facts = read_onnx_facts(onnx_path)
     dialect = dialect_of(trt)
     check_settings(trt, settings)
-    check_precision(dialect, facts, precision, dla_core is not None, str(trt.__version__))
-    kept = _kept(dialect, facts, precision, keep_fp32)
+    chosen = precision_named(precision)
+    check_precision(dialect, facts, chosen, dla=dla_core is not None, version=str(trt.__version__))
+    kept = _kept(dialect, facts, chosen, keep_fp32)
     machine = machine_of(trt)
     wanted = _wanted(facts, machine, precision, settings, dla_core, kept)
     plan = _Plan(facts, _spec(facts, spec), dialect, settings, wanted, timing_cache_path(timing_cache, machine))
@@ -161,7 +163,7 @@ def _configure(
     trt: Any, plan: _Plan, builder: Any, config: Any, network: Any, notes: List[str]
 ) -> Optional[DlaCoverage]:
     wanted = plan.wanted
-    set_precision(trt, plan.dialect, config, plan.facts, wanted.precision)
+    set_precision(trt, plan.dialect, config, plan.facts, precision_named(wanted.precision))
     if wanted.kept_fp32 and not plan.dialect.strongly_typed(plan.facts):
         unbound = keep_layers(trt, config, network, plan.facts, wanted.kept_fp32)
         if unbound:
@@ -201,10 +203,10 @@ def _build_hint(reason: str) -> str:
     return "try --precision fp32 and --workspace 1024; what TensorRT says is in the line above"
 
 
-def _kept(dialect: Dialect, facts: OnnxFacts, precision: str, asked: Optional[Sequence[str]]) -> Tuple[str, ...]:
+def _kept(dialect: Dialect, facts: OnnxFacts, precision: Precision, asked: Optional[Sequence[str]]) -> Tuple[str, ...]:
     """Nodes that stay FP32: as asked, else as the metadata says; none in an FP32 engine."""
     if asked is None:
-        return () if precision == "fp32" else tuple(dict.fromkeys(facts.keep_fp32))
+        return tuple(dict.fromkeys(facts.keep_fp32)) if precision.reduced else ()
     if dialect.strongly_typed(facts) and set(asked) != set(facts.keep_fp32):
         raise ConfigError(
             f"layers cannot be kept in FP32 when building from {facts.path.name}: its own types are binding",

@@ -7,20 +7,15 @@ from typing import Optional, Union
 
 from rtda_deploy.engine_file import EngineBuild, EngineSidecar, check_whole, read_sidecar
 from rtda_deploy.errors import RtdaError
-from rtda_export.tensorrt.dialects import PRECISIONS
+from rtda_export.tensorrt.dialects import engine_stem
 
 __all__ = ["cached_engine", "engine_path"]
 
 
 def engine_path(onnx: Union[str, Path], precision: str, dla_core: Optional[int] = None) -> Path:
     """``best.onnx`` or ``best.fp16.onnx`` -> ``best.fp16.engine``, beside it; for a DLA ``best.fp16.dla0.engine``."""
-    path = Path(onnx)
-    stem = path.stem
-    for name in PRECISIONS:
-        if stem.endswith(f".{name}"):
-            stem = stem[: -len(name) - 1]
     device = "" if dla_core is None else f".dla{dla_core}"
-    return path.with_name(f"{stem}.{precision}{device}.engine")
+    return Path(onnx).with_name(f"{engine_stem(onnx)}.{precision}{device}.engine")
 
 
 def cached_engine(path: Path, wanted: EngineBuild) -> Optional[EngineSidecar]:

@@ -8,85 +8,20 @@ dialect  network                 FP16                                          I
          the file is FP16        as 8.x                                        as 8.x
 11.x     always strongly typed   the file's own types, nothing else            Q/DQ nodes, nothing else
 =======  ======================  ============================================  ==================================
-
-:data:`USED` lists everything that this package touches of TensorRT and the versions that have it. Tests hold the list
-against this package's source and against the real bindings of 8.5.2, 8.6.1, 10.0.1, 10.16.1 and 11.4.0.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
-from typing import Any, Dict, List, Sequence, Tuple
+from pathlib import Path
+from typing import Any, Dict, Sequence, Tuple, Union
 
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.onnx_file import OnnxFacts
+from rtda_export.precision import PRECISIONS, Precision, listed, precision_of_file
 
-__all__ = ["PRECISIONS", "USED", "Dialect", "check_precision", "dialect_of", "keep_layers", "set_precision"]
-
-PRECISIONS = ("fp32", "fp16", "int8")
-
-ALL = "8.5 8.6 10 11"
-# "Class.member" or a name of the module -> versions that have it; what not all have is asked for with hasattr.
-USED: Dict[str, str] = {
-    "Builder": ALL,
-    "Builder.build_serialized_network": ALL,
-    "Builder.create_builder_config": ALL,
-    "Builder.create_network": ALL,
-    "Builder.num_DLA_cores": ALL,
-    "BuilderFlag.FP16": "8.5 8.6 10",
-    "BuilderFlag.GPU_FALLBACK": ALL,
-    "BuilderFlag.INT8": "8.5 8.6 10",
-    "BuilderFlag.OBEY_PRECISION_CONSTRAINTS": "8.5 8.6 10",
-    "BuilderFlag.TF32": ALL,
-    "DataType.FLOAT": ALL,
-    "DataType.HALF": ALL,
-    "DeviceType.DLA": ALL,
-    "IBuilderConfig.DLA_core": ALL,
-    "IBuilderConfig.builder_optimization_level": "8.6 10 11",
-    "IBuilderConfig.can_run_on_DLA": ALL,
-    "IBuilderConfig.clear_flag": ALL,
-    "IBuilderConfig.create_timing_cache": ALL,
-    "IBuilderConfig.default_device_type": ALL,
-    "IBuilderConfig.get_timing_cache": ALL,
-    "IBuilderConfig.progress_monitor": "10 11",
-    "IBuilderConfig.set_flag": ALL,
-    "IBuilderConfig.set_memory_pool_limit": ALL,
-    "IBuilderConfig.set_preview_feature": ALL,
-    "IBuilderConfig.set_tactic_sources": ALL,
-    "IBuilderConfig.set_timing_cache": ALL,
-    "IHostMemory.nbytes": ALL,
-    "ILayer.get_output": ALL,
-    "ILayer.name": ALL,
-    "ILayer.num_outputs": ALL,
-    "ILayer.precision": "8.5 8.6 10",
-    "ILayer.set_output_type": "8.5 8.6 10",
-    "ILayer.type": ALL,
-    "INetworkDefinition.get_layer": ALL,
-    "INetworkDefinition.num_layers": ALL,
-    "IProgressMonitor": "10 11",
-    "ITensor.dtype": ALL,
-    "ITimingCache.serialize": ALL,
-    "MemoryPoolType.WORKSPACE": ALL,
-    "NetworkDefinitionCreationFlag.EXPLICIT_BATCH": "8.5 8.6 10",
-    "NetworkDefinitionCreationFlag.STRONGLY_TYPED": "10 11",
-    "OnnxParser": ALL,
-    "OnnxParser.get_error": ALL,
-    "OnnxParser.num_errors": ALL,
-    "OnnxParser.parse_from_file": ALL,
-    "ParserError.code": ALL,
-    "ParserError.desc": ALL,
-    "ParserError.node": ALL,
-    "ParserError.node_name": "10 11",
-    "ParserError.node_operator": "10 11",
-    "PreviewFeature.DISABLE_EXTERNAL_TACTIC_SOURCES_FOR_CORE_0805": "8.5 8.6",
-    "TacticSource": ALL,
-    "TacticSource.CUBLAS": "8.5 8.6 10",
-    "TacticSource.CUBLAS_LT": "8.5 8.6 10",
-    "TacticSource.CUDNN": "8.5 8.6 10",
-    "TacticSource.EDGE_MASK_CONVOLUTIONS": ALL,
-    "TacticSource.JIT_CONVOLUTIONS": ALL,
-}
+__all__ = ["Dialect", "check_precision", "dialect_of", "engine_stem", "keep_layers", "set_precision"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,54 +62,44 @@ def dialect_of(trt: Any) -> Dialect:
     return Dialect("10.x" if typed else "8.x", flags=True, typed=typed)
 
 
-def check_precision(dialect: Dialect, facts: OnnxFacts, precision: str, dla: bool, version: str) -> None:
+def check_precision(dialect: Dialect, facts: OnnxFacts, precision: Precision, *, dla: bool, version: str) -> None:
     """Refuse a precision that this file cannot give on this TensorRT.
 
     Raises:
         ConfigError: With the command that makes the file that can.
     """
-    name = facts.path.name
-    if precision not in PRECISIONS:
-        raise ConfigError(f"unknown precision {precision!r}", hint=f"known: {', '.join(PRECISIONS)}")
-    if precision == "int8" and not facts.quantized:
+    name, own, rules = facts.path.name, precision_of_file(facts), precision.engine
+    stem = engine_stem(facts.path)
+    by_flag = rules.from_float32 and dialect.flags
+    if not own.reduced and precision.reduced and not by_flag:
+        message, why, hint = rules.float32_refused
+        filled = {"name": name, "stem": stem, "tensorrt": version}
+        raise ConfigError(message.format(**filled), why=why, hint=hint.format(**filled))
+    if own.reduced and own is not precision:
         raise ConfigError(
-            f"{name} holds no QuantizeLinear nodes, so no INT8 engine can be built from it",
-            why="INT8 scales are measured at export, on real frames, and travel in the file",
-            hint="make <stem>.int8.onnx: rtda-deploy export ckpt.pth --to onnx --precision int8 --calibrate PATH",
+            f"{name} {own.content}; an {precision.name} engine cannot be built from it",
+            hint=f"--precision {own.name}, or the file it was made from: {stem}.onnx",
         )
-    if precision != "int8" and facts.quantized:
-        raise ConfigError(
-            f"{name} is quantised; an {precision} engine cannot be built from it",
-            hint=f"--precision int8, or the file it was made from: {_stem(name)}.onnx",
-        )
-    if precision == "fp32" and facts.float16:
-        raise ConfigError(
-            f"{name} holds float16 weights; an fp32 engine cannot be built from it",
-            hint=f"--precision fp16, or the file it was made from: {_stem(name)}.onnx",
-        )
-    if precision == "fp16" and not facts.float16 and not dialect.flags:
-        raise ConfigError(
-            f"{name} is float32, and TensorRT {version} computes in the types of the file: it has no FP16 switch",
-            hint=f"make {_stem(name)}.fp16.onnx: rtda-deploy export ckpt.pth --to onnx --precision fp16",
-        )
-    if dla and precision != "fp16":
-        raise ConfigError(
-            f"a DLA does not take {precision} networks" + (" with Q/DQ nodes" if precision == "int8" else ""),
-            hint="--precision fp16, or leave --dla out",
-        )
+    if dla and rules.dla_refused:
+        takes = listed(other.name for other in PRECISIONS if not other.engine.dla_refused)
+        raise ConfigError(f"a DLA does not take {rules.dla_refused}", hint=f"--precision {takes}, or leave --dla out")
 
 
-def set_precision(trt: Any, dialect: Dialect, config: Any, facts: OnnxFacts, precision: str) -> None:
-    """Set the builder's precision flags.
+def engine_stem(onnx: Union[str, Path]) -> str:
+    """``best`` for ``best.onnx`` and for ``best.fp16.onnx``."""
+    stem = Path(onnx).stem
+    for precision in PRECISIONS:
+        if stem.endswith(f".{precision.name}"):
+            stem = stem[: -len(precision.name) - 1]
+    return stem
 
-    FP32 means FP32: without this, an Ampere or later GPU would multiply in TF32, with 10 bits of mantissa.
-    """
-    if precision == "fp32":
-        config.clear_flag(trt.BuilderFlag.TF32)
-    elif not dialect.strongly_typed(facts):
-        config.set_flag(trt.BuilderFlag.FP16)
-        if precision == "int8":
-            config.set_flag(trt.BuilderFlag.INT8)
+
+def set_precision(trt: Any, dialect: Dialect, config: Any, facts: OnnxFacts, precision: Precision) -> None:
+    """Set the builder's precision flags."""
+    for name in precision.engine.cleared:
+        config.clear_flag(getattr(trt.BuilderFlag, name))
+    for name in () if dialect.strongly_typed(facts) else precision.engine.flags:
+        config.set_flag(getattr(trt.BuilderFlag, name))
 
 
 def keep_layers(trt: Any, config: Any, network: Any, facts: OnnxFacts, keep: Sequence[str]) -> Tuple[str, ...]:
@@ -229,8 +154,3 @@ def _without_number(layer: str) -> str:
     """``Sigmoid_2`` -> ``Sigmoid``: the parser numbers the further layers of a node, and of a name used before."""
     stem, _, number = layer.rpartition("_")
     return stem if number.isdigit() else layer
-
-
-def _stem(name: str) -> str:
-    parts: List[str] = name.split(".")[:-1]
-    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] in PRECISIONS else parts)

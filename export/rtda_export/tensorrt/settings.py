@@ -7,10 +7,10 @@ from typing import Any, List, Optional, Tuple
 
 from rtda_deploy.errors import ConfigError, ExportError
 
-__all__ = ["BuildSettings", "apply_settings", "check_settings"]
+__all__ = ["TACTIC_SOURCES", "BuildSettings", "apply_settings", "check_settings"]
 
 _EXTERNAL = ("cublas", "cublas_lt", "cudnn")  # libraries that TensorRT calls; the other sources are its own kernels
-_SOURCES = (*_EXTERNAL, "edge_mask_convolutions", "jit_convolutions")
+TACTIC_SOURCES = (*_EXTERNAL, "edge_mask_convolutions", "jit_convolutions")
 _LEVELS = range(6)  # builder_optimization_level, TensorRT 8.6 and later
 
 
@@ -32,8 +32,8 @@ class BuildSettings:
         if self.workspace_mib is not None and self.workspace_mib < 1:
             raise ConfigError(f"the workspace must be at least 1 MiB, got {self.workspace_mib}", hint="1024 is usual")
         for name in self.tactic_sources or ():
-            if name not in _SOURCES:
-                raise ConfigError(f"unknown tactic source {name!r}", hint=f"known: {', '.join(_SOURCES)}")
+            if name not in TACTIC_SOURCES:
+                raise ConfigError(f"unknown tactic source {name!r}", hint=f"known: {', '.join(TACTIC_SOURCES)}")
         if self.tactic_sources is not None:
             object.__setattr__(self, "tactic_sources", tuple(sorted(set(self.tactic_sources))))
         if self.optimization_level is not None and self.optimization_level not in _LEVELS:
@@ -48,7 +48,7 @@ def check_settings(trt: Any, settings: BuildSettings) -> None:
     Raises:
         ConfigError: Naming what it has.
     """
-    there = [name for name in _SOURCES if hasattr(trt.TacticSource, name.upper())]
+    there = [name for name in TACTIC_SOURCES if hasattr(trt.TacticSource, name.upper())]
     for name in settings.tactic_sources or ():
         if name not in there:
             raise ConfigError(

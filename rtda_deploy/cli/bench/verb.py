@@ -90,8 +90,8 @@ def bench(
 
 
 def _pictures(size: Optional[str]) -> List[np.ndarray]:
+    from rtda_deploy.sizes import parse_size
     from rtda_runtime.bench.samplers import smooth_pictures
-    from rtda_training.data.address import parse_size
 
     return smooth_pictures(parse_size(size)[::-1] if size else _DEFAULT_FRAME_WH)
 

@@ -14,7 +14,8 @@ import pytest
 
 from rtda_deploy.errors import ConfigError, EngineError, ExportError, FileAccessError, ParityError, RtdaError
 from rtda_export import verify
-from rtda_export.parity.compare import LIMITS, _Comparison, percent
+from rtda_export.parity import LIMITS
+from rtda_export.parity.compare import _Comparison, percent
 from rtda_export.parity.networks import Network
 
 

@@ -18,14 +18,10 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from rtda_deploy.errors import ConfigError, ExportError  # noqa: E402
 from rtda_deploy.onnx_file import PRECISION_KEY  # noqa: E402
 from rtda_deploy.spec import ModelSpec  # noqa: E402
+from rtda_export.graph.nodes import named  # noqa: E402
 from rtda_export.precision.activations import agreement, answers, check_rounding, open_session  # noqa: E402
-from rtda_export.precision.fp16 import (  # noqa: E402
-    fp16_onnx,
-    named,
-    precision_of,
-    rounding_onnx,
-    with_precision,
-)
+from rtda_export.precision.fp16_graph import fp16_onnx, rounding_onnx  # noqa: E402
+from rtda_export.precision.metadata import precision_of, with_precision  # noqa: E402
 
 IMAGE = np.random.default_rng(5).standard_normal((1, 3, 64, 64), dtype=np.float32)
 

@@ -15,10 +15,11 @@ pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from rtda_deploy.errors import ConfigError, ExportError  # noqa: E402
+from rtda_export.precision import INT8  # noqa: E402
 from rtda_export.precision.activations import answers, open_session, signal_to_noise  # noqa: E402
 from rtda_export.precision.calibration import METHODS, calibrate  # noqa: E402
-from rtda_export.precision.fp16 import precision_of, with_precision  # noqa: E402
-from rtda_export.precision.int8 import TARGETS, int8_onnx  # noqa: E402
+from rtda_export.precision.metadata import precision_of, with_precision  # noqa: E402
+from rtda_export.precision.quantize import int8_onnx  # noqa: E402
 from rtda_export.precision.speedup import Speedup, speedup  # noqa: E402
 
 PICTURE = (1, 3, 16, 16)
@@ -84,7 +85,7 @@ class Lazy(Sequence[np.ndarray]):
         return pictures()[index]
 
 
-@pytest.fixture(scope="module", params=TARGETS)
+@pytest.fixture(scope="module", params=INT8.targets)
 def target(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

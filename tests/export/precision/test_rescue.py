@@ -17,8 +17,9 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from rtda_deploy.errors import ConfigError, ExportError  # noqa: E402
 from rtda_export.precision.activations import answers, tensors  # noqa: E402
-from rtda_export.precision.fp16 import fp16_onnx, precision_of, rounding_onnx  # noqa: E402
 from rtda_export.precision.fp16_exceptions import rescue_fp16  # noqa: E402
+from rtda_export.precision.fp16_graph import fp16_onnx, rounding_onnx  # noqa: E402
+from rtda_export.precision.metadata import precision_of  # noqa: E402
 from rtda_export.precision.sensitivity import Sensitivity  # noqa: E402
 
 HW = (64, 64)

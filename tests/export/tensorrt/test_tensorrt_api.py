@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Set
 
 import pytest
+from export.tensorrt_names import USED
 
 from export import tensorrt_standins as standins
-from rtda_export.tensorrt import settings
-from rtda_export.tensorrt.dialects import USED
+from rtda_export.precision import PRECISIONS
+from rtda_export.tensorrt.settings import TACTIC_SOURCES
 
 ROOT = Path(__file__).parents[3]
 BUILDER = sorted((ROOT / "export" / "rtda_export" / "tensorrt").glob("*.py"))
@@ -145,7 +146,9 @@ def _leaves(names: Set[str]) -> Set[str]:
 
 
 def test_the_table_names_all_that_the_builder_touches_and_nothing_else() -> None:
-    touched = _used_by(BUILDER).names | {f"TacticSource.{name.upper()}" for name in settings._SOURCES}
+    flags = {name for precision in PRECISIONS for name in (*precision.engine.flags, *precision.engine.cleared)}
+    by_name = {f"TacticSource.{name.upper()}" for name in TACTIC_SOURCES} | {f"BuilderFlag.{name}" for name in flags}
+    touched = _used_by(BUILDER).names | by_name
     assert _leaves(touched) - set(USED) == set(), "add these to USED"
     assert set(USED) - touched == set(), "take these out of USED"
 

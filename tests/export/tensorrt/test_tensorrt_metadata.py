@@ -34,7 +34,8 @@ def test_a_real_export_is_read_as_the_onnx_package_reads_it(one_onnx: Path) -> N
 
 def test_a_typed_float16_file_of_ours_is_known_by_its_weights(one_onnx: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    from rtda_export.precision.fp16 import fp16_onnx, named
+    from rtda_export.graph.nodes import named
+    from rtda_export.precision.fp16_graph import fp16_onnx
 
     model = onnx.load(str(one_onnx))
     names = [node.name for node in named(model).graph.node]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from rtda_deploy.errors import ConfigError, DataError, FileAccessError
+from rtda_deploy.sizes import parse_size
 from rtda_training.data import toytown
-from rtda_training.data.address import DataAddress, parse_size
+from rtda_training.data.address import DataAddress
 from rtda_training.data.toytown import cache as toytown_cache
 from rtda_training.readers import open_labelled, open_unlabelled
 

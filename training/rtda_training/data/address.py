@@ -9,8 +9,9 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import parse_qsl
 
 from rtda_deploy.errors import ConfigError
+from rtda_deploy.sizes import parse_size
 
-__all__ = ["DataAddress", "files_read", "parse_size"]
+__all__ = ["DataAddress", "files_read"]
 
 _SPLITS = ("train", "val", "test", "all")
 
@@ -109,16 +110,3 @@ def files_read(text: str) -> List[str]:
         return []
     named = [found.path, *(found.options[key] for key in ("list", "pictures", "classes") if key in found.options)]
     return [str(Path(path).expanduser()) for path in named]
-
-
-def parse_size(text: str) -> Tuple[int, int]:
-    """``"1024x512"`` (width x height) as (512, 1024).
-
-    Raises:
-        ConfigError: If it is not of this form.
-    """
-    found = re.fullmatch(r"0*([1-9][0-9]{0,4})x0*([1-9][0-9]{0,4})", text.lower())
-    if not found:
-        shown = text if len(text) <= 40 else f"{text[:37]}..."
-        raise ConfigError(f"size {shown!r} is not WIDTHxHEIGHT", hint="such as 1024x512")
-    return int(found[2]), int(found[1])

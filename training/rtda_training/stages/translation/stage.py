@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.files import write_bytes
 from rtda_deploy.optional import require
+from rtda_deploy.sizes import parse_size
 from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.objectives.adversarial import frozen
 from rtda_training.adapt.slots import choice, component, number
-from rtda_training.data.address import parse_size
 from rtda_training.data.config import AugmentConfig
 from rtda_training.models import network_class
 from rtda_training.plan import PlanConfig, StageConfig

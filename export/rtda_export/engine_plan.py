@@ -1,4 +1,4 @@
-"""What can be built here: whether an export ends in an engine, and what it says where it does not."""
+"""Whether an export ends in an engine, and what it says where it does not; decided before work starts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Tuple
 
 from rtda_deploy.errors import DeviceError
 from rtda_deploy.optional import require
+from rtda_export.precision import FP32
 from rtda_export.request import Request
 
 __all__ = ["EnginePlan", "engine_plan"]
@@ -35,21 +36,22 @@ def engine_plan(request: Request) -> EnginePlan:
     Raises:
         DeviceError: If an engine was asked for and cannot be built here.
     """
-    if request.to is not None and "engine" not in request.to:
+    options = request.options
+    if options.to is not None and not options.engine_asked:
         return EnginePlan(False)
     from rtda_export.tensorrt.dialects import dialect_of
     from rtda_export.tensorrt.library import load_tensorrt, machine_of
 
     later = _later(request)
-    if request.to is None and request.batch > 1:
-        return EnginePlan(False, notes=(f"no engine: {request.batch} pictures at a time are for other programs",))
-    if request.to is None and request.precision == "int8" and request.int8_target == "cpu":
+    if options.batch > 1:
+        return EnginePlan(False, notes=(f"no engine: {options.batch} pictures at a time are for other programs",))
+    if options.target == "cpu":
         return EnginePlan(False)
     try:
         trt = load_tensorrt()
         here = machine_of(trt)
     except DeviceError as err:
-        if request.to is None:
+        if not options.engine_asked:
             return EnginePlan(
                 False, notes=(f"no engine: {err.message}; on the robot, with verify/ beside it: {later}",)
             )
@@ -66,13 +68,14 @@ def engine_plan(request: Request) -> EnginePlan:
 
 def _later(request: Request) -> str:
     """What to type on the robot."""
-    if request.precision == "int8" and request.own != "int8":
-        source = request.file("int8.onnx").name  # its precision is in the file
+    chosen, options = request.options.chosen, request.options
+    if chosen is not None and chosen.reduced and not chosen.engine.from_float32 and chosen is not request.own:
+        source = request.file(chosen).name  # its precision is in the file
     else:
-        source = request.parent.name if not request.from_checkpoint else request.file("onnx").name
+        source = request.file().name if request.from_checkpoint else request.parent.name
     words = f"rtda-deploy export {source} --to engine"
-    if request.precision == "fp32":
-        words += " --precision fp32"
-    if request.engine.dla_core is not None:
-        words += f" --dla {request.engine.dla_core}"
+    if chosen is FP32:
+        words += f" --precision {chosen.name}"
+    if options.engine.dla_core is not None:
+        words += f" --dla {options.engine.dla_core}"
     return words

@@ -1,0 +1,61 @@
+"""The nodes of an ONNX graph: exchanged, given names, and rid of constants and of weights that none of them reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rtda_deploy.optional import require
+
+__all__ = ["drop_unused_weights", "lift_constants", "named", "replace_nodes"]
+
+
+def named(model: Any) -> Any:
+    """A copy in which every node has a name of its own; names that are there and unique stay."""
+    result = require("onnx", extra="export").ModelProto()
+    result.CopyFrom(model)
+    taken: set[str] = set()
+    for index, node in enumerate(result.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.name or node.op_type}_{index}"
+        taken.add(node.name)
+    return result
+
+
+def replace_nodes(graph: Any, nodes: list[Any]) -> None:
+    """Put ``nodes``, which may be those of the graph itself, in the place of its nodes."""
+    kept = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def drop_unused_weights(graph: Any) -> None:
+    """Remove the initializers that no node reads; one that is an output of the graph stays."""
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    weights = [weight for weight in graph.initializer if weight.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
+
+
+def lift_constants(onnx: Any, graph: Any) -> None:
+    """Constant nodes as initializers: these have a type for each reader, and TensorRT wants a Resize's scales so."""
+    nodes = []
+    for node in graph.node:
+        value = _constant(onnx, node) if node.op_type == "Constant" else None
+        if value is None:
+            nodes.append(node)
+        else:
+            graph.initializer.append(onnx.numpy_helper.from_array(value, node.output[0]))
+    replace_nodes(graph, nodes)
+
+
+def _constant(onnx: Any, node: Any) -> np.ndarray | None:
+    for entry in node.attribute:
+        if entry.name == "value":
+            return np.asarray(onnx.numpy_helper.to_array(entry.t))
+        if entry.name in ("value_float", "value_floats"):
+            return np.array(onnx.helper.get_attribute_value(entry), np.float32)
+        if entry.name in ("value_int", "value_ints"):
+            return np.array(onnx.helper.get_attribute_value(entry), np.int64)
+    return None

@@ -1,0 +1,152 @@
+"""Float32 ONNX to one of a lower precision, as the precision's own row makes it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import ParityError
+from rtda_deploy.files import write_bytes
+from rtda_deploy.onnx_file import onnx_spec
+from rtda_deploy.spec import ModelSpec
+from rtda_export.parity.frames import NamedFrame
+from rtda_export.precision import FP32, Made, Precision, Work
+from rtda_export.steps.step import ExportEvent, ExportStep, Workbench
+from rtda_export.steps.to_onnx import finish
+
+__all__ = ["reduce_precision"]
+
+_PROGRESS = {
+    "ranges": "ranges of activations",
+    "calibrate": "calibrating, frame",
+    "compare": "comparing ways to calibrate",
+    "rank": "looking for what loses agreement",
+    "drop": "looking for what can be spared",
+    "time": "timing against fp32",
+}
+
+
+def reduce_precision(bench: Workbench, precision: Precision) -> ExportStep:
+    """Make the file of ``precision``, score it where labelled pictures are given, and verify it.
+
+    Raises:
+        ParityError: If it does not answer as the reference, or scores too far below it.
+    """
+    request = bench.request
+    target = request.file(precision)
+    bench.tell(ExportEvent(precision.name, "start", path=target))
+    started = time.perf_counter()
+    unverified = bench.folder / target.name
+    made = _made(bench, precision, unverified)
+    finish(unverified, request.options)
+    seconds, size = time.perf_counter() - started, unverified.stat().st_size
+    text = f"{len(made.kept_fp32)} layers kept in fp32" if made.kept_fp32 else ""
+    bench.tell(ExportEvent(precision.name, text=text, path=target, size_bytes=size, seconds=seconds))
+    parity = bench.verified(
+        bench.reference,
+        unverified,
+        precision,
+        text=f"onnx = {precision.name}",
+        spec=request.spec_of_parent,
+    )
+    if not request.options.force:
+        _check_loss(precision, made.miou)
+    bench.publish(unverified.name, target)
+    for note in made.notes:
+        bench.tell(ExportEvent("info", text=note))
+    notes = (*made.notes, *bench.forced(parity))
+    return ExportStep(precision.name, target, onnx_spec(target), parity, seconds, made.kept_fp32, made.miou, notes)
+
+
+def _made(bench: Workbench, precision: Precision, out: Path) -> Made:
+    assert precision.make is not None, "float32 is no lower precision"
+    request = bench.request
+    spec = request.spec_of_parent or onnx_spec(bench.reference)
+
+    def progress(step: str, done: int, total: int) -> None:
+        text = f"{_PROGRESS.get(step, step)} {done}/{total}"
+        bench.tell(ExportEvent(precision.name, "progress", text=text))
+
+    made = precision.make(
+        Work(
+            reference=bench.reference,
+            out=out,
+            spec=_reduced_spec(spec, precision),
+            images=_Images(bench.frames, spec),
+            calibration=_Images(bench.seen, spec),
+            target=request.options.target,
+            progress=progress,
+            score=lambda: _scores(bench, out),
+        )
+    )
+    if made.for_parent and request.from_checkpoint:
+        _note(request.file(), made.for_parent)
+    return made
+
+
+def _note(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write into the float32 file what a builder that makes the precision itself must know."""
+    from rtda_export.graph.from_torch import read_onnx
+    from rtda_export.precision.metadata import with_precision
+
+    model = with_precision(read_onnx(path), {"precision": FP32.name, **facts})
+    write_bytes(path, model.SerializeToString(deterministic=True))
+
+
+def _reduced_spec(spec: ModelSpec, precision: Precision) -> ModelSpec:
+    made_by = {**spec.provenance.get("export", {}), "precision": precision.name}
+    return spec.replace(provenance={**spec.provenance, "export": made_by})
+
+
+def _scores(bench: Workbench, made: Path) -> Optional[Tuple[float, float]]:
+    """mIoU of both on the labelled pictures, percent."""
+    data = bench.request.options.data
+    if data is None:
+        return None
+    from rtda_export.parity.scoring import evaluate
+
+    bench.tell(ExportEvent("score", "start"))
+    started = time.perf_counter()
+    pairs = ((bench.reference, bench.request.spec_of_parent), (made, None))
+    before, after = (100 * evaluate(path, data, spec=spec).scores.miou() for path, spec in pairs)
+    text = f"mIoU {before:.2f} -> {after:.2f} on {data.address}"
+    bench.tell(ExportEvent("score", text=text, seconds=time.perf_counter() - started))
+    return before, after
+
+
+def _check_loss(precision: Precision, miou: Optional[Tuple[float, float]]) -> None:
+    if miou is None or precision.max_miou_loss is None or miou[0] - miou[1] <= precision.max_miou_loss:
+        return
+    before, after = miou
+    raise ParityError(
+        f"{precision.title} loses {before - after:.2f} mIoU ({before:.2f} -> {after:.2f}), "
+        f"the limit is {precision.max_miou_loss}",
+        why="leaving more layers in float, up to half of them, did not bring it back",
+        hint="calibrate on more pictures of what the robot sees, or use fp16; to keep the file as it is: --force",
+    )
+
+
+class _Images(Sequence[np.ndarray]):
+    """Preprocessed pictures float32 (1, 3, H, W), made when asked for: dozens of them would fill the memory."""
+
+    def __init__(self, frames: Sequence[NamedFrame], spec: ModelSpec) -> None:
+        self._frames = frames
+        self._spec = spec
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: Any) -> Any:
+        from rtda_runtime.mask.preprocess import preprocess
+
+        if isinstance(index, slice):
+            return _Images(self._frames[index], self._spec)
+        image = np.zeros((1, 3, *self._spec.size_hw), np.float32)
+        preprocess(self._frames[index][1], self._spec, image)
+        return image
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(len(self)))

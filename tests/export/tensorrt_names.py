@@ -1,0 +1,71 @@
+"""Everything that the engine builder touches of TensorRT's Python API, and the versions that have it.
+
+``test_tensorrt_api`` holds the table against the builder's source and against the real bindings of 8.6.1, 10.0.1,
+10.16.1 and 11.4.0; ``make test-jetson`` against those of 8.5.2. The stand-ins are made of it.
+"""
+
+from __future__ import annotations
+
+from typing import Dict
+
+ALL = "8.5 8.6 10 11"
+# "Class.member" or a name of the module -> versions that have it; what not all have is asked for with hasattr.
+USED: Dict[str, str] = {
+    "Builder": ALL,
+    "Builder.build_serialized_network": ALL,
+    "Builder.create_builder_config": ALL,
+    "Builder.create_network": ALL,
+    "Builder.num_DLA_cores": ALL,
+    "BuilderFlag.FP16": "8.5 8.6 10",
+    "BuilderFlag.GPU_FALLBACK": ALL,
+    "BuilderFlag.INT8": "8.5 8.6 10",
+    "BuilderFlag.OBEY_PRECISION_CONSTRAINTS": "8.5 8.6 10",
+    "BuilderFlag.TF32": ALL,
+    "DataType.FLOAT": ALL,
+    "DataType.HALF": ALL,
+    "DeviceType.DLA": ALL,
+    "IBuilderConfig.DLA_core": ALL,
+    "IBuilderConfig.builder_optimization_level": "8.6 10 11",
+    "IBuilderConfig.can_run_on_DLA": ALL,
+    "IBuilderConfig.clear_flag": ALL,
+    "IBuilderConfig.create_timing_cache": ALL,
+    "IBuilderConfig.default_device_type": ALL,
+    "IBuilderConfig.get_timing_cache": ALL,
+    "IBuilderConfig.progress_monitor": "10 11",
+    "IBuilderConfig.set_flag": ALL,
+    "IBuilderConfig.set_memory_pool_limit": ALL,
+    "IBuilderConfig.set_preview_feature": ALL,
+    "IBuilderConfig.set_tactic_sources": ALL,
+    "IBuilderConfig.set_timing_cache": ALL,
+    "IHostMemory.nbytes": ALL,
+    "ILayer.get_output": ALL,
+    "ILayer.name": ALL,
+    "ILayer.num_outputs": ALL,
+    "ILayer.precision": "8.5 8.6 10",
+    "ILayer.set_output_type": "8.5 8.6 10",
+    "ILayer.type": ALL,
+    "INetworkDefinition.get_layer": ALL,
+    "INetworkDefinition.num_layers": ALL,
+    "IProgressMonitor": "10 11",
+    "ITensor.dtype": ALL,
+    "ITimingCache.serialize": ALL,
+    "MemoryPoolType.WORKSPACE": ALL,
+    "NetworkDefinitionCreationFlag.EXPLICIT_BATCH": "8.5 8.6 10",
+    "NetworkDefinitionCreationFlag.STRONGLY_TYPED": "10 11",
+    "OnnxParser": ALL,
+    "OnnxParser.get_error": ALL,
+    "OnnxParser.num_errors": ALL,
+    "OnnxParser.parse_from_file": ALL,
+    "ParserError.code": ALL,
+    "ParserError.desc": ALL,
+    "ParserError.node": ALL,
+    "ParserError.node_name": "10 11",
+    "ParserError.node_operator": "10 11",
+    "PreviewFeature.DISABLE_EXTERNAL_TACTIC_SOURCES_FOR_CORE_0805": "8.5 8.6",
+    "TacticSource": ALL,
+    "TacticSource.CUBLAS": "8.5 8.6 10",
+    "TacticSource.CUBLAS_LT": "8.5 8.6 10",
+    "TacticSource.CUDNN": "8.5 8.6 10",
+    "TacticSource.EDGE_MASK_CONVOLUTIONS": ALL,
+    "TacticSource.JIT_CONVOLUTIONS": ALL,
+}
