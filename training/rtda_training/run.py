@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rtda_deploy.errors import DataError
 from rtda_deploy.run_folders import working_in
-from rtda_training.loop.events import TrainEvent, TrainResult
+from rtda_training.loop.events import Tell, TrainEvent, TrainResult
 from rtda_training.loop.stopping import StopRequest
 from rtda_training.plan import PlanConfig
 from rtda_training.run_choice import choose_run, is_first_process, refuse_losses
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from rtda_training.readers import LabelledSet
 
 __all__ = ["LoadedNetwork", "evaluate", "load", "train", "train_plan"]
-
-OnEvent = Callable[[TrainEvent], None]
 
 
 class LoadedNetwork(NamedTuple):
@@ -49,7 +47,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     force: bool = False,
-    on_event: OnEvent | None = None,
+    on_event: Tell | None = None,
     stop: StopRequest | None = None,
     init: str | Path = "",
     backbone_weights: str | Path = "",
@@ -111,7 +109,7 @@ def train_plan(
     resume: bool = False,
     clear: bool = False,
     report: bool = True,
-    on_event: OnEvent | None = None,
+    on_event: Tell | None = None,
     stop: StopRequest | None = None,
 ) -> TrainResult:
     """Train a plan in a folder that the caller holds; writes ``config.toml`` before and ``report.html`` after.

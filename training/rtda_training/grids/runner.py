@@ -29,7 +29,7 @@ from rtda_training.grids.grid import Grid, GridRun
 from rtda_training.grids.results import assemble
 from rtda_training.grids.table import csv_table, failures, markdown_table
 from rtda_training.labels import class_list
-from rtda_training.loop.events import TrainEvent, TrainResult
+from rtda_training.loop.events import Tell, TrainEvent, TrainResult
 from rtda_training.loop.rows import read_rows
 from rtda_training.readers import LabelledSet, Progress, open_labelled, open_unlabelled
 from rtda_training.run import train_plan
@@ -65,7 +65,7 @@ def train_grid(
     *,
     score: Callable[[Path, LabelledSet], Evaluated],
     train: Callable[[GridRun, Path, bool], TrainResult] | None = None,
-    on_event: Callable[[TrainEvent], None] | None = None,
+    on_event: Tell | None = None,
 ) -> dict[str, Any]:
     """Train what is not trained yet, score it, and write the tables: ``results.json``, ``table.*``, ``report.html``.
 
@@ -118,7 +118,7 @@ class _GridTraining:
         folder: Path,
         score: Callable[[Path, LabelledSet], Evaluated],
         train: Callable[[GridRun, Path, bool], TrainResult] | None,
-        tell: Callable[[TrainEvent], None],
+        tell: Tell,
     ) -> None:
         self._grid = grid
         self._folder = folder

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TrainEvent", "TrainResult"]
+__all__ = ["Tell", "TrainEvent", "TrainResult"]
 
 
 @dataclass(frozen=True)
@@ -49,3 +49,6 @@ class TrainResult:
     best_at: str
     last_miou: float
     seconds: float
+
+
+Tell = Callable[[TrainEvent], None]

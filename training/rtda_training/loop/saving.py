@@ -1,0 +1,132 @@
+"""What a training saves in its folder: checkpoints, and the pictures that its export is verified on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rtda_deploy.errors import DataError
+from rtda_deploy.files import writable_folder, write_bytes
+from rtda_deploy.optional import require
+from rtda_deploy.spec import ModelSpec
+from rtda_training.checkpoint import Checkpoint, write_checkpoint
+from rtda_training.loop.samples import usable_frame
+from rtda_training.models import SegmentationNetwork
+from rtda_training.plan import PlanConfig
+from rtda_training.readers import UnlabelledSet
+from rtda_training.stages import StageRun
+
+__all__ = ["RunCheckpoints", "save_verify_pictures", "stage_file"]
+
+_VERIFY_PICTURES = 8
+
+
+def stage_file(folder: Path, name: str) -> Path:
+    """The checkpoint that a finished stage leaves in the run's folder for later ones."""
+    return folder / f"stage-{name}.pth"
+
+
+class RunCheckpoints:
+    """Writes the checkpoints of a run.
+
+    Args:
+        plan: What is trained.
+        folder: The run's.
+        model: The network, not wrapped.
+        spec: Its contract; the score is added to its provenance.
+        writes: False in all processes but the first, where nothing is written.
+
+    Attributes:
+        best: ``miou`` (0..1) and ``at`` of the best validation so far.
+        trained: Whether anything was written that holds more than the start.
+    """
+
+    def __init__(
+        self, plan: PlanConfig, folder: Path, model: SegmentationNetwork, spec: ModelSpec, *, writes: bool
+    ) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._model = model
+        self._spec = spec
+        self._writes = writes
+        self.best: dict[str, Any] = {"miou": -1.0, "at": ""}
+        self.trained = True
+
+    def save_state(self, stage_index: int, step: int, done: bool, miou: float, run: StageRun) -> None:
+        """Write ``last.pth``, from which the run is resumed bit by bit on a CPU.
+
+        Args:
+            stage_index: Place of the stage in the plan.
+            step: Steps of it that are done.
+            done: Whether they are all.
+            miou: Of the last validation, 0..1; NaN before the first.
+            run: The stage.
+        """
+        if not self._writes:
+            return
+        state = {
+            "plan": self._plan.to_dict(),
+            "stage_index": stage_index,
+            "step": step,
+            "done": done,
+            "best": self.best,
+            "last_miou": miou,
+            "run": run.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+        }
+        self._save(self._folder / "last.pth", state, {} if math.isnan(miou) else {"miou": miou})
+
+    def save_start(self, miou: float, run: StageRun) -> None:
+        """Write ``last.pth`` before the first step: a run killed before its next save goes on from here."""
+        self.save_state(0, 0, False, miou, run)
+        self.trained = not self._writes
+
+    def remove_start(self) -> None:
+        """Remove ``last.pth`` if nothing was trained, so that another training may take the folder."""
+        if not self.trained:
+            (self._folder / "last.pth").unlink(missing_ok=True)
+
+    def keep_best(self, miou: float, at: str) -> None:
+        """Write ``best.pth`` if no validation was as good."""
+        if miou > float(self.best["miou"]) and self._writes:
+            self.best = {"miou": miou, "at": at}
+            self._save(self._folder / "best.pth", {}, {"miou": miou, "at": at})
+
+    def save_stage(self, name: str, miou: float) -> None:
+        """Write the network that a finished stage leaves."""
+        if self._writes:
+            self._save(stage_file(self._folder, name), {}, {"miou": miou})
+
+    def _save(self, path: Path, state: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+        self.trained = True
+        scored = {"data": f"{self._plan.validation} (val)", **metrics}
+        provenance = {**self._spec.provenance, "metrics": scored}
+        weights = {key: value.detach().cpu() for key, value in self._model.state_dict().items()}
+        write_checkpoint(path, Checkpoint(self._spec.replace(provenance=provenance), weights, state))
+
+
+def save_verify_pictures(folder: Path, pictures: UnlabelledSet) -> None:
+    """Keep eight pictures, spread over the set, as ``verify/0.png`` and so on; those that are there stay.
+
+    Raises:
+        DataError: If too many pictures in a row cannot be read.
+        FileAccessError: If one cannot be written.
+    """
+    cv2 = require("cv2", extra="training", purpose="to store pictures")
+    folder = writable_folder(folder / "verify")
+    count = len(pictures)
+    for place in range(min(_VERIFY_PICTURES, count)):
+        path = folder / f"{place}.png"
+        if path.exists():
+            continue
+        index = place * count // _VERIFY_PICTURES if count >= _VERIFY_PICTURES else place
+        encoded, content = cv2.imencode(".png", usable_frame(pictures, index))
+        if not encoded:
+            raise DataError(
+                f"cannot encode {pictures.name(index)} as PNG", hint="memory may be short (free -h); run it again"
+            )
+        write_bytes(path, content.tobytes())

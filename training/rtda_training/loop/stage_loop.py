@@ -1,0 +1,208 @@
+"""The steps of one stage: between them it logs, validates, saves, and looks whether it is to stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from rtda_deploy.errors import DataError, TrainingError
+from rtda_training.loop.diagnostics import Finding, Watch
+from rtda_training.loop.events import Tell, TrainEvent
+from rtda_training.loop.pace import Pace
+from rtda_training.loop.runlog import RunLog
+from rtda_training.loop.saving import RunCheckpoints
+from rtda_training.loop.sets import PlanSets
+from rtda_training.loop.stopping import StopRequest, TrainingStopped
+from rtda_training.loop.validate import validate
+from rtda_training.metrics import ConfusionMatrix, Scores
+from rtda_training.models import SegmentationNetwork
+from rtda_training.plan import PlanConfig
+from rtda_training.stages import StageRun
+
+__all__ = ["StageLoop"]
+
+_LOG_EVERY = 20  # steps
+
+
+class StageLoop:
+    """Runs one stage.
+
+    Args:
+        plan: What it is part of.
+        index: Its place there.
+        folder: The run's.
+        fabric: Devices and processes.
+        model: The network, not wrapped.
+        sets: The plan's data.
+        checkpoints: Where it is saved.
+        log: What is recorded; None in all processes but the first.
+        stop: Looked at after each step.
+        tell: Told of progress.
+    """
+
+    def __init__(
+        self,
+        plan: PlanConfig,
+        index: int,
+        *,
+        folder: Path,
+        fabric: Fabric,
+        model: SegmentationNetwork,
+        sets: PlanSets,
+        checkpoints: RunCheckpoints,
+        log: RunLog | None,
+        stop: StopRequest,
+        tell: Tell,
+    ) -> None:
+        self._plan = plan
+        self._index = index
+        self._stage = plan.stages[index]
+        self._folder = folder
+        self._fabric = fabric
+        self._model = model
+        self._sets = sets
+        self._checkpoints = checkpoints
+        self._log = log
+        self._stop = stop
+        self._tell = tell
+        self._watch = Watch(self._stage, log.rows if log is not None else ())
+
+    def run(self, run: StageRun, start: int, miou: float) -> float:
+        """Make the steps from ``start`` on; ``run`` has begun.
+
+        Args:
+            run: The stage's work.
+            start: Steps that are done.
+            miou: Of the last validation before.
+
+        Returns:
+            mIoU of the last validation, 0..1.
+
+        Raises:
+            TrainingStopped: If the stop was asked for; ``last.pth`` holds the step it names.
+            TrainingError: If a loss is not finite.
+            DataError: If nothing that is validated on is labelled.
+        """
+        stage = self._stage
+        self._warn(self._watch.labels(self._folder / "stages" / stage.name))
+        self._fabric.barrier()
+        later = sum(after.steps for after in self._plan.stages[self._index + 1 :])
+        pace = Pace(self._plan.batch_size, stage.steps - start, later)
+        self._stop.stepping = True
+        try:
+            for step in range(start, stage.steps):
+                miou = self._step(run, step, pace, miou)
+        finally:
+            self._stop.stepping = False
+        return miou
+
+    def _step(self, run: StageRun, step: int, pace: Pace, miou: float) -> float:
+        stage, done = self._stage, step + 1
+        last = done == stage.steps
+        saves = last or _is_every(self._plan.save_every, done)
+        validates = last or _is_every(self._plan.val_every, done)
+        values = run.step(step)
+        logs = last or validates or done % _LOG_EVERY == 0
+        stops = (logs or self._stops_alone()) and self._stops_everywhere()
+        row: dict[str, Any] = {"stage": stage.name, "stage_index": self._index, "step": done}
+        row.update(self._numbers(values, done, wanted=logs or saves or stops or self._fabric.device.type == "cpu"))
+        row.update(pace.tick())
+        if last:
+            run.finish()
+        if validates and run.trains_network and (last or not stops):
+            scores = self._validate(row, None if last else self._stops_alone)
+            stops, miou = (True, miou) if scores is None else (stops, scores.miou())
+            pace.restart()
+        self._record(row, pace, logged=logs or stops)
+        if "val_miou" in row:
+            self._checkpoints.keep_best(miou, f"{stage.name} @{done}")
+            self._tell(TrainEvent("validation", stage.name, done, stage.steps, row))
+        if last and run.trains_network and len(self._plan.stages) > 1:
+            self._checkpoints.save_stage(stage.name, miou)
+            self._fabric.barrier()  # the next stage may read it
+        if saves or stops:
+            self._checkpoints.save_state(self._index, done, last, miou, run)
+        if stops and not (last and self._index + 1 == len(self._plan.stages)):
+            raise TrainingStopped(stage.name, done, self._folder / "last.pth")
+        return miou
+
+    def _record(self, row: Mapping[str, Any], pace: Pace, *, logged: bool) -> None:
+        if logged and self._log is not None:
+            self._log.add(row)
+            self._warn(self._watch.see(row))
+        if logged or pace.early():
+            self._tell(TrainEvent("step", self._stage.name, row["step"], self._stage.steps, row))
+        expected = pace.expectation()
+        if expected:
+            self._tell(TrainEvent("note", expected))
+
+    def _warn(self, warnings: Iterable[Finding]) -> None:
+        for warning in warnings:
+            self._tell(TrainEvent("warning", f"{warning.stage}: {warning.text}", warning.step))
+
+    def _numbers(self, values: Mapping[str, Any], step: int, *, wanted: bool) -> dict[str, float]:
+        """Losses as floats, averaged over processes; nothing where nobody asks, so that a GPU need not wait."""
+        if not wanted:
+            return {}
+        names = sorted(values)
+        found = torch.tensor([float(values[name]) for name in names], dtype=torch.float64)
+        if self._fabric.world_size > 1:
+            found = self._fabric.all_reduce(found.to(self._fabric.device), reduce_op="mean").cpu()  # type: ignore[union-attr]
+        row = dict(zip(names, found.tolist(), strict=True))
+        bad = [name for name, value in row.items() if not math.isfinite(value)]
+        if bad:
+            raise TrainingError(
+                f"{', '.join(bad)} is not a finite number at step {step}; last.pth holds the last good checkpoint",
+                hint="lower the rate (--set optimizer.learning_rate=…), add warm-up, or use --set precision=fp32",
+            )
+        return {name: row[name] for name in values}
+
+    def _stops_alone(self) -> bool:
+        """Whether this process was asked to stop, and is the only one: it may at once."""
+        return self._stop.asked and self._fabric.world_size == 1
+
+    def _stops_everywhere(self) -> bool:
+        """Whether any process was asked to stop; all call it at the same step."""
+        if self._fabric.world_size == 1:
+            return self._stop.asked
+        flag = torch.tensor(float(self._stop.asked), device=self._fabric.device)
+        return bool(self._fabric.all_reduce(flag, reduce_op="sum") > 0)  # type: ignore[operator]
+
+    def _validate(self, row: dict[str, Any], stop: Callable[[], bool] | None) -> Scores | None:
+        """Score the network, add that to the row, and keep its confusion; None where it was given up."""
+        plan, val = self._plan, self._sets.val
+        confusion = ConfusionMatrix(self._model.num_classes)
+        scores = validate(
+            self._model,
+            val,
+            plan.size_hw,
+            plan.input,
+            max_pictures=plan.val_pictures,
+            confusion=confusion,
+            progress=lambda done, total: self._tell(TrainEvent("validating", row["stage"], done, total)),
+            stop=stop,
+        )
+        if scores is None:
+            return None
+        if not scores.pixels:
+            raise DataError(
+                f"none of the {plan.val_pictures or len(val)} pictures of {val.address} that were validated on has a"
+                " labelled pixel",
+                hint="take more of them: --set val_pictures=0 is all",
+            )
+        row["val_miou"], row["val_pixel_accuracy"] = scores.miou(), scores.pixel_accuracy
+        row["val_iou"] = scores.to_dict()["iou"]
+        if self._log is not None:
+            pictures = self._sets.target or self._sets.source
+            self._log.keep_confusion(row, val, confusion.counts)
+            self._log.show(row, self._model, pictures, plan, self._sets.source.classes.palette)
+        return scores
+
+
+def _is_every(period: int, done: int) -> bool:
+    return bool(period) and done % period == 0
