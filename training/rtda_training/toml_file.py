@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["check_value", "read_toml", "toml_text", "toml_value", "typed_value"]
+__all__ = ["check_value", "known_hint", "read_toml", "toml_text", "toml_value", "typed_value"]
 
 _LARGEST = 2**63 - 1  # what TOML promises to hold
 
@@ -70,6 +71,13 @@ def toml_text(table: Mapping[str, Any], prefix: str = "") -> str:
         else:
             values.append(f"{key} = {toml_value(value)}\n")
     return "".join(values + tables)
+
+
+def known_hint(text: str, known: Iterable[str]) -> str:
+    """A fix for an unknown name: ``did you mean steps? known: seed, steps``."""
+    names = list(known)
+    near = difflib.get_close_matches(text, names, n=1)
+    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(names) or 'none'}"
 
 
 def check_value(key: str, value: Any) -> None:

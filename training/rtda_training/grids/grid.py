@@ -7,7 +7,6 @@ A grid is a TOML file with ``[[rows]]``; its keys are the fields of :class:`Grid
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,8 @@ from rtda_deploy.file_names import check_file_name
 from rtda_training.data.address import DataAddress
 from rtda_training.grids.paper_tables import PublishedRow, published_row
 from rtda_training.plan import PlanConfig, load_plan
-from rtda_training.toml_file import read_toml, typed_value
+from rtda_training.plan.loading import refuse_half_typed
+from rtda_training.toml_file import known_hint, read_toml, typed_value
 
 __all__ = ["Grid", "GridRow", "GridRun", "grid_names", "is_grid", "load_grid"]
 
@@ -209,7 +209,7 @@ def load_grid(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Grid
     table = read_toml(path, "recipe", hint="compare it with one in training/ablations")
     table.setdefault("name", path.stem)
     typed = {key: value for key, value in fields.items() if value}
-    _refuse_half_typed(table, typed)
+    refuse_half_typed(typed, table, "grid")
     for own, domain in (("test", "target"), ("val", "source")):
         if domain in typed:
             table.pop(own, None)
@@ -262,16 +262,6 @@ def _checked(kind: type, values: Mapping[str, Any], prefix: str) -> dict[str, An
     return made
 
 
-def _refuse_half_typed(table: Mapping[str, Any], typed: Mapping[str, str]) -> None:
-    for given, other in (("source", "target"), ("target", "source")):
-        if given in typed and other not in typed:
-            own = table.get(other)
-            raise ConfigError(
-                f"--{given} was typed, --{other} was not: the grid's own is {own}",
-                hint=f"add --{other} DATA   (or, if you do mean it, --{other} {own})",
-            )
-
-
 def _expanded(key: str, text: str) -> str:
     """Environment variables in an address become their values.
 
@@ -302,6 +292,4 @@ def _find(recipe: str) -> Path | None:
 
 
 def _unknown(message: str, text: str, known: Sequence[str]) -> ConfigError:
-    near = difflib.get_close_matches(text, known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return ConfigError(message, hint=f"{hint}known: {', '.join(known) or 'none'}")
+    return ConfigError(message, hint=known_hint(text, known))

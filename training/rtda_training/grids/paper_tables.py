@@ -76,11 +76,10 @@ def published_row(key: str) -> PublishedRow:
     if key not in PUBLISHED:
         near = difflib.get_close_matches(key, PUBLISHED, n=1, cutoff=0.3)
         papers = sorted({known.partition("/")[0] for known in PUBLISHED})
+        meant = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(
             f"published row {key!r} is unknown",
-            hint=f"did you mean {near[0]}? papers: {', '.join(papers)} (rtda_training/grids/paper_tables.py)"
-            if near
-            else f"papers: {', '.join(papers)} (rtda_training/grids/paper_tables.py)",
+            hint=f"{meant}papers: {', '.join(papers)} (rtda_training/grids/paper_tables.py)",
         )
     return PUBLISHED[key]
 

@@ -1,0 +1,139 @@
+"""A whole run as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from rtda_deploy.errors import ConfigError
+from rtda_deploy.file_names import check_file_name
+from rtda_deploy.sizes import parse_size
+from rtda_training.adapt.slots import choice
+from rtda_training.data.config import AugmentConfig, InputConfig
+from rtda_training.plan.stage import StageConfig
+
+__all__ = ["PlanConfig"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanConfig:
+    """A whole run.
+
+    Attributes:
+        name: The recipe's name.
+        description: One sentence for people.
+        source: Address of the labelled domain.
+        target: Address of the unlabelled domain; may be empty where no stage needs it.
+        val: Address of the labelled set that ``best.pth`` is chosen on; empty: the val split of the domain whose labels
+            the last stage learns from.
+        classes: Class list that the network learns, such as ``camvid``; labels are joined to it by name. Empty: the
+            source's own.
+        network: A key of ``rtda_training.models.NETWORKS``.
+        backbone: One that the network takes; empty: its usual one.
+        variant: One of the network's, such as a BiSeNet's ``rtda`` and ``paper``; a network without ``rtda`` takes it
+            for its usual one.
+        backbone_weights: ImageNet file for the backbone; empty: random.
+        init: A checkpoint to start from; empty: none.
+        size: Network input, width x height.
+        batch_size: Pictures per domain and step, of all processes together.
+        seed: Decides weights, order of pictures and augmentation.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto`` is bf16 where the hardware computes in it, else fp32.
+        workers: Processes that prepare batches; -1: none on a CPU, 4 with a GPU.
+        cache: Decode every picture once, keep it at the network's size (times ``augment.scale_max``) on disk.
+        max_corrupt: Share of a set's pictures that may turn out unreadable or unfit; they are named and replaced.
+        val_every: Steps between validations; 0: at the end of a stage only.
+        val_pictures: At most this many pictures per validation.
+        save_every: Steps between checkpoints to resume from; 0: at the end of a stage only.
+        stages: The trainings, one after the other, each from the last one's network.
+    """
+
+    name: str = "recipe"
+    description: str = ""
+    source: str = "toytown:source"
+    target: str = ""
+    val: str = ""
+    classes: str = ""
+    network: str = "bisenet"
+    backbone: str = ""
+    variant: str = "rtda"
+    backbone_weights: str = ""
+    init: str = ""
+    size: str = "1024x512"
+    batch_size: int = 4
+    seed: int = 0
+    device: str = "auto"
+    precision: str = choice("auto", "fp32", "bf16")
+    workers: int = -1
+    cache: bool = False
+    max_corrupt: float = 0.01
+    val_every: int = 500
+    val_pictures: int = 500
+    save_every: int = 500
+    input: InputConfig = dataclasses.field(default_factory=InputConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    stages: tuple[StageConfig, ...] = dataclasses.field(default_factory=lambda: (StageConfig(),))
+
+    def __post_init__(self) -> None:
+        check_file_name(self.name, "a recipe's name")
+        self.network_settings()
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be positive, got {self.batch_size}", hint="at least 2 for BiSeNet")
+        if not self.stages:
+            raise ConfigError("a plan needs at least one stage", hint="leave stages away for a plan of one")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"two stages have the same name: {', '.join(names)}", hint="give each its own name")
+        kinds = {stage.name: stage.kind for stage in self.stages}
+        for place, stage in enumerate(self.stages):
+            for name, wanted in stage.stages_used:
+                if name in names[:place] and kinds[name] != wanted:
+                    raise ConfigError(
+                        f"stage {stage.name!r} needs a {wanted} stage, and {name!r} is a {kinds[name]}",
+                        hint=f"such stages: {', '.join(n for n in names[:place] if kinds[n] == wanted) or 'none'}",
+                    )
+                if name not in names[:place]:
+                    raise ConfigError(
+                        f"stage {stage.name!r} needs stage {name!r}, and no earlier one is called so",
+                        hint=f"earlier stages: {', '.join(names[:place]) or 'none'}",
+                    )
+            if (stage.uses_target or stage.labelled == "target") and not self.target:
+                raise ConfigError(f"stage {stage.name!r} needs a target domain", hint="add --target DATA")
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the network's input."""
+        return parse_size(self.size)
+
+    @property
+    def network_text(self) -> str:
+        """The network for people: ``BiSeNet-resnet18 rtda``."""
+        from rtda_training.models import network_class
+
+        settings = self.network_settings()
+        name = f"{network_class(self.network).NAME}-{settings.pop('backbone')}"
+        return " ".join([name, *settings.values()])
+
+    def network_settings(self) -> dict[str, str]:
+        """What the network is built from.
+
+        Raises:
+            ConfigError: If the network does not take the backbone or variant.
+        """
+        from rtda_training.models import network_settings  # loads torch
+
+        return network_settings(self.network, self.backbone, self.variant)
+
+    @property
+    def validation(self) -> str:
+        """Address of the set that ``best.pth`` is chosen on."""
+        return self.val or (self.target if self.stages[-1].labelled == "target" else self.source)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values; ``plan_from_table(plan.to_dict()) == plan``."""
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        for stage in values["stages"]:
+            settings = stage.pop("settings")
+            stage.update({key: table for key, table in settings.items() if table})
+        return values

@@ -1,0 +1,156 @@
+"""From a recipe and what was typed beside it to a plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rtda_deploy.border import parsing
+from rtda_deploy.errors import ConfigError
+from rtda_training.adapt.slots import components
+from rtda_training.plan.config import PlanConfig
+from rtda_training.plan.recipes import laid_over, read_recipe
+from rtda_training.plan.stage import StageConfig
+from rtda_training.plan.typed import built, typed_as
+from rtda_training.toml_file import typed_value
+
+__all__ = ["changed_plan", "load_plan", "plan_from_table", "refuse_half_typed"]
+
+
+def load_plan(recipe: str, overrides: Sequence[str] = (), **fields: str) -> PlanConfig:
+    """Read a recipe and change it.
+
+    Args:
+        recipe: Path of a TOML file, or the name of one that comes with the package.
+        overrides: ``key=value`` texts as typed after ``--set``; dotted keys go into tables or into the stage of that
+            name; a key of ``StageConfig`` changes every stage.
+        fields: Fields of ``PlanConfig`` that were typed as flags; empty ones are left alone.
+
+    Raises:
+        ConfigError: On an unknown recipe, key or value, naming the nearest known one.
+        FileAccessError: If the file cannot be read.
+    """
+    typed = {key: value for key, value in fields.items() if value}
+    with parsing(ConfigError, f"recipe {recipe} cannot be read", hint="compare it with one in training/recipes"):
+        table = read_recipe(recipe)
+        for text in overrides:
+            _override(table, text)
+        table.update(typed)
+        plan = plan_from_table(table)
+    if any(stage.uses_target or stage.labelled == "target" for stage in plan.stages):
+        refuse_half_typed(typed, {"source": plan.source, "target": plan.target}, "recipe")
+    return plan
+
+
+def changed_plan(plan: PlanConfig, overrides: Sequence[str] = (), **fields: str) -> PlanConfig:
+    """The plan with what was typed, as :func:`load_plan` takes it, laid over it.
+
+    Raises:
+        ConfigError: On an unknown key or value.
+    """
+    table = plan.to_dict()
+    with parsing(ConfigError, "the settings cannot be read", hint="such as --set steps=500"):
+        for text in overrides:
+            _override(table, text)
+    return plan_from_table({**table, **{key: value for key, value in fields.items() if value}})
+
+
+def plan_from_table(table: Mapping[str, Any]) -> PlanConfig:
+    """A plan from the values of a recipe.
+
+    Raises:
+        ConfigError: On an unknown key or a value of the wrong kind.
+    """
+    shared = {key: value for key, value in table.items() if key in _stage_keys()}
+    own = {key: value for key, value in table.items() if key not in _stage_keys()}
+    entries = own.pop("stages", None) or [{}]
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ConfigError("stages must be a list of tables", hint="write [[stages]]")
+    stages = tuple(_stage(shared, entry) for entry in entries)
+    for key in shared.keys() & components().keys():
+        if not any(key in stage.settings for stage in stages):
+            raise _unused(key)
+    return typing.cast(PlanConfig, built(PlanConfig, {**own, "stages": stages}, also=_stage_keys()))
+
+
+def _stage_keys() -> set[str]:
+    """Keys that may stand at the top of a recipe and hold for every stage."""
+    return ({field.name for field in dataclasses.fields(StageConfig)} - {"name", "settings"}) | components().keys()
+
+
+def _stage(shared: Mapping[str, Any], entry: Mapping[str, Any]) -> StageConfig:
+    known = components()
+    merged = laid_over(shared, entry)
+    tables = {key: merged.pop(key) for key in list(merged) if key in known}
+    settings = {key: typed_as(key, table, known[key].settings) for key, table in tables.items()}
+    stage = typing.cast(StageConfig, built(StageConfig, {**merged, "settings": settings}, "stages", _stage_keys()))
+    for key in entry.keys() & known.keys():
+        if key not in stage.settings:
+            raise _unused(key, stage.name)
+    return stage
+
+
+def _unused(key: str, stage: str = "") -> ConfigError:
+    """Settings of a component that is not in use are a contradiction, not a default."""
+    slot = components()[key].slot
+    where = f"stage {stage!r}" if stage else "no stage"
+    verb = "does not use it" if stage else "uses it"
+    example = f'{slot} = ["supervised", "{key}"]' if slot == "objectives" else f'{slot} = "{key}"'
+    return ConfigError(f"there are settings for {key}, but {where} {verb}", hint=f"add {example}, or leave {key} away")
+
+
+def refuse_half_typed(typed: Mapping[str, str], own: Mapping[str, Any], what: str) -> None:
+    """Refuse one domain without the other: a user who names his own source does not mean the file's target.
+
+    Args:
+        typed: ``source`` and ``target``, where they were typed.
+        own: Both as the file has them.
+        what: What the file is: ``recipe`` or ``grid``.
+
+    Raises:
+        ConfigError: Naming the one that is missing.
+    """
+    for given, other in (("source", "target"), ("target", "source")):
+        if given in typed and other not in typed:
+            raise ConfigError(
+                f"--{given} was typed, --{other} was not: the {what}'s own is {own.get(other)}",
+                hint=f"add --{other} DATA   (or, if you do mean it, --{other} {own.get(other)})",
+            )
+
+
+def _override(table: dict[str, Any], text: str) -> None:
+    key, equals, value_text = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {text!r} is not key=value", hint="such as --set steps=500")
+    value = typed_value(value_text, key)
+    head, _, rest = key.partition(".")
+    stages = [entry for entry in table.get("stages", []) if isinstance(entry, dict)]
+    named = [entry for entry in stages if rest and entry.get("name") == head]
+    if named:
+        _put(named[0], rest, value)
+        return
+    if head in _stage_keys():
+        for entry in stages:  # a key typed by the user wins over what a stage says for itself
+            _drop(entry, key)
+    _put(table, key, value)
+
+
+def _put(table: dict[str, Any], key: str, value: Any) -> None:
+    head, _, rest = key.partition(".")
+    if rest:
+        inner = table.setdefault(head, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{head} is a value, not a table: cannot set {key}", hint=f"--set {head}=VALUE")
+        _put(inner, rest, value)
+    else:
+        table[head] = value
+
+
+def _drop(table: dict[str, Any], key: str) -> None:
+    head, _, rest = key.partition(".")
+    if rest and isinstance(table.get(head), dict):
+        _drop(table[head], rest)
+    elif not rest:
+        table.pop(head, None)
