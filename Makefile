@@ -38,8 +38,8 @@ test-jetson: $(STAMP) ## the robot's side under Python 3.8 with the real TensorR
 	$(BIN)/python tests/jetson/run.py
 
 gpu-check: $(STAMP) ## everything that needs an NVIDIA GPU; goes on where it was stopped (CHECKPOINT=best.pth)
-	@test -f runs/gpu-files/manifest.json || $(BIN)/python benchmarks/gpu_check.py prepare --out runs/gpu-files $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
-	$(BIN)/python benchmarks/gpu_check.py run --in runs/gpu-files --out runs/gpu-check
+	@test -f runs/gpu-files/manifest.json || PYTHONPATH=tests $(BIN)/python -m gpu.prepare --out runs/gpu-files $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+	$(BIN)/python -m pytest -m gpu -s -rs
 
 check: $(STAMP) ## ruff, format, mypy strict, and what the pages say: links, commands, no placeholders
 	$(BIN)/ruff check . runtime/ros1/scripts/segmentation_node
