@@ -42,7 +42,7 @@ from rtda_runtime.threads.fair_lock import FairLock, waits_until
 from rtda_runtime.threads.mailbox import WAKE_S
 
 if TYPE_CHECKING:
-    from rtda_runtime.mask.classes import RegionOfInterest
+    from rtda_runtime.mask.regions import RegionOfInterest
 
 __all__ = ["AnySegmenter", "SegmenterPool", "check_in_flight", "open_segmenter"]
 

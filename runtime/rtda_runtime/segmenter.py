@@ -14,10 +14,10 @@ from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines import Engine, open_engine
 from rtda_runtime.engines.base import FramePath
 from rtda_runtime.machine.processes import OfOneProcess
-from rtda_runtime.mask.classes import ClassGroups, RegionOfInterest
 from rtda_runtime.mask.confidence import confidence_from_logits
-from rtda_runtime.mask.picture_area import grid_region
+from rtda_runtime.mask.groups import ClassGroups
 from rtda_runtime.mask.preprocess import Box, Preprocessor, check_frame
+from rtda_runtime.mask.regions import RegionOfInterest, grid_region
 from rtda_runtime.mask.upsample import resize_mask, target_array, upsample_argmax
 from rtda_runtime.result import Result
 from rtda_runtime.threads.buffers import BufferPool

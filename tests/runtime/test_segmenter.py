@@ -14,8 +14,9 @@ from runtime.models import tiny_logits, tiny_spec, write_model
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, FrameError
 from rtda_runtime import Segmenter
 from rtda_runtime.engines.base import FramePath
-from rtda_runtime.mask.classes import ClassGroups, RegionOfInterest
+from rtda_runtime.mask.groups import ClassGroups
 from rtda_runtime.mask.preprocess import preprocess
+from rtda_runtime.mask.regions import RegionOfInterest
 from rtda_runtime.mask.upsample import upsample_argmax
 
 

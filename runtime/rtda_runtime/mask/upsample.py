@@ -134,6 +134,16 @@ class GridPlan:
     right: np.ndarray  # intp (W,)
     right_share: np.ndarray  # float32 (W,)
 
+    @functools.cached_property
+    def row_cells(self) -> np.ndarray:
+        """intp (cells, 4): first row, the row after the last one, and the grid's rows above and below, of each cell."""
+        return _cells(self.top, self.bottom)
+
+    @functools.cached_property
+    def column_cells(self) -> np.ndarray:
+        """intp (cells, 4): the same across."""
+        return _cells(self.left, self.right)
+
 
 @functools.lru_cache(maxsize=16)
 def grid_plan(grid_hw: Tuple[int, int], size_hw: Tuple[int, int], region: Optional[Region]) -> GridPlan:
@@ -152,6 +162,14 @@ def _axis(cells: int, pixels: int, start: float, extent: float) -> Tuple[np.ndar
     at = np.clip(at, first, last)
     lower = np.floor(at).astype(np.intp)
     return lower, np.minimum(lower + 1, last), (at - lower).astype(np.float32)
+
+
+def _cells(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """The pixels of one axis, gathered by the cell of the grid in which they lie."""
+    first = np.flatnonzero(np.diff(lower, prepend=-1))
+    end = np.append(first[1:], lower.size)
+    # The last cell of a region: pixels on its edge have no upper neighbour, those before them do.
+    return np.stack([first, end, lower[first], np.maximum.reduceat(upper, first)], axis=1)
 
 
 def target_array(size_hw: Tuple[int, int], out: Optional[np.ndarray]) -> np.ndarray:

@@ -22,8 +22,8 @@ from rtda_runtime.engines.cuda import kernels as module
 from rtda_runtime.engines.cuda.context import Cuda, open_cuda
 from rtda_runtime.engines.cuda.frames import CudaFramePath, Network
 from rtda_runtime.engines.cuda.kernels import SOURCE, Compiler, Kernels, NoCompiler, load_kernels, nvcc, nvrtc
-from rtda_runtime.mask.picture_area import grid_region
 from rtda_runtime.mask.preprocess import Preprocessor
+from rtda_runtime.mask.regions import grid_region
 from rtda_runtime.mask.upsample import GridPlan, grid_plan, resize_mask, upsample_argmax
 from rtda_runtime.sinks.overlay import Overlay
 

@@ -26,7 +26,8 @@ from rtda_runtime.engines import open_engine
 from rtda_runtime.engines.cuda.context import open_cuda
 from rtda_runtime.engines.cuda.kernels import NoCompiler
 from rtda_runtime.engines.tensorrt import TensorrtEngine, open_tensorrt
-from rtda_runtime.mask.classes import ClassGroups, RegionOfInterest
+from rtda_runtime.mask.groups import ClassGroups
+from rtda_runtime.mask.regions import RegionOfInterest
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.overlay import Overlay
 from runtime import fake_gpu

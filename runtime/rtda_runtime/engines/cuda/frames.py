@@ -21,8 +21,8 @@ from rtda_runtime.engines.base import FramePath
 from rtda_runtime.engines.cuda.context import Cuda
 from rtda_runtime.engines.cuda.kernels import Kernels
 from rtda_runtime.engines.cuda.size_graph import SizeGraph, upload
-from rtda_runtime.mask.picture_area import grid_region
 from rtda_runtime.mask.preprocess import content_box, value_tables
+from rtda_runtime.mask.regions import grid_region
 from rtda_runtime.mask.upsample import GridPlan, grid_plan
 
 __all__ = ["INTERPOLATIONS", "CudaFramePath", "Network", "taps"]

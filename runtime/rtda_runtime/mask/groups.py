@@ -1,0 +1,102 @@
+"""Classes joined by name, such as ``drivable`` for road and parking."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from typing import Any, Iterable, List, Optional, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import ConfigError
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime._opencv import opencv
+from rtda_runtime.mask.shares import check_mask
+
+__all__ = ["ClassGroups"]
+
+REST = "other"  # every class that no group names
+_REST_COLOUR = (96, 96, 96)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassGroups:
+    """Classes joined by name. A class belongs to one group at most; the rest is ``other``.
+
+    Attributes:
+        names: Of the groups, in the order given, then ``other`` where a class is left.
+        table: uint8 (256,): class index to group index; 255 stays 255.
+    """
+
+    names: Tuple[str, ...]
+    table: np.ndarray
+
+    @classmethod
+    def parse(cls, texts: Iterable[str], spec: ModelSpec) -> ClassGroups:
+        """``walkable=road,sidewalk`` per group; case and the difference of space, - and _ do not matter.
+
+        Raises:
+            ConfigError: If a class is unknown (with the nearest name), in two groups, or a group is named twice.
+        """
+        known = {_plain(name): index for index, name in enumerate(spec.class_names)}
+        table = np.full(256, 255, np.uint8)
+        names: List[str] = []
+        for text in texts:
+            group, equals, members = text.partition("=")
+            group = group.strip()
+            if not group or not equals or not members.strip():
+                raise ConfigError(f"group {text!r} is not NAME=CLASS,CLASS", hint="--group walkable=road,sidewalk")
+            if group in names or group == REST:
+                raise ConfigError(
+                    f"group {group} is named twice"
+                    if group in names
+                    else f"{REST} is what every other class is called",
+                    hint="one --group NAME=CLASS,CLASS for each, under a name of its own",
+                )
+            for member in members.split(","):
+                index = known.get(_plain(member))
+                if index is None:
+                    raise ConfigError(f"group {group}: there is no class {member.strip()!r}", hint=_near(member, spec))
+                if table[index] != 255:
+                    other = (*names, group)[int(table[index])]
+                    raise ConfigError(
+                        f"{spec.class_names[index]} is named twice: in {other} and in {group}",
+                        hint="a class belongs to one group",
+                    )
+                table[index] = len(names)
+            names.append(group)
+        if not names:
+            raise ConfigError("no group was named", hint="--group walkable=road,sidewalk")
+        rest = table[: spec.num_classes]
+        if (rest == 255).any():
+            rest[rest == 255] = len(names)
+            names.append(REST)
+        return cls(tuple(names), table)
+
+    def mask(self, mask: np.ndarray, out: Optional[np.ndarray] = None) -> np.ndarray:
+        """Group index per pixel.
+
+        Args:
+            mask: uint8 (H, W) class indices.
+            out: uint8 (H, W) to write into, which may be ``mask`` itself; None: a new array.
+        """
+        check_mask(mask)
+        cv2: Any = opencv("to join classes")
+        grouped: np.ndarray = cv2.LUT(mask, self.table, dst=out)
+        return grouped
+
+    def spec(self, spec: ModelSpec) -> ModelSpec:
+        """The spec of a mask of groups: their names, each in the colour of its first class, the rest grey."""
+        first = [int(np.flatnonzero(self.table[: spec.num_classes] == index)[0]) for index in range(len(self.names))]
+        colours = [_REST_COLOUR if name == REST else spec.palette[at] for name, at in zip(self.names, first)]
+        return spec.replace(class_names=self.names, palette=tuple(colours))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name.strip().lower())
+
+
+def _near(name: str, spec: ModelSpec) -> str:
+    near = difflib.get_close_matches(name.strip().lower(), list(spec.class_names), 1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(spec.class_names)}"
