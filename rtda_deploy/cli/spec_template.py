@@ -112,8 +112,7 @@ def _of_checkpoint(file: Path) -> Tuple[ModelSpec, List[str]]:
         return read_checkpoint(file).spec, []
     found = load_foreign(None, content)
     classes = _classes(found.model.num_classes)
-    cubic: Dict[str, Any] = {"interpolation": "cubic"} if found.lineage == "rtda" else {}
-    return ModelSpec(size_hw=_SIZE_HW, **classes, **found.preprocessing, **cubic), [
+    return ModelSpec(size_hw=_SIZE_HW, **classes, **found.preprocessing), [
         "class_names, palette: numbers in the place of names, and any colours",
         "size_hw: what it is to run at, height first",
     ]

@@ -172,7 +172,6 @@ def _foreign(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> 
         size_hw=_FOREIGN_SIZE_HW,
         class_names=CITYSCAPES.names,
         palette=CITYSCAPES.palette,
-        interpolation="cubic" if foreign.lineage == "rtda" else "linear",
         provenance=provenance,
         **foreign.preprocessing,
     )

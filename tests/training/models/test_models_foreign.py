@@ -276,6 +276,7 @@ def test_the_pre_processing_of_each_lineage_is_a_valid_model_spec() -> None:
         "pixel_scale": 1.0,
         "mean": (104.007, 116.669, 122.679),
         "std": (1.0, 1.0, 1.0),
+        "interpolation": "cubic",
     }
     coincheung = load_foreign(None, coincheung_checkpoint()).preprocessing
     assert coincheung == {
@@ -283,6 +284,7 @@ def test_the_pre_processing_of_each_lineage_is_a_valid_model_spec() -> None:
         "pixel_scale": 1 / 255,
         "mean": (0.3257, 0.3690, 0.3223),
         "std": (0.2112, 0.2148, 0.2115),
+        "interpolation": "linear",
     }
     names = ModelSpec.__dataclass_fields__
     assert set(rtda) <= set(names)

@@ -15,7 +15,7 @@ from rtda_deploy.errors import CheckpointError
 from rtda_deploy.spec import ModelSpec
 from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.models import BiSeNet
-from rtda_training.models.foreign import _LINEAGES
+from rtda_training.models.lineages import LINEAGES
 from rtda_training.models.state_dicts import unwrapped
 from rtda_training.torch_file import read_torch_file
 
@@ -81,7 +81,7 @@ def test_numpys_scalars_and_a_scripts_options_stand_in_nobodys_way(tmp_path: pat
 
 def under_their_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """A network of ours as RTDA's code saves it."""
-    names = sorted(((ours, theirs) for theirs, ours in _LINEAGES["rtda"].names.items()), key=lambda pair: -len(pair[0]))
+    names = sorted(((ours, theirs) for theirs, ours in LINEAGES["rtda"].names.items()), key=lambda pair: -len(pair[0]))
     found = {}
     for key, value in weights.items():
         ours, theirs = next(pair for pair in names if key.startswith(pair[0]))

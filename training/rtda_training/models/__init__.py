@@ -12,7 +12,8 @@ from rtda_training.models.cyclegan import Generator, PatchDiscriminator
 from rtda_training.models.deeplab import DeepLabV2
 from rtda_training.models.discriminators import DISCRIMINATORS, Discriminator, build_discriminator
 from rtda_training.models.fcn8s import FCN8s
-from rtda_training.models.foreign import ForeignCheckpoint, Preprocessing, detect_lineage, load_foreign
+from rtda_training.models.foreign import ForeignCheckpoint, detect_lineage, load_foreign
+from rtda_training.models.lineages import Preprocessing
 from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput
 from rtda_training.models.networks import NETWORKS, build_network, network_class, network_settings
 from rtda_training.models.state_dicts import read_weights
