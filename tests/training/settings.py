@@ -74,19 +74,19 @@ class PictureList(Pictures):
     """A data set from arrays: frames uint8 (H, W, 3) BGR, labels uint8 (H, W)."""
 
     def __init__(self, frames: Sequence[np.ndarray], labels: Sequence[np.ndarray], classes: ClassList) -> None:
-        self._frames, self._labels, self.classes = frames, labels, classes
+        self.frames, self.labels, self.classes = frames, labels, classes
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self.frames)
 
     def name(self, index: int) -> str:
         return f"picture {index}"
 
     def frame(self, index: int) -> np.ndarray:
-        return self._frames[index]
+        return self.frames[index]
 
     def label(self, index: int) -> np.ndarray:
-        return self._labels[index]
+        return self.labels[index]
 
 
 def class_names(num_classes: int) -> ClassList:

@@ -12,10 +12,10 @@ import torch
 from training.settings import TinyNetwork, make_context, make_pictures, make_stage, to_input, with_fields
 
 from rtda_deploy.errors import ConfigError, DataError, TrainingError
-from rtda_training.adapt.labelers import offline
 from rtda_training.adapt.labelers.ema import EmaConfig, EmaLabeler, average_into
 from rtda_training.adapt.labelers.folder import FolderConfig, FolderLabeler
-from rtda_training.adapt.labelers.offline import OfflineConfig, OfflineLabeler
+from rtda_training.adapt.labelers.label_dump import LabelDump, OfflineConfig
+from rtda_training.adapt.labelers.offline import OfflineLabeler
 from rtda_training.adapt.labelers.quality import label_quality
 from rtda_training.adapt.slots import components
 from rtda_training.data.address import DataAddress
@@ -39,7 +39,7 @@ class Teachers:
             for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
                 norm.momentum = None
             pictures = make_pictures(4, C, seed=seed)
-            network.train()(to_input(torch.from_numpy(np.stack(pictures._frames))))
+            network.train()(to_input(torch.from_numpy(np.stack(pictures.frames))))
             for head in (network.head, *network.aux_heads):
                 head.weight.mul_(4.0)
             self.networks[name] = network.eval()
@@ -181,28 +181,26 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("pictures_until_kill", [1, 3, 6, 7, 9, 11])
-def test_a_killed_dump_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypatch, pictures_until_kill):
-    monkeypatch.setattr(offline, "_SAVE_EVERY", 2)
-    config = {"select": "class-balanced", "outputs": 3}
+@pytest.mark.parametrize("pictures_until_kill", [1, 6, 7, 11])
+def test_a_killed_dump_goes_on_and_ends_with_the_same_bytes(tmp_path, pictures_until_kill):
+    config = OfflineConfig(stages=("adv",), select="class-balanced", outputs=3)
     whole, killed = (make_stage(C, folder=tmp_path / name, finished=Teachers("adv")) for name in ("whole", "killed"))
-    dump(whole, **config)
+    LabelDump(config, whole, whole.target, save_every=2).run()
     asked = []
-    predict = offline._Dump._predicted
 
-    def mortal(self, frame):
+    def mortal(network, pictures):
         if len(asked) == pictures_until_kill:
             raise Killed
         asked.append(1)
-        return predict(self, frame)
 
-    monkeypatch.setattr(offline._Dump, "_predicted", mortal)
+    hook = killed.finished("adv").register_forward_pre_hook(mortal)
     with pytest.raises(Killed):
-        dump(killed, **config)
+        LabelDump(config, killed, killed.target, save_every=2).run()
     assert not (killed.folder / "labels.json").exists()
+    hook.remove()
     again = []
-    monkeypatch.setattr(offline._Dump, "_predicted", lambda self, frame: again.append(1) or predict(self, frame))
-    dump(killed, **config)
+    killed.finished("adv").register_forward_pre_hook(lambda network, pictures: again.append(1))
+    LabelDump(config, killed, killed.target, save_every=2).run()
     assert files(killed) == files(whole)
     assert len(again) <= 12 - pictures_until_kill + 1  # at most what came after the last save is done again
 
@@ -217,10 +215,10 @@ def test_a_half_written_label_is_made_again(stage):
     assert files(stage) == before
 
 
-def test_a_finished_dump_is_not_repeated(stage, monkeypatch):
+def test_a_finished_dump_is_not_repeated(stage):
     dump(stage)
     before = {path: path.stat().st_mtime_ns for path in stage.folder.rglob("*")}
-    monkeypatch.setattr(offline._Dump, "_predicted", lambda self, frame: pytest.fail("asked a network again"))
+    stage.finished("adv").register_forward_pre_hook(lambda *_: pytest.fail("asked a network again"))
     labelled = dump(stage)
     assert {path: path.stat().st_mtime_ns for path in stage.folder.rglob("*")} == before
     assert len(labelled) == 6 and "% of the pixels" in told(stage)[-1]
@@ -309,7 +307,7 @@ def test_batches_crop_and_flip_pseudo_labels_as_their_pictures(stage, tmp_path):
     label = rng.integers(0, C, (64, 64)).astype(np.uint8)
     frame = np.repeat(label[:, :, None] * 40, 3, axis=2).astype(np.uint8)
     pictures = make_pictures(1, C)
-    pictures._frames = [frame]
+    pictures.frames = [frame]
     assert cv2.imwrite(str(tmp_path / "a.png"), label)
     target = UnlabelledSet(pictures, DataAddress.parse("list:target"))
     labelled = PseudoLabelledSet(target, [tmp_path / "a.png"], stage.source.classes)
@@ -397,7 +395,7 @@ def test_quality_counts_coverage_and_right_labels_by_hand(tmp_path):
     truth = np.array([[0, 0, 1, 1], [2, 2, 255, 255]], np.uint8)
     pseudo = np.array([[0, 255, 1, 0], [2, 255, 3, 255]], np.uint8)
     pictures = make_pictures(1, C)
-    pictures._labels = [truth]
+    pictures.labels = [truth]
     labelled = LabelledSet(pictures, DataAddress.parse("list:target"))
     assert cv2.imwrite(str(tmp_path / "picture 0.png"), pseudo)
     quality = label_quality(tmp_path, labelled)
@@ -470,9 +468,8 @@ def test_the_teacher_is_a_network_of_its_own_without_gradients(stage):
     before = copy.deepcopy(labeler.teacher.state_dict())
     move(stage.network)
     assert all(torch.equal(value, before[name]) for name, value in labeler.teacher.state_dict().items())
-    context = make_context(stage)
-    labels = labeler.label(context)
-    assert not labels.weight.requires_grad and context._outputs == {}
+    context = make_context(stage, forward=lambda pictures: pytest.fail("the student was asked"))
+    assert not labeler.label(context).weight.requires_grad
     assert stage.network.training and not labeler.teacher.training
 
 

@@ -53,8 +53,8 @@ def gradients(module):
 
 def test_the_networks_step_leaves_the_discriminator_alone(context, network, adversary):
     adversary.network_loss(context).backward()
-    assert gradients(adversary._module) == []
-    assert all(p.requires_grad for p in adversary._module.parameters())
+    assert gradients(adversary.discriminator) == []
+    assert all(p.requires_grad for p in adversary.discriminator.parameters())
     assert any(g.abs().sum() > 0 for g in gradients(network))
 
 
@@ -63,7 +63,7 @@ def test_the_network_is_asked_to_make_target_look_like_source(context, stage, ga
     adversary = Adversarial(AdversarialConfig(weight=0.5, gan=gan), stage)
     loss = adversary.network_loss(context)
     with torch.no_grad():
-        logits = adversary._module(context.target_output().logits.softmax(1))
+        logits = adversary.discriminator(context.target_output().logits.softmax(1))
     torch.testing.assert_close(loss.detach(), 0.5 * domain_loss(logits, SOURCE, gan))
 
 
@@ -77,9 +77,9 @@ def test_the_discriminators_step_leaves_the_network_alone_and_learns_the_domains
 
 
 def test_the_discriminators_rate_follows_the_schedule(context, adversary):
-    before = [p.detach().clone() for p in adversary._module.parameters()]
+    before = [p.detach().clone() for p in adversary.discriminator.parameters()]
     adversary.play(context, 0.0)
-    assert all(torch.equal(p, old) for p, old in zip(adversary._module.parameters(), before))
+    assert all(torch.equal(p, old) for p, old in zip(adversary.discriminator.parameters(), before))
 
 
 def test_forwards_are_computed_once_per_domain_and_shared(context, stage, adversary):
@@ -113,7 +113,7 @@ def test_an_adversary_goes_on_from_its_state(context, stage, adversary):
     twin = Adversarial(AdversarialConfig(weight=0.5), stage)
     twin.load_state_dict(copy.deepcopy(adversary.state_dict()))
     assert twin.play(context, 1.0) == adversary.play(context, 1.0)
-    for one, other in zip(adversary._module.parameters(), twin._module.parameters()):
+    for one, other in zip(adversary.discriminator.parameters(), twin.discriminator.parameters()):
         assert torch.equal(one, other)
 
 

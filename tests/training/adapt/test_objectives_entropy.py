@@ -59,17 +59,17 @@ def test_advent_is_rtdas_adversary_on_another_view():
     loss = advent.network_loss(context)
     shown = self_information(context.target_output().logits).detach()
     with torch.no_grad():
-        torch.testing.assert_close(loss.detach(), domain_loss(advent._module(shown), SOURCE))
+        torch.testing.assert_close(loss.detach(), domain_loss(advent.discriminator(shown), SOURCE))
     loss.backward()
-    assert all(p.grad is None for p in advent._module.parameters())
+    assert all(p.grad is None for p in advent.discriminator.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in stage.network.parameters())
     assert advent.play(context, 1.0)["disc"] == pytest.approx(0.693, abs=0.05)
 
 
 def test_advents_discriminator_is_the_large_one():
     stage = make_stage(19)
-    assert sum(p.numel() for p in Advent(AdventConfig(), stage)._module.parameters()) == 2_781_121
-    assert sum(p.numel() for p in Adversarial(AdversarialConfig(), stage)._module.parameters()) == 13_316
+    assert sum(p.numel() for p in Advent(AdventConfig(), stage).discriminator.parameters()) == 2_781_121
+    assert sum(p.numel() for p in Adversarial(AdversarialConfig(), stage).discriminator.parameters()) == 13_316
 
 
 def test_plain_entropy_is_the_mean_over_pixels():

@@ -185,12 +185,12 @@ def test_a_cell_counts_where_one_thing_fills_enough_of_it():
 
 def test_things_are_found_by_name():
     stage = make_stage(19, classes=CITYSCAPES)
-    assert FeatureDistance(FeatureDistanceConfig(), stage)._things == (6, 7, *range(11, 19))
+    assert FeatureDistance(FeatureDistanceConfig(), stage).things == (6, 7, *range(11, 19))
     stage = make_stage(11, classes=CAMVID)
-    assert FeatureDistance(FeatureDistanceConfig(), stage)._things == (6, 8, 9, 10)
+    assert FeatureDistance(FeatureDistanceConfig(), stage).things == (6, 8, 9, 10)
     stage = street("lane", "shuttle", "car")
-    assert FeatureDistance(FeatureDistanceConfig(), stage)._things == (2,)
-    assert FeatureDistance(FeatureDistanceConfig(things=("shuttle",)), stage)._things == (1,)
+    assert FeatureDistance(FeatureDistanceConfig(), stage).things == (2,)
+    assert FeatureDistance(FeatureDistanceConfig(things=("shuttle",)), stage).things == (1,)
 
 
 def test_things_that_are_not_there_are_refused():
@@ -253,7 +253,7 @@ def test_only_the_network_learns_and_the_start_stays_what_it_was(city):
     moved(city.network)
     objective.network_loss(make_context(city, label=label_with_car())).backward()
     assert any(p.grad is not None and p.grad.any() for p in city.network.backbone.parameters())
-    assert all(p.grad is None and not p.requires_grad for p in objective._start.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in objective.start.parameters())
     after = objective.state_dict()["start"]
     changed = [key for key in before if not torch.equal(before[key], after[key])]
     assert all(key.endswith("num_batches_tracked") for key in changed)

@@ -196,8 +196,8 @@ def test_the_ratio_is_the_share_that_is_hidden(ratio):
 @pytest.mark.parametrize(("size_hw", "side"), [((512, 1024), 64), ((1024, 2048), 64), ((256, 512), 32), ((64, 64), 8)])
 def test_blocks_follow_the_inputs_size(size_hw, side):
     stage = with_fields(make_stage(), size_hw=size_hw)
-    assert Masked(MaskedConfig(), stage)._block == side
-    assert Masked(MaskedConfig(block=48), stage)._block == 48
+    assert Masked(MaskedConfig(), stage).block == side
+    assert Masked(MaskedConfig(block=48), stage).block == 48
 
 
 def test_a_block_larger_than_the_input_is_refused(stage):

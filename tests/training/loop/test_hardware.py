@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rtda_training.loop import hardware
-from rtda_training.loop.hardware import build_fabric, describe, memory_kept
+from rtda_training.loop.hardware import build_fabric, cpu_computes_bf16, describe, memory_kept
 
 _MIB = 1 << 20
 _ROUNDS = 4
@@ -23,14 +22,15 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another ma
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision"),
-    [("avx512f amx_bf16", "bf16"), ("avx512_bf16 avx512f", "bf16"), ("avx2 avx512f avx512_vnni", "fp32"), ("", "fp32")],
+    ("flags", "computes"),
+    [("avx512f amx_bf16", True), ("avx512_bf16 avx512f", True), ("avx2 avx512f avx512_vnni", False), ("", False)],
 )
-def test_bf16_is_chosen_where_the_cpu_computes_in_it(monkeypatch, tmp_path, flags: str, precision: str) -> None:
+def test_bf16_is_chosen_where_the_cpu_computes_in_it(tmp_path, flags: str, computes: bool) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\nflags\t\t: fpu {flags} sse\n")
-    monkeypatch.setattr(hardware, "_CPUINFO", cpuinfo)
-    assert describe(build_fabric("cpu", "auto")) == f"cpu, {precision}"
+    assert cpu_computes_bf16(cpuinfo) == computes
+    assert not cpu_computes_bf16(tmp_path / "none")
+    assert describe(build_fabric("cpu", "auto")) == ("cpu, bf16" if cpu_computes_bf16() else "cpu, fp32")
 
 
 @pytest.fixture(scope="module")

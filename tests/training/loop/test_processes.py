@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import cv2
@@ -170,9 +171,9 @@ def test_means_over_some_of_the_pixels_are_over_those_of_all_processes(key: str)
     next(stage.network.parameters()).data.mul_(2.0)  # away from where it started: that has a distance, too
     losses = []
     for factor in (1.0, 2.0):
-        context = make_context(stage, share=partial(torch.mul, factor), labeler=object(), mixer=object())
-        context._pseudo = PseudoLabels(context.label, None)
-        context._mixed = MixedBatch(context.source, context.label, None)
+        labeler = SimpleNamespace(label=lambda context: PseudoLabels(context.label, None))
+        mixer = SimpleNamespace(mix=lambda context: MixedBatch(context.source, context.label, None))
+        context = make_context(stage, share=partial(torch.mul, factor), labeler=labeler, mixer=mixer)
         losses.append(float(objective.network_loss(context).detach()))
     assert losses[0] > 0
     assert losses[1] == pytest.approx(losses[0] / 2.0)

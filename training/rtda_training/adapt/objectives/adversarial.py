@@ -37,6 +37,9 @@ class Adversarial(Objective):
     The network's term asks the discriminator, frozen, to take target maps for source ones. The discriminator then
     learns from both maps, detached, each half of its loss.
 
+    Attributes:
+        discriminator: As built; it is trained through Fabric's wrapper of it.
+
     Source: Tavera et al., RTDA, section III; step order of Tsai et al., AdaptSegNet (CVPR 2018).
     """
 
@@ -48,8 +51,8 @@ class Adversarial(Objective):
         optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
         self._config = config
         self._fabric = stage.fabric
-        self._module: nn.Module = module
-        self._discriminator, self._optimizer = stage.fabric.setup(module, optimizer)
+        self.discriminator: nn.Module = module
+        self._wrapped, self._optimizer = stage.fabric.setup(module, optimizer)
 
     def view(self, logits: Tensor) -> Tensor:
         """What the discriminator is shown: float32 (N, C, H, W) of the network's logits."""
@@ -57,16 +60,16 @@ class Adversarial(Objective):
 
     def network_loss(self, context: StepContext) -> Tensor:
         # Past the wrapper of several processes: nothing of the discriminator is to be synchronised here.
-        with frozen(self._module), self._fabric.autocast():
-            logits = self._module(self.view(context.target_output().logits))
+        with frozen(self.discriminator), self._fabric.autocast():
+            logits = self.discriminator(self.view(context.target_output().logits))
         return self._config.weight * domain_loss(logits, SOURCE, self._config.gan)
 
     def play(self, context: StepContext, learning_rate_factor: float) -> dict[str, Any]:
         for group in self._optimizer.param_groups:
             group["lr"] = self._config.learning_rate * learning_rate_factor
         self._optimizer.zero_grad()
-        source = self._discriminator(self.view(context.source_output().logits.detach()))
-        target = self._discriminator(self.view(context.target_output().logits.detach()))
+        source = self._wrapped(self.view(context.source_output().logits.detach()))
+        target = self._wrapped(self.view(context.target_output().logits.detach()))
         loss = 0.5 * (domain_loss(source, SOURCE, self._config.gan) + domain_loss(target, TARGET, self._config.gan))
         self._fabric.backward(loss)
         self._optimizer.step()
@@ -75,10 +78,10 @@ class Adversarial(Objective):
         return {"disc": loss.detach(), "disc_right": right}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"discriminator": self._module.state_dict(), "optimizer": self._optimizer.state_dict()}
+        return {"discriminator": self.discriminator.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._module.load_state_dict(state["discriminator"])
+        self.discriminator.load_state_dict(state["discriminator"])
         self._optimizer.load_state_dict(state["optimizer"])
 
 

@@ -48,19 +48,23 @@ class FeatureDistance(Objective):
     there is none. The frozen copy's batch norms work as the network's own do, by the batch or by fixed statistics, so
     that the distance starts at 0 and is that of what was learned since.
 
+    Attributes:
+        things: Ids of the classes that are things.
+        start: The frozen copy of the backbone.
+
     Source: Hoyer et al., DAFormer (CVPR 2022), section 3.
     """
 
     def __init__(self, config: FeatureDistanceConfig, stage: StageContext) -> None:
         self._config = config
         self._fabric = stage.fabric
-        self._things = _indices(config.things, stage.source.classes.names)
+        self.things = _indices(config.things, stage.source.classes.names)
         self._backbone = cast(nn.Module, stage.network.backbone)
-        self._start = copy.deepcopy(self._backbone).requires_grad_(False)
+        self.start = copy.deepcopy(self._backbone).requires_grad_(False)
 
     def network_loss(self, context: StepContext) -> Tensor:
         features = context.source_output().features[-1].float()
-        cells = filled(context.label, self._things, (features.shape[2], features.shape[3]), self._config.fill)
+        cells = filled(context.label, self.things, (features.shape[2], features.shape[3]), self._config.fill)
         distance = torch.linalg.vector_norm(features - self._start_features(context.source), dim=1)  # (N, h, w)
         count = context.share(cells.sum().float())
         mean = (distance * cells).sum() / torch.where(count > 0, count, torch.ones_like(count))
@@ -68,18 +72,18 @@ class FeatureDistance(Objective):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        return {"start": self._start.state_dict()}
+        return {"start": self.start.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._start.load_state_dict(state["start"])
+        self.start.load_state_dict(state["start"])
 
     def _start_features(self, pictures: Tensor) -> Tensor:
-        for frozen, live in zip(self._start.modules(), self._backbone.modules(), strict=True):
+        for frozen, live in zip(self.start.modules(), self._backbone.modules(), strict=True):
             frozen.training = live.training
             if isinstance(frozen, nn.modules.batchnorm._BatchNorm):
                 frozen.momentum = 0.0  # what it was must not change with what it sees
         with torch.no_grad(), self._fabric.autocast():
-            features: tuple[Tensor, ...] = self._start(pictures)
+            features: tuple[Tensor, ...] = self.start(pictures)
         return features[-1].float()
 
 

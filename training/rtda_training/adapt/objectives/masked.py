@@ -43,6 +43,9 @@ class Masked(LabelledTerm):
     after normalisation, the mean colour. Running statistics of batch norms do not take in these pictures, which the
     deployed network never meets.
 
+    Attributes:
+        block: Side of a block, pixels.
+
     Source: Hoyer et al., MIC (CVPR 2023), section 3.
     """
 
@@ -55,7 +58,7 @@ class Masked(LabelledTerm):
                 f"masked.block {config.block} is larger than the network's input, {width}x{height}",
                 hint="set masked.block to 0: it then follows the input's size",
             )
-        self._block = config.block or max(1, min(_BLOCK, shorter // _LEAST_BLOCKS))
+        self.block = config.block or max(1, min(_BLOCK, shorter // _LEAST_BLOCKS))
         self._config = config
         self._network = stage.network
 
@@ -70,7 +73,7 @@ class Masked(LabelledTerm):
         assert frames is not None
         generators = [context.rng("masked", place) for place in range(len(frames))]
         size_hw = (frames.shape[1], frames.shape[2])
-        visible = np.stack([_visible(size_hw, self._block, self._config.ratio, rng) for rng in generators])
+        visible = np.stack([_visible(size_hw, self.block, self._config.ratio, rng) for rng in generators])
         mask = torch.from_numpy(visible).to(frames.device)  # bool (N, H, W)
         return context.normalise(changed(frames, self._config, generators)) * mask[:, None]
 
