@@ -55,7 +55,15 @@ FOLDERS = {"benchmarks", "docker", "docs", "export", "rtda_deploy", "runtime", "
 ROBOT_ROOTS = (
     "rtda_deploy",
     "rtda_runtime",
+    "rtda_export.earlier",
+    "rtda_export.engine_plan",
+    "rtda_export.export",
+    "rtda_export.graph.allowed",
+    "rtda_export.options",
     "rtda_export.parity",
+    "rtda_export.precision",
+    "rtda_export.request",
+    "rtda_export.steps",
     "rtda_export.tensorrt",
     "rtda_training.labels",
     "rtda_training.metrics",
@@ -288,6 +296,19 @@ def test_the_robots_side_is_written_in_python_3_8() -> None:
     robot_cli = [name for name in MODULES if name.startswith("rtda_deploy.cli")]
     for name in sorted(_needed_at_import([*ROBOT, *robot_cli])):
         ast.parse(MODULES[name].read_text(encoding="utf-8"), filename=name, feature_version=(3, 8))
+
+
+def test_no_type_of_the_robots_side_is_subscripted_when_it_is_imported() -> None:
+    """``list[int]`` and ``collections.abc.Callable[...]`` outside of annotations are errors before Python 3.9."""
+    for name in ROBOT:
+        tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+        newer = {"dict", "frozenset", "list", "set", "tuple", "type"}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "collections.abc":
+                newer |= {alias.name for alias in node.names}
+        values = [node.value for node in tree.body if isinstance(node, ast.Assign)]
+        found = [node.value for value in values for node in ast.walk(value) if isinstance(node, ast.Subscript)]
+        assert not [node.id for node in found if isinstance(node, ast.Name) and node.id in newer], name
 
 
 @pytest.mark.parametrize("name", [name for name, path in MODULES.items() if path.name == "__init__.py"])

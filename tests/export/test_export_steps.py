@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,15 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
+from test_boundaries import ROBOT  # noqa: E402
+
 from export import tensorrt_standins as standins  # noqa: E402
-from rtda_deploy.engine_file import read_sidecar, rebuild_command  # noqa: E402
+from rtda_deploy.engine_file import read_sidecar  # noqa: E402
 from rtda_deploy.errors import ConfigError, ParityError, RtdaError  # noqa: E402
 from rtda_export import export_model, verify  # noqa: E402
 from rtda_export.options import EngineOptions  # noqa: E402
 from rtda_export.precision import INT8, Work  # noqa: E402
 from rtda_export.precision.metadata import precision_of  # noqa: E402
-from rtda_runtime.engines import open_engine  # noqa: E402
 
 FLOAT16 = onnx.TensorProto.FLOAT16
 
@@ -141,23 +143,6 @@ def test_int8_that_scores_too_low_is_made_again_with_more_in_float(
 # ---- engines, on stand-ins of TensorRT ----
 
 
-class EngineThatAnswers:
-    """What opening an engine of the stand-ins gives: it answers as an ``.onnx`` does, or with the classes exchanged."""
-
-    def __init__(self, engine: Path, source: Path, *, wrong: bool) -> None:
-        onnx_engine = open_engine(source, "cpu")
-        self.spec, self.input_buffer, self.close = (
-            read_sidecar(engine).spec,
-            onnx_engine.input_buffer,
-            onnx_engine.close,
-        )
-        self._onnx_engine, self._wrong = onnx_engine, wrong
-
-    def infer(self) -> np.ndarray:
-        answer = self._onnx_engine.infer()
-        return np.flip(answer, 0) if self._wrong else answer
-
-
 class Robot:
     """TensorRT's stand-ins and a GPU that runs what they build."""
 
@@ -166,8 +151,8 @@ class Robot:
         self.source, self.wrong = source, False
 
     def __call__(self, generation: str) -> standins.World:
-        def opened(file: Path, **_: Any) -> EngineThatAnswers:
-            return EngineThatAnswers(file, self.source, wrong=self.wrong)
+        def opened(file: Path, **_: Any) -> standins.EngineThatAnswers:
+            return standins.EngineThatAnswers(file, self.source, wrong=self.wrong)
 
         self._monkeypatch.setattr("rtda_runtime.engines.tensorrt.open_tensorrt", opened)
         return standins.install(generation, self._monkeypatch.setitem, self._monkeypatch.setattr)
@@ -249,16 +234,38 @@ def test_a_reduced_file_that_is_given_is_checked_and_overwrites_nothing(run_fold
         assert "export best.onnx" in caught.value.hint
 
 
-def test_the_rebuild_command_needs_no_onnx_package(
-    run_folder: Path, tensorrt: Robot, one_onnx: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = tensorrt("8.5")
+ON_A_ROBOT = """
+import json, sys
+sys.modules["onnx"] = sys.modules["torch"] = None
+import rtda_runtime.engines.tensorrt as tensorrt
+from export import tensorrt_standins as standins
+from rtda_deploy.engine_file import read_sidecar, rebuild_command
+from rtda_export import export_model
+
+world = standins.install("8.5")
+tensorrt.open_tensorrt = lambda file, **_: standins.EngineThatAnswers(file, sys.argv[1])
+result = export_model(sys.argv[1], to=("engine",), precision="fp16")
+print(json.dumps({
+    "steps": [step.name for step in result.steps],
+    "builds": world.builds,
+    "again": rebuild_command(read_sidecar(result.best), result.best),
+    "ours": [name for name in sys.modules if name.startswith("rtda_")],
+}))
+"""
+
+
+def test_an_engine_is_built_by_modules_that_run_on_a_robot(run_folder: Path, one_onnx: Path) -> None:
     shutil.copyfile(one_onnx, run_folder / "best.onnx")
-    monkeypatch.setitem(sys.modules, "onnx", None)  # as on a robot
-    monkeypatch.setitem(sys.modules, "torch", None)
-    result = export_model(run_folder / "best.onnx", to=("engine",), precision="fp16")
-    assert [step.name for step in result.steps] == ["engine"] and world.builds == 1
-    assert "--precision fp16" in rebuild_command(read_sidecar(result.best), result.best)
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_ROBOT, str(run_folder / "best.onnx")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RTDA_CACHE": str(run_folder / "cache")},
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["steps"] == ["engine"] and told["builds"] == 1 and "--precision fp16" in told["again"]
+    assert set(told["ours"]) - {"rtda_export", "rtda_export.graph", "rtda_training"} <= set(ROBOT)
 
 
 def test_layers_found_by_rescue_are_bound_in_the_engine(tmp_path: Path, workshop: Any, tensorrt: Robot) -> None:

@@ -7,7 +7,7 @@ the logits; the worst part is opened first, so that a few bad nodes among hundre
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from typing import Callable, FrozenSet, List, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ Progress = Callable[[str, int, int], None]  # what is being done, done, total (a
 _SEARCHED_FRAMES = 2  # those on which the lower precision does worst; every choice is checked on all
 
 # The answers of the network for the frames of these indices, with these nodes left in float32.
-Respond = Callable[[frozenset[str], Sequence[int]], list[np.ndarray]]
+Respond = Callable[[FrozenSet[str], Sequence[int]], List[np.ndarray]]
 
 
 class Sensitivity:
