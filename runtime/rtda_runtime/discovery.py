@@ -22,7 +22,10 @@ _MOST_TRIES = 8  # models opened, per kind
 
 
 def newest_model(
-    roots: Sequence[Union[str, Path]] = ("runs", "."), *, loads: Optional[Callable[[Path], bool]] = None
+    roots: Sequence[Union[str, Path]] = ("runs", "."),
+    *,
+    loads: Optional[Callable[[Path], bool]] = None,
+    most_entries: int = _MOST_ENTRIES,
 ) -> Optional[Path]:
     """The newest model under ``roots`` that loads here: an ``.engine``, else an ``.onnx``; None if there is none.
 
@@ -32,9 +35,10 @@ def newest_model(
     Args:
         roots: Folders to search; those that do not exist are passed over.
         loads: Whether a file can be run here; by default it is opened to see.
+        most_entries: Files and folders looked at below each root.
     """
     loads = loads or _loads
-    found = _models(roots)
+    found = _models(roots, most_entries)
     for suffix in _suffixes():
         newest_first = sorted((item for item in found if item[1].suffix == suffix), key=lambda item: -item[0])
         for _, path in newest_first[:_MOST_TRIES]:
@@ -57,12 +61,12 @@ def _loads(path: Path) -> bool:
     return True
 
 
-def _models(roots: Sequence[Union[str, Path]]) -> List[Tuple[int, Path]]:
+def _models(roots: Sequence[Union[str, Path]], most_entries: int) -> List[Tuple[int, Path]]:
     """Modification time and path of every model file below ``roots``, each once."""
     found: List[Tuple[int, Path]] = []
     seen: Set[str] = set()
     for root in roots:
-        for path in _walk(Path(root)):
+        for path in _walk(Path(root), most_entries):
             identity = os.path.realpath(path)
             if identity in seen:
                 continue
@@ -74,7 +78,7 @@ def _models(roots: Sequence[Union[str, Path]]) -> List[Tuple[int, Path]]:
     return found
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def _walk(root: Path, most_entries: int) -> Iterator[Path]:
     looked_at, suffixes = 0, _suffixes()
     for folder, folders, files in os.walk(root):
         depth = len(Path(folder).parts) - len(root.parts)
@@ -85,6 +89,6 @@ def _walk(root: Path) -> Iterator[Path]:
             if not name.startswith(".") and Path(name).suffix in suffixes:
                 yield Path(folder) / name
         looked_at += len(files) + len(folders)
-        if looked_at > _MOST_ENTRIES:
+        if looked_at > most_entries:
             _log.info("stopped looking for models under %s after %d files", root, looked_at)
             return

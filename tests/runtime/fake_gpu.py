@@ -268,6 +268,7 @@ class FakeTensorrt:
         self.TensorIOMode = _Names("INPUT", "OUTPUT")
         self.TensorFormat = _Names("LINEAR", "CHW32")
         self.loads = True
+        self.spoilt = False  # logits are NaN
         trt = self
 
         class ILogger:
@@ -378,6 +379,8 @@ class _Context(_Object):
             for tensor in self.tensors
         }
         logits = tiny_logits(arrays.pop("image"), self.engine_seed)
+        if self._trt.spoilt:
+            logits[...] = np.nan
         for name, array in arrays.items():
             if name == "logits":
                 array[0] = logits

@@ -12,8 +12,9 @@ from typing import Any, Dict, Tuple
 
 import pytest
 
+from rtda_runtime.engines.cuda.compilers import Compiler
 from rtda_runtime.engines.cuda.driver import Arguments, argument_pointers
-from rtda_runtime.engines.cuda.kernels import SOURCE, Compiler
+from rtda_runtime.engines.cuda.kernels import SOURCE
 
 _SHIM = Path(__file__).with_name("cuda_on_host.h")
 _MARK = b"host:"  # before the path of a library, in the place of machine code

@@ -7,7 +7,7 @@ from typing import List
 import pytest
 from runtime.models import write_model
 
-from rtda_runtime import discovery, newest_model
+from rtda_runtime import newest_model
 
 
 def _touch(path: Path, age_s: int) -> Path:
@@ -58,7 +58,7 @@ def test_the_usual_roots_are_runs_and_here(tmp_path: Path, monkeypatch: pytest.M
     assert newest_model(loads=lambda path: True) == Path("runs/demo/1/model.onnx")
 
 
-def test_the_search_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_is_bounded(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*"abcdefgh")
     _touch(deep / "model.onnx", age_s=1)
     assert newest_model([tmp_path], loads=lambda path: True) is None
@@ -69,10 +69,9 @@ def test_the_search_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert newest_model([tmp_path], loads=lambda path: bool(tried.append(path))) is None
     assert len(tried) == 8
 
-    monkeypatch.setattr(discovery, "_MOST_ENTRIES", 10)
     for number in range(5):
         _touch(tmp_path / "far" / f"{number}" / "model.engine", age_s=number)
-    assert newest_model([tmp_path], loads=lambda path: path.suffix == ".engine") is None
+    assert newest_model([tmp_path], loads=lambda path: path.suffix == ".engine", most_entries=10) is None
 
 
 def test_links_that_lead_nowhere_or_in_circles_do_no_harm(tmp_path: Path) -> None:

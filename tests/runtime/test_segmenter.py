@@ -12,7 +12,7 @@ from runtime.fakes import FakeClock, NumpyEngine
 from runtime.models import tiny_logits, tiny_spec, write_model
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, FrameError
-from rtda_runtime import Segmenter
+from rtda_runtime import Segmenter, open_engine
 from rtda_runtime.engines.base import FramePath
 from rtda_runtime.mask.groups import ClassGroups
 from rtda_runtime.mask.preprocess import preprocess
@@ -205,9 +205,10 @@ def test_confidence_of_a_network_that_gives_masks_is_its_second_output(tmp_path:
     spec = tiny_spec(output="mask", output_stride=1)
     with_it = write_model(tmp_path / "sure.onnx", spec, confidence="float32")
     without = write_model(tmp_path / "unsure.onnx", spec)
-    with Segmenter.open(with_it, confidence=True) as segmenter:
+    engine = open_engine(with_it)
+    with Segmenter(engine, confidence=True) as segmenter:
         result = segmenter.segment(_frame(128, 192))
-        given = segmenter._engine.confidence
+        given = engine.confidence
         assert given is not None and result.confidence is not None
         np.testing.assert_array_equal(result.confidence[::2, ::2], np.rint(given * 255).astype(np.uint8))
     with pytest.raises(ConfigError, match="without saying how sure"):

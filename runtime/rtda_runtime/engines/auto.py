@@ -10,14 +10,9 @@ verified with, it starts sooner, and a smaller difference is within the noise of
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import hashlib
-import json
 import logging
 import math
 import os
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -25,22 +20,19 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from rtda_deploy.errors import ConfigError, EngineError, FileAccessError, MissingPackageError, RtdaError
-from rtda_deploy.files import cache_folder, sha256_file, write_text
+from rtda_deploy.errors import ConfigError, EngineError, MissingPackageError, RtdaError
 from rtda_deploy.onnx_file import OnnxFacts, read_onnx_facts
-from rtda_deploy.optional import Package, available, require
+from rtda_deploy.optional import available
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine
+from rtda_runtime.engines.kept_choice import OPENVINO, ORT, Choice, KeptChoice, case_of
 from rtda_runtime.engines.onnxruntime import built_for_gpu, open_onnx
 from rtda_runtime.engines.openvino import open_openvino
-from rtda_runtime.machine.cores import cpu_model, usable_cores
 
-__all__ = ["MARGIN", "Choice", "KeptChoice", "Means", "agreement", "case_of", "open_faster", "race", "smooth_input"]
+__all__ = ["MARGIN", "Means", "agreement", "open_faster", "race", "smooth_input"]
 
-ORT, OPENVINO = "onnxruntime", "openvino"
 MARGIN = 1.03
 
-_FORMAT = 1  # of the kept choice; raised when earlier ones no longer count
 _ROUNDS = (3, 5)  # least and most
 _BUDGET_S = 2.0  # once it is used up no further round begins
 _TURN_S = 0.02  # a faster network runs several times in a turn: one run would be too short to time
@@ -111,99 +103,12 @@ def _wanted() -> bool:
     return True
 
 
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """Which engine runs a model here.
-
-    Attributes:
-        winner: ``ORT`` or ``OPENVINO``.
-        ratio: How many times as fast as ONNX Runtime OpenVINO was; None: it was not timed.
-        reason: Why not.
-
-    Raises:
-        ValueError: If it is none that a measurement could have made.
-    """
-
-    winner: str
-    ratio: Optional[float] = None
-    reason: str = ""
-
-    def __post_init__(self) -> None:
-        timed = self.ratio is None or (type(self.ratio) is float and 0 < self.ratio < math.inf)
-        if self.winner not in (ORT, OPENVINO) or not timed or not isinstance(self.reason, str):
-            raise ValueError(f"{self} is no choice")
-
-
 def _described(engine: Engine, choice: Choice) -> Engine:
     if choice.ratio is not None and choice.winner == OPENVINO:
         engine.description += f" ({choice.ratio:.2f} times as fast as ONNX Runtime here)"
     elif choice.ratio is not None:
         engine.description += f" (OpenVINO: {choice.ratio:.2f} times as fast here)"
     return engine
-
-
-def case_of(model: Path, threads: Optional[int]) -> Dict[str, Any]:
-    """All that the choice depends on, JSON-ready.
-
-    Raises:
-        FileAccessError: If the model cannot be read.
-    """
-    openvino = Package("openvino", "openvino", "").version()  # not imported where pip installed it
-    return {
-        "format": _FORMAT,
-        "model_sha256": sha256_file(model),
-        "cpu": f"{cpu_model()} ({platform.machine()})",
-        "cores": usable_cores(),
-        "threads": threads,
-        "onnxruntime": require("onnxruntime", extra="runtime").__version__,
-        "openvino": openvino or str(require("openvino", extra="openvino").__version__),
-    }
-
-
-class KeptChoice:
-    """The choice as it is kept: a small file in ``contest/`` of :func:`rtda_deploy.files.cache_folder`.
-
-    A cache that is broken or cannot be written costs a measurement at each start, and is no error.
-
-    Args:
-        case: What the choice depends on; the file repeats it. None: nothing is kept.
-
-    Attributes:
-        path: The file, whether it is there or not; None: nothing is kept.
-    """
-
-    def __init__(self, case: Optional[Dict[str, Any]]) -> None:
-        self.path: Optional[Path] = None
-        self._case = case
-        if case is not None:
-            name = hashlib.sha256(json.dumps(case, sort_keys=True).encode()).hexdigest()[:32]
-            with contextlib.suppress(RuntimeError):  # a user without a home
-                self.path = cache_folder() / "contest" / f"{name}.json"
-
-    def read(self) -> Optional[Choice]:
-        """The kept choice; None where there is none that can be read."""
-        if self.path is None:
-            return None
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            if content["case"] != self._case:
-                raise ValueError("it is of another case")
-            return Choice(content["winner"], content["ratio"], content["reason"])
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as err:
-            _log.debug("the kept choice %s cannot be used, it is measured again: %s", self.path, err)
-            return None
-
-    def write(self, choice: Choice) -> None:
-        """Keep the choice where that is possible."""
-        if self.path is None:
-            return
-        content = {"case": self._case, **dataclasses.asdict(choice)}
-        try:
-            write_text(self.path, json.dumps(content, indent=1, sort_keys=True) + "\n")
-        except FileAccessError as err:
-            _log.debug("the choice cannot be kept, every start measures again: %s", err.message)
 
 
 def _measured(facts: OnnxFacts, kept: KeptChoice, asked: Dict[str, Any], means: Means) -> Engine:

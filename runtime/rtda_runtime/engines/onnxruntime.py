@@ -32,9 +32,20 @@ _SPIN_US = "100"
 _log = logging.getLogger(__name__)
 
 
-def open_onnx(path: Path, *, provider: str, spec: Optional[ModelSpec], threads: Optional[int]) -> OrtEngine:
-    """Open an ``.onnx`` file; arguments and errors as in :func:`rtda_runtime.open_engine`."""
-    ort = require("onnxruntime", extra="runtime", purpose="to run .onnx files")
+def open_onnx(
+    path: Path,
+    *,
+    provider: str,
+    spec: Optional[ModelSpec] = None,
+    threads: Optional[int] = None,
+    ort: Any = None,
+) -> OrtEngine:
+    """Open an ``.onnx`` file; arguments and errors as in :func:`rtda_runtime.open_engine`.
+
+    Args:
+        ort: The module ``onnxruntime``; None: the installed one.
+    """
+    ort = ort or require("onnxruntime", extra="runtime", purpose="to run .onnx files")
     count = threads or usable_cores()
     for name in provider_plan(provider, ort.get_available_providers()):
         session = _session(ort, path, name, count)

@@ -32,6 +32,7 @@ def open_openvino(
     spec: Optional[ModelSpec] = None,
     threads: Optional[int] = None,
     precision: Optional[str] = None,
+    core: Any = None,
 ) -> OpenvinoEngine:
     """Open an ``.onnx`` file; arguments and errors as in :func:`rtda_runtime.open_engine`.
 
@@ -41,6 +42,7 @@ def open_openvino(
         spec: Replaces the spec in the file.
         threads: CPU threads for one inference; None: one per core that this process may use.
         precision: ``fp32``, or ``bf16``, which is about twice as fast where the processor has it; None: the provider's.
+        core: An ``openvino.Core``; None: :func:`openvino_core`.
 
     Raises:
         ConfigError: If there is no such precision.
@@ -50,7 +52,7 @@ def open_openvino(
     precision = precision or ("bf16" if provider == "openvino-bf16" else "fp32")
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}", hint=f"known: {', '.join(PRECISIONS)}")
-    core = openvino_core()
+    core = core or openvino_core()
     able = list(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     if precision == "bf16" and "BF16" not in able:
         raise DeviceError(

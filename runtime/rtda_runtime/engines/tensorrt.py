@@ -27,9 +27,9 @@ from rtda_deploy.errors import EngineError, RtdaError, SpecError
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine, check_graph
+from rtda_runtime.engines.cuda.compilers import FindCompiler
 from rtda_runtime.engines.cuda.context import Cuda, open_cuda
 from rtda_runtime.engines.cuda.frames import INTERPOLATIONS, CudaFramePath
-from rtda_runtime.engines.cuda.kernels import FindCompiler
 from rtda_runtime.engines.tensorrt_session import Session
 
 __all__ = ["TensorrtEngine", "describe", "open_tensorrt"]

@@ -13,10 +13,11 @@ import numpy as np
 from rtda_deploy.errors import EngineError, RtdaError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import GraphTensor
+from rtda_runtime.engines.cuda.compilers import FindCompiler
 from rtda_runtime.engines.cuda.context import Cuda
 from rtda_runtime.engines.cuda.driver import no_driver
 from rtda_runtime.engines.cuda.frames import CudaFramePath, Network
-from rtda_runtime.engines.cuda.kernels import FindCompiler, Kernels, load_kernels
+from rtda_runtime.engines.cuda.kernels import Kernels, load_kernels
 from rtda_runtime.engines.tensorrt_log import tensorrt_logger
 
 __all__ = ["Session", "Tensor"]

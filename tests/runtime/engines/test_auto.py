@@ -17,7 +17,8 @@ from runtime.quantised import write_quantised
 from rtda_deploy.errors import ConfigError, EngineError, MissingPackageError
 from rtda_deploy.optional import available
 from rtda_runtime.engines import Engine, open_engine
-from rtda_runtime.engines.auto import Choice, KeptChoice, Means, agreement, case_of, open_faster, race, smooth_input
+from rtda_runtime.engines.auto import Means, agreement, open_faster, race, smooth_input
+from rtda_runtime.engines.kept_choice import Choice, KeptChoice, case_of
 
 pytestmark = pytest.mark.skipif(not available("openvino"), reason="OpenVINO is not installed")
 LOG = "rtda_runtime.engines"

@@ -16,23 +16,22 @@ import numpy as np
 import pytest
 from runtime.fake_gpu import FakeGpu
 
-import rtda_runtime.engines.cuda.context as seam
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, MissingPackageError
-from rtda_runtime.engines.cuda.context import open_cuda
+from rtda_runtime.engines.cuda.context import BINDINGS, open_cuda
 from rtda_runtime.engines.cuda.cuda_python import CudaPython
 from rtda_runtime.engines.cuda.driver import cuda_error
 
 _HERE = Path(__file__).parent.parent
-_BINDINGS = {"pycuda": "PyCUDA", "cuda": "cuda-python"}
+_NAMES = {"pycuda": "PyCUDA", "cuda": "cuda-python"}
 
 # What the runtime does with a GPU, from opening to the last array, with every result asserted.
 _PROGRAM = """
 import ctypes, gc, sys, threading
 import numpy as np
 from rtda_deploy.errors import EngineError
-from rtda_runtime.engines.cuda import context
-context._BINDINGS = tuple(binding for binding in context._BINDINGS if binding[0] == sys.argv[1])
-cuda = context.open_cuda()
+from rtda_runtime.engines.cuda.context import BINDINGS, open_cuda
+chosen = [binding for binding in BINDINGS if binding[0] == sys.argv[1]]
+cuda = open_cuda(bindings=chosen)
 library = ctypes.CDLL("libcuda.so.1")
 assert cuda.binding.startswith(sys.argv[2]), cuda.binding
 assert (cuda.device_name, cuda.compute_capability, cuda.integrated) == ("Fake GPU of C", (9, 0), False)
@@ -102,7 +101,7 @@ in_another_thread(drop)
 gc.collect()
 assert library.fake_live() == 0 and library.fake_depth() == 0
 assert library.fake_retained() == (1 if sys.argv[1] == "pycuda" else 0)
-left_open = context.open_cuda()  # the interpreter ends with it
+left_open = open_cuda(bindings=chosen)  # the interpreter ends with it
 kept = left_open.pinned((3,), np.uint8)
 print("done")
 """
@@ -142,24 +141,24 @@ def _symbols(library: Path, which: str) -> Set[str]:
 
 def _run(package: str, **environment: str) -> subprocess.CompletedProcess[str]:
     if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{_BINDINGS[package]} is not installed")
-    command = [sys.executable, "-W", "error", "-c", _PROGRAM, package, _BINDINGS[package]]
+        pytest.skip(f"{_NAMES[package]} is not installed")
+    command = [sys.executable, "-W", "error", "-c", _PROGRAM, package, _NAMES[package]]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
 
 
-@pytest.mark.parametrize("package", _BINDINGS)
+@pytest.mark.parametrize("package", _NAMES)
 def test_the_real_binding_does_all_that_is_asked_of_it(fake_libcuda: Path, package: str) -> None:
     done = _run(package, LD_LIBRARY_PATH=str(fake_libcuda))
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
-@pytest.mark.parametrize("package", _BINDINGS)
+@pytest.mark.parametrize("package", _NAMES)
 def test_the_real_binding_without_a_gpu_says_so(fake_libcuda: Path, package: str) -> None:
     done = _run(package, LD_LIBRARY_PATH=str(fake_libcuda), FAKE_CUDA_INIT="100")
     assert "DeviceError: CUDA failed in cuInit" in done.stderr
 
 
-@pytest.mark.parametrize("package", _BINDINGS)
+@pytest.mark.parametrize("package", _NAMES)
 def test_the_real_binding_without_a_driver_says_so(package: str) -> None:
     if Path("/proc/driver/nvidia/version").exists():
         pytest.skip("there is a driver here")
@@ -190,10 +189,9 @@ def test_cuda_python_11_ends_a_recording_by_another_name() -> None:
     assert CudaPython(_Api11()).end_capture("stream") == "ready"
 
 
-def test_without_either_binding_the_install_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seam, "available", lambda package: False)
+def test_without_either_binding_the_install_line_is_given() -> None:
     with pytest.raises(MissingPackageError, match="neither PyCUDA nor cuda-python") as caught:
-        open_cuda()
+        open_cuda(bindings=[("no_such_binding", "", "")])
     assert "pip install" in caught.value.hint
 
 
@@ -214,9 +212,8 @@ def test_a_pycuda_that_does_not_load_gives_its_reason(
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in [name for name in sys.modules if name.partition(".")[0] == "pycuda"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(seam, "available", lambda package: package == "pycuda")
     with pytest.raises(raised) as caught:
-        open_cuda()
+        open_cuda(bindings=BINDINGS[:1])
     assert found.split(":")[0] in caught.value.why
     for name in [name for name in sys.modules if name.partition(".")[0] == "pycuda"]:
         monkeypatch.delitem(sys.modules, name)

@@ -11,9 +11,23 @@ from runtime.fakes import NumpyEngine
 from runtime.models import tiny_logits, tiny_spec, write_model
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError, FileAccessError, SpecError
+from rtda_deploy.optional import require
 from rtda_runtime.engines import open_engine, providers
-from rtda_runtime.engines.onnxruntime import provider_plan
+from rtda_runtime.engines.onnxruntime import open_onnx, provider_plan
 from rtda_runtime.machine.cores import threads_text, usable_cores
+
+
+class _Noting:
+    """The installed ONNX Runtime; keeps the options of the last session."""
+
+    options: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(require("onnxruntime", extra="runtime"), name)
+
+    def InferenceSession(self, path: str, *, sess_options: Any, providers: Any) -> Any:
+        self.options = sess_options
+        return require("onnxruntime", extra="runtime").InferenceSession(path, sess_options, providers)
 
 
 class TestOrtEngine(EngineContract):
@@ -33,10 +47,10 @@ class TestOrtEngine(EngineContract):
     def test_the_session_has_the_threads_that_are_said_and_they_do_not_spin_for_long(
         self, model_path: Path, threads: Any
     ) -> None:
-        with open_engine(model_path, "cpu", threads=threads) as engine:
-            options = engine._session.get_session_options()  # type: ignore[attr-defined]
-            assert options.intra_op_num_threads == (threads or usable_cores())
-            assert 0 < int(options.get_session_config_entry("session.intra_op.spin_duration_us")) <= 1000
+        noting = _Noting()
+        open_onnx(model_path, provider="cpu", threads=threads, ort=noting).close()
+        assert noting.options.intra_op_num_threads == (threads or usable_cores())
+        assert 0 < int(noting.options.get_session_config_entry("session.intra_op.spin_duration_us")) <= 1000
 
     def test_a_process_bound_to_one_core_computes_with_one_thread(self, model_path: Path) -> None:
         before = os.sched_getaffinity(0)
@@ -118,13 +132,9 @@ class _FallenBack:
             return ["CPUExecutionProvider"]
 
 
-def test_a_silent_fall_back_to_the_cpu_is_an_error(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import rtda_runtime.engines.onnxruntime as module
-
-    monkeypatch.setattr(module, "require", lambda *args, **kwargs: _FallenBack)
-    monkeypatch.setattr(module, "_ort_errors", lambda: ())
+def test_a_silent_fall_back_to_the_cpu_is_an_error(model_path: Path) -> None:
     with pytest.raises(DeviceError, match="cuda was asked for and did not load") as caught:
-        open_engine(model_path, "cuda")
+        open_onnx(model_path, provider="cuda", ort=_FallenBack)
     assert "fell back to cpu" in caught.value.why
 
 
@@ -145,13 +155,9 @@ class _Recording(_FallenBack):
 def test_tensorrt_inside_onnx_runtime_keeps_its_engines_and_is_an_error_where_it_does_not_load(
     model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import rtda_runtime.engines.onnxruntime as module
-
-    monkeypatch.setattr(module, "require", lambda *args, **kwargs: _Recording)
-    monkeypatch.setattr(module, "_ort_errors", lambda: ())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(DeviceError, match="tensorrt was asked for and did not load"):
-        open_engine(model_path, "tensorrt")
+        open_onnx(model_path, provider="tensorrt", ort=_Recording)
     (name, options), *others = _Recording.asked
     assert name == "TensorrtExecutionProvider" and options["trt_engine_cache_enable"] == "1"
     assert Path(options["trt_engine_cache_path"]).is_dir()

@@ -23,14 +23,13 @@ from rtda_deploy.engine_file import sidecar_path
 from rtda_deploy.errors import DeviceError, EngineError, FileAccessError, MissingPackageError, SpecError
 from rtda_runtime import Segmenter
 from rtda_runtime.engines import open_engine
+from rtda_runtime.engines.cuda.compilers import NoCompiler
 from rtda_runtime.engines.cuda.context import open_cuda
-from rtda_runtime.engines.cuda.kernels import NoCompiler
 from rtda_runtime.engines.tensorrt import TensorrtEngine, open_tensorrt
 from rtda_runtime.mask.groups import ClassGroups
 from rtda_runtime.mask.regions import RegionOfInterest
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.overlay import Overlay
-from runtime import fake_gpu
 
 Open = Callable[..., TensorrtEngine]
 
@@ -621,14 +620,13 @@ def test_a_gpu_that_fails_in_a_frame_is_an_inference_that_failed(tmp_path: Path)
         ends.gpu.refuse.clear()
 
 
-def test_logits_that_are_no_numbers_are_an_error_of_that_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_that_are_no_numbers_are_an_error_of_that_frame(tmp_path: Path) -> None:
     with Ends(tmp_path) as ends:
         ends.check(_frame())
-        real = fake_gpu.tiny_logits
-        monkeypatch.setattr(fake_gpu, "tiny_logits", lambda *given: real(*given) * np.nan)
+        ends.trt.spoilt = True
         with pytest.raises(EngineError, match="NaN"):
             ends.segmenter.segment(_frame())
-        monkeypatch.undo()
+        ends.trt.spoilt = False
         ends.check(_frame())
 
 

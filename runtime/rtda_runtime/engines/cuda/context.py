@@ -23,7 +23,7 @@ from rtda_deploy.errors import ConfigError, EngineError, MissingPackageError, Rt
 from rtda_deploy.optional import available, install_line, is_jetson
 from rtda_runtime.engines.cuda.driver import Arguments, Driver, cuda_error, no_driver
 
-__all__ = ["Cuda", "Pinned", "open_cuda"]
+__all__ = ["BINDINGS", "Cuda", "Pinned", "open_cuda"]
 
 _log = logging.getLogger(__name__)
 
@@ -201,19 +201,28 @@ class Cuda:
         self._stream = None
 
 
-def open_cuda(device: int = 0, *, driver: Optional[Driver] = None) -> Cuda:
+BINDINGS = (  # package, module and class of each, the preferred first
+    ("pycuda", "rtda_runtime.engines.cuda.pycuda", "PyCuda"),
+    ("cuda", "rtda_runtime.engines.cuda.cuda_python", "CudaPython"),
+)
+
+
+def open_cuda(
+    device: int = 0, *, driver: Optional[Driver] = None, bindings: Sequence[Tuple[str, str, str]] = BINDINGS
+) -> Cuda:
     """Open a GPU by its number.
 
     Args:
         device: As CUDA counts, within ``CUDA_VISIBLE_DEVICES``.
-        driver: The binding to use; None: PyCUDA where it is installed, cuda-python otherwise.
+        driver: The binding to use; None: the first of ``bindings`` that is installed.
+        bindings: Rows as of ``BINDINGS``.
 
     Raises:
         DeviceError: If there is no driver or no GPU.
         MissingPackageError: If neither binding is installed.
         ConfigError: If there is no GPU of this number.
     """
-    return Cuda(driver or _installed_driver(), device)
+    return Cuda(driver or _installed_driver(bindings), device)
 
 
 class _Primary:
@@ -256,9 +265,9 @@ def _attempt(step: Callable[..., None], *arguments: Any) -> None:
         _log.warning("giving back CUDA's memory: %s (%s)", err.message, err.why)
 
 
-def _installed_driver() -> Driver:
+def _installed_driver(bindings: Sequence[Tuple[str, str, str]]) -> Driver:
     reasons = []
-    for package, module, kind in _BINDINGS:
+    for package, module, kind in bindings:
         if not available(package):
             continue
         try:
@@ -274,9 +283,3 @@ def _installed_driver() -> Driver:
         why="; ".join(reasons),
         hint=install_line("pycuda", extra),
     )
-
-
-_BINDINGS = (
-    ("pycuda", "rtda_runtime.engines.cuda.pycuda", "PyCuda"),
-    ("cuda", "rtda_runtime.engines.cuda.cuda_python", "CudaPython"),
-)
