@@ -12,17 +12,14 @@ from typing import Callable, Dict, List, Tuple
 
 import typer
 
-from rtda_deploy.optional import Package, available, install_line, is_jetson, require
+from rtda_deploy.optional import Package, available, install_line, is_jetson
 
 __all__ = ["doctor", "examine"]
 
 Finding = Tuple[str, str, str]  # state ("ok", "missing", "problem"), detail, fix
 Check = Callable[[], Finding]
 
-_BASE = (
-    Package("numpy", "", "everything"),
-    Package("cv2", "runtime", "cameras, video, pictures", ("opencv-python-headless", "opencv-python")),
-)
+_NUMPY = Package("numpy", "", "everything")
 _TRAINING = (
     Package("torch", "training", "training, and .pth -> .onnx"),
     Package("lightning_fabric", "training", "training", ("lightning-fabric",)),
@@ -57,19 +54,24 @@ def doctor(
 def examine() -> List[Dict[str, str]]:
     """Everything doctor looks at: name, state, detail and fix. A check that breaks is a finding, not an error."""
     from rtda_runtime.engines.kinds import engine_kinds
+    from rtda_runtime.kinds import OPENCV
+    from rtda_runtime.sinks.kinds import SINK_KINDS
+    from rtda_runtime.sources.kinds import SOURCE_KINDS
 
-    kinds = engine_kinds()
-    packages = (*_BASE, *(package for kind in kinds for package in kind.packages), *_TRAINING)
+    engines, others = engine_kinds(), (*SOURCE_KINDS, *SINK_KINDS)
+    libraries = (package for kind in engines for package in kind.packages)
+    further = (kind.package for kind in others if kind.package is not None)
+    packages = dict.fromkeys((_NUMPY, OPENCV, *libraries, *_TRAINING, *further))
+    asked = [*(kind.checks for kind in engines), *(kind.checks for kind in others)]
+    lines = dict.fromkeys(line for checks in asked for line in checks)
     checks: List[Tuple[str, Check]] = [
         ("rtda-deploy", _own_version),
         ("Python", _python),
         ("system", _system),
         ("GPU", _gpu),
         *((package.module, functools.partial(_package, package)) for package in packages),
-        ("compiled postprocess", _compiled_postprocess),
-        ("OpenCV's GStreamer", _gstreamer),
-        *((name, functools.partial(_named, check)) for kind in kinds for name, check in kind.checks),
-        ("cameras", _cameras),
+        ("compiled postprocess", functools.partial(_named, "rtda_runtime.mask.advice:whether_compiled")),
+        *((name, functools.partial(_named, check)) for name, check in lines),
         ("disk", _disk),
     ]
     findings = []
@@ -115,43 +117,11 @@ def _package(package: Package) -> Finding:
     return "ok", f"{package.version() or 'installed'}; for {package.purpose}", ""
 
 
-def _compiled_postprocess() -> Finding:
-    from rtda_runtime.mask.advice import whether_compiled
-
-    return whether_compiled()
-
-
 def _named(check: str) -> Finding:
     from rtda_runtime.kinds import function_named
 
     found: Finding = function_named(check)()
     return found
-
-
-def _gstreamer() -> Finding:
-    if available("gi"):
-        return "ok", "not asked: csi:// and gst: sources open through PyGObject", ""
-    if not available("cv2"):
-        return "missing", "no OpenCV", ""
-    cv2 = require("cv2", extra="runtime")
-    line = next((text for text in cv2.getBuildInformation().splitlines() if "GStreamer" in text), "")
-    if "YES" in line:
-        return "ok", "yes: csi:// and gst: sources open", ""
-    if is_jetson():
-        fix = "pip uninstall opencv-python opencv-python-headless   (they hide JetPack's OpenCV)"
-        return "problem", "no: CSI cameras will not open", fix
-    fix = "an environment that sees the system's PyGObject: docs/sources.md"
-    return "missing", "no: csi:// and gst: sources do not open; USB, RTSP, HTTP and files do", fix
-
-
-def _cameras() -> Finding:
-    devices = sorted(str(path) for path in Path("/dev").glob("video*"))
-    if not devices:
-        return "missing", "no /dev/video*", "plug one in, or pass the device into the container"
-    closed = [device for device in devices if not os.access(device, os.R_OK | os.W_OK)]
-    if closed:
-        return "problem", f"no permission on {', '.join(closed)}", "sudo usermod -aG video $USER, then log in again"
-    return "ok", ", ".join(devices), ""
 
 
 def _disk() -> Finding:

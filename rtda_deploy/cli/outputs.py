@@ -4,27 +4,53 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from rtda_deploy.errors import ConfigError
+from rtda_deploy.masking import mask_password
 from rtda_deploy.overwriting import entries, refuse_overwriting, same_place
 
-__all__ = ["check_bench", "check_eval", "check_run", "check_translate", "check_verify"]
+__all__ = [
+    "AskedSink",
+    "check_bench",
+    "check_eval",
+    "check_run",
+    "check_translate",
+    "check_verify",
+    "written_by",
+]
 
 
-def check_run(
-    outputs: Iterable[Tuple[str, Path]],
-    masks: Optional[Path],
-    camera: str,
-    models: Iterable[Optional[Path]],
-    force: bool,
-) -> None:
-    """``run``: the film, the recordings and the folder of masks.
+AskedSink = Tuple[str, str]  # an option of run without its dashes, and the address typed after it
+
+
+def written_by(sinks: Iterable[AskedSink]) -> List[Tuple[str, Path]]:
+    """The files and folders that the sinks of ``run`` will write, each with the option that names it.
 
     Raises:
-        ConfigError: If one of them is the source or a model, or if the folder holds pictures that are no masks.
+        ConfigError: If an address is of no known kind.
     """
+    from rtda_runtime.sinks.kinds import written
+
+    found = [(option, address, written(option, address)) for option, address in sinks]
+    return [
+        (f"--{option}" if address == str(path) else f"--{option} {address}", path)
+        for option, address, path in found
+        if path is not None
+    ]
+
+
+def check_run(sinks: Sequence[AskedSink], camera: str, models: Iterable[Optional[Path]], force: bool) -> None:
+    """``run``: films, recordings and the folder of masks.
+
+    Raises:
+        ConfigError: If two of them are one, if one is the source or a model, if the folder holds pictures that are no
+            masks, or if a sink was asked for twice.
+    """
+    outputs = written_by(sinks)
+    _refuse_doubles(sinks, outputs)
     inputs = {**_recording(camera, "the source"), **_files(models)}
+    masks = next((path for option, path in outputs if option == "--masks"), None)
     there = [] if masks is None else list(entries(masks, ".png"))
     refuse_overwriting([*outputs, *(("--masks", path) for path in there)], inputs)
     if masks is None:
@@ -37,6 +63,18 @@ def check_run(
             hint="choose another folder",
         )
     _refuse_foreign(masks, there, force)
+
+
+def _refuse_doubles(sinks: Sequence[AskedSink], outputs: Iterable[Tuple[str, Path]]) -> None:
+    taken: Dict[str, str] = {}
+    for option, path in outputs:
+        real = os.path.realpath(path)
+        if real in taken:
+            raise ConfigError(f"{taken[real]} and {option} both write to {path}", hint="give each a place of its own")
+        taken[real] = option
+    for option, address in sinks:
+        if sinks.count((option, address)) > 1:
+            raise ConfigError(f"--{option} {mask_password(address)} was given twice", hint="once is enough")
 
 
 def _refuse_foreign(masks: Path, there: List[Path], force: bool) -> None:

@@ -1,4 +1,8 @@
-"""What the tables of source kinds and of sink kinds share: a row, and the search for the row of an address."""
+"""What the tables of sources, sinks and engines share: a row, and the search for the row of an address.
+
+Functions are named ``module:function`` and imported when they are called; nothing here imports a library, so that
+``--help`` may read the tables.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,14 @@ import importlib
 import platform
 import re
 import sys
-from typing import Any, Callable, Iterable, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Iterable, Optional, Tuple, TypeVar
 
 from rtda_deploy.errors import MissingPackageError
-from rtda_deploy.optional import available, install_line
+from rtda_deploy.optional import Package, available, install_line
 
-__all__ = ["Kind", "examples", "find_kind", "function_named"]
+__all__ = ["OPENCV", "Kind", "examples", "find_kind", "function_named"]
+
+OPENCV = Package("cv2", "runtime", "cameras, video, pictures", ("opencv-python-headless", "opencv-python"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,27 +26,25 @@ class Kind:
     """What is known of a kind of source or sink before its module is imported. To add one: a module and a row.
 
     Attributes:
-        name: For messages: ``network stream``.
+        name: As people write it: ``network stream``.
         pattern: Regular expression that its whole addresses match.
         example: One or more addresses, shown by ``--help`` and in errors.
-        purpose: What ``package`` is needed for.
-        opener: ``module:function``. The function is called with an address and what the table's own documentation says,
-            checks both, and returns a function without arguments that opens what they mean.
-        package: Import name of the package that it needs; empty: none.
-        extra: The extra of this distribution that installs it.
+        opener: Called with an address and with what the table says, it checks both and returns a function without
+            arguments that opens what they mean.
+        package: What it needs; None: nothing that is not there in any case. ``doctor`` looks for it.
         python: The oldest Python that the package is published for.
         instead: What to do where this kind cannot do what was asked; a hint.
+        checks: Further lines of ``doctor``: name, and a function that returns state, detail and fix.
     """
 
     name: str
     pattern: str
     example: str
-    purpose: str
     opener: str
-    package: str = ""
-    extra: str = ""
+    package: Optional[Package] = None
     python: Tuple[int, int] = (3, 8)
     instead: str = ""
+    checks: Tuple[Tuple[str, str], ...] = ()
 
     def match(self, address: str) -> Optional[re.Match[str]]:
         """The match of ``pattern`` with the whole address."""
@@ -54,16 +58,16 @@ class Kind:
             MissingPackageError: If the package is not installed, or not made for this Python.
         """
         opener: Callable[[], Any] = function_named(self.opener)(address, given)
-        if sys.version_info[:2] < self.python:
+        if self.package is not None and sys.version_info[:2] < self.python:
             raise MissingPackageError(
-                f"package {self.package} needs Python {self.python[0]}.{self.python[1]} or newer,"
+                f"package {self.package.module} needs Python {self.python[0]}.{self.python[1]} or newer,"
                 f" this is {platform.python_version()}",
                 hint=self.instead,
             )
-        if self.package and not available(self.package):
+        if self.package is not None and not available(self.package.module):
             raise MissingPackageError(
-                f"package {self.package} is not installed (needed for {self.purpose})",
-                hint=install_line(self.package, self.extra),
+                f"package {self.package.module} is not installed (needed for {self.package.purpose})",
+                hint=install_line(self.package.module, self.package.extra),
             )
         return opener
 
@@ -71,8 +75,8 @@ class Kind:
 AnyKind = TypeVar("AnyKind", bound=Kind)
 
 
-def find_kind(kinds: Sequence[AnyKind], address: str) -> Optional[AnyKind]:
-    """The first kind whose pattern fits; None: unknown."""
+def find_kind(kinds: Iterable[AnyKind], address: str) -> Optional[AnyKind]:
+    """The first kind whose pattern matches; None: unknown."""
     return next((kind for kind in kinds if kind.match(address)), None)
 
 

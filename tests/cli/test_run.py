@@ -15,8 +15,6 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 from cli.commandline import arguments, assert_refused, environment, files_below, invoke, run_command
-from patience import PATIENCE_S
-from runtime.boards import FakeJetson
 from runtime.models import tiny_spec, write_model
 from runtime.streams import mjpeg_server
 
@@ -279,24 +277,6 @@ def test_a_sink_that_fails_stops_alone_and_the_run_exits_1() -> None:
     assert told["wrote"] == ["o.mp4", "masks"] and frames_in("o.mp4") == 2, "what was filmed until then is whole"
 
 
-def test_a_signal_wins_over_a_failed_sink_whose_error_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    import cv2
-    import numpy as np
-
-    from rtda_deploy.cli.run import verb as run
-
-    def attend(pipeline: Any, screen: Any) -> None:
-        pipeline.join()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(run, "_attend", attend)
-    Path("mixed").mkdir()
-    for index, size in enumerate([(40, 60), (64, 64)]):
-        cv2.imwrite(f"mixed/{index}.png", np.zeros((*size, 3), np.uint8))
-    outcome = invoke("run", "a.onnx", "--camera", "mixed", "--save", "o.mp4", "--json")
-    assert outcome.code == 130 and "64x64" in outcome.said["error"] and outcome.json["stopped"] is True
-
-
 def test_an_error_before_the_first_result_still_gives_the_json_summary() -> None:
     import cv2
 
@@ -408,77 +388,6 @@ def test_keys_save_a_picture_and_quit_in_order() -> None:
     assert "Traceback" not in terminal.text
 
 
-# Advice
-
-
-def stats(**changes: Any) -> Dict[str, Any]:
-    stages = {"capture": 30.0, "preprocess": 2.0, "infer": 10.0, "postprocess": 1.0, "age": 14.0}
-    stages.update(changes.pop("stages", {}))
-    values: Dict[str, Any] = {
-        "frames": 300,
-        "captured": 300,
-        "dropped": 0,
-        "seconds": 10.0,
-        "fps": 30.0,
-        "policy": "newest",
-        "sinks": {},
-        "stages": {stage: {"p50": ms, "p99": 2 * ms} for stage, ms in stages.items()},
-    }
-    return {**values, **changes}
-
-
-def sink(written: int, dropped: int) -> Dict[str, Any]:
-    return {"written": written, "dropped": dropped, "error": None, "stages": {"encode": {"p50": 45.0}}}
-
-
-@pytest.mark.parametrize(
-    ("changes", "known", "said"),
-    [
-        ({}, {"fps": 30.0}, "the camera is the limit: 30.0 of its 30 fps"),
-        ({"fps": 15.0}, {"fps": 30.0}, "gives 15.0 fps though it says 30"),
-        ({"stages": {"age": 46.0}}, {"stamp": "driver"}, "wait in the camera's driver"),
-        ({"stages": {"age": 46.0}}, {"stamp": "arrival"}, "short of cores"),
-        ({"captured": 900, "dropped": 600, "stages": {"age": 25.0}}, {}, "waits for the one before"),
-        ({"captured": 900, "dropped": 600}, {}, r"67 % of the frames .*: the work takes 13.0 ms .* every 11.1 ms"),
-        ({"captured": 300, "dropped": 30}, {}, r"10 % of the frames .*: the work takes only 13.0 of 33.3 ms"),
-        ({"stages": {"postprocess": 40.0, "age": 55.0}}, {}, "postprocess takes 40.0 ms, the network 10.0"),
-        ({"stages": {"preprocess": 40.0, "age": 55.0}}, {}, r"preprocess takes 40.0 ms, the network 10.0.*\(--size\)"),
-        ({"stages": {"preprocess": 40.0, "age": 55.0}}, {"stamp": "arrival"}, "helps .set it in the camera"),
-        ({"sinks": {"video": sink(200, 100)}}, {}, r"video kept 200 of 300 results: it takes 45.0 ms each, .*33.3 ms"),
-        ({}, {"clocks_locked": False}, "sudo jetson_clocks"),
-    ],
-)  # fmt: skip
-def test_numbers_that_show_a_cause_are_explained(changes: Dict[str, Any], known: Dict[str, Any], said: str) -> None:
-    from rtda_deploy.cli.run.advice import advice
-
-    assert any(re.search(said, sentence) for sentence in advice(stats(**changes), live=True, **known)), said
-
-
-@pytest.mark.parametrize("live", [True, False])
-def test_a_mask_that_numpy_makes_slowly_is_told_with_the_install_line_and_no_smaller_picture(live: bool) -> None:
-    from rtda_deploy.cli.run.advice import advice
-
-    slow = stats(stages={"postprocess": 64.0, "age": 80.0})
-    said = advice(slow, live=live, mask_maker="numpy")
-    assert [sentence for sentence in said if "postprocess" in sentence] == [
-        "postprocess takes 64.0 of 76.0 ms: without numba NumPy makes the mask, 10 to 20 times as slowly:"
-        " pip install numba"
-    ]
-    assert not any("numba" in sentence for sentence in advice(slow, live=live, mask_maker="numba"))
-    assert not any("numba" in sentence for sentence in advice(stats(), live=live, mask_maker="numpy"))
-    assert not any("--size" in sentence for sentence in advice(slow, live=False, mask_maker="numba"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "live"),
-    [({}, True), ({"frames": 3, "fps": 1.0}, True), ({"sinks": {"view": sink(1, 299)}}, True), ({}, False)],
-)
-def test_numbers_that_show_nothing_are_left_alone(changes: Dict[str, Any], live: bool) -> None:
-    from rtda_deploy.cli.run.advice import advice
-
-    assert advice(stats(**changes), live=live) == []
-
-
 # What the camera gives
 
 
@@ -496,34 +405,6 @@ def test_the_first_line_says_what_was_granted_and_asked() -> None:
     assert camera({"fps": "60"}, {"size": "1280x720", "fps": "25", "format": "MJPG"}) == (
         "cam  1280x720 @ 25 MJPG (asked @ 60)"
     )
-
-
-# A Jetson
-
-
-def test_a_jetson_tells_its_power_mode_clocks_temperature_and_power(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from rtda_deploy.cli.run.jetson import RunBoard
-
-    jetson = FakeJetson(tmp_path / "xavier")
-    monkeypatch.setenv("PATH", f"{jetson.bin}:{os.environ['PATH']}")
-    with RunBoard(jetson.root) as board:
-        assert re.fullmatch(r"MODE_\w+, clocks not locked", board.line()) and board.clocks_locked is False
-        deadline = time.monotonic() + PATIENCE_S
-        while not board.now():
-            assert time.monotonic() < deadline, "no reading"
-            time.sleep(0.01)
-        assert re.fullmatch(r"\d+ °C \d+\.\d W", board.now())
-        told = json.loads(json.dumps(board.to_dict()))
-    assert told["power_mode"]["name"].startswith("MODE_") and told["telemetry"]["power_w"] > 0
-
-
-def test_any_other_machine_tells_nothing(tmp_path: Path) -> None:
-    from rtda_deploy.cli.run.jetson import RunBoard
-
-    with RunBoard(tmp_path) as board:
-        assert (board.line(), board.now(), board.to_dict(), board.clocks_locked) == ("", "", None, None)
 
 
 # Classes, regions, confidence

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, List, Mapping, Optional, Tuple, Type
 
 if TYPE_CHECKING:
-    from rtda_deploy.cli.run.jetson import RunBoard
     from rtda_runtime import Overlay, Pipeline, Source
+    from rtda_runtime.machine.board_watch import BoardWatch
     from rtda_runtime.pool import AnySegmenter
 
 __all__ = ["Screen", "camera_log_silenced", "camera_text", "print_camera", "print_summary", "summary_lines"]
@@ -36,7 +36,7 @@ def camera_log_silenced() -> Iterator[None]:
         _CAMERA_LOG.setLevel(before)
 
 
-def print_camera(source: Source, segmenter: AnySegmenter, second: Optional[AnySegmenter], board: RunBoard) -> None:
+def print_camera(source: Source, segmenter: AnySegmenter, second: Optional[AnySegmenter], board: BoardWatch) -> None:
     """The lines before the first frame, on stderr."""
     from rtda_deploy.cli.terminal.console import note
 
@@ -71,7 +71,7 @@ class Screen:
     """
 
     def __init__(
-        self, source: Source, board: RunBoard, *, json_: bool, every_s: Optional[float], limit: Optional[int]
+        self, source: Source, board: BoardWatch, *, json_: bool, every_s: Optional[float], limit: Optional[int]
     ) -> None:
         from rtda_deploy.cli.terminal.console import live_line
         from rtda_deploy.cli.terminal.keys import Keys
@@ -227,11 +227,11 @@ def _left_out(stats: Mapping[str, Any]) -> List[str]:
     return [f"{what} {stats[what]}" for what in ("damaged", "outdated") if stats.get(what)]
 
 
-def print_summary(summary: Dict[str, Any], source: Source, board: RunBoard, *, json_: bool) -> None:
+def print_summary(summary: Dict[str, Any], source: Source, board: BoardWatch, *, json_: bool) -> None:
     """One JSON object; or a table and a sentence on stdout, and what the numbers say on stderr."""
-    from rtda_deploy.cli.run.advice import advice
     from rtda_deploy.cli.terminal.console import print_json, print_table, warn
     from rtda_runtime.mask.upsample import mask_maker
+    from rtda_runtime.pipeline.advice import advice
 
     said = advice(
         summary,

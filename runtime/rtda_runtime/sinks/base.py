@@ -20,6 +20,7 @@ class Sink(abc.ABC):
     :meth:`close`. An exception of :meth:`write` stops this sink alone; the pipeline tells of it and goes on.
 
     Attributes:
+        note: What to tell a person once it is open, such as where to look. It may hold a token: not for logs.
         name: What its thread (``rtda-<name>``), statistics and messages call it.
         keeps: Nothing may be lost: under the policy ``every`` the pipeline waits for it. False: it takes the newest
             result when it is ready for one, and the others are counted as its own drops.
@@ -27,6 +28,7 @@ class Sink(abc.ABC):
 
     name: str = "sink"
     keeps: bool = False
+    note: str = ""
 
     @abc.abstractmethod
     def write(self, result: Result) -> Mapping[str, float]:

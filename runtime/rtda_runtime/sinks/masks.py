@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import time
 import zlib
 from pathlib import Path
-from typing import Any, Mapping, Sequence, Union
+from typing import Any, Callable, Mapping, Sequence, Union
 
 from rtda_deploy.files import writable_folder, write_bytes
 from rtda_runtime._opencv import opencv
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
+from rtda_runtime.sinks.kinds import SinkContext
 
-__all__ = ["MaskFolder", "is_own_mask"]
+__all__ = ["MaskFolder", "is_own_mask", "opener"]
 
 _CONFIDENCE = ".confidence"
 _HEADER = 33  # bytes of a PNG's signature and its first chunk
@@ -28,6 +30,11 @@ def is_own_mask(path: Union[str, Path]) -> bool:
             return stream.read(_HEADER + len(_MARK))[_HEADER:] == _MARK
     except OSError:
         return False
+
+
+def opener(address: str, context: SinkContext) -> Callable[[], MaskFolder]:
+    """What opens the folder of ``run --masks``."""
+    return functools.partial(MaskFolder, address, context.names)
 
 
 class MaskFolder(Sink):

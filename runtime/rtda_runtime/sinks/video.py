@@ -15,7 +15,7 @@ import threading
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ContextManager, Dict, Mapping, Optional, Tuple, Type, Union
+from typing import Any, Callable, ContextManager, Dict, Mapping, Optional, Tuple, Type, Union
 
 import numpy as np
 
@@ -26,10 +26,11 @@ from rtda_runtime._opencv import opencv
 from rtda_runtime.mask.preprocess import check_frame
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
+from rtda_runtime.sinks.kinds import SinkContext
 from rtda_runtime.sinks.overlay import Overlay
 from rtda_runtime.threads.buffers import BufferPool
 
-__all__ = ["VideoSink"]
+__all__ = ["VideoSink", "opener"]
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +54,14 @@ _TICKS = 90_000  # a second; the clock of MPEG, exact for 24, 25, 29.97, 30, 50 
 _UNEVEN_NS = 200_000_000  # by which a film may be shorter than what it shows, before that is said
 _LEAST_TICKS = 90  # between two frames: WebM counts milliseconds
 _LARGEST_PTS_BASE = 65535  # of the frame rate's fraction; MPEG-4 containers take no more
+
+_USUAL_FPS = 30.0  # of a film whose source names no rate
+
+
+def opener(address: str, context: SinkContext) -> Callable[[], VideoSink]:
+    """What opens the film of ``run --save``, with the overlay drawn."""
+    fps = context.fps or _USUAL_FPS
+    return lambda: VideoSink(address, fps, overlay=context.overlay(), timed=context.live)
 
 
 class VideoSink(Sink):

@@ -17,15 +17,22 @@ from rtda_deploy.files import write_bytes
 from rtda_runtime._opencv import opencv
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
+from rtda_runtime.sinks.kinds import SinkContext
 from rtda_runtime.sinks.overlay import Overlay
 
-__all__ = ["WindowSink", "check_display", "save_snapshot"]
+__all__ = ["WindowSink", "check_display", "opener", "save_snapshot"]
 
 _X_SOCKETS = Path("/tmp/.X11-unix")
 _CONNECT_S = 2.0
 _NO_WINDOW = "in a browser instead: --view auto"
 
 _log = logging.getLogger(__name__)
+
+
+def opener(address: str, context: SinkContext) -> Callable[[], WindowSink]:
+    """What opens the window of ``run --show``, which has no address."""
+    title = f"rtda-deploy · {context.source}"
+    return lambda: WindowSink(context.overlay(), title, on_quit=context.on_quit)
 
 
 class WindowSink(Sink):

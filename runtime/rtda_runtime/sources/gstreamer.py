@@ -12,13 +12,13 @@ import importlib
 import re
 import time
 from pathlib import Path
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, Optional, Tuple
 
 import numpy as np
 
 from rtda_deploy.errors import CameraError, ConfigError, DeviceError, SourceError
 from rtda_deploy.masking import mask_password
-from rtda_deploy.optional import is_jetson
+from rtda_deploy.optional import available, is_jetson
 from rtda_runtime._opencv import has_gstreamer, opencv
 from rtda_runtime.sources.base import (
     CATCH_UP_S,
@@ -34,12 +34,13 @@ from rtda_runtime.sources.kinds import CameraRequest
 from rtda_runtime.sources.lateness import Lateness
 from rtda_runtime.threads.buffers import BufferPool
 
-__all__ = ["GStreamerSource", "csi_pipeline", "files", "opener"]
+__all__ = ["GStreamerSource", "csi_pipeline", "doctor_line", "files", "opener"]
 
 _START_TIMEOUT_S = 10.0
 _SLICE_NS = 100_000_000  # how long one look at the pipeline may take; then errors and interrupt() are looked at
 _CHANNELS = {"BGR": 3, "BGRx": 4, "BGRA": 4, "GRAY8": 1}
 _INSTALL = "install the package with that element; most are in gstreamer1.0-plugins-good, -bad, -ugly or -libav"
+_UNHIDE = "pip uninstall opencv-python opencv-python-headless"
 _TRY = "try the pipeline by itself: gst-launch-1.0 ..."
 _CSI_PIPELINE = (  # the last stages drop old frames in the driver, so that the newest one is what is read
     "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM){caps} ! nvvidconv ! video/x-raw, format=BGRx"
@@ -249,6 +250,20 @@ class GStreamerSource(GrabbingSource):
         return stamp_ns
 
 
+def doctor_line() -> Tuple[str, str, str]:
+    """State, detail and fix: whether ``csi://`` and ``gst:`` open here."""
+    if available("gi"):
+        return "ok", "not asked: csi:// and gst: sources open through PyGObject", ""
+    if not available("cv2"):
+        return "missing", "no OpenCV", ""
+    if has_gstreamer():
+        return "ok", "yes: csi:// and gst: sources open", ""
+    if is_jetson():
+        return "problem", "no: CSI cameras will not open", f"{_UNHIDE}   (they hide JetPack's OpenCV)"
+    fix = "an environment that sees the system's PyGObject: docs/sources.md"
+    return "missing", "no: csi:// and gst: sources do not open; USB, RTSP, HTTP and files do", fix
+
+
 def _through_opencv(pipeline: str, name: str) -> CaptureSource:
     cv2: Any = opencv("to open cameras")
 
@@ -276,7 +291,7 @@ def _bindings(name: str) -> Any:
 def _no_gstreamer(name: str) -> DeviceError:
     cv2: Any = opencv("to open cameras")
     if is_jetson():
-        fix = "pip uninstall opencv-python opencv-python-headless (they hide JetPack's own); then: rtda-deploy doctor"
+        fix = f"{_UNHIDE} (they hide JetPack's own); then: rtda-deploy doctor"
     else:
         fix = (
             "sudo apt-get install python3-gi python3-gst-1.0 gstreamer1.0-plugins-good; then, with the system's Python:"

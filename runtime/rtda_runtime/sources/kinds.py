@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, List, Optional, Tuple, Union
 
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.masking import mask_password
-from rtda_runtime.kinds import Kind, examples, find_kind, function_named
+from rtda_deploy.optional import Package
+from rtda_runtime.kinds import OPENCV, Kind, examples, find_kind, function_named
 from rtda_runtime.sources.base import Source
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class SourceKind(Kind):
     Attributes:
         requests: The fields of :class:`CameraRequest` that it can be asked for.
         reconnects: A camera or stream, which can be opened again when it is lost.
-        files: ``module:function`` that gives the files that an address reads; empty: it reads none.
-        cameras: ``module:function`` that gives the cameras of this kind that are connected; empty: it cannot tell.
+        files: Returns the files that an address reads; empty: it reads none.
+        cameras: Returns the cameras of this kind that are connected; empty: it cannot tell.
     """
 
     requests: Tuple[str, ...] = ()
@@ -54,72 +55,68 @@ class SourceKind(Kind):
     cameras: str = ""
 
 
-SOURCE_KINDS: Tuple[SourceKind, ...] = (
+_GSTREAMER = ("OpenCV's GStreamer", "rtda_runtime.sources.gstreamer:doctor_line")
+
+# The first row that matches an address has it. Programs may append rows of their own.
+SOURCE_KINDS: List[SourceKind] = [
     SourceKind(
-        "V4L2 camera",
-        r"\d+|(v4l2://)?/dev/(video\d+|v4l/.+)",
-        "0, /dev/video0",
-        "cameras and pictures",
-        "rtda_runtime.sources.v4l2:opener",
-        package="cv2",
-        extra="runtime",
+        name="V4L2 camera",
+        pattern=r"\d+|(v4l2://)?/dev/(video\d+|v4l/.+)",
+        example="0, /dev/video0",
+        opener="rtda_runtime.sources.v4l2:opener",
+        package=OPENCV,
         requests=("size_wh", "fps", "fourcc"),
         reconnects=True,
         cameras="rtda_runtime.sources.v4l2:list_cameras",
+        checks=(("cameras", "rtda_runtime.sources.v4l2:doctor_line"),),
     ),
     SourceKind(
-        "CSI camera of a Jetson",
-        r"(?i:csi)://.*",
-        "csi://0",
-        "cameras and pictures",
-        "rtda_runtime.sources.gstreamer:opener",
-        package="cv2",
-        extra="runtime",
+        name="CSI camera of a Jetson",
+        pattern=r"(?i:csi)://.*",
+        example="csi://0",
+        opener="rtda_runtime.sources.gstreamer:opener",
+        package=OPENCV,
         instead="leave --fourcc out",
         requests=("size_wh", "fps"),
         reconnects=True,
+        checks=(_GSTREAMER,),
     ),
     SourceKind(
-        "network stream",
-        r"(?i:https?|rtmps?|rtp|rtsps?|srt|tcp|udp)://.*",
-        "rtsp://..., http://...",
-        "network cameras and films; on a Jetson: pip install av",
-        "rtda_runtime.sources.stream:opener",
-        package="av",
-        extra="runtime",
+        name="network stream",
+        pattern=r"(?i:https?|rtmps?|rtp|rtsps?|srt|tcp|udp)://.*",
+        example="rtsp://..., http://...",
+        opener="rtda_runtime.sources.stream:opener",
+        package=Package("av", "runtime", "network cameras and films; on a Jetson: pip install av"),
         instead="set it in the camera, or name its stream of that size",
         reconnects=True,
     ),
     SourceKind(
-        "GStreamer pipeline",
-        r"gst:.*",
-        "gst:...",
-        "cameras and pictures",
-        "rtda_runtime.sources.gstreamer:opener",
-        package="cv2",
-        extra="runtime",
+        name="GStreamer pipeline",
+        pattern=r"gst:.*",
+        example="gst:...",
+        opener="rtda_runtime.sources.gstreamer:opener",
+        package=OPENCV,
         instead="add video/x-raw,width=1280,height=720,framerate=30/1 to the pipeline",
         reconnects=True,
         files="rtda_runtime.sources.gstreamer:files",
+        checks=(_GSTREAMER,),
     ),
     SourceKind(
-        "test picture",
-        r"(?i:test)://.*",
-        "test://bars?fps=30",
-        "tests",
-        "rtda_runtime.sources.synthetic:opener",
+        name="test picture",
+        pattern=r"(?i:test)://.*",
+        example="test://bars?fps=30",
+        opener="rtda_runtime.sources.synthetic:opener",
         instead="size and rate are part of the address: test://bars?fps=30&size=640x480",
     ),
     SourceKind(
-        "recording",
-        r"(?i:file)://.*|(?![A-Za-z][A-Za-z0-9+.-]*://).+",
-        "clip.mp4, frames/, frames/%06d.png",
-        "films and pictures",
-        "rtda_runtime.sources.recording:opener",
+        name="recording",
+        pattern=r"(?i:file)://.*|(?![A-Za-z][A-Za-z0-9+.-]*://).+",
+        example="clip.mp4, frames/, frames/%06d.png",
+        opener="rtda_runtime.sources.recording:opener",
         instead="a recording has its own size and rate",
         files="rtda_runtime.sources.recording:files",
     ),
-)
+]
 
 
 def source_kind(address: str) -> SourceKind:

@@ -16,7 +16,7 @@ from rtda_runtime.sources.base import capture_time_ns
 from rtda_runtime.sources.capture import CaptureSource
 from rtda_runtime.sources.kinds import CameraRequest
 
-__all__ = ["CameraInfo", "configure", "driver_time_ns", "list_cameras", "open_camera", "opener", "stable_path"]
+__all__ = ["CameraInfo", "configure", "doctor_line", "driver_time_ns", "list_cameras", "open_camera", "opener"]
 
 _BAYER = ("BA", "GB", "BG", "RG", "GR", "pB", "pG", "pR", "Y10", "Y12")  # raw formats of sensors: RG10, BA81, pBAA ...
 _DEV = Path("/dev")
@@ -214,6 +214,17 @@ def configure(capture: Any, device: Path, request: CameraRequest) -> Dict[str, s
             raise _refused(device, what, value, got)
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # not every driver obeys; the newest-frame thread does the rest
     return asked
+
+
+def doctor_line() -> Tuple[str, str, str]:
+    """State, detail and fix of the cameras here."""
+    devices = [str(path) for path in camera_paths()]
+    closed = [device for device in devices if not os.access(device, os.R_OK | os.W_OK)]
+    if not devices:
+        return "missing", "no /dev/video*", "plug one in, or pass the device into the container"
+    if closed:
+        return "problem", f"no permission on {', '.join(closed)}", "sudo usermod -aG video $USER, then log in again"
+    return "ok", ", ".join(devices), ""
 
 
 def _check_device(device: Path) -> None:

@@ -8,45 +8,17 @@ from pathlib import Path
 
 import pytest
 from runtime.source_contract import OpenSource, SourceContract
+from runtime.toy_kinds import THERMAL
 
 from rtda_deploy.errors import CameraError, ConfigError, MissingPackageError
+from rtda_deploy.optional import Package
 from rtda_runtime.sources import ReconnectingSource, cameras, kinds, open_source
 from rtda_runtime.sources.kinds import SOURCE_KINDS, SourceKind, source_files
 
-MODULE = """
-import functools
-from pathlib import Path
-from rtda_runtime.sources import BarsSource, CameraInfo
-
-def opener(address, request):
-    fps = request.fps or 500.0
-    return functools.partial(BarsSource, address, fps=fps, size_wh=(64, 48), num_frames=5)
-
-def files(address):
-    return [Path("thermal.toml")]
-
-def list_cameras():
-    return [CameraInfo("thermal://0", "Heat", None, permitted=True, main=True)]
-"""
-THERMAL = SourceKind(
-    "thermal camera",
-    r"thermal://\d+",
-    "thermal://0",
-    "thermal cameras",
-    "thermal_source:opener",
-    instead="its size is fixed",
-    requests=("fps",),
-    reconnects=True,
-    files="thermal_source:files",
-    cameras="thermal_source:list_cameras",
-)
-
 
 @pytest.fixture()
-def thermal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SourceKind:
-    (tmp_path / "thermal_source.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(kinds, "SOURCE_KINDS", (*SOURCE_KINDS, THERMAL))
+def thermal(monkeypatch: pytest.MonkeyPatch) -> SourceKind:
+    monkeypatch.setattr(kinds, "SOURCE_KINDS", [*SOURCE_KINDS, THERMAL])
     return THERMAL
 
 
@@ -75,8 +47,8 @@ def test_a_new_kind_is_known_wherever_kinds_are_asked_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"package": "no_such_package", "extra": "thermal"}, "no_such_package is not installed .needed for thermal"),
-        ({"package": "numpy", "python": (9, 1)}, r"numpy needs Python 9\.1 or newer"),
+        ({"package": Package("nowhere", "thermal", "heat")}, "nowhere is not installed .needed for heat"),
+        ({"package": Package("numpy", "", "heat"), "python": (9, 1)}, r"numpy needs Python 9\.1 or newer"),
     ],
 )
 @pytest.mark.usefixtures("thermal")
@@ -84,7 +56,7 @@ def test_what_a_kind_needs_and_lacks_is_told_before_it_is_opened(
     changes: object, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = dataclasses.replace(THERMAL, **changes)  # type: ignore[arg-type]
-    monkeypatch.setattr(kinds, "SOURCE_KINDS", (*SOURCE_KINDS, row))
+    monkeypatch.setattr(kinds, "SOURCE_KINDS", [*SOURCE_KINDS, row])
     with pytest.raises(MissingPackageError, match=said) as caught:
         open_source("thermal://0")
     assert caught.value.hint in ("pip install 'rtda-deploy[thermal]'", "its size is fixed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtda_runtime.sinks.publish.address import PUBLISHERS, open_publisher
+from rtda_runtime.sinks.kinds import open_publisher
 from rtda_runtime.sinks.publish.base import Publisher
 
-__all__ = ["PUBLISHERS", "Publisher", "open_publisher"]
+__all__ = ["Publisher", "open_publisher"]

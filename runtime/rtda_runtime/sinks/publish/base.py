@@ -6,17 +6,33 @@ import abc
 import collections
 import threading
 import time
-from typing import Any, Deque, Mapping, Tuple
+from typing import Any, Deque, Dict, List, Mapping, Sequence, Tuple
+from urllib.parse import parse_qs, urlsplit
 
-from rtda_deploy.errors import RtdaError
+from rtda_deploy.errors import ConfigError, RtdaError
 from rtda_deploy.files import utf8_text
-from rtda_deploy.masking import mask_path
+from rtda_deploy.masking import mask_password, mask_path
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.sinks.publish.messages import Messages
 
-__all__ = ["Publisher"]
+__all__ = ["Publisher", "query_options"]
+
+
+def query_options(address: str, known: Sequence[str]) -> Dict[str, List[str]]:
+    """The values of each option after ``?`` in the address of a publisher.
+
+    Raises:
+        ConfigError: If there are others than the known ones.
+    """
+    options = parse_qs(urlsplit(address).query, keep_blank_values=True)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{mask_password(address)!r} has unknown options: {', '.join(unknown)}", hint=f"known: {', '.join(known)}"
+        )
+    return options
 
 
 class Publisher(Sink):

@@ -6,28 +6,59 @@ costs neither memory nor the loop's time.
 
 from __future__ import annotations
 
+import functools
+import re
 import secrets
 import socket
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
+from urllib.parse import urlsplit
 
-from rtda_deploy.errors import DeviceError
+from rtda_deploy.errors import ConfigError, DeviceError
+from rtda_deploy.masking import mask_password
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.guard import Guard
+from rtda_runtime.sinks.kinds import SinkContext
 from rtda_runtime.sinks.loopback import is_loopback, outward_host
-from rtda_runtime.sinks.publish.base import Publisher
+from rtda_runtime.sinks.publish.base import Publisher, query_options
 from rtda_runtime.sinks.publish.gate import Gate, hidden_host
 from rtda_runtime.sinks.publish.messages import FRAME_ID
 from rtda_runtime.sinks.publish.schemas import LOG_LEVELS, SCHEMA_OF, SCHEMAS
 
-__all__ = ["FoxgloveSink"]
+__all__ = ["FoxgloveSink", "opener"]
 
+_HOST, _PORT = "127.0.0.1", 8765  # Foxglove looks for a server there by itself
+_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:_-]*")
 # Foxglove in a browser, embedded in another page, and as a program, whose own page is a file. "null" is not among them:
 # any page can have it.
 ORIGINS = ("https://app.foxglove.dev", "https://embed.foxglove.dev", "file://")
 _TOKEN_BYTES = 24
 _BACKLOG = 16  # messages kept per client: about five frames of all topics
+
+
+def opener(address: str, context: SinkContext) -> Callable[[], FoxgloveSink]:
+    """What opens ``foxglove``, ``foxglove://HOST:PORT`` or ``foxglove://HOST:PORT?origin=URL``.
+
+    Raises:
+        ConfigError: If it names anything else.
+    """
+    shown = mask_password(address)
+    try:
+        parts = urlsplit(address if ":" in address else "foxglove://")
+        host, port = parts.hostname or _HOST, parts.port
+    except ValueError as err:
+        raise ConfigError(f"{shown!r} has no port between 0 and 65535", hint="foxglove://127.0.0.1:8765") from err
+    if parts.path.strip("/") or parts.fragment or parts.username is not None:
+        raise ConfigError(f"{shown!r} has more than a host and a port", hint="foxglove://127.0.0.1:8765")
+    origins = query_options(address, ("origin",)).get("origin", [])
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ConfigError(
+                f"{origin!r} is no web site", hint="foxglove://127.0.0.1:8765?origin=https://lichtblick.example.org"
+            )
+    where: Any = {"host": host, "port": _PORT if port is None else port, "origins": origins}
+    return functools.partial(FoxgloveSink, context.spec, name=context.source, **where)
 
 
 class FoxgloveSink(Publisher):
@@ -54,8 +85,8 @@ class FoxgloveSink(Publisher):
         spec: ModelSpec,
         *,
         name: str,
-        host: str = "127.0.0.1",
-        port: int = 8765,
+        host: str = _HOST,
+        port: int = _PORT,
         origins: Sequence[str] = (),
     ) -> None:
         super().__init__(spec, name)
@@ -97,7 +128,7 @@ class FoxgloveSink(Publisher):
         port = int(listening.getsockname()[1])
         shown = f"[{host}]" if ":" in host else host
         self.address = f"ws://{shown}:{port}"
-        self.url = f"ws://{outward_host(host)}:{port}" + (f"/?token={token}" if token else "")
+        self.url = self.note = f"ws://{outward_host(host)}:{port}" + (f"/?token={token}" if token else "")
         self._gate = Gate(
             listening,
             (inner, int(self._server.port)),

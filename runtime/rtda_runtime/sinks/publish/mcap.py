@@ -7,23 +7,37 @@ process that is killed leaves the temporary file, whose finished chunks ``mcap r
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import logging
 from pathlib import Path
-from typing import Any, BinaryIO, ContextManager, Dict, Mapping, Optional
+from typing import Any, BinaryIO, Callable, ContextManager, Dict, Mapping, Optional
 
-from rtda_deploy.errors import FileAccessError
+from rtda_deploy.errors import ConfigError, FileAccessError
 from rtda_deploy.files import atomic_path, file_error
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
+from rtda_runtime.sinks.kinds import SinkContext
 from rtda_runtime.sinks.publish.base import Publisher
 from rtda_runtime.sinks.publish.messages import FRAME_ID, TOPICS, timestamp
 from rtda_runtime.sinks.publish.schemas import LOG_LEVELS, SCHEMA_OF, SCHEMAS
 
-__all__ = ["McapSink"]
+__all__ = ["McapSink", "opener"]
 
 _log = logging.getLogger(__name__)
+
+
+def opener(address: str, context: SinkContext) -> Callable[[], McapSink]:
+    """What opens ``mcap:FILE``.
+
+    Raises:
+        ConfigError: If no file is named.
+    """
+    path = address.partition(":")[2]
+    if not path or path.startswith("//"):
+        raise ConfigError(f"{address!r} names no file", hint="--publish mcap:drive.mcap")
+    return functools.partial(McapSink, Path(path), context.spec, name=context.source)
 
 
 class McapSink(Publisher):
@@ -43,7 +57,7 @@ class McapSink(Publisher):
 
     def __init__(self, path: Path, spec: ModelSpec, *, name: str) -> None:
         super().__init__(spec, name)
-        self.address = self.url = str(path)
+        self.address = self.url = self.note = str(path)
         self._path = path
         writer: Any = require("mcap.writer", extra="robotics", purpose="to write MCAP files")
         self._frames = 0

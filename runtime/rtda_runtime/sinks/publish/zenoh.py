@@ -6,27 +6,59 @@ attachment, a small JSON object: ``stamp_ns``, ``captured_ns``, ``sequence``, ``
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import logging
+import re
+import socket
 import threading
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from urllib.parse import urlsplit
 
 from rtda_deploy.errors import ConfigError, DeviceError
 from rtda_deploy.masking import mask_password
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
-from rtda_runtime.sinks.publish.base import Publisher
+from rtda_runtime.sinks.kinds import SinkContext
+from rtda_runtime.sinks.loopback import is_loopback
+from rtda_runtime.sinks.publish.base import Publisher, query_options
 from rtda_runtime.sinks.publish.messages import TOPICS
 
-__all__ = ["ZenohSink"]
+__all__ = ["ZenohSink", "opener"]
 
+_PREFIX, _PORT = "rtda", 7447  # the port is Zenoh's own
+_PORTS_TRIED = 100
+_OPTIONS = ("config", "connect", "listen", "network", "scouting")
 _REPEAT_S = 1.0  # labels and state are sent again so often, for whoever came later: Zenoh keeps nothing
 _JSON = "application/json"
 
 _log = logging.getLogger(__name__)
+
+
+def opener(address: str, context: SinkContext) -> Callable[[], ZenohSink]:
+    """What opens ``zenoh``, or ``zenoh://KEY/PREFIX?OPTIONS`` with the options of ``docs/publish.md``.
+
+    Raises:
+        ConfigError: If the key or an option makes no sense, or lets others look without ``network=on``.
+    """
+    parts, options = urlsplit(address if ":" in address else "zenoh://"), query_options(address, _OPTIONS)
+    prefix = (parts.netloc + parts.path).strip("/") or _PREFIX
+    if parts.fragment or any(sign in prefix for sign in "*$#?"):
+        raise ConfigError(f"{prefix!r} is no Zenoh key", hint="letters, digits and slashes: zenoh://robot/front")
+    network = _switch(address, options, "network", default=False)
+    scouting = _switch(address, options, "scouting", default=network)
+    connect, listen = options.get("connect", []), options.get("listen", [])
+    config = Path(options["config"][-1]) if "config" in options else None
+    if config is None:
+        _check_reach(listen, scouting=scouting, network=network)
+    if config is None and not network and not listen:
+        listen = [f"tcp/127.0.0.1:{0 if connect else _free_port(_PORT)}"]
+    where: Any = {"prefix": prefix, "connect": connect, "listen": listen, "scouting": scouting, "config": config}
+    return functools.partial(ZenohSink, context.spec, name=context.source, **where)
 
 
 class ZenohSink(Publisher):
@@ -52,7 +84,7 @@ class ZenohSink(Publisher):
         spec: ModelSpec,
         *,
         name: str,
-        prefix: str = "rtda",
+        prefix: str = _PREFIX,
         connect: Sequence[str] = (),
         listen: Sequence[str] = (),
         scouting: bool = False,
@@ -62,6 +94,7 @@ class ZenohSink(Publisher):
         self.address = f"{prefix}/**"
         ends = [mask_password(end) for end in (connect or listen)]
         self.url = f"zenoh {prefix}/**" + (f" {'through' if connect else 'at'} {', '.join(ends)}" if ends else "")
+        self.note = self.url
         self._spec_sha256 = hashlib.sha256(spec.to_json().encode()).hexdigest()
         zenoh: Any = require("zenoh", extra="robotics", purpose="to publish with Zenoh")
         keys = _keys(zenoh, prefix)
@@ -112,6 +145,46 @@ class ZenohSink(Publisher):
         self._stop.set()
         self._repeater.join(_REPEAT_S)
         self._session.close()
+
+
+def _switch(uri: str, options: Dict[str, List[str]], name: str, *, default: bool) -> bool:
+    value = options.get(name, ["on" if default else "off"])[-1]
+    if value not in ("on", "off"):
+        raise ConfigError(f"{mask_password(uri)!r}: {name} is {value!r}", hint=f"{name}=on or {name}=off")
+    return value == "on"
+
+
+def _check_reach(listen: Sequence[str], *, scouting: bool, network: bool) -> None:
+    """Zenoh has no passwords: refuse what lets other machines look, unless ``network=on`` says that they may."""
+    for endpoint in listen:
+        kind, _, where = endpoint.partition("/")
+        if kind in ("ws", "wss"):
+            raise ConfigError(
+                f"listen={endpoint}: any web site that is open in a browser here could look",
+                why="Zenoh's WebSocket server does not ask which site a page is from",
+                hint="listen=tcp/127.0.0.1:7447, or config=FILE with the access control of your own",
+            )
+        host = re.split(r"[?#]", where)[0].rpartition(":")[0].strip("[]")
+        if host and not is_loopback(host) and not network:
+            raise _open_to_all(f"listen={endpoint}")
+    if scouting and not network:
+        raise _open_to_all("scouting=on")
+
+
+def _open_to_all(option: str) -> ConfigError:
+    return ConfigError(
+        f"{option}: anyone on this network could watch, and Zenoh asks for no password",
+        hint="add &network=on if they may; or config=FILE with TLS and access control",
+    )
+
+
+def _free_port(first: int) -> int:
+    """The first port from there on that nobody listens on here."""
+    for port in range(first, first + _PORTS_TRIED):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    return first
 
 
 def _keys(zenoh: Any, prefix: str) -> Dict[str, str]:

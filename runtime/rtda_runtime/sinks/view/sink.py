@@ -11,14 +11,26 @@ from rtda_runtime._opencv import opencv
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.sinks.guard import Guard
+from rtda_runtime.sinks.kinds import SinkContext
 from rtda_runtime.sinks.view.address import listen, parse_address, view_url
 from rtda_runtime.sinks.view.feed import Feed
 from rtda_runtime.sinks.view.server import ViewLimits, ViewServer
 
-__all__ = ["ViewSink"]
+__all__ = ["ViewSink", "opener"]
 
 _TOKEN_BYTES = 24
 _LIMITS = ViewLimits()
+
+
+def opener(address: str, context: SinkContext) -> Callable[[], ViewSink]:
+    """What opens the view of ``run --view``."""
+
+    def opened() -> ViewSink:
+        title = f"{context.model} · {context.source}"
+        drawn: Any = {"titles": context.titles, "alpha": context.alpha, "outline": context.outline}
+        return ViewSink(address, context.spec, stats=context.stats, title=title, **drawn)
+
+    return opened
 
 
 class ViewSink(Sink):
@@ -70,6 +82,8 @@ class ViewSink(Sink):
         listening = listen(where)
         self.port = int(listening.getsockname()[1])
         self.url = view_url(where, self.port, token)
+        others = "this machine only; --view 0.0.0.0:8080 lets others look, with a token in the URL"
+        self.note = f"{self.url}   ({'whoever has this URL can look' if token else others})"
         self._server = ViewServer(listening, self._feed, Guard(token, f"rtda_view_{self.port}"), limits)
 
     def write(self, result: Result) -> Mapping[str, float]:

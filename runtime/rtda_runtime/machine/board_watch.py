@@ -1,4 +1,4 @@
-"""What a Jetson tells about itself while something runs on it; on any other machine nothing."""
+"""Power mode, clocks, temperature and power of a Jetson while something runs on it; of other machines nothing."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import contextlib
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Dict, Optional, Type
+from typing import Any, Dict, Optional, Type
 
-if TYPE_CHECKING:
-    from rtda_runtime.machine.tegrastats import Reading, Tegrastats
+from rtda_deploy.errors import DeviceError
+from rtda_runtime.machine.jetson import read_board
+from rtda_runtime.machine.tegrastats import Reading, Tegrastats, summarize_readings
 
-__all__ = ["RunBoard"]
+__all__ = ["BoardWatch"]
 
 _EVERY_MS = 1000
 _KEPT = 3600  # readings: an hour
 _FRESH_S = 5.0
 
 
-class RunBoard:
+class BoardWatch:
     """Power mode and clocks once, temperature and power as it goes.
 
     Args:
@@ -26,15 +27,10 @@ class RunBoard:
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
-        from rtda_runtime.machine.jetson import read_board
-
         self.board = read_board(root)
         self._watch: Optional[Tegrastats] = None
 
-    def __enter__(self) -> RunBoard:
-        from rtda_deploy.errors import DeviceError
-        from rtda_runtime.machine.tegrastats import Tegrastats
-
+    def __enter__(self) -> BoardWatch:
         if self.board.is_jetson and shutil.which("tegrastats") is not None:
             with contextlib.suppress(DeviceError):
                 self._watch = Tegrastats(_EVERY_MS, kept=_KEPT)
@@ -74,8 +70,6 @@ class RunBoard:
         """The board and what was read while it ran, JSON-ready; None where this is no Jetson."""
         if not self.board.is_jetson:
             return None
-        from rtda_runtime.machine.tegrastats import summarize_readings
-
         readings = self._watch.between(0.0, float("inf")) if self._watch is not None else []
         return {**self.board.to_dict(), "telemetry": summarize_readings(readings) if readings else None}
 
