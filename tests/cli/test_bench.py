@@ -50,13 +50,10 @@ def test_a_fixed_rate_tells_what_was_achieved_and_missed(here: Path, model: Path
     assert re.search(r"^wait ", outcome.out, re.MULTILINE)
 
 
-def test_a_recording_is_offered_at_a_rate_and_a_camera_is_not(here: Path, model: Path) -> None:
-    more = ("--warmup", "0", "--duration", "9", "--rate", "200")
-    offered = invoke("bench", model, "--source", BARS, *more, "--json")
-    assert offered.code == 0 and offered.json["settings"]["rate_hz"] == 200
-    camera = invoke("bench", model, "--source", BARS.replace("fps=0", "fps=30"), *more)
+def test_a_camera_is_given_no_rate(here: Path, model: Path) -> None:
+    camera = invoke("bench", model, "--source", "test://bars?fps=30&size=96x64", "--warmup", "0", "--rate", "200")
     assert camera.code == 2 and "rate of its own" in camera.said["error"] and "fps=30" in camera.said["fix"]
-    assert len(list((here / "runs/bench").iterdir())) == 1, "no folder for what was refused"
+    assert not list(here.glob("runs/*/*")), "no folder for what was refused"
 
 
 def test_csv_has_a_row_per_stage(here: Path, model: Path) -> None:
@@ -85,10 +82,6 @@ def test_several_frames_in_flight_are_said_with_their_rate(here: Path, model: Pa
     assert outcome.code == 0, outcome.err
     assert re.search(r"^engine  .*, 1 thread, 2 in flight$", outcome.err, re.MULTILINE)
     assert re.search(r"^highest rate \d+\.\d frames/s, 2 frames in flight · total = ", outcome.out, re.MULTILINE)
-    recording = invoke(
-        "bench", model, "--source", BARS, "--warmup", "0", "--duration", "9", "--in-flight", "2", "--json"
-    )
-    assert recording.code == 0 and recording.json["settings"]["in_flight"] == 2
 
 
 def test_several_frames_in_flight_are_refused_where_frames_are_due(here: Path, model: Path) -> None:
