@@ -68,26 +68,18 @@ def from_json(kind: Any, value: Any, name: str = "the record") -> Any:
 def fields_from_json(kind: Type[T], values: Mapping[str, Any]) -> T:
     """An object of a dataclass or named tuple; keys that it does not know are passed over.
 
-    A field that is not there gets its default, or None where it may be None.
+    A field that is not there is None where it may be None, else its default.
 
     Raises:
         ValueError: As :func:`from_json`.
     """
     hints = get_type_hints(kind)
     given = {name: from_json(hint, values[name], name) for name, hint in hints.items() if name in values}
-    absent = [name for name in hints if name not in given and not _has_default(kind, name)]
-    given.update((name, None) for name in absent if type(None) in get_args(hints[name]))
-    missing = sorted(set(absent) - set(given))
-    if missing:
-        raise ValueError(f"it has no {', '.join(missing)}")
-    return kind(**given)
-
-
-def _has_default(kind: Any, name: str) -> bool:
-    if not dataclasses.is_dataclass(kind):
-        return name in kind._field_defaults
-    field = kind.__dataclass_fields__[name]
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    given.update((name, None) for name, hint in hints.items() if name not in given and type(None) in get_args(hint))
+    try:
+        return kind(**given)
+    except TypeError as err:  # one of those that are not there has no default
+        raise ValueError(f"it has no {', '.join(sorted(set(hints) - set(given)))}") from err
 
 
 def _checked(kind: type, value: Any, name: str) -> Any:
