@@ -261,12 +261,11 @@ def test_close_waits_for_calls_at_work_and_may_be_called_again() -> None:
 
 
 def test_all_engines_are_closed_though_one_fails_at_it() -> None:
-    engines = [NumpyEngine() for _ in range(3)]
+    class Stuck(NumpyEngine):
+        def _release(self) -> None:
+            raise EngineError("stuck")
 
-    def fail() -> None:
-        raise EngineError("stuck")
-
-    engines[1]._release = fail  # type: ignore[method-assign]
+    engines = [NumpyEngine(), Stuck(), NumpyEngine()]
     with pytest.raises(EngineError, match="stuck"):
         SegmenterPool([Segmenter(engine) for engine in engines]).close()
     assert [engine.released for engine in engines] == [1, 0, 1]
