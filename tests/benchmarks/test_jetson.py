@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
 import os
 import signal
@@ -11,26 +9,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Sequence
+from typing import Any, Callable, Dict, List
 
-import numpy as np
 import pytest
 from patience import PATIENCE_S
 from runtime.boards import FakeJetson
 from runtime.models import tiny_spec, write_model
 from system.conftest import python38
 
-from rtda_deploy.errors import ConfigError, FileAccessError
-
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-cases = importlib.import_module("jetson.cases")
-command = importlib.import_module("jetson.command")
-measure = importlib.import_module("jetson.measure")
-
-QUICK = ["--provider", "cpu", "--networks", "r18", "--precisions", "fp32", "--frame-size", "96x64"]
-QUICK += ["--threads", "1", "--idle", "0.2", "--warmup", "0"]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="power modes are set by root only")
+
+
+@pytest.fixture(scope="module")
+def script(benchmark_module: Callable[[str], Any]) -> Any:
+    return benchmark_module("jetson")
 
 
 @pytest.fixture(scope="module")
@@ -50,327 +43,185 @@ def jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeJetson:
     return made
 
 
-def words(models: Path, out: Path, *more: str, sizes: str = "64x32,96x64", seconds: str = "0.2") -> List[str]:
-    return [*QUICK, "--onnx-dir", str(models), "--out", str(out), "--sizes", sizes, "--seconds", seconds, *more]
+def words(models: Path, out: Path, *more: str, sizes: str = "64x32") -> List[str]:
+    quick = ["--provider", "cpu", "--networks", "r18", "--precisions", "fp32", "--frame-size", "96x64"]
+    return [
+        *quick,
+        "--seconds",
+        "0.5",
+        "--warmup",
+        "0",
+        "--onnx-dir",
+        str(models),
+        "--out",
+        str(out),
+        "--sizes",
+        sizes,
+        *more,
+    ]
 
 
-def report(out: Path) -> Any:
-    return json.loads((out / "jetson.json").read_text())
+def report(out: Path) -> Dict[str, Any]:
+    found: Dict[str, Any] = json.loads((out / "jetson.json").read_text())
+    return found
 
 
-def test_the_whole_grid_is_eighteen_rows_with_fp16_first() -> None:
-    grid = cases.cases("r18,r101", "512x256,1024x512,2048x1024", "fp32,fp16,int8")
-    assert len(grid) == 18
-    assert [case.name for case in grid[:3]] == ["r18 512x256 fp16", "r18 512x256 int8", "r18 512x256 fp32"]
-    assert grid[-1].name == "r101 2048x1024 fp32"
-
-
-@pytest.mark.parametrize("choice", ["r50 64x32 fp16", "r18 64 fp16", "r18 64x32 bf16,", ", 64x32 fp16", "r18 , fp16"])
-def test_unknown_cases_are_refused(choice: str) -> None:
-    with pytest.raises(ConfigError):
-        cases.cases(*choice.split())
-
-
-def test_each_precision_is_made_from_its_own_file(tmp_path: Path) -> None:
-    for name in ("bisenet-r18-64x32.onnx", "bisenet-r18-64x32.int8.onnx"):
-        (tmp_path / name).touch()
-    fp16, int8, fp32 = cases.cases("r18", "64x32", "fp16,int8,fp32")
-    assert fp32.source(tmp_path, "tensorrt").name == fp16.source(tmp_path, "tensorrt").name == "bisenet-r18-64x32.onnx"
-    assert int8.source(tmp_path, "tensorrt").name == "bisenet-r18-64x32.int8.onnx"
-    with pytest.raises(FileAccessError, match=r"fp16\.onnx is not there") as caught:
-        fp16.source(tmp_path, "cpu")
-    assert "prepare" in caught.value.hint
-
-
-def test_a_xavier_gets_latency_power_energy_and_heat(jetson: FakeJetson, models: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert command.main(words(models, out, seconds="1"), root=jetson.root) == 0
-    found = report(out)
-    assert found["format"] == "rtda.jetson/1"
-    assert found["board"]["power_mode"] == {"name": "MODE_30W_ALL", "number": 3}
-    assert [row["size_wh"] for row in found["rows"]] == [[64, 32], [96, 64]]
-    for row in found["rows"]:
-        seen = row["telemetry"]
-        assert row["mode"] == "MODE_30W_ALL" and row["precision"] == "fp32"
-        assert 0 < row["engine_ms"]["p50"] <= row["engine_ms"]["p95"] <= row["engine_ms"]["p99"]
-        assert row["end_to_end_ms"]["p50"] > row["engine_ms"]["p50"]
-        assert seen["readings"] > 2 and 5.258 < seen["power_w"] < 19.157, "between the recorded lines"
-        assert seen["power_rails"] == ["GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"]
-        assert seen["temperature_max_c"] == 41.5
-        assert row["energy_j"] == pytest.approx(seen["power_w"] / row["fps"])
-        assert row["energy_above_idle_j"] == pytest.approx((seen["power_w"] - row["idle_w"]) / row["fps"])
-        assert row["device_ms"] is None, "ONNX Runtime has no times of the GPU"
-    (idle,) = found["idle"]
-    assert idle["gpu_clock"] == {"least_mhz": 115, "now_mhz": 905, "most_mhz": 905} and idle["cpus"] == "0-7"
-    page = (out / "jetson.md").read_text()
+def test_a_xavier_gets_speed_power_and_heat_and_no_row_twice(
+    script: Any, jetson: FakeJetson, models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main(words(models, tmp_path), root=jetson.root) == 0
+    first = report(tmp_path)["rows"]
+    capfd.readouterr()
+    assert script.main(words(models, tmp_path, "--sustained", "0.01", sizes="64x32,96x64"), root=jetson.root) == 0
+    assert capfd.readouterr().err.count("measured before") == 1
+    found = report(tmp_path)
+    small, large, long_row = found["rows"]
+    assert found["rows"][small] == first[small] and "96x64" in large and long_row.endswith("fp32-0.6s")
+    for bench in found["rows"].values():
+        assert 5.258 < bench["conditions"]["jetson"]["power_w"] < 19.157, "between the recorded lines"
+    page = (tmp_path / "jetson.md").read_text()
     assert page.startswith("# Jetson-AGX, Jetson Linux 35.4.1\n")
-    assert "| MODE_30W_ALL | r18 | 96x64 | fp32 |" in page and "idle in MODE_30W_ALL" in page
-    assert jetson.log[-1] == "stopped" and "started --interval 200" in jetson.log
+    assert f"{long_row}: 0.01 minutes: " in page and "| MODE_30W_ALL | bisenet-r18-96x64 | fp32 |" in page
+    assert (tmp_path / "bench" / large / "report.html").exists()
     assert not [line for line in jetson.log if line.startswith(("-m", "jetson_clocks"))], "nothing was set"
 
 
-def test_a_finished_row_is_not_measured_again(
-    jetson: FakeJetson, models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_the_page_has_energy_and_the_loss_of_a_long_run(script: Any, tmp_path: Path) -> None:
+    figures = {"p50": 10.0, "p95": 12.0, "p99": 13.0}
+    windows = [{"frames": frames, "seconds": 5.0} for frames in (500, 450, 400, 350, 300)]
+    seen = {"gpu_mhz": 905, "temperature_max_c": 41.5, "power_w": 15.0}
+    bench = {"stages": {"infer": figures, "total": figures}, "throughput": 50.0, "windows": windows}
+    rows = [script.Row(None, Path("bisenet-r18-64x32.onnx"), "fp16", seconds) for seconds in (10.0, 1200.0)]
+    found = {"board": {"is_jetson": False}, "notes": ["a note"], "rows": {}}
+    found["rows"] = {row.key: {**bench, "conditions": {"jetson": seen}} for row in rows}
+    page = script.page(found, rows)
+    shares = "10.0 / 12.0 / 13.0"
+    line = f"| as found | bisenet-r18-64x32 | fp16 | {shares} | {shares} | 50.0 | 905 | 42 | 15.0 | 300 |"
+    assert page.count(line) == 2 and page.endswith("- a note\n")
+    assert "20 minutes: 100.0 frames/s at first, 60.0 at last (-40.0 %)" in page
+
+
+def test_elsewhere_there_are_no_power_figures_and_a_failed_row_does_not_stop_the_others(
+    script: Any, models: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    assert command.main(words(models, out, sizes="64x32"), root=jetson.root) == 0
-    first = report(out)["rows"]
-    capfd.readouterr()
-    assert command.main(words(models, out), root=jetson.root) == 0
-    said = capfd.readouterr()
-    assert "r18 64x32 fp32  measured before" in said.err and "[2/2] MODE_30W_ALL r18 96x64 fp32" in said.err
-    assert report(out)["rows"][0] == first[0] and len(report(out)["rows"]) == 2
-    asked = len(jetson.log)
-    assert command.main(words(models, out), root=jetson.root) == 0
-    assert report(out)["idle"][0]["telemetry"]["readings"] > 0, "the idle board is remembered too"
-    assert not [line for line in jetson.log[asked:] if line.startswith("-m")]
-    assert command.main(words(models, out, seconds="0.3"), root=jetson.root) == 0
-    assert report(out)["rows"][0]["measured_s"] > first[0]["measured_s"], "other settings: another row"
-
-
-@as_root
-def test_power_modes_are_set_in_turn_and_the_one_found_is_restored(
-    jetson: FakeJetson, models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert command.main(words(models, out, "--power-modes", "0,2", sizes="64x32"), root=jetson.root) == 0
-    assert [row["mode"] for row in report(out)["rows"]] == ["MAXN", "MODE_15W"]
-    assert [line for line in jetson.log if line.startswith("-m")] == ["-m 0", "-m 2", "-m 3"]
-    assert jetson.mode == "NV Power Mode: MODE_30W_ALL\n3\n"
-    assert "MODE_30W_ALL (3) restored" in capfd.readouterr().err
-
-
-@as_root
-def test_a_mode_that_wants_a_restart_is_left_out_and_said(jetson: FakeJetson, models: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert command.main(words(models, out, "--power-modes", "all", sizes="64x32"), root=jetson.root) == 0
-    modes = [row["mode"] for row in report(out)["rows"]]
-    assert "MAXN" in modes and "MODE_10W" not in modes
-    assert any("power mode 1 needs a restart" in note for note in report(out)["notes"])
-    assert command.main(words(models, out, "--power-modes", "1", sizes="64x32"), root=jetson.root) == 1, "asked for it"
-    assert jetson.mode == "NV Power Mode: MODE_30W_ALL\n3\n"
-
-
-@as_root
-def test_clocks_are_locked_and_put_back_as_they_were(jetson: FakeJetson, models: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert command.main(words(models, out, "--lock-clocks", sizes="64x32"), root=jetson.root) == 0
-    store = out / "clocks-found.conf"
-    clocks = [line for line in jetson.log if line.startswith("jetson_clocks")]
-    assert clocks == [f"jetson_clocks --store {store}", "jetson_clocks ", f"jetson_clocks --restore {store}"]
-
-
-def test_power_modes_need_root_and_a_jetson(
-    jetson: FakeJetson, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    for option in (["--power-modes", "all"], ["--lock-clocks"]):
-        assert command.main(words(models, tmp_path / "out", *option), root=jetson.root) == 2
-        assert "sudo" in capfd.readouterr().err
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert command.main(words(models, tmp_path / "out", "--power-modes", "9"), root=jetson.root) == 2
-    assert "3 MODE_30W_ALL" in capfd.readouterr().err, "the known ones are listed"
-    assert command.main(words(models, tmp_path / "out", "--power-modes", "all"), root=tmp_path) == 2
-
-
-def test_a_long_run_shows_how_speed_and_heat_went(jetson: FakeJetson, models: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    arguments = words(models, out, "--sustained", "0.02", sizes="64x32")
-    assert command.main(arguments, root=jetson.root) == 0
-    (run,) = report(out)["sustained"]
-    assert run["key"] == "sustained MODE_30W_ALL r18 64x32 fp32"
-    assert len(run["buckets"]) >= 5
-    assert all(bucket["fps"] > 0 for bucket in run["buckets"])
-    powers = [bucket["power_w"] for bucket in run["buckets"] if bucket["power_w"] is not None]  # others: none fell in
-    assert powers and min(powers) > 5
-    assert run["change"] == pytest.approx(run["fps_last"] / run["fps_first"] - 1)
-    assert "0.02 minutes" in (out / "jetson.md").read_text()
-    assert command.main(arguments, root=jetson.root) == 0
-    assert report(out)["sustained"] == [run], "not run again"
-
-
-def test_elsewhere_there_are_no_power_figures(models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
-    assert command.main(words(models, out, sizes="64x32"), root=tmp_path / "nothing") == 0
-    (row,) = report(out)["rows"]
-    assert row["telemetry"] is None and row["energy_j"] is None and row["fps"] > 0
-    assert "Not a Jetson: no power figures" in capfd.readouterr().err
-    assert (out / "jetson.md").read_text().startswith("# Not a Jetson: no power figures\n")
-
-
-def test_rails_hidden_from_a_plain_user_are_said(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jetson = FakeJetson(tmp_path / "jetson", lines="tegrastats-without-root.txt")
-    monkeypatch.setenv("PATH", f"{jetson.bin}{os.pathsep}{os.environ['PATH']}")
-    out = tmp_path / "out"
-    assert command.main(words(models, out, sizes="64x32"), root=jetson.root) == 0
-    assert any("no power rails" in note and "sudo" in note for note in report(out)["notes"])
-    assert report(out)["rows"][0]["telemetry"]["power_w"] is None
-    assert report(out)["rows"][0]["telemetry"]["temperature_max_c"] == 37.5
-
-
-def test_a_row_that_fails_does_not_stop_the_others(jetson: FakeJetson, models: Path, tmp_path: Path) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
     (folder / "bisenet-r18-64x32.onnx").write_bytes(b"no model")
     (folder / "bisenet-r18-96x64.onnx").write_bytes((models / "bisenet-r18-96x64.onnx").read_bytes())
-    out = tmp_path / "out"
-    assert command.main(words(folder, out), root=jetson.root) == 1
-    assert [row["size_wh"] for row in report(out)["rows"]] == [[96, 64]]
-    assert any("r18 64x32 fp32 failed" in note for note in report(out)["notes"])
+    assert script.main(words(folder, tmp_path, sizes="64x32,96x64"), root=tmp_path / "nothing") == 1
+    found = report(tmp_path)
+    assert ["96x64" in key for key in found["rows"]] == [True]
+    assert any("64x32-fp32-0.5s failed: bench failed" in note for note in found["notes"])
+    page = (tmp_path / "jetson.md").read_text()
+    assert page.startswith("# Not a Jetson: no power figures\n") and "| – | – | – | – |" in page
+
+
+@as_root
+def test_power_modes_are_set_in_turn_but_those_that_want_a_restart_and_the_one_found_is_put_back(
+    script: Any, jetson: FakeJetson, models: Path, tmp_path: Path
+) -> None:
+    assert script.main(words(models, tmp_path, "--power-modes", "0,2"), root=jetson.root) == 0
+    assert [key.split("-")[0] for key in report(tmp_path)["rows"]] == ["MAXN", "MODE_15W"]
+    assert [line for line in jetson.log if line.startswith("-m")] == ["-m 0", "-m 2", "-m 3"]
+    assert script.main(words(models, tmp_path, "--power-modes", "all"), root=jetson.root) == 0
+    assert any("power mode 1 needs a restart" in note for note in report(tmp_path)["notes"])
+    assert not any("MODE_10W" in key for key in report(tmp_path)["rows"])
+    assert script.main(words(models, tmp_path, "--power-modes", "1"), root=jetson.root) == 1, "it was asked for"
+    assert jetson.mode == "NV Power Mode: MODE_30W_ALL\n3\n"
+
+
+@as_root
+def test_clocks_are_locked_and_put_back_as_they_were_after_a_failure_too(
+    script: Any, jetson: FakeJetson, tmp_path: Path
+) -> None:
+    (tmp_path / "bisenet-r18-64x32.onnx").write_bytes(b"no model")
+    assert script.main(words(tmp_path, tmp_path / "out", "--lock-clocks"), root=jetson.root) == 1
+    store = tmp_path / "out" / "clocks-found.conf"
+    clocks = [line for line in jetson.log if line.startswith("jetson_clocks")]
+    assert clocks == [f"jetson_clocks --store {store}", "jetson_clocks ", f"jetson_clocks --restore {store}"]
 
 
 def test_wrong_usage_and_missing_things_have_their_codes(
-    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    script: Any, jetson: FakeJetson, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    assert command.main(words(models, tmp_path / "out", "--networks", "r19")) == 2
-    assert "known: r18, r101" in capfd.readouterr().err
-    assert command.main(words(models, tmp_path / "out", sizes="128x64")) == 1
-    assert "prepare" in capfd.readouterr().err
+    def said(*more: str, root: Path = jetson.root, sizes: str = "64x32") -> str:
+        code = script.main(words(models, tmp_path / "out", *more, sizes=sizes), root=root)
+        return f"{code} {capfd.readouterr().err}"
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for option in (["--power-modes", "all"], ["--lock-clocks"]):
+        assert said(*option).startswith("2 ") and "sudo" in said(*option)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert "3 MODE_30W_ALL" in said("--power-modes", "9"), "the known ones are listed"
+    assert said("--power-modes", "all", root=tmp_path).startswith("2 ")
+    assert said(sizes="128x64").startswith("1 ") and "prepare" in said(sizes="128x64")
     with pytest.raises(SystemExit) as caught:
-        command.main(["--onnx-dir", str(models), "--seconds", "0"])
-    assert caught.value.code == 2
+        said("--networks", "r19")
+    assert caught.value.code == 2 and "known: r18, r101" in capfd.readouterr().err
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")
-def test_without_tensorrt_the_other_way_is_named(
-    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert command.main(["--onnx-dir", str(models), "--out", str(tmp_path)]) == 3
-    assert "--provider cpu" in capfd.readouterr().err
-
-
-def test_engines_are_built_by_the_projects_own_builder() -> None:
-    tensorrt = pytest.importorskip("rtda_export.tensorrt", reason="the builder is not there yet")
-    inspect.signature(tensorrt.engine_from_onnx).bind(Path("a.onnx"), Path("a.engine"), precision="fp16")
-
-
-def test_borders_are_counted() -> None:
-    mask = np.zeros((4, 5), np.uint8)
-    assert measure.border_share(mask) == 0.0
-    mask[:, 2:] = 1
-    assert measure.border_share(mask) == pytest.approx(3 / 12), "one column of the 3x4 pixels with two neighbours"
-
-
-def test_the_pictures_are_smooth_and_differ() -> None:
-    first, second = measure.frames((96, 64), 2)
-    assert first.shape == (64, 96, 3) and first.dtype == np.uint8
-    assert not np.array_equal(first, second)
-    assert np.abs(np.diff(first.astype(int), axis=1)).mean() < 20
-
-
-def test_prepare_writes_the_files_that_a_board_needs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_prepare_writes_the_files_that_a_board_needs(script: Any, tmp_path: Path) -> None:
     for package in ("torch", "onnx"):
         pytest.importorskip(package, reason="prepare needs torch and onnx")
     choice = ["--networks", "r18", "--sizes", "64x32", "--precisions", "fp32,int8"]
-    assert command.main(["prepare", "--out", str(tmp_path / "models"), *choice]) == 0
+    for _ in range(2):  # what is there is left as it is
+        assert script.main(["prepare", "--out", str(tmp_path / "models"), *choice]) == 0
     int8, path = sorted((tmp_path / "models").iterdir())
     assert (int8.name, path.name) == ("bisenet-r18-64x32.int8.onnx", "bisenet-r18-64x32.onnx")
     assert int8.read_bytes().count(b"QuantizeLinear") > 50
-    before = path.read_bytes()
-    assert command.main(["prepare", "--out", str(tmp_path / "models"), *choice]) == 0
-    assert path.read_bytes() == before and "0 files written" in capfd.readouterr().err
-    out = tmp_path / "out"
-    again = words(tmp_path / "models", out, "--precisions", "fp32,int8", sizes="64x32")
-    assert command.main(again, root=tmp_path / "nothing") == 0
-    assert [row["precision"] for row in report(out)["rows"]] == ["int8", "fp32"]
+    again = words(tmp_path / "models", tmp_path / "out", "--precisions", "fp32,int8")
+    assert script.main(again, root=tmp_path / "nothing") == 0
+    assert ["int8" in key for key in report(tmp_path / "out")["rows"]] == [True, False]
 
 
-class Benchmark:
+def started(python: Path, jetson: FakeJetson, arguments: List[str], err: Path) -> subprocess.Popen[bytes]:
     """The command in a process of its own, on a fake Jetson."""
-
-    def __init__(self, python: Path, jetson: FakeJetson, arguments: Sequence[str], environment: Any, out: Path) -> None:
-        program = "import sys; from pathlib import Path; from jetson.command import main;"
-        program += "sys.exit(main(sys.argv[2:], root=Path(sys.argv[1])))"
-        self._err = out.parent / "stderr.txt"
-        with self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                [str(python), "-W", "error", "-c", program, str(jetson.root), *arguments],
-                env=environment,
-                stdout=subprocess.DEVNULL,
-                stderr=err,
-                start_new_session=True,
-            )
-
-    @property
-    def err(self) -> str:
-        return self._err.read_text()
-
-    def wait_until(self, happened: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not happened():
-            assert self.process.poll() is None, f"ended before {what}: {self.err}"
-            assert time.monotonic() < deadline, f"no {what}: {self.err}"
-            time.sleep(0.01)
-
-
-def own_environment(jetson: FakeJetson, **more: str) -> Any:
+    program = "import sys; from pathlib import Path; from jetson import main;"
+    program += "sys.exit(main(sys.argv[2:], root=Path(sys.argv[1])))"
     sources = [ROOT, ROOT / "benchmarks", *(ROOT / name for name in ("training", "export", "runtime"))]
-    return {
-        "PATH": f"{jetson.bin}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join(map(str, sources)),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-        **more,
-    }
-
-
-@pytest.fixture()
-def start(jetson: FakeJetson, tmp_path: Path) -> Iterator[Callable[..., Benchmark]]:
-    started: List[Benchmark] = []
-
-    def start_one(arguments: Sequence[str], python: Path = Path(sys.executable)) -> Benchmark:
-        started.append(Benchmark(python, jetson, arguments, own_environment(jetson), tmp_path / "out"))
-        return started[-1]
-
-    yield start_one
-    for one in started:
-        if one.process.poll() is None:
-            os.killpg(one.process.pid, signal.SIGKILL)
-            one.process.wait()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sources)), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [str(python), "-W", "error", "-c", program, str(jetson.root), *arguments]
+    with err.open("wb") as stream:
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stream)
 
 
 @as_root
 @pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_in_the_middle_it_restores_the_mode_keeps_its_rows_and_goes_on(
-    number: int, start: Callable[..., Benchmark], jetson: FakeJetson, models: Path, tmp_path: Path
+def test_stopped_in_the_middle_it_puts_mode_and_clocks_back_keeps_its_rows_and_goes_on(
+    number: int, jetson: FakeJetson, models: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    more = ("--power-modes", "0", "--sustained", "5")
-    run = start(words(models, out, *more, seconds="0.5"))
-    run.wait_until(lambda: "/300 s" in run.err, "the long run")
+    arguments = words(models, tmp_path / "out", "--power-modes", "0", "--lock-clocks", "--sustained", "60")
+    process = started(Path(sys.executable), jetson, arguments, tmp_path / "err")
+    deadline = time.monotonic() + PATIENCE_S
+    while sum(line.startswith("started") for line in jetson.log) < 2:  # tegrastats of the second row, the long one
+        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "err").read_text()
+        time.sleep(0.02)
     assert jetson.mode == "NV Power Mode: MAXN\n0\n"
-    run.process.send_signal(number)
-    assert run.process.wait() == 130, run.err
-    assert "2 of 2 rows are kept" in run.err and "Traceback" not in run.err
+    process.send_signal(number)
+    assert process.wait() == 130
+    assert "stopped" in (tmp_path / "err").read_text() and "Traceback" not in (tmp_path / "err").read_text()
     assert jetson.mode == "NV Power Mode: MODE_30W_ALL\n3\n"
-    assert jetson.log[-1] == "-q" and "stopped" in jetson.log, "tegrastats was ended, the mode restored and checked"
-    found = report(out)
-    assert len(found["rows"]) == 2 and found["sustained"] == []
-    again = start(words(models, out, "--power-modes", "0", seconds="0.5"))
-    assert again.process.wait() == 0
-    assert again.err.count("measured before") == 2
+    assert jetson.log[-1].startswith("jetson_clocks --restore") and jetson.log.count("stopped") == 2, "tegrastats too"
+    assert len(report(tmp_path / "out")["rows"]) == 1
+    again = started(Path(sys.executable), jetson, arguments[:-2], tmp_path / "err")
+    assert again.wait() == 0 and "measured before" in (tmp_path / "err").read_text()
 
 
 @pytest.mark.system
-def test_everything_runs_under_a_real_python_3_8(jetson: FakeJetson, models: Path, tmp_path: Path) -> None:
+def test_it_runs_under_a_real_python_3_8(jetson: FakeJetson, models: Path, tmp_path: Path) -> None:
     python = python38()
     if python is None:
         pytest.skip("no Python 3.8 that runs: ~/.pyenv/versions/3.8*/bin/python or python3.8")
     folder = tmp_path / "venv"
     subprocess.run([str(python), "-m", "venv", str(folder)], check=True, capture_output=True)
-    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    packages = ["numpy==1.24.4", "onnxruntime", "opencv-python-headless"]
-    done = subprocess.run([*pip, *packages], capture_output=True, text=True)
+    packages = ["numpy==1.24.4", "onnxruntime", "opencv-python-headless", "typer", "rich", "tomli"]
+    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+    done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"the packages for Python 3.8 are not to be had here: {done.stderr.strip().splitlines()[-1]}")
-    out = tmp_path / "out"
-    run = Benchmark(folder / "bin/python", jetson, words(models, out), own_environment(jetson), out)
-    assert run.process.wait() == 0, run.err
-    found = report(out)
-    assert [row["environment"]["python"].startswith("3.8.") for row in found["rows"]] == [True, True]
-    assert all(row["telemetry"]["power_w"] > 5 for row in found["rows"])
-    folder_run = [str(folder / "bin/python"), str(ROOT / "benchmarks/jetson"), *words(models, tmp_path / "elsewhere")]
-    environment = {**own_environment(jetson), "PYTHONPATH": own_environment(jetson)["PYTHONPATH"]}
-    done = subprocess.run(folder_run, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and "| r18 | 64x32 | fp32 |" in done.stdout, done.stderr
+    process = started(folder / "bin/python", jetson, words(models, tmp_path / "out"), tmp_path / "err")
+    assert process.wait() == 0, (tmp_path / "err").read_text()
+    (bench,) = report(tmp_path / "out")["rows"].values()
+    assert bench["environment"]["python"].startswith("3.8.") and bench["conditions"]["jetson"]["power_w"] > 5
