@@ -67,12 +67,17 @@ class SegmenterPool(OfOneProcess):
     Attributes:
         in_flight: How many frames are worked on at once.
         path: The model file.
+        spec: As of :class:`Segmenter`.
+        provider: As of :class:`Segmenter`.
+        description: One line for a person: that of an engine, and how many there are.
     """
 
     def __init__(self, segmenters: Sequence[Segmenter]) -> None:
         _check_count(len(segmenters))
         self.in_flight = len(segmenters)
-        self.path = segmenters[0].path
+        first = segmenters[0]
+        self.path, self.spec, self.provider = first.path, first.spec, first.provider
+        self.description = f"{first.description}, {self.in_flight} in flight"
         self._segmenters = tuple(segmenters)
         self._turns = FairLock(len(segmenters))
         self._count = itertools.count()
@@ -112,21 +117,6 @@ class SegmenterPool(OfOneProcess):
             pool = cls(segmenters)
             opened.pop_all()
             return pool
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What the network was trained with: classes (or the groups asked for), palette, size."""
-        return self._segmenters[0].spec
-
-    @property
-    def provider(self) -> str:
-        """What the networks really run on: ``cpu``, ``cuda``, ``tensorrt``."""
-        return self._segmenters[0].provider
-
-    @property
-    def description(self) -> str:
-        """One line for a person: that of an engine, and how many there are."""
-        return f"{self._segmenters[0].description}, {self.in_flight} in flight"
 
     def segment(
         self,

@@ -55,6 +55,10 @@ class Segmenter(OfOneProcess):
 
     Attributes:
         in_flight: Frames worked on at once.
+        path: The model file, where it was opened from one.
+        spec: What the network was trained with: classes (or the groups asked for), palette, size.
+        provider: What the network really runs on: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``.
+        description: One line for a person: file, library, provider.
 
     Raises:
         ConfigError: If ``confidence`` is asked of a network that gives finished masks and no confidence.
@@ -81,7 +85,8 @@ class Segmenter(OfOneProcess):
         self._region = region
         self._groups = groups
         self._confidence = confidence
-        self._spec = engine.spec if groups is None else groups.spec(engine.spec)
+        self.spec: ModelSpec = engine.spec if groups is None else groups.spec(engine.spec)
+        self.provider, self.description = engine.provider, engine.description
         self._engine = engine
         self._clock = clock
         self._preprocess = Preprocessor(engine.spec)
@@ -116,21 +121,6 @@ class Segmenter(OfOneProcess):
         except BaseException:
             engine.close()
             raise
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What the network was trained with: classes (or the groups asked for), palette, size."""
-        return self._spec
-
-    @property
-    def provider(self) -> str:
-        """What the network really runs on: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``."""
-        return self._engine.provider
-
-    @property
-    def description(self) -> str:
-        """One line for a person: file, library, provider."""
-        return self._engine.description
 
     def segment(
         self,
@@ -222,7 +212,7 @@ class Segmenter(OfOneProcess):
         if self._path is None:
             table = None if self._groups is None else self._groups.table
             whole = self._region is None and not self._confidence
-            self._path = (self._engine.frame_path(table, self._spec.palette) if whole else None,)
+            self._path = (self._engine.frame_path(table, self.spec.palette) if whole else None,)
         return self._path[0]
 
     def _segment_on_device(self, path: FramePath, frame: np.ndarray, out: Optional[np.ndarray], start: int) -> _Seen:

@@ -181,17 +181,6 @@ def test_the_cores_are_divided_among_the_engines(
         assert pool.description.endswith(f", {text}, {in_flight} in flight")
 
 
-def test_engines_that_share_the_cores_are_not_bound_to_the_same_one(model_path: Path) -> None:
-    if not available("openvino"):
-        pytest.skip("OpenVINO is not installed")
-
-    def bound(segmenter: Any) -> Any:
-        return segmenter._engine._request.get_compiled_model().get_property("ENABLE_CPU_PINNING")
-
-    with SegmenterPool.open(model_path, "openvino", in_flight=2, threads=1) as pool:
-        assert [bound(segmenter) for segmenter in pool._segmenters] == [False, False]
-
-
 def test_all_engines_run_on_what_auto_took_first(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: List[str] = []
     opened = Segmenter.open
