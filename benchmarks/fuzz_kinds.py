@@ -67,7 +67,7 @@ def _pictures(folder: Path) -> List[bytes]:
 
 def _read_picture(path: Path) -> None:
     from rtda_runtime import open_source
-    from rtda_training.data.masks import read_frame
+    from rtda_training.data.labels.files import read_frame
 
     failed = None
     try:
@@ -90,7 +90,7 @@ def _labels(folder: Path) -> List[bytes]:
 
 
 def _read_label(path: Path) -> None:
-    from rtda_training.data.masks import mask_size, read_mask
+    from rtda_training.data.labels.files import mask_size, read_mask
 
     with contextlib.suppress(Exception):
         read_mask(path)
@@ -314,7 +314,7 @@ def _classes_files(folder: Path) -> List[bytes]:
 
 
 def _read_classes(path: Path) -> None:
-    from rtda_training.data.classes_file import ClassesFile
+    from rtda_training.data.labels.classes_file import ClassesFile
 
     found = ClassesFile.load(path.parent)
     with contextlib.suppress(Exception):

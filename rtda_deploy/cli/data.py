@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 
 import typer
 
+from rtda_training.data.readers.kinds import kinds_text
+
 if TYPE_CHECKING:
     from rtda_training.data.survey import Survey
 
@@ -17,7 +19,9 @@ _SHOWN = 5  # faults of a kind that are printed; --json has them all
 
 
 def check(
-    data: str = typer.Argument(..., help="Data set, kind:path?key=value; its train split unless it says otherwise."),
+    data: str = typer.Argument(
+        ..., help=f"Data set, kind:path?key=value; its train split unless it says otherwise. Kinds: {kinds_text()}."
+    ),
     split: Optional[str] = typer.Option(None, help="train, val, test or all, where the address names none."),
     target: bool = typer.Option(False, "--target", help="A set without labels: look at its pictures alone."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),

@@ -88,7 +88,7 @@ def scored_text(found: Evaluation) -> str:
 
 def _doubts(found: Evaluation, pictures: LabelledSet) -> List[str]:
     """What makes the figures say less than they seem to."""
-    from rtda_training.data.label_faults import doubt
+    from rtda_training.data.labels.faults import doubt
 
     told = []
     if found.scored_percent < _LITTLE:

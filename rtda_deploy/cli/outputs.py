@@ -105,7 +105,7 @@ def check_eval(model: Path, data: str, spec: Optional[Path], out: Optional[Path]
     Raises:
         ConfigError: If one of them is read, or if the page there is another verb's, such as a training's.
     """
-    from rtda_training.data.address import files_read
+    from rtda_training.readers import files_read
 
     if out is not None and (out / "report.html").is_file() and not (out / "results.json").is_file():
         raise ConfigError(f"{out}/report.html is there already, of another command", hint="choose another --out")
@@ -124,7 +124,7 @@ def check_translate(translator: Path, data: str, out: Path) -> None:
     Raises:
         ConfigError: If it is, or lies among them: they would be taken for translated ones, or these for the set's.
     """
-    from rtda_training.data.address import files_read
+    from rtda_training.readers import files_read
 
     inputs = {**_files((translator,)), **dict.fromkeys(files_read(data), "--data")}
     written = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else []

@@ -21,6 +21,7 @@ import numpy as np
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import ConfigError, DataError
 from rtda_training.data.address import DataAddress
+from rtda_training.data.readers.kinds import DATA_KINDS, data_kind
 from rtda_training.labels import IGNORE_INDEX, ClassList, LabelMeaning, check_label, class_list, join_classes
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
     "LabelledSet",
     "Pictures",
     "UnlabelledSet",
-    "kinds",
+    "files_read",
     "open_for_survey",
     "open_labelled",
     "open_unlabelled",
@@ -268,9 +269,16 @@ def _require_one_each(pictures: Pictures) -> None:
         raise DataError(f"{len(twins)} pictures have another's name; {twins[0]}", hint=SAME_KEYS_HINT)
 
 
-def kinds() -> Tuple[str, ...]:
-    """The kinds of address that can be opened."""
-    return tuple(_READERS)
+def files_read(text: str) -> List[str]:
+    """The files and folders that a data set is read from; none for a text that is no address."""
+    try:
+        found = DataAddress.parse(text) if text else None
+    except ConfigError:
+        return []  # opening it reports what is wrong
+    if found is None or (found.kind in DATA_KINDS and DATA_KINDS[found.kind].rendered):
+        return []
+    named = [found.path, *(found.options[key] for key in ("list", "pictures", "classes") if key in found.options)]
+    return [str(Path(path).expanduser()) for path in named]
 
 
 def _open(
@@ -289,18 +297,21 @@ def _open(
 def _opened(
     address: DataAddress, split: str, labels: bool, classes: Optional[ClassList], progress: Optional[Progress]
 ) -> Pictures:
-    if address.kind not in _READERS:
-        raise ConfigError(f"data kind {address.kind!r} is unknown", hint=f"known: {', '.join(_READERS)}")
-    if address.split == "all" and address.kind not in _SPLIT_BY_NUMBER:
-        known = ", ".join(_SPLIT_BY_NUMBER)
-        raise ConfigError(f"{address}: split 'all' is unknown", hint=f"train, val or test; 'all' is for {known}")
+    kind = data_kind(address.kind)
+    if address.split is not None and address.split not in kind.splits:
+        wide = ", ".join(name for name, other in DATA_KINDS.items() if address.split in other.splits)
+        hint = f"{', '.join(kind.splits)}; {address.split!r} is for {wide}"
+        raise ConfigError(f"{address}: split {address.split!r} is unknown", hint=hint)
     named = address.options.get("classes")
     own = address.without("pictures")
     if named is not None and not (address.kind == "folder" and named.lower().endswith(".json")):
         own = own.without("classes")
         classes = classes or class_list(named)
     wanted = classes
-    pictures = _READERS[address.kind](own, address.split or split, labels, progress)
+    module, _, name = kind.reader.partition(":")
+    reader = getattr(importlib.import_module(module), name)
+    more = {"progress": progress} if kind.rendered else {}
+    pictures: Pictures = reader.open(own, address.split or split, labels=labels, **more)
     if len(pictures) == 0:
         where = f" ({pictures.where} was looked at)" if pictures.where else ""
         raise DataError(
@@ -317,39 +328,3 @@ def _opened(
         table = join_classes(pictures.classes, wanted) if labels else None
         pictures = JoinedPictures(pictures, wanted, table)
     return pictures
-
-
-def _toytown(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
-    from rtda_training.data.toytown import TOYTOWN_VERSION
-    from rtda_training.data.toytown.cache import ToyTownPictures
-
-    pictures = ToyTownPictures.open(address, split, labels=labels, progress=progress)
-    pictures.revision = f"toytown-v{TOYTOWN_VERSION}"
-    return pictures
-
-
-_Reader = Callable[[DataAddress, str, bool, Optional[Progress]], "Pictures"]
-
-
-def _reader(module: str, name: str) -> _Reader:
-    """A reader of files, whose module is loaded when it is first asked."""
-
-    def read(address: DataAddress, split: str, labels: bool, progress: Optional[Progress]) -> Pictures:
-        kind = getattr(importlib.import_module(f"rtda_training.data.readers.{module}"), name)
-        pictures: Pictures = kind.open(address, split, labels=labels)
-        return pictures
-
-    return read
-
-
-_READERS: Dict[str, _Reader] = {
-    "toytown": _toytown,
-    "folder": _reader("folder", "FolderPictures"),
-    "gta5": _reader("gta5", "Gta5Pictures"),
-    "synthia": _reader("synthia", "SynthiaPictures"),
-    "cityscapes": _reader("cityscapes", "CityscapesPictures"),
-    "camvid": _reader("camvid", "CamvidPictures"),
-    "idda": _reader("idda", "IddaPictures"),
-    "carla": _reader("carla", "CarlaPictures"),
-}
-_SPLIT_BY_NUMBER = ("gta5", "synthia", "idda")  # no split of their own: ?split=all takes every picture

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from rtda_deploy.errors import ConfigError, RtdaError
 from rtda_deploy.overwriting import refuse_overwriting
 from rtda_deploy.run_folders import new_run_folder
-from rtda_training.data.address import files_read
 from rtda_training.plan import PlanConfig, load_plan, recipe_title
+from rtda_training.readers import files_read
 from rtda_training.run_folder import is_run, progress_in, resumed_plan, run_files, saved_plan
 
 __all__ = ["Chosen", "choose_run", "is_first_process", "new_training_folder", "processes", "refuse_losses"]

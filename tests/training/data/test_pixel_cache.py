@@ -18,7 +18,6 @@ from conftest import write_data_set
 
 from rtda_deploy.errors import DataError, FileAccessError
 from rtda_training.checkpoint import read_checkpoint
-from rtda_training.data import pixel_cache
 from rtda_training.data.batches import StepBatches
 from rtda_training.data.config import AugmentConfig
 from rtda_training.data.pixel_cache import CachedPictures, cached, cached_size
@@ -92,15 +91,14 @@ def test_a_set_without_labels_gets_none(data, cache):
         CachedPictures(kept(cache)[0], open_unlabelled(f"folder:{data}"), {}).label(0)
 
 
-def test_each_picture_is_decoded_once(data, monkeypatch):
+def test_each_picture_is_decoded_once(data):
     told, notes = [], []
     cached(open_labelled(f"folder:{data}"), SIZE_HW, progress=lambda *values: told.append(values), tell=notes.append)
     assert told == [(done, 12) for done in range(1, 13)]
     assert len(notes) == 1 and "12 pictures, 0.1 MB" in notes[0]
     again = open_labelled(f"folder:{data}")
-    monkeypatch.setattr(LabelledSet, "pair", lambda self, index: pytest.fail("decoded again"))
-    fast = cached(again, SIZE_HW, tell=notes.append)
-    assert type(fast) is LabelledSet and len(notes) == 1
+    fast = cached(again, SIZE_HW, progress=lambda *values: told.append(values), tell=notes.append)
+    assert type(fast) is LabelledSet and len(notes) == 1 and len(told) == 12
     assert [fast.name(i) for i in range(12)] == [again.name(i) for i in range(12)]
     assert [fast.key(i) for i in range(12)] == [again.key(i) for i in range(12)]
     assert fast.address == again.address and fast.classes == again.classes
@@ -195,16 +193,12 @@ def test_a_cache_that_somebody_broke_says_what_to_delete(data, cache):
     cached(open_labelled(f"folder:{data}"), SIZE_HW)
 
 
-def test_two_processes_that_fill_it_at_once_both_end_with_a_whole_one(data, cache, monkeypatch):
-    inner = pixel_cache._decode_into
+def test_two_processes_that_fill_it_at_once_both_end_with_a_whole_one(data, cache):
+    def overtaken(done, total):
+        if done == 1:
+            cached(open_labelled(f"folder:{data}"), SIZE_HW)
 
-    def overtaken(work, *rest):
-        monkeypatch.setattr(pixel_cache, "_decode_into", inner)
-        cached(open_labelled(f"folder:{data}"), SIZE_HW)
-        return inner(work, *rest)
-
-    monkeypatch.setattr(pixel_cache, "_decode_into", overtaken)
-    assert len(cached(open_labelled(f"folder:{data}"), SIZE_HW)) == 12
+    assert len(cached(open_labelled(f"folder:{data}"), SIZE_HW, progress=overtaken)) == 12
     assert len(kept(cache)) == 1
 
 

@@ -2,16 +2,20 @@
 
 import json
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from cli.commandline import invoke
+from interrupting import interrupt
+from training.settings import make_pictures
 
 from rtda_deploy.errors import ConfigError, DataError, FileAccessError
 from rtda_deploy.sizes import parse_size
 from rtda_training.data import toytown
 from rtda_training.data.address import DataAddress
-from rtda_training.data.toytown import cache as toytown_cache
+from rtda_training.data.readers.kinds import DATA_KINDS, DataKind, kinds_text
 from rtda_training.readers import open_labelled, open_unlabelled
 
 
@@ -43,6 +47,41 @@ def test_addresses_are_kind_path_and_options():
 def test_a_bad_address_is_a_usage_error(text):
     with pytest.raises(ConfigError):
         open_labelled(text)
+
+
+class Painted:
+    """A kind of data set in one class and one row: ``painted:COUNT``."""
+
+    @classmethod
+    def open(cls, address, split, *, labels):
+        return make_pictures(int(address.path), seed=len(split))
+
+
+def test_a_kind_is_one_class_and_one_row(monkeypatch):
+    row = DataKind(f"{__name__}:Painted", "painted:3", "for a test", splits=("train", "all"))
+    monkeypatch.setitem(DATA_KINDS, "painted", row)
+    assert len(open_labelled("painted:3")) == 3 and (open_labelled("painted:3?split=all").label(0) < 5).all()
+    assert open_unlabelled("painted:2?classes=camvid").classes.num_classes == 11
+    assert "painted:3 (for a test)" in kinds_text()
+    with pytest.raises(ConfigError) as caught:
+        open_labelled("nothing:x")
+    assert "painted" in caught.value.hint
+    with pytest.raises(ConfigError, match="split 'val'") as caught:
+        open_labelled("painted:3?split=val")
+    assert "train, all" in caught.value.hint
+    with pytest.raises(ConfigError, match="split 'all'") as caught:
+        open_labelled("camvid:x?split=all")
+    assert "'all' is for gta5, synthia, idda, painted" in caught.value.hint
+
+
+def test_the_page_of_data_sets_and_the_help_have_every_kind(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = invoke("data", "check", "--help").out
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    for name, kind in DATA_KINDS.items():
+        assert kind.example.partition("?")[0].partition(":")[0] == name
+        assert f"**`{kind.example.partition('?')[0]}" in page, name
+        assert kind.example in shown, name
 
 
 def test_unknown_options_name_the_known_ones(folder):
@@ -127,13 +166,9 @@ def test_toytown_is_rendered_once_and_read_back_as_drawn(cache):
     assert told == []  # from the cache
 
 
-def test_an_interrupted_rendering_leaves_nothing_behind(cache, monkeypatch):
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(toytown_cache, "_render_into", stop)
+def test_an_interrupted_rendering_leaves_nothing_behind(cache):
     with pytest.raises(KeyboardInterrupt):
-        open_labelled("toytown:source?count=2&size=64x32")
+        open_labelled("toytown:source?count=2&size=64x32", progress=lambda done, total: interrupt())
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 

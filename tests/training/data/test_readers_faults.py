@@ -11,7 +11,7 @@ import pytest
 from rtda_deploy.errors import ConfigError, DataError
 from rtda_training.data.first_look import first_look, shared_pictures
 from rtda_training.data.index import index_path
-from rtda_training.data.label_faults import doubt, fitting_line
+from rtda_training.data.labels.faults import doubt, fitting_line
 from rtda_training.data.survey import survey
 from rtda_training.labels import CITYSCAPES, LabelMeaning
 from rtda_training.readers import open_labelled, open_unlabelled

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rtda_deploy.errors import ConfigError, DataError
-from rtda_training.data.masks import read_mask
+from rtda_training.data.labels.files import read_mask
 from rtda_training.labels import CAMVID, CITYSCAPES, ClassList
 from rtda_training.readers import LabelledSet, open_labelled, open_unlabelled
 

@@ -11,7 +11,7 @@ import pytest
 
 from rtda_deploy.errors import DataError
 from rtda_training.data.index import index_of
-from rtda_training.data.masks import read_mask
+from rtda_training.data.labels.files import read_mask
 from rtda_training.readers import open_labelled, open_unlabelled
 
 cv2 = pytest.importorskip("cv2", reason="pictures need OpenCV")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 from urllib.parse import parse_qsl
 
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.sizes import parse_size
 
-__all__ = ["DataAddress", "files_read"]
+__all__ = ["SPLITS", "DataAddress"]
 
-_SPLITS = ("train", "val", "test", "all")
+SPLITS = ("train", "val", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +52,8 @@ class DataAddress:
         if len(options) != len(given):
             raise ConfigError(f"{text!r}: an option is given twice", hint="give each option once")
         split = options.pop("split", None)
-        if split is not None and split not in _SPLITS:
-            raise ConfigError(f"{text!r}: split {split!r} is unknown", hint=f"known: {', '.join(_SPLITS)}")
+        if split is not None and split not in (*SPLITS, "all"):
+            raise ConfigError(f"{text!r}: split {split!r} is unknown", hint=f"known: {', '.join((*SPLITS, 'all'))}")
         return cls(kind=kind, path=path, options=options, split=split)
 
     def allow(self, *known: str) -> None:
@@ -98,15 +97,3 @@ class DataAddress:
             options["split"] = self.split
         query = "&".join(f"{key}={value.replace('%', '%25').replace('&', '%26')}" for key, value in options.items())
         return f"{self.kind}:{self.path}" + (f"?{query}" if query else "")
-
-
-def files_read(text: str) -> List[str]:
-    """The files and folders that a data set is read from; none for a text that is no address."""
-    try:
-        found = DataAddress.parse(text) if text else None
-    except ConfigError:
-        return []  # opening it reports what is wrong
-    if found is None or found.kind == "toytown":
-        return []
-    named = [found.path, *(found.options[key] for key in ("list", "pictures", "classes") if key in found.options)]
-    return [str(Path(path).expanduser()) for path in named]

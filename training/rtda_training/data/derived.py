@@ -9,9 +9,9 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_deploy.optional import require
+from rtda_training.data.labels.files import read_frame
+from rtda_training.data.layouts import pictures_below
 from rtda_training.data.list_file import Names
-from rtda_training.data.listing import pictures_below
-from rtda_training.data.masks import read_frame
 from rtda_training.labels import IGNORE_INDEX, ClassList, check_label
 from rtda_training.readers import Pictures
 

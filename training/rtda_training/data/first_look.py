@@ -13,8 +13,8 @@ import numpy as np
 
 from rtda_deploy.errors import DataError, FileAccessError, RtdaError
 from rtda_training.data.index import DataIndex, count_pixels, index_path
-from rtda_training.data.label_faults import doubt, unknown_ids_fix, verdicts
-from rtda_training.data.masks import UnknownIdsError
+from rtda_training.data.labels.faults import doubt, unknown_ids_fix, verdicts
+from rtda_training.data.labels.tables import UnknownIdsError
 from rtda_training.data.threads import in_order
 from rtda_training.readers import LabelledSet, Progress, UnlabelledSet
 

@@ -1,20 +1,81 @@
-"""Where ``folder:`` and ``carla:`` look for pictures and labels: with splits or without."""
+"""Where the pictures and labels of a set are below its folder, and which of them belong to a split."""
 
 from __future__ import annotations
 
 import glob
+import re
+import shlex
+import zlib
 from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from rtda_deploy.errors import DataError
-from rtda_training.data.address import DataAddress
-from rtda_training.data.list_file import listed
-from rtda_training.data.listing import Pair, pictures_below
+from rtda_deploy.folders import Found, walk
+from rtda_deploy.masking import mask_path
+from rtda_training.data.address import SPLITS, DataAddress
+from rtda_training.data.list_file import SUFFIXES, Pair, listed
 
-__all__ = ["Layout", "find_layout", "label_endings", "layout_pairs"]
+__all__ = [
+    "Layout",
+    "files_below",
+    "find_layout",
+    "folder_of",
+    "label_endings",
+    "layout_pairs",
+    "numbered_pairs",
+    "pictures_below",
+    "root_folder",
+]
 
-_SPLITS = ("train", "val", "test")
 _PICTURE_END = "_leftImg8bit"
+_EVERY = 20  # of twenty consecutive numbers, one is val, one is test
+
+
+def root_folder(address: DataAddress, wants: str) -> Path:
+    """The folder an address names.
+
+    Raises:
+        DataError: If it is none; ``wants`` says what it should hold.
+    """
+    root = Path(address.path).expanduser()
+    if not root.exists():
+        raise DataError(
+            f"{mask_path(root)} is no folder: nothing of this name is there",
+            hint=f"check the spelling; {address.kind}:PATH wants the folder that holds {wants}",
+        )
+    if not root.is_dir():
+        frames = (
+            f"mkdir footage && ffmpeg -i {shlex.quote(str(root))} -vf fps=2 footage/%06d.png   and type folder:footage"
+        )
+        raise DataError(
+            f"{mask_path(root)} is no folder",
+            hint=f"{address.kind}:PATH wants the folder that holds {wants}; of a film make pictures: {frames}",
+        )
+    return root
+
+
+def folder_of(address: DataAddress, folder: Path, wants: str) -> Path:
+    """``folder``, if it is there.
+
+    Raises:
+        DataError: Naming it and what the layout wants.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"{mask_path(folder)} is no folder", hint=f"{address.kind}:PATH wants {wants}; see docs/data.md"
+        )
+    return folder
+
+
+def pictures_below(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> List[Path]:
+    """Picture files of a folder and its sub-folders, in the order of their paths; see :func:`files_below`."""
+    return files_below(folder, suffixes).files
+
+
+def files_below(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> Found:
+    """Files of these kinds below a folder, and what was left out: hidden and system folders, links to nothing."""
+    endings = tuple(suffixes)
+    return walk(folder, lambda name: name.lower().endswith(endings))
 
 
 class Layout(NamedTuple):
@@ -47,7 +108,7 @@ def find_layout(
     for images, labels in names:
         by_split = {
             name: layout
-            for name in _SPLITS
+            for name in SPLITS
             for layout in (
                 Layout(root / name / images, root / name / labels, name),
                 Layout(root / images / name, root / labels / name, name),
@@ -105,6 +166,28 @@ def label_endings(pair: Pair, folders: Sequence[Path]) -> List[Tuple[Path, str]]
     return [(path, path.stem[len(stem) :]) for path in found if path.stem[len(stem)] in "_-." and path != pair.picture]
 
 
+def numbered_pairs(address: DataAddress, root: Path, pairs: Sequence[Pair], split: str, labels: bool) -> List[Pair]:
+    """The pictures of a split: those of ``?list=``, else of ``root/<split>.txt``, else by number; ``all`` is all.
+
+    Raises:
+        DataError: If there are split lists beside the pictures, but none for this split.
+    """
+    chosen = listed(address, root, pairs, labels)
+    if chosen is not None:
+        return chosen
+    if split == "all":
+        return list(pairs)
+    lists = [name for name in SPLITS if (root / f"{name}.txt").is_file()]
+    if not lists:
+        return [pair for pair in pairs if _numbered_split(pair.key) == split]
+    if split not in lists:
+        raise DataError(
+            f"{root} has {', '.join(f'{name}.txt' for name in lists)}, but no {split}.txt",
+            hint=f"write the pictures of its {split} split there, one name a line, or type ?list=FILE",
+        )
+    return listed(address.with_option("list", f"{split}.txt"), root, pairs, labels) or []
+
+
 def _label(layout: Layout, picture: Path, below: str, suffix: str) -> Path:
     ending = suffix if Path(suffix).suffix else f"{suffix}.png"
     usual = layout.labels / f"{below}{ending}"
@@ -118,3 +201,14 @@ def _label(layout: Layout, picture: Path, below: str, suffix: str) -> Path:
 def _stems(stem: str) -> List[str]:
     """A picture's name as its labels may spell it: Cityscapes' have an ending of their own in its place."""
     return [stem, stem[: -len(_PICTURE_END)]] if stem.endswith(_PICTURE_END) else [stem]
+
+
+def _numbered_split(key: str) -> str:
+    """The split of a picture in a set that has none of its own, by the number that ends its name.
+
+    Of twenty consecutive numbers the one divisible by 20 is val, the one ten later is test, the rest is train. A name
+    without a number counts by its checksum. The same picture is in the same split on every machine.
+    """
+    digits = re.search(r"(\d+)\D*$", key.rpartition("/")[2])
+    number = int(digits.group(1)) if digits else zlib.crc32(key.encode("utf-8"))
+    return {0: "val", _EVERY // 2: "test"}.get(number % _EVERY, "train")

@@ -11,18 +11,32 @@ import os
 import posixpath
 import re
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from rtda_deploy.errors import ConfigError, DataError
 from rtda_deploy.files import read_text, readable_file
 from rtda_training.data.address import DataAddress
-from rtda_training.data.listing import SUFFIXES, Pair
 
-__all__ = ["Names", "listed", "typed_file"]
+__all__ = ["SUFFIXES", "Names", "Pair", "listed", "typed_file"]
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # of pictures
 _COMMENT = re.compile(r"(?:^|\s)#.*")  # drive#2.png is a name
 _DRIVE = re.compile(r"[A-Za-z]:/")
 _TWO_NAMES = re.compile(r"\.[A-Za-z]{3,4}[\"\s,;]")  # a file name ended, and another follows
+
+
+class Pair(NamedTuple):
+    """A picture and where its label is.
+
+    Attributes:
+        key: Relative name without a suffix, the same for every copy of the picture: ``aachen/aachen_000000_000019``.
+        picture: The picture's file.
+        label: The label's file; None in a set opened without labels, and where it has none.
+    """
+
+    key: str
+    picture: Path
+    label: Optional[Path] = None
 
 
 class Names:

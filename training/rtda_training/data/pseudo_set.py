@@ -10,7 +10,7 @@ import numpy as np
 from rtda_deploy.border import json_values, parsing
 from rtda_deploy.errors import DataError
 from rtda_deploy.files import file_error
-from rtda_training.data.masks import read_mask
+from rtda_training.data.labels.files import read_mask
 from rtda_training.labels import ClassList
 from rtda_training.readers import LabelledSet, Pictures, UnlabelledSet
 

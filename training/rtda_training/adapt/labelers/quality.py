@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rtda_deploy.optional import require
-from rtda_training.data.masks import read_mask
+from rtda_training.data.labels.files import read_mask
 from rtda_training.data.pseudo_set import label_files
 from rtda_training.labels import IGNORE_INDEX, check_label
 from rtda_training.readers import LabelledSet

@@ -12,9 +12,10 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_training.data.address import DataAddress
-from rtda_training.data.list_file import listed
-from rtda_training.data.listing import Pair, folder_of, pictures_below, root_folder
-from rtda_training.data.masks import IdTable, read_mask
+from rtda_training.data.labels.files import read_mask
+from rtda_training.data.labels.tables import IdTable
+from rtda_training.data.layouts import folder_of, pictures_below, root_folder
+from rtda_training.data.list_file import Pair, listed
 from rtda_training.data.readers.paired import PairedPictures
 from rtda_training.labels import CAMVID, IGNORE_INDEX
 

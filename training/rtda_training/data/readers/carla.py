@@ -14,9 +14,9 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_training.data.address import DataAddress
-from rtda_training.data.layouts import find_layout, layout_pairs
-from rtda_training.data.listing import root_folder
-from rtda_training.data.masks import IdTable, UnknownIdsError, by_name, read_mask, red_channel
+from rtda_training.data.labels.files import read_mask, red_channel
+from rtda_training.data.labels.tables import IdTable, UnknownIdsError, by_name
+from rtda_training.data.layouts import find_layout, layout_pairs, root_folder
 from rtda_training.data.readers.paired import PairedPictures
 from rtda_training.labels import CITYSCAPES
 

@@ -17,12 +17,11 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_training.data.address import DataAddress
-from rtda_training.data.classes_file import ClassesFile
-from rtda_training.data.label_like import part_labels
-from rtda_training.data.layouts import Layout, find_layout, label_endings, layout_pairs
-from rtda_training.data.list_file import typed_file
-from rtda_training.data.listing import SUFFIXES, root_folder
-from rtda_training.data.masks import read_mask
+from rtda_training.data.labels.classes_file import ClassesFile
+from rtda_training.data.labels.files import read_mask
+from rtda_training.data.labels.lookalikes import part_labels
+from rtda_training.data.layouts import Layout, find_layout, label_endings, layout_pairs, root_folder
+from rtda_training.data.list_file import SUFFIXES, typed_file
 from rtda_training.data.readers.paired import PairedPictures
 
 __all__ = ["FolderPictures"]

@@ -12,11 +12,12 @@ from typing import Dict, Tuple
 import numpy as np
 
 from rtda_training.data.address import DataAddress
-from rtda_training.data.listing import Pair, folder_of, pictures_below, root_folder
-from rtda_training.data.masks import ColourTable, IdTable, by_name, read_mask
+from rtda_training.data.labels.files import read_mask
+from rtda_training.data.labels.tables import ColourTable, IdTable, by_name
+from rtda_training.data.layouts import folder_of, numbered_pairs, pictures_below, root_folder
+from rtda_training.data.list_file import Pair
 from rtda_training.data.readers.cityscapes import LABEL_IDS, refuse_train_ids
 from rtda_training.data.readers.paired import PairedPictures
-from rtda_training.data.splits import numbered_pairs
 from rtda_training.labels import CITYSCAPES, IGNORE_INDEX
 
 __all__ = ["Gta5Pictures"]

@@ -14,11 +14,12 @@ import numpy as np
 from rtda_deploy.errors import DataError
 from rtda_deploy.folders import is_hidden
 from rtda_training.data.address import DataAddress
-from rtda_training.data.listing import Pair, pictures_below, root_folder
-from rtda_training.data.masks import IdTable, by_name, read_mask, red_channel
+from rtda_training.data.labels.files import read_mask, red_channel
+from rtda_training.data.labels.tables import IdTable, by_name
+from rtda_training.data.layouts import numbered_pairs, pictures_below, root_folder
+from rtda_training.data.list_file import Pair
 from rtda_training.data.readers.carla import FIRST_IDS
 from rtda_training.data.readers.paired import PairedPictures
-from rtda_training.data.splits import numbered_pairs
 from rtda_training.labels import CITYSCAPES
 
 __all__ = ["IddaPictures"]

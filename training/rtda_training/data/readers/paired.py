@@ -11,8 +11,9 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_deploy.files import file_error
-from rtda_training.data.listing import Pair, files_below, pictures_below
-from rtda_training.data.masks import mask_size, read_frame
+from rtda_training.data.labels.files import mask_size, read_frame
+from rtda_training.data.layouts import files_below, pictures_below
+from rtda_training.data.list_file import Pair
 from rtda_training.labels import CITYSCAPES, ClassList
 from rtda_training.readers import Pictures
 

@@ -34,6 +34,7 @@ class ToyTownPictures(Pictures):
     """One split of one domain; ``?count=`` pictures of ``?size=`` WIDTHxHEIGHT (default 512x256)."""
 
     classes = CITYSCAPES
+    revision = f"toytown-v{toytown.TOYTOWN_VERSION}"
 
     def __init__(self, folder: Path, domain: str, split: str, *, labels: bool) -> None:
         self._folder = folder

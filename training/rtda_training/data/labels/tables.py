@@ -1,4 +1,4 @@
-"""Label files as they are stored, and the tables that turn ids or colours into classes.
+"""Tables that turn the ids or colours of a label into classes.
 
 A value that a table does not know is an error that names the file and the value; nothing is mapped by nearness.
 """
@@ -12,25 +12,9 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from rtda_deploy.errors import DataError
-from rtda_deploy.files import file_bytes, file_error, readable_file
-from rtda_deploy.optional import require
-from rtda_deploy.pictures.content_kind import PICTURE_KINDS
-from rtda_deploy.pictures.decode import checked_picture, decode_bgr, decode_stored
-from rtda_training.data.exif_turned import refuse_turned, turned_label
-from rtda_training.data.palette_png import GREY, GREY_ALPHA, PALETTE, png_header, stored_bytes
 from rtda_training.labels import IGNORE_INDEX
 
-__all__ = [
-    "MAX_CLASSES",
-    "ColourTable",
-    "IdTable",
-    "UnknownIdsError",
-    "by_name",
-    "mask_size",
-    "read_frame",
-    "read_mask",
-    "red_channel",
-]
+__all__ = ["MAX_CLASSES", "ColourTable", "IdTable", "UnknownIdsError", "by_name"]
 
 Colour = Tuple[int, int, int]
 
@@ -125,75 +109,6 @@ def by_name(names_of: Mapping[int, str], class_names: Sequence[str]) -> Dict[int
     return {
         number: class_names.index(name) if name in class_names else IGNORE_INDEX for number, name in names_of.items()
     }
-
-
-def read_frame(path: Path, *, labelled: bool = False) -> np.ndarray:
-    """A picture file as uint8 (H, W, 3) BGR, turned as its EXIF says.
-
-    Args:
-        path: The file.
-        labelled: Whether a label is read beside it; a picture that EXIF turns is then refused, because nothing says
-            whether the label fits the pixels as they are stored or as they are shown.
-
-    Raises:
-        DataError: If it cannot be decoded or is not whole, has 12 bits in 16, or is turned beside a label.
-        FileAccessError: If it cannot be opened, or is no regular file.
-    """
-    content = file_bytes(path, what="picture")
-    if labelled:
-        refuse_turned(content, path)
-    cv2 = require("cv2", extra="runtime", purpose="to read pictures")
-    return np.asarray(decode_bgr(cv2, content, f"picture {path}", DataError, path=path), dtype=np.uint8)
-
-
-def red_channel(mask: np.ndarray) -> np.ndarray:
-    """The ids (H, W) of an RGB label (H, W, 3), CARLA's way of storing them, or of one that has a single channel."""
-    return np.ascontiguousarray(mask[..., 0]) if mask.ndim == 3 else mask
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """A label file as it is stored.
-
-    Returns:
-        uint8 or uint16 (H, W) for one channel and for palette files (their indices, not their colours);
-        uint8 or uint16 (H, W, 3) RGB for colours, a fourth channel left out.
-
-    Raises:
-        DataError: If it cannot be decoded, is not whole, is lossy (JPEG, whatever it is called), or EXIF turns it.
-        FileAccessError: If it cannot be opened, or is no regular file.
-    """
-    content = file_bytes(path, what="label")
-    facts = checked_picture(content, f"label {path}", DataError)
-    if facts.lossy:
-        raise DataError(
-            f"label {path} is a {PICTURE_KINDS[facts.kind]}, which is lossy: near edges its ids are not those saved",
-            hint="save labels as PNG in the program that made them; a PNG made from this file has the same wrong ids",
-        )
-    if facts.orientation != 1:
-        raise turned_label(path, facts)
-    header = png_header(content)
-    if header is not None and (header.colour_type == PALETTE or (header.colour_type == GREY and header.depth < 8)):
-        return stored_bytes(content, path)
-    cv2 = require("cv2", extra="runtime", purpose="to read labels")
-    mask = decode_stored(cv2, content, f"label {path}", DataError)
-    if mask.ndim == 2:
-        return np.asarray(mask)
-    if header is not None and header.colour_type == GREY_ALPHA:
-        return np.ascontiguousarray(mask[..., 0])
-    return np.ascontiguousarray(mask[..., 2::-1])  # BGR or BGRA to RGB
-
-
-def mask_size(path: Path) -> Tuple[int, int]:
-    """(height, width) of a label file, from its header where it is a PNG."""
-    try:
-        with open(readable_file(path, what="label"), "rb") as stream:
-            header = png_header(stream.read(33))
-    except OSError as err:
-        raise file_error(err, path, "read") from err
-    if header is not None:
-        return header.height, header.width
-    height, width = read_mask(path).shape[:2]
-    return int(height), int(width)
 
 
 def _code(colour: Colour) -> int:

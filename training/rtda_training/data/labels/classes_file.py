@@ -25,8 +25,8 @@ import numpy as np
 from rtda_deploy.border import json_values, parsing
 from rtda_deploy.errors import DataError
 from rtda_deploy.files import is_text, read_text
-from rtda_training.data.label_faults import unknown_ids_fix
-from rtda_training.data.masks import MAX_CLASSES, ColourTable, IdTable, UnknownIdsError
+from rtda_training.data.labels.faults import unknown_ids_fix
+from rtda_training.data.labels.tables import MAX_CLASSES, ColourTable, IdTable, UnknownIdsError
 from rtda_training.labels import CAMVID, CITYSCAPES, IGNORE_INDEX, ClassList, LabelMeaning
 
 __all__ = ["ClassesFile"]

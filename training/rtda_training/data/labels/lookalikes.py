@@ -12,7 +12,7 @@ from typing import Dict, List, Sequence, Set, Tuple
 import numpy as np
 
 from rtda_deploy.errors import RtdaError
-from rtda_training.data.masks import read_mask
+from rtda_training.data.labels.files import read_mask
 
 __all__ = ["part_labels"]
 
