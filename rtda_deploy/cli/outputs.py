@@ -100,7 +100,7 @@ def check_bench(model: Path, source: str, spec: Optional[Path], out: Optional[Pa
 
 
 def check_eval(model: Path, data: str, spec: Optional[Path], out: Optional[Path]) -> None:
-    """``eval``: its page, picture and figures.
+    """``eval``: its page and figures.
 
     Raises:
         ConfigError: If one of them is read, or if the page there is another verb's, such as a training's.
@@ -110,7 +110,7 @@ def check_eval(model: Path, data: str, spec: Optional[Path], out: Optional[Path]
     if out is not None and (out / "report.html").is_file() and not (out / "results.json").is_file():
         raise ConfigError(f"{out}/report.html is there already, of another command", hint="choose another --out")
     inputs = {**_files((model, spec)), **dict.fromkeys(files_read(data), "--data")}
-    refuse_overwriting(_in(out, "report.html", "results.json", "confusion_matrix.png"), inputs)
+    refuse_overwriting(_in(out, "report.html", "results.json"), inputs)
 
 
 def check_verify(a: Path, b: Path, frames: str, out: Optional[Path]) -> None:
