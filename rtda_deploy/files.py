@@ -46,6 +46,7 @@ _SPECIAL = (
     (stat.S_ISSOCK, "a socket"),
 )
 _LOCKS: Dict[str, List[int]] = {}  # descriptors that keep the locks of this process's temporary files
+_FINAL_NAMES: Dict[str, str] = {}  # of those files: people know a file by its final name only
 
 _HINTS = {
     errno.ENOENT: "check the spelling; relative paths start at the current folder",
@@ -62,12 +63,16 @@ _HINTS = {
 
 
 def file_error(err: OSError, path: PathLike, verb: str) -> FileAccessError:
-    """Turn an ``OSError`` into one sentence with its fix: ``cannot write a.pth: No space left on device``."""
+    """Turn an ``OSError`` into one sentence with its fix: ``cannot write a.pth: No space left on device``.
+
+    A temporary file of :func:`atomic_path` is called by its final name.
+    """
     from rtda_deploy.masking import mask_path  # here: its patterns take 15 ms, and every command imports this module
 
     reason = err.strerror or str(err) or type(err).__name__
+    known_as = _FINAL_NAMES.get(str(path), path)
     return FileAccessError(
-        f"cannot {verb} {mask_path(path)}: {reason}", hint=_HINTS.get(err.errno or 0, "check the path and the disk")
+        f"cannot {verb} {mask_path(known_as)}: {reason}", hint=_HINTS.get(err.errno or 0, "check the path and the disk")
     )
 
 
@@ -92,6 +97,7 @@ def atomic_path(path: PathLike, *, verb: str = "write") -> Iterator[Path]:
         # The name is known before the file is there: a signal in between leaves nothing behind.
         temporary = final.with_name(f".{final.stem}.{secrets.token_hex(4)}.part{final.suffix}")
         written = str(temporary)
+        _FINAL_NAMES[written] = _FINAL_NAMES.get(str(final), str(final))
         _LOCKS[written] = [_locked_file(temporary)]
         yield temporary
         _flush_to_disk(temporary)
@@ -100,17 +106,12 @@ def atomic_path(path: PathLike, *, verb: str = "write") -> Iterator[Path]:
         temporary = None
     except OSError as err:
         raise file_error(err, final, verb) from err
-    except FileAccessError as err:
-        if temporary is None or str(temporary) not in err.message:
-            raise
-        # The block wrote through this function too; people know the file by its final name only.
-        message = err.message.replace(str(temporary), str(final))
-        raise FileAccessError(message, why=err.why, hint=err.hint) from err
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
         _unlock(written, str(final))
+        _FINAL_NAMES.pop(written, None)
 
 
 def remove_leftovers(folder: PathLike, *, below: bool = True) -> None:

@@ -15,7 +15,7 @@ from rtda_export.parity.frames import NamedFrame
 from rtda_export.precision import Precision
 from rtda_export.request import Request
 
-__all__ = ["ExportEvent", "ExportStep", "Tell", "Workbench"]
+__all__ = ["ExportEvent", "ExportStep", "Tell", "Workbench", "copied"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +167,13 @@ class Workbench:
         self.tell(ExportEvent("note", text=note))
         return (note,)
 
-    def publish(self, name: str, target: Path) -> None:
-        """Give a verified file of the folder its final name."""
-        with atomic_path(target) as temporary:
-            shutil.copyfile(self.folder / name, temporary)
+
+def copied(source: Path, target: Path) -> Path:
+    """Copy a file, whole or not at all: what is verified gets its final name so.
+
+    Raises:
+        FileAccessError: If it cannot be written.
+    """
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Sequence
 
 from rtda_deploy.engine_file import read_sidecar, sidecar_path
-from rtda_export.steps.step import ExportEvent, ExportStep, Workbench
+from rtda_export.steps.step import ExportEvent, ExportStep, Workbench, copied
 
 if TYPE_CHECKING:
     from rtda_export.tensorrt import BuildProgress
@@ -37,7 +36,7 @@ def build_engine(bench: Workbench, source: Path, kept: Optional[Sequence[str]]) 
     unverified = bench.folder / target.name
     for path in (target, sidecar_path(target)):  # found there, it is not built again
         if path.is_file():
-            shutil.copyfile(path, bench.folder / path.name)
+            copied(path, bench.folder / path.name)
 
     def progress(told: BuildProgress) -> None:
         bench.tell(ExportEvent("engine", "progress", text=_progress_text(told), path=target))
@@ -66,7 +65,7 @@ def build_engine(bench: Workbench, source: Path, kept: Optional[Sequence[str]]) 
         a_name=source.name,
     )
     for path in (target, sidecar_path(target)):
-        bench.publish(path.name, path)
+        copied(bench.folder / path.name, path)
     return ExportStep(
         "engine",
         target,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
+from rtda_deploy.files import write_bytes
 from rtda_deploy.onnx_file import onnx_spec
 from rtda_deploy.spec import ModelSpec
 from rtda_export.options import ExportOptions
 from rtda_export.precision import FP32
-from rtda_export.steps.step import ExportEvent, ExportStep, Workbench
+from rtda_export.steps.step import ExportEvent, ExportStep, Workbench, copied
 
 __all__ = ["finish", "write_onnx"]
 
@@ -36,7 +36,7 @@ def write_onnx(bench: Workbench) -> ExportStep:
         spec=asked,
         rewritten=options.rewritten,
     )
-    unverified = Path(shutil.copyfile(bench.reference, bench.folder / target.name))
+    unverified = copied(bench.reference, bench.folder / target.name)
     finish(unverified, options)
     seconds, spec = time.perf_counter() - started, onnx_spec(unverified)
     size = unverified.stat().st_size
@@ -50,7 +50,7 @@ def write_onnx(bench: Workbench) -> ExportStep:
         size_hw=options.size_hw,
         page="verify.html",
     )
-    bench.publish(unverified.name, target)
+    copied(unverified, target)
     return ExportStep("onnx", target, spec, parity, seconds, notes=bench.forced(parity))
 
 
@@ -69,7 +69,7 @@ def finish(path: Path, options: ExportOptions) -> None:
     if options.output == "mask":
         spec = with_mask_output(model, spec, confidence=options.confidence)
     onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(stamped(model, spec))
+    write_bytes(path, stamped(model, spec))
 
 
 def _rewritten(spec: ModelSpec) -> str:

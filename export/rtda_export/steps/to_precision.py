@@ -14,7 +14,7 @@ from rtda_deploy.onnx_file import onnx_spec
 from rtda_deploy.spec import ModelSpec
 from rtda_export.parity.frames import NamedFrame
 from rtda_export.precision import FP32, Made, Precision, Work
-from rtda_export.steps.step import ExportEvent, ExportStep, Workbench
+from rtda_export.steps.step import ExportEvent, ExportStep, Workbench, copied
 from rtda_export.steps.to_onnx import finish
 
 __all__ = ["reduce_precision"]
@@ -54,7 +54,7 @@ def reduce_precision(bench: Workbench, precision: Precision) -> ExportStep:
     )
     if not request.options.force:
         _check_loss(precision, made.miou)
-    bench.publish(unverified.name, target)
+    copied(unverified, target)
     for note in made.notes:
         bench.tell(ExportEvent("info", text=note))
     notes = (*made.notes, *bench.forced(parity))
