@@ -50,7 +50,7 @@ __all__ = ["AnySegmenter", "SegmenterPool", "check_in_flight", "open_segmenter"]
 class SegmenterPool(OfOneProcess):
     """Segmenters of one model that stand in for one. Any thread may call it; ``in_flight`` calls are served at once.
 
-    Who calls while all are at work waits; who waits longest is served next.
+    A call while all are at work waits; the one that waits longest is served next.
 
     ::
 
@@ -136,7 +136,7 @@ class SegmenterPool(OfOneProcess):
 
         A frame is taken when there is room for it: at most ``in_flight`` of them are worked on or waiting, and one
         result is with the caller. Each is copied before the next is read, so they may all come in one buffer, as those
-        of ``video.read(buffer)``; ``result.frame`` is the copy, whose memory is used again when nobody holds it. What
+        of ``video.read(buffer)``; ``result.frame`` is the copy, whose memory is reused when nothing refers to it. What
         fails, reading a frame or segmenting it, is raised after the results before it. Who leaves the loop, by an
         exception or Ctrl-C, waits for the frames at work, and not for those that wait for their turn.
 

@@ -30,7 +30,7 @@ class Result:
         timing: Milliseconds per stage: preprocess, infer, postprocess; in a pipeline also capture (reading the
             frame), compare (the second network) and age (capture to mask).
         spec: What the network was trained with.
-        confidence: uint8 (H, W), how sure the network is of each pixel, 255 is 1.0; None where nobody asked.
+        confidence: uint8 (H, W), how sure the network is of each pixel, 255 is 1.0; None where it was not asked for.
         compared: uint8 (H, W) mask of a second network with the same classes; None where there is none.
         recorded_ns: Where the recording shows the frame, nanoseconds after its first one; None: a camera, or pictures.
         state: ``live``, or ``stale``: the frame is older than frames of this source should be.

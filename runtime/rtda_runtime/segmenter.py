@@ -134,7 +134,7 @@ class Segmenter(OfOneProcess):
 
         Args:
             frame: uint8 (H, W, 3) BGR, any size; not modified, and kept in the result without a copy.
-            out: uint8 (H, W) array to write the mask into; None: one that nobody holds, whose memory is used again
+            out: uint8 (H, W) array to write the mask into; None: one that is not in use, whose memory is used again
                 when the result, its mask and all views of it are gone.
             captured_ns: When the frame was captured (``time.perf_counter_ns``); None: now.
             sequence: Number of the frame in its source; None: the number of calls before this one.

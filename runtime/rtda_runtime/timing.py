@@ -41,7 +41,7 @@ class StageTimes:
             copies = {stage: times.copy() for stage, times in self._stages.items()}
         known = [stage for stage in STAGES if stage in copies]
         others = [stage for stage in copies if stage not in STAGES]
-        return {stage: copies[stage].summary() for stage in (*known, *others)}  # the slow part; nobody waits for it
+        return {stage: copies[stage].summary() for stage in (*known, *others)}  # the slow part, outside of the lock
 
 
 class _Stage:

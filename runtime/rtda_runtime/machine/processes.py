@@ -10,7 +10,7 @@ __all__ = ["OfOneProcess"]
 
 
 class _NotPicklableError(RtdaError, TypeError):
-    """A ``TypeError`` too, which is what ``pickle`` and whoever uses it expect."""
+    """A ``TypeError`` too, which is what ``pickle`` and its users expect."""
 
 
 class OfOneProcess:

@@ -1,4 +1,4 @@
-"""The pipeline: a source read by one thread, the network run by another, results to sinks and to whoever asks."""
+"""The pipeline: one thread reads a source, another runs the network, results go to sinks, loops and callbacks."""
 
 from rtda_runtime.pipeline.options import POLICIES, PipelineOptions
 from rtda_runtime.pipeline.pipeline import Pipeline

@@ -74,7 +74,7 @@ class Inference(NamedThread):
             self._serve()
         except GivenUpError:
             pass
-        except BaseException as err:  # whatever it is, it belongs to whoever takes the results
+        except BaseException as err:  # of any kind: it is raised where the results are taken
             flow.fail(err)
         finally:
             flow.end()

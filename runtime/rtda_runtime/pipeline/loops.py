@@ -50,7 +50,7 @@ class Loops:
         self._results.end()
 
     def close(self) -> None:
-        """Nobody takes a result any more."""
+        """Take no results any more, and drop those that wait."""
         self._results.close()
 
     def listen(self, on_change: Optional[Callable[[], None]]) -> None:
@@ -67,15 +67,15 @@ class Loops:
         """A loop is left."""
         with self._lock:
             self._running -= 1
-            self.wait_for_nobody()
+            self.pause_unless_running()
 
-    def rest(self) -> None:
-        """A single result was taken: those to come are kept for the next call."""
+    def leave_for_now(self) -> None:
+        """A single result was taken; those to come are kept for the next call."""
         with self._lock:
             self._running -= 1
 
-    def wait_for_nobody(self) -> None:
-        """The network goes on where no loop runs, whatever was taken before."""
+    def pause_unless_running(self) -> None:
+        """Let results pass by unless a loop runs, so that the network does not wait."""
         with self._lock:
             if not self._running:
                 self._results.pause()
@@ -148,7 +148,7 @@ class AsyncLoop(AsyncIterator[Result]):
                 if result is None:
                     raise StopAsyncIteration
                 return result
-        except Exception:  # the end, or what it ended with; who was only interrupted may ask again
+        except Exception:  # the end, or the error; after a mere cancellation the loop may go on
             self._leave()
             raise
 

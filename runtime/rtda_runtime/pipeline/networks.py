@@ -67,7 +67,7 @@ class Networks:
             with self.segmenter.turn():
                 taken = newer(taken)
                 first = self._first(taken)
-        # The turn on the first network is over: who waits for the second one keeps nothing.
+        # The turn on the first network is over: it is free for others while this thread waits for the second one.
         return Segmented(taken, first, None if self._compare is None else self._compare.segment(first.frame))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a user sees of a pipeline: source -> networks -> sinks, loops, and whoever looks at the newest result.
+"""What a user sees of a pipeline: source -> networks -> sinks, loops, callbacks and the newest result.
 
 What happens where frames come faster than the network runs has two names. ``newest``: the reader keeps one frame, a
 newer one takes its place and the count of dropped frames grows; the delay stays that of one frame. ``every``: the
@@ -6,8 +6,8 @@ reader waits until there is room; for recordings.
 
 Threads: ``rtda-capture`` owns the source (:mod:`.reader`), ``rtda-infer`` the networks (:mod:`.inference`; with several
 frames in flight one thread for each), ``rtda-<sink>`` each sink (:mod:`.sink_thread`). Between them stand bounded
-mailboxes; no wait is without a limit (:mod:`.wiring`). The memory of frames and masks is used again when nobody holds
-them any more (:mod:`rtda_runtime.threads.buffers`).
+mailboxes; no wait is without a limit (:mod:`.wiring`). The memory of frames and masks is reused once no result
+refers to it (:mod:`rtda_runtime.threads.buffers`).
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ class Pipeline(OfOneProcess):
     counted in ``result.dropped``, or not yet looked at when the pipeline is closed. Errors of the reader and of the
     network are raised in the loop, after the results before them, and by :meth:`join`.
 
-    Under ``every`` the network waits for a loop over the pipeline. It waits for nobody once the loop is left, and the
-    results of that time are nobody's; ``next(pipeline)`` is waited for until :meth:`join` or :meth:`latest` is called.
+    Under ``every`` the network waits for a loop over the pipeline. Once the loop is left it goes on without waiting,
+    and results until the next loop go to sinks only. After ``next(pipeline)`` it waits for the next call, until
+    :meth:`join` or :meth:`latest` is called.
 
     Args:
-        segmenter: Closed with the pipeline only if it is one of ``owned``. Several pipelines may share one and have
+        segmenter: Closed with the pipeline only if it is one of ``owned``. Several pipelines may share one and take
             turns; under ``newest`` each gives the frame that is newest when its turn comes. Of a
             :class:`SegmenterPool` a pipeline keeps all engines at work under ``every``; under ``newest`` it has one
             frame at work at a time, because more would make each of them older, and leaves the other engines to the
@@ -62,8 +63,8 @@ class Pipeline(OfOneProcess):
         source: Closed with the pipeline.
         options: How it runs. None: the usual ones. Single ones may be given by their names, too (``policy="every"``).
         sinks: Each gets results on its own thread; closed with the pipeline.
-        compare: A second network for the same frames, with the same classes; its mask is ``result.compared``. A frame
-            waits for its turn on it only after the first network is left to others.
+        compare: A second network for the same frames, with the same classes; its mask is ``result.compared``. While
+            a frame waits for it, the first network is free for other pipelines.
         on_result: Called with results on the thread ``rtda-callback``, as a sink is: each of a recording, the newest of
             a camera. An exception of it is logged, stops the pipeline and is raised by :meth:`join`.
         on_state: Called with ``live``, ``stale`` or ``lost`` and a sentence when that changes, on the reader's thread.
@@ -250,7 +251,7 @@ class Pipeline(OfOneProcess):
             self.start()
             result = self._loops.take()
         finally:
-            self._loops.rest()
+            self._loops.leave_for_now()
         if result is None:
             raise StopIteration
         return result
@@ -268,7 +269,7 @@ class Pipeline(OfOneProcess):
                 the last result is still given; :attr:`state` is ``ended`` then.
         """
         self.start()
-        self._loops.wait_for_nobody()
+        self._loops.pause_unless_running()
         result, error = self._inference.newest, self._flow.error
         if error is not None:
             raise StaleFrameError(
@@ -324,7 +325,7 @@ class Pipeline(OfOneProcess):
             BaseException: What the pipeline ended with, from the source, the network or the callback.
         """
         self.start()
-        self._loops.wait_for_nobody()
+        self._loops.pause_unless_running()
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._wiring.threads:
             while not thread.join_until(min(deadline, time.monotonic() + WAKE_S)):

@@ -38,7 +38,7 @@ class Reader(NamedThread):
             self.started_ns = flow.clock()
             while not flow.stop.is_set() and self._read_one():
                 pass
-        except BaseException as err:  # whatever it is, it belongs to the thread that takes the frames
+        except BaseException as err:  # of any kind: it is raised where the frames are taken
             error = err
         finally:
             flow.frames.end(error)

@@ -1,4 +1,4 @@
-"""A sink on a thread of its own, so that a slow or failing one harms nobody else."""
+"""A sink on a thread of its own, so that a slow or failing one does not affect the others."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rtda_runtime.timing import StageTimes
 
 __all__ = ["SinkThread"]
 
-# Results that a sink which keeps everything may be behind where nobody waits for it: evens out slow frames, such as the
-# first, for which an encoder is made. As many as fit into the memory, within limits.
+# Results that a sink which keeps everything may be behind where the pipeline does not wait for it. They even out slow
+# frames, such as the first, for which an encoder is made. As many as fit into the memory, within limits.
 _WAITING_BYTES = 64 << 20
 _LEAST_WAITING, _MOST_WAITING = 4, 30
 

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class Wiring:
-    """Reader -> networks -> sinks, loops and whoever looks at the newest result.
+    """Reader -> networks -> sinks, loops, callback and the newest result.
 
     Args:
         flow: From the reader to the networks.
@@ -34,7 +34,7 @@ class Wiring:
         loops: Get each result, too.
         sinks: Each gets results on a thread of its own, which closes it.
         on_result: A function that gets them as a sink does; what it raises ends the flow.
-        on_state: Told the states of the source, as are the sinks and who listened to the source before.
+        on_state: Told the states of the source, as are the sinks and the listener that the source already had.
 
     Attributes:
         threads: In the order in which they begin.
@@ -106,7 +106,7 @@ class Wiring:
         self.sinks.append(SinkThread(sink, name, wait=wait, size_wh=size_wh, times=self.times, on_error=on_error))
 
     def _close_unused(self) -> None:
-        """Close what belongs to threads that never began: nobody asked for a result, or Ctrl-C came in between."""
+        """Close what belongs to threads that never began: no result was asked for, or Ctrl-C came in between."""
         if not self.reader.began():
             self._flow.source.close()
         if not self.inference.began():

@@ -55,7 +55,7 @@ class Outputs:
 
 
 def output_names(*, confidence: bool) -> Tuple[str, ...]:
-    """:data:`OUTPUTS`, without the confidence where nobody asked the network for it."""
+    """:data:`OUTPUTS`, without the confidence where the network was not asked for it."""
     return OUTPUTS if confidence else OUTPUTS[:-1]
 
 
@@ -67,7 +67,7 @@ class SegmentationWorker:
     Args:
         segmenter: Closed with the worker.
         publish: Called with each result, in the worker's thread.
-        wanted: Names of :data:`OUTPUTS` that somebody subscribes to; looked at for each image. Where it is none of
+        wanted: Names of :data:`OUTPUTS` that have a subscriber; looked at for each image. Where it is none of
             them, the network does not run.
         now_ns: The clock of the headers: ROS time, which may be simulated.
         max_age_s: Images older than this when their turn comes are left out and counted; 0: none are.

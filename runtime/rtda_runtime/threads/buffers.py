@@ -1,8 +1,8 @@
-"""Memory of frames and masks that is used again as soon as nobody holds it any more.
+"""Memory of frames and masks that is reused as soon as no other object refers to it.
 
 A frame of 1280x720 is 2.8 MB: allocated anew thirty times a second, it costs page faults and makes memory grow in
-jumps. A pool keeps the arrays that it gave out and counts who refers to them, as Python itself does; what only the
-pool refers to is given out again. So a result stays valid for as long as somebody holds it, or any view of it.
+jumps. A pool keeps the arrays that it gave out and looks at Python's own reference counts; an array that only the
+pool refers to is given out again. So a result stays valid for as long as it, or any view of it, is referred to.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class BufferPool:
         self._shapes: collections.OrderedDict[Tuple[Any, ...], List[np.ndarray]] = collections.OrderedDict()
 
     def take(self, shape: Sequence[int], dtype: Any = np.uint8) -> np.ndarray:
-        """An array that nobody else holds, C-contiguous, its content undefined; a new one only where all are held."""
+        """An array that is not in use, C-contiguous, its content undefined; a new one only where all are in use."""
         key = (np.dtype(dtype), *shape)
         with self._lock:
             buffers = self._of(key)

@@ -21,11 +21,11 @@ class Mailbox(Generic[_Item]):
 
     Args:
         capacity: Items it holds.
-        replace: Where it is full, the oldest gives way and counts as dropped. False: who puts waits for room.
+        replace: Where it is full, the oldest gives way and counts as dropped. False: :meth:`put` waits for room.
 
     Attributes:
         arrived: Items put in so far.
-        dropped: Of those, the ones that gave way to a newer one, or that nobody used.
+        dropped: Of those, the ones that gave way to a newer one, or were not used.
         closed: :meth:`close` was called.
         on_change: Called without arguments after every change, from the thread that made it.
     """

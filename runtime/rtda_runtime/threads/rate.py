@@ -28,7 +28,7 @@ class RateLimit:
         self._due_ns: Optional[int] = None
 
     def wait(self, stop: threading.Event) -> None:
-        """Wait until a frame is due, or until ``stop`` is set. Who was late gets no burst afterwards."""
+        """Wait until a frame is due, or until ``stop`` is set. Being late causes no burst afterwards."""
         now = self._clock()
         due = now if self._due_ns is None else self._due_ns
         while now < due and not stop.wait((due - now) / 1e9):
@@ -44,5 +44,5 @@ class RateLimit:
         return True
 
     def _after(self, due_ns: int, now_ns: int) -> int:
-        """When the frame after this one is due; who was late by a whole period begins anew from now."""
+        """When the frame after this one is due; one that is late by a whole period counts from now."""
         return (now_ns if now_ns - due_ns >= self._period_ns else due_ns) + self._period_ns
