@@ -1,7 +1,7 @@
 """Checkpoints: one file with the weights, the ModelSpec and, while training goes on, everything needed to go on.
 
 ``{"format": "rtda-deploy", "spec": JSON text, "weights": state dict, "training": dict}``, plain tensors and containers
-only, so that ``torch.load(weights_only=True)`` reads it and no code in a stranger's file ever runs.
+only, so that ``torch.load(weights_only=True)`` reads it and no code in an untrusted file runs.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def model_from_checkpoint(checkpoint: Checkpoint) -> SegmentationNetwork:
             hint=f"this version builds {', '.join(known)}; upgrade rtda-deploy",
         )
     with parsing(CheckpointError, f"{where} holds no network", hint=_WHOLE):
-        # Compared as shapes first: memory is taken for a network that the weights fit, not for what a file claims.
+        # Shapes are compared on the meta device first, so that a file cannot claim memory it has no weights for.
         with torch.device("meta"):
             shapes = _built(architecture, checkpoint, where)
         problem = difference(shapes.state_dict(), checkpoint.weights)
@@ -145,7 +145,7 @@ def _own(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> Chec
     if spec is not None and "architecture" in spec.provenance:
         return Checkpoint(spec, weights, training, str(file))
     own_spec = ModelSpec.from_json(str(content.get("spec", "")), where=f"spec of {file}")
-    if spec is not None:  # written by hand: which network it is, the checkpoint knows
+    if spec is not None:  # written by hand, without the network; the checkpoint's own spec names it
         architecture = own_spec.provenance.get("architecture")
         own_spec = spec.replace(provenance={**spec.provenance, "architecture": architecture})
     return Checkpoint(own_spec, weights, training, str(file))

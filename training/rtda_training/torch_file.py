@@ -1,4 +1,4 @@
-"""Files of ``torch.save``: whole or not at all, read without running code, and every error said as one."""
+"""Files of ``torch.save``: written whole or not at all, read without running code, every fault a CheckpointError."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read_torch_file(path: str | Path, kind: str = "checkpoint", *, hint: str = "
         with warnings.catch_warnings(), _stand_ins():
             warnings.simplefilter("ignore")  # on the pickle's protocol; whether it can be read is what counts
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as err:  # on garbage, torch's unpickler raises whatever its garbage leads to
+    except Exception as err:  # on a damaged file torch's unpickler raises anything
         blocked = _blocked(err, file) if isinstance(err, pickle.UnpicklingError) else ""
         if blocked:
             raise CheckpointError(
@@ -80,7 +80,7 @@ def read_torch_file(path: str | Path, kind: str = "checkpoint", *, hint: str = "
 
 
 class _Dtype:
-    """In the place of ``numpy.dtype``: the letter of a plain value, and the byte order that is set afterwards."""
+    """Stands in for ``numpy.dtype``: the type code of a plain value, and the byte order that is set afterwards."""
 
     def __init__(self, code: str, *_: Any) -> None:
         if np.dtype(code).kind not in "biufU":
@@ -93,7 +93,7 @@ class _Dtype:
 
 
 class _Nothing:
-    """In the place of an object whose values nobody needs."""
+    """Stands in for an object whose values are not needed."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -103,7 +103,7 @@ class _Nothing:
 
 
 def _scalar(dtype: _Dtype, content: bytes) -> Any:
-    """In the place of numpy's: the number that its bytes are."""
+    """Stands in for numpy's ``scalar``: the number that its bytes encode."""
     return np.frombuffer(content, dtype.numpy, 1)[0].item()
 
 
@@ -113,7 +113,7 @@ def _path(*parts: str) -> str:
 
 @contextlib.contextmanager
 def _stand_ins() -> Iterator[None]:
-    """Names that training scripts leave in checkpoints, each with what is made in its place: ours, never theirs."""
+    """Names that training scripts leave in checkpoints; our own classes are made in their place."""
     made: list[Any] = [
         *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
         *((_Nothing, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),

@@ -52,7 +52,7 @@ def translate_set(
 
     Raises:
         CheckpointError: If the file is no translator.
-        ConfigError: If the size is none for a generator.
+        ConfigError: If no generator takes the size.
         DataError: If the folder holds pictures of another translator, or a picture cannot be read.
         FileAccessError: If the folder cannot be written to or the disk is full.
     """

@@ -60,7 +60,7 @@ class Translator:
 
 
 class FrameTranslator(nn.Module):
-    """The frozen way to the target domain: frames in, frames out.
+    """The frozen generator of target pictures: frames in, frames out.
 
     Frames are float32 (N, H, W, 3) BGR 0..255, height and width multiples of 4.
     """

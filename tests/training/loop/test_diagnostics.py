@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rtda_training.loop.diagnostics import Watch, warnings_of
+from rtda_training.loop.diagnostics import Diagnostics, warnings_of
 from rtda_training.plan import load_plan
 
 # What `rtda-deploy train toytown-demo --set val_every=100` logged, seed 0, one thread of a Xeon with AMX, bf16.
@@ -27,110 +27,112 @@ def series(key, values, every=20, start=20, name="train", index=0):
     ]
 
 
-def said(watch, rows):
-    return [(finding.kind, finding.step) for row in rows for finding in watch.see(row)]
+def said(diagnostics, rows):
+    return [(finding.kind, finding.step) for row in rows for finding in diagnostics.see(row)]
 
 
 # the discriminator
 
 
 def test_a_discriminator_that_stays_at_chance_for_200_steps_is_told_once_with_its_key():
-    watch = Watch(stage("adversarial.learning_rate=1e-5"))
+    diagnostics = Diagnostics(stage("adversarial.learning_rate=1e-5"))
     rows = series("disc", [0.6931, 0.6945, 0.691] * 10)
-    findings = [finding for row in rows for finding in watch.see(row)]
+    findings = [finding for row in rows for finding in diagnostics.see(row)]
     assert [(finding.kind, finding.step) for finding in findings] == [("stuck", 320)], "120 is the first that counts"
     assert "raise adversarial.learning_rate (now 1e-05)" in findings[0].text
     assert findings[0].stage == "train"
 
 
 def test_the_first_steps_and_the_warm_up_say_nothing():
-    assert said(Watch(stage("optimizer.warmup_steps=0")), series("disc", [0.693] * 14)) == []
-    assert said(Watch(stage("optimizer.warmup_steps=400")), series("disc", [0.693] * 29)) == []
-    assert said(Watch(stage("optimizer.warmup_steps=400")), series("disc", [0.693] * 31)) == [("stuck", 620)]
+    assert said(Diagnostics(stage("optimizer.warmup_steps=0")), series("disc", [0.693] * 14)) == []
+    assert said(Diagnostics(stage("optimizer.warmup_steps=400")), series("disc", [0.693] * 29)) == []
+    assert said(Diagnostics(stage("optimizer.warmup_steps=400")), series("disc", [0.693] * 31)) == [("stuck", 620)]
 
 
 @pytest.mark.parametrize("value", [0.6895, 0.6975])
 def test_a_discriminator_that_once_left_chance_is_not_stuck(value):
     rows = series("disc", ([0.693] * 9 + [value]) * 6)
-    assert said(Watch(stage()), rows) == []
+    assert said(Diagnostics(stage()), rows) == []
 
 
 def test_a_discriminator_without_an_error_is_told():
-    watch = Watch(stage())
-    findings = [finding for row in series("disc", [0.5] * 5 + [0.019] * 20) for finding in watch.see(row)]
+    diagnostics = Diagnostics(stage())
+    findings = [finding for row in series("disc", [0.5] * 5 + [0.019] * 20) for finding in diagnostics.see(row)]
     assert [(finding.kind, finding.step) for finding in findings] == [("certain", 320)]
     assert "lower adversarial.learning_rate" in findings[0].text and 'style = "fda"' in findings[0].text
-    assert said(Watch(stage()), series("disc", [0.021] * 40)) == []
+    assert said(Diagnostics(stage()), series("disc", [0.021] * 40)) == []
 
 
 def test_a_style_in_use_is_not_advised():
-    watch = Watch(stage(recipe="fda-light"))
-    findings = [finding for row in series("disc", [0.001] * 30) for finding in watch.see(row)]
+    diagnostics = Diagnostics(stage(recipe="fda-light"))
+    findings = [finding for row in series("disc", [0.001] * 30) for finding in diagnostics.see(row)]
     assert len(findings) == 1 and "style" not in findings[0].text
 
 
 def test_least_squares_have_their_own_chance():
-    assert said(Watch(stage("adversarial.gan=ls")), series("disc", [0.25] * 30)) == [("stuck", 320)]
-    assert said(Watch(stage("adversarial.gan=ls")), series("disc", [0.693] * 30)) == []
-    assert said(Watch(stage()), series("disc", [0.25] * 30)) == []
+    assert said(Diagnostics(stage("adversarial.gan=ls")), series("disc", [0.25] * 30)) == [("stuck", 320)]
+    assert said(Diagnostics(stage("adversarial.gan=ls")), series("disc", [0.693] * 30)) == []
+    assert said(Diagnostics(stage()), series("disc", [0.25] * 30)) == []
 
 
 def test_advents_discriminator_is_watched_by_its_own_name():
-    findings = [f for row in series("disc", [0.693] * 30) for f in Watch(stage(recipe="advent")).see(row)]
-    assert not findings, "a watch of its own for each row has seen nothing for long"
-    watch = Watch(stage(recipe="advent"))
-    findings = [finding for row in series("disc", [0.693] * 30) for finding in watch.see(row)]
+    findings = [f for row in series("disc", [0.693] * 30) for f in Diagnostics(stage(recipe="advent")).see(row)]
+    assert not findings, "a diagnostics of its own for each row has seen nothing for long"
+    diagnostics = Diagnostics(stage(recipe="advent"))
+    findings = [finding for row in series("disc", [0.693] * 30) for finding in diagnostics.see(row)]
     assert "advent.learning_rate" in findings[0].text
 
 
 def test_a_translators_discriminator_is_none_of_ours():
     translation = load_plan("bdl-1x1").stages[1]
     assert translation.kind == "translation"
-    assert said(Watch(translation), series("disc", [0.25] * 30, name="f-1")) == []
+    assert said(Diagnostics(translation), series("disc", [0.25] * 30, name="f-1")) == []
 
 
 # the validation
 
 
 def test_a_val_miou_that_fell_to_half_of_its_best_is_told():
-    watch = Watch(stage())
-    findings = [finding for row in series("val_miou", [0.2, 0.5, 0.26, 0.25, 0.1]) for finding in watch.see(row)]
+    diagnostics = Diagnostics(stage())
+    findings = [finding for row in series("val_miou", [0.2, 0.5, 0.26, 0.25, 0.1]) for finding in diagnostics.see(row)]
     assert [(finding.kind, finding.step) for finding in findings] == [("fallen", 80)]
     assert "fell to 25.0 from 50.0" in findings[0].text and "adversarial.weight" in findings[0].text
 
 
 def test_a_fall_among_first_guesses_is_none():
-    assert said(Watch(stage()), series("val_miou", [0.04, 0.01])) == []
-    assert said(Watch(stage()), series("val_miou", [float("nan"), 0.3, float("nan"), 0.2])) == []
+    assert said(Diagnostics(stage()), series("val_miou", [0.04, 0.01])) == []
+    assert said(Diagnostics(stage()), series("val_miou", [float("nan"), 0.3, float("nan"), 0.2])) == []
 
 
 def test_a_stage_is_compared_with_what_it_started_from():
     plan = load_plan("toytown-demo")
     before = series("val_miou", [0.5], name="source-only")
-    assert said(Watch(plan.stages[1], before), series("val_miou", [0.2], name="adapted", index=1)) == [("fallen", 20)]
+    assert said(Diagnostics(plan.stages[1], before), series("val_miou", [0.2], name="adapted", index=1)) == [
+        ("fallen", 20)
+    ]
     again = load_plan("ssl-1").stages[1]
     assert again.start == "scratch"
     before = series("val_miou", [0.5], name="first")
-    assert said(Watch(again, before), series("val_miou", [0.2], name="again", index=1)) == []
+    assert said(Diagnostics(again, before), series("val_miou", [0.2], name="again", index=1)) == []
 
 
 def test_what_the_targets_statistics_cost_at_the_end_is_no_fall():
     adapted = load_plan("toytown-demo").stages[1]
     rows = series("val_miou", [0.5, 0.2], start=adapted.steps - 20, name="adapted", index=1)
-    assert said(Watch(adapted), rows) == []
+    assert said(Diagnostics(adapted), rows) == []
     rows = series("val_miou", [0.5, 0.2], start=adapted.steps - 40, name="adapted", index=1)
-    assert said(Watch(adapted), rows) == [("fallen", adapted.steps - 20)]
+    assert said(Diagnostics(adapted), rows) == [("fallen", adapted.steps - 20)]
 
 
 # pseudo labels
 
 
 def test_a_teacher_that_is_hardly_believed_is_told():
-    watch = Watch(stage(recipe="classmix"))
-    findings = [finding for row in series("pseudo_share", [0.04] * 40) for finding in watch.see(row)]
+    diagnostics = Diagnostics(stage(recipe="classmix"))
+    findings = [finding for row in series("pseudo_share", [0.04] * 40) for finding in diagnostics.see(row)]
     assert [(finding.kind, finding.step) for finding in findings] == [("coverage", 420)]
     assert "lower ema.threshold (now 0.968)" in findings[0].text
-    assert said(Watch(stage(recipe="classmix")), series("pseudo_share", [0.04] * 20 + [0.06] * 20)) == []
+    assert said(Diagnostics(stage(recipe="classmix")), series("pseudo_share", [0.04] * 20 + [0.06] * 20)) == []
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_labels_on_disk_that_cover_little_are_told(tmp_path, share, recipe, advi
     again = load_plan(recipe).stages[1]
     settings = {"select": again.settings["offline"].select, "threshold": 0.9, "quantile": 0.5}
     (tmp_path / "labels.json").write_text(json.dumps({"share": share, "settings": settings}))
-    found = Watch(again).labels(tmp_path)
+    found = Diagnostics(again).labels(tmp_path)
     assert [finding.kind for finding in found] == (["coverage"] if advice else [])
     assert not advice or advice in found[0].text
 
@@ -154,7 +156,7 @@ def test_labels_on_disk_that_cover_little_are_told(tmp_path, share, recipe, advi
 def test_a_record_that_cannot_be_read_is_no_matter(tmp_path, content):
     if content:
         (tmp_path / "labels.json").write_text(content)
-    assert Watch(load_plan("ssl-1").stages[1]).labels(tmp_path) == []
+    assert Diagnostics(load_plan("ssl-1").stages[1]).labels(tmp_path) == []
 
 
 # as a whole
@@ -162,12 +164,12 @@ def test_a_record_that_cannot_be_read_is_no_matter(tmp_path, content):
 
 def test_nothing_is_said_twice_after_a_resume():
     rows = series("disc", [0.693] * 30)
-    assert said(Watch(stage(), rows), series("disc", [0.693] * 10, start=620)) == []
+    assert said(Diagnostics(stage(), rows), series("disc", [0.693] * 10, start=620)) == []
 
 
 def test_a_resume_does_not_forget_how_long_it_has_lasted():
     rows = series("disc", [0.693] * 10)
-    assert said(Watch(stage(), rows), series("disc", [0.693] * 10, start=220)) == [("stuck", 320)]
+    assert said(Diagnostics(stage(), rows), series("disc", [0.693] * 10, start=220)) == [("stuck", 320)]
 
 
 def test_the_report_says_what_the_screen_said(tmp_path):

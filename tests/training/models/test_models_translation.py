@@ -168,6 +168,6 @@ def test_what_does_not_fit_is_refused_with_what_does() -> None:
         with pytest.raises(ModelError, match="expected pictures"):
             model(torch.zeros(1, 4, 32, 32))
     for build in (lambda: Generator(0), lambda: Generator(4, -1), lambda: PatchDiscriminator(4, 0)):
-        with pytest.raises(ConfigError, match="is none") as refused:
+        with pytest.raises(ConfigError, match="at least 1") as refused:
             build()
         assert "published: width 64" in refused.value.hint

@@ -586,7 +586,7 @@ def test_other_files_are_refused(finished, tmp_path):
     whole = torch.load(folder / "translator-f.pth", weights_only=True)
     for part, words in (
         ({"config": {**whole["config"], "width": 5}}, "does not fit its own config"),
-        ({"config": {**whole["config"], "width": -5}}, "is none"),
+        ({"config": {**whole["config"], "width": -5}}, "width of at least 1"),
         ({"config": {**whole["config"], "channel_order": "hsv"}}, "hsv"),
         ({"config": {}}, "lacks a part"),
         ({"to_source": {}}, "does not fit"),

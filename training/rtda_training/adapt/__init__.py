@@ -1,1 +1,1 @@
-"""Adaptation: what a step may use (context), the styles of the source, the objectives, the adversary, batch norms."""
+"""Adaptation: the slots of a stage, and one folder of components for each."""

@@ -1,4 +1,4 @@
-"""What fills each slot of a stage, but for what the stage trains (``rtda_training.stages``)."""
+"""Base classes of the components of a stage: sampler, style, labeler, mixer, objective."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Style(Component):
 
 
 class Labeler(Component):
-    """Labels the target batch of each step. No label of the target set is ever read: its type has none."""
+    """Labels the target batch of each step. It cannot read a label of the target set: an ``UnlabelledSet`` has none."""
 
     needs_target = True
 

@@ -25,10 +25,10 @@ __all__ = ["MixedBatch", "PseudoLabels", "StageContext", "StepContext"]
 
 
 class PseudoLabels(NamedTuple):
-    """What a labeler says of the target batch.
+    """Labels that a labeler gives the target batch.
 
     Attributes:
-        label: int64 (N, H, W), 255 where it does not say.
+        label: int64 (N, H, W), 255 where it gives none.
         weight: float32 (N, H, W) in 0..1, how much each pixel counts; None: 1 everywhere.
     """
 
@@ -106,8 +106,8 @@ class StepContext:
         forward: The network in training mode.
         normalise: Raw pixels (N, H, W, 3) -> the network's input (N, 3, H, W).
         target_label: int64 (N, H, W) pseudo labels made before the stage; None where there are none.
-        labeler: Who labels the target.
-        mixer: Who mixes both domains.
+        labeler: What labels the target.
+        mixer: What mixes both domains.
         seed: The plan's seed and the stage's number.
         first_place: Position of this process's first picture in the global batch.
         share: A tensor -> its mean over all processes.
@@ -158,7 +158,7 @@ class StepContext:
         return self.output_of("target", self.target)
 
     def pseudo_labels(self) -> PseudoLabels:
-        """What the stage's labeler says of the target batch."""
+        """Labels that the stage's labeler gives the target batch."""
         if self.labeler is None:
             raise RuntimeError("this stage has no labeler: an objective must declare requires = ('labeler',)")
         if self._pseudo is None:

@@ -1,4 +1,4 @@
-"""Pseudo labels as arithmetic: which label several outputs agree on, how sure they must be, how much is left.
+"""Arithmetic of pseudo labels: fusing several outputs, thresholds on confidence, coverage.
 
 A confidence is the largest softmax value of a pixel. Thresholds per class come from a histogram of confidences, 19 x
 1000 integers, and not from a list of all pixels, which for Cityscapes would take 25 GB.
@@ -78,7 +78,7 @@ class ConfidenceHistogram:
 def thresholds(
     histogram: ConfidenceHistogram, select: str, *, threshold: float = 0.9, quantile: float = 0.5, cap: float = 0.9
 ) -> np.ndarray:
-    """The confidence from which on a prediction of each class is believed.
+    """The confidence from which on a prediction of each class is kept.
 
     Args:
         histogram: Confidences of the whole set.
@@ -86,7 +86,7 @@ def thresholds(
             quantile of its own confidences, at most ``cap``, so that rare and unsure classes keep some pixels.
         threshold: That of ``threshold``.
         quantile: Share of a class's pixels to leave out: 0.5 in BDL's and RTDA's code, 0.66 in FDA's.
-        cap: Above it everything is believed, however sure the class usually is.
+        cap: Confidence from which on every prediction is kept, whatever the class's quantile.
 
     Returns:
         float64 (C,); ``cap`` for a class never predicted.
@@ -153,7 +153,7 @@ def fuse(probabilities: Sequence[Tensor], how: str = "confidence") -> tuple[Tens
 
 
 class Coverage(NamedTuple):
-    """How much of what was predicted is believed; int64 (C,) pixels each."""
+    """How many pixels were predicted and how many of them are kept; int64 (C,) each."""
 
     predicted: np.ndarray
     kept: np.ndarray

@@ -1,6 +1,6 @@
-"""Reads along with the log and says when a training goes wrong in one of the known ways, and what to change.
+"""Warnings about a training that goes wrong in a known way, with the setting to change.
 
-A pure function of the logged rows: the screen during a training and the report after it say the same.
+They are a function of the logged rows alone, so that the screen and the report show the same ones.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from rtda_training.plan import PlanConfig, StageConfig
 
-__all__ = ["Finding", "Watch", "warnings_of"]
+__all__ = ["Diagnostics", "Finding", "warnings_of"]
 
 _SPAN = 200  # steps that a loss must stand still
-_SETTLE = 100  # steps at the start of a stage that say nothing yet, if its warm-up is not longer
-_CHANCE = {"bce": math.log(2.0), "ls": 0.25}  # a discriminator's loss that says "I cannot tell" everywhere
+_SETTLE = 100  # steps at the start of a stage that are not judged yet, or its warm-up if that is longer
+_CHANCE = {"bce": math.log(2.0), "ls": 0.25}  # a discriminator's loss where it tells nothing apart
 _NEAR_CHANCE = 0.003
 _CERTAIN = 0.02
 _FALLEN = 0.5  # of the best val mIoU
@@ -34,12 +34,12 @@ class Finding(NamedTuple):
     text: str
 
 
-class Watch:
-    """Watches one stage.
+class Diagnostics:
+    """Diagnoses one stage from its logged rows.
 
     Args:
         stage: Its settings; the advice names their keys and values.
-        rows: What was logged before, of earlier stages and of this one before a resume; nothing is said of them.
+        rows: What was logged before, of earlier stages and of this one before a resume; they give no warning.
     """
 
     def __init__(self, stage: StageConfig, rows: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -54,13 +54,13 @@ class Watch:
                 self._best = max(self._best, float(row["val_miou"]))
 
     def see(self, row: Mapping[str, Any]) -> list[Finding]:
-        """What a logged row gives rise to; each kind is said once a stage."""
+        """Warnings that a logged row gives rise to; each kind is given once a stage."""
         step = int(row["step"])
         found = {**self._discriminator(row, step), **self._coverage(row, step), **self._fall(row, step)}
         return self._new(found, step)
 
     def labels(self, folder: Path) -> list[Finding]:
-        """What the labels that a labeler wrote before the stage give rise to; ``folder``: the stage's."""
+        """Warnings about the labels that a labeler wrote before the stage; ``folder``: the stage's."""
         try:
             record = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
             share = float(record["share"])
@@ -139,9 +139,9 @@ def warnings_of(plan: PlanConfig, rows: Sequence[Mapping[str, Any]], folder: Pat
     found: list[Finding] = []
     for index, stage in enumerate(plan.stages):
         before = [row for row in rows if int(row.get("stage_index", 0)) < index]
-        watch = Watch(stage, before)
-        found += watch.labels(folder / "stages" / stage.name)
+        diagnostics = Diagnostics(stage, before)
+        found += diagnostics.labels(folder / "stages" / stage.name)
         for row in rows:
             if row.get("stage") == stage.name:
-                found += watch.see(row)
+                found += diagnostics.see(row)
     return found

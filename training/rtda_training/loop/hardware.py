@@ -1,4 +1,4 @@
-"""Where training computes: device and precision, as asked for or as the hardware suggests."""
+"""The device and precision that training computes in: as asked for, or what suits the hardware."""
 
 from __future__ import annotations
 

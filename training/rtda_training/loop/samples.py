@@ -1,4 +1,4 @@
-"""A few pictures and what a network makes of them, for people to look at while it trains and after."""
+"""A few pictures beside the masks that a network gives for them, for logs and reports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def spread_places(count: int, total: int) -> list[int]:
 def usable_frame(pictures: UnlabelledSet, place: int) -> np.ndarray:
     """The frame at ``place``, or, where it cannot be read, the next that can: uint8 (H, W, 3) BGR.
 
-    A training goes on over a few faulty pictures (``max_corrupt``) and says them; one of them here must not end it.
+    A training goes on despite a few faulty pictures (``max_corrupt``); one of them must not end it here.
 
     Raises:
         DataError: Of the first one, where ten in a row cannot be read. FileAccessError likewise.

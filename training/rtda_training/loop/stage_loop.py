@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from rtda_deploy.errors import DataError, TrainingError
-from rtda_training.loop.diagnostics import Finding, Watch
+from rtda_training.loop.diagnostics import Diagnostics, Finding
 from rtda_training.loop.events import Tell, TrainEvent
 from rtda_training.loop.pace import Pace
 from rtda_training.loop.runlog import RunLog
@@ -70,7 +70,7 @@ class StageLoop:
         self._log = log
         self._stop = stop
         self._tell = tell
-        self._watch = Watch(self._stage, log.rows if log is not None else ())
+        self._diagnostics = Diagnostics(self._stage, log.rows if log is not None else ())
 
     def run(self, run: StageRun, start: int, miou: float) -> float:
         """Make the steps from ``start`` on; ``run`` has begun.
@@ -89,7 +89,7 @@ class StageLoop:
             DataError: If nothing that is validated on is labelled.
         """
         stage = self._stage
-        self._warn(self._watch.labels(self._folder / "stages" / stage.name))
+        self._warn(self._diagnostics.labels(self._folder / "stages" / stage.name))
         self._fabric.barrier()
         later = sum(after.steps for after in self._plan.stages[self._index + 1 :])
         pace = Pace(self._plan.batch_size, stage.steps - start, later)
@@ -134,7 +134,7 @@ class StageLoop:
     def _record(self, row: Mapping[str, Any], pace: Pace, *, logged: bool) -> None:
         if logged and self._log is not None:
             self._log.add(row)
-            self._warn(self._watch.see(row))
+            self._warn(self._diagnostics.see(row))
         if logged or pace.early():
             self._tell(TrainEvent("step", self._stage.name, row["step"], self._stage.steps, row))
         expected = pace.expectation()

@@ -1,4 +1,4 @@
-"""Networks: BiSeNet, DeepLab-v2 and FCN-8s, the papers' discriminators and translators, and what they weigh.
+"""Networks: BiSeNet, DeepLab-v2 and FCN-8s, the papers' discriminators and translators; counts of parameters and cost.
 
 Key names of a state dict: ``backbone`` (torchvision's names below it), ``head``, ``aux_heads``; a BiSeNet's also
 ``spatial_path``, ``context_path``, ``fusion``.
@@ -12,7 +12,7 @@ from rtda_training.models.cyclegan import Generator, PatchDiscriminator
 from rtda_training.models.deeplab import DeepLabV2
 from rtda_training.models.discriminators import DISCRIMINATORS, Discriminator, build_discriminator
 from rtda_training.models.fcn8s import FCN8s
-from rtda_training.models.foreign import ForeignCheckpoint, detect_lineage, load_foreign
+from rtda_training.models.foreign import ForeignCheckpoint, load_foreign
 from rtda_training.models.lineages import Preprocessing
 from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput
 from rtda_training.models.networks import NETWORKS, build_network, network_class, network_settings
@@ -44,7 +44,6 @@ __all__ = [
     "count_macs",
     "count_operations",
     "count_parameters",
-    "detect_lineage",
     "load_backbone_weights",
     "load_foreign",
     "network_class",

@@ -41,7 +41,8 @@ class Generator(nn.Module):
         super().__init__()
         if width < 1 or blocks < 0:
             raise ConfigError(
-                f"a generator of width {width} with {blocks} blocks is none", hint="published: width 64, 9 blocks"
+                f"a generator needs a width of at least 1 and 0 blocks or more, got {width} and {blocks}",
+                hint="published: width 64, 9 blocks",
             )
         self.width, self.blocks = width, blocks
         self.layers = nn.Sequential(
@@ -102,7 +103,8 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         if width < 1 or layers < 1:
             raise ConfigError(
-                f"a discriminator of width {width} with {layers} layers is none", hint="published: width 64, 3 layers"
+                f"a discriminator needs a width and layers of at least 1, got {width} and {layers}",
+                hint="published: width 64, 3 layers",
             )
         channels = [width * min(2**depth, _MOST_CHANNELS) for depth in range(layers + 1)]
         steps: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(_NEGATIVE_SLOPE, True)]

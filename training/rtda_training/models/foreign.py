@@ -13,7 +13,7 @@ from rtda_training.models.bisenet import BiSeNet
 from rtda_training.models.lineages import LINEAGES, Lineage, Preprocessing
 from rtda_training.models.state_dicts import difference, unwrapped
 
-__all__ = ["ForeignCheckpoint", "detect_lineage", "load_foreign"]
+__all__ = ["ForeignCheckpoint", "load_foreign"]
 
 _AUX = "aux_heads."
 
@@ -35,15 +35,6 @@ class ForeignCheckpoint:
     preprocessing: Preprocessing
     ignored: tuple[str, ...]
     aux_loaded: bool
-
-
-def detect_lineage(state_dict: Mapping[str, object]) -> str:
-    """``"rtda"`` or ``"coincheung"``, by the names alone; wrappers are looked through.
-
-    Raises:
-        CheckpointError: If the names belong to neither.
-    """
-    return _detected(unwrapped(state_dict))
 
 
 def load_foreign(model: BiSeNet | None, state_dict: Mapping[str, object]) -> ForeignCheckpoint:
@@ -80,6 +71,7 @@ def load_foreign(model: BiSeNet | None, state_dict: Mapping[str, object]) -> For
 
 
 def _detected(tensors: Mapping[str, Tensor]) -> str:
+    """The key of the lineage that the names are of."""
     explained = {
         name: sum(key.startswith(tuple(lineage.names)) for key in tensors) for name, lineage in LINEAGES.items()
     }

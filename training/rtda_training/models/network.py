@@ -1,4 +1,4 @@
-"""What every segmentation network is to the rest of the toolkit: one forward, one answer, one view to deploy."""
+"""The contract of every segmentation network: its settings, its forward, its output and the view that is deployed."""
 
 from __future__ import annotations
 

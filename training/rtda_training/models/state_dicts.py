@@ -1,4 +1,4 @@
-"""Reading somebody else's weights: from a file, out of its wrappers, and in what they differ from ours."""
+"""State dicts: read from a file, taken out of wrappers, checked, and compared with what a network expects."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def unwrapped(checkpoint: object) -> dict[str, Tensor]:
     given: whatever is loaded must fit the network whole.
 
     Raises:
-        CheckpointError: If there are no tensors in it, or tensors that are none of a network.
+        CheckpointError: If there are no tensors in it, or tensors that no network could use.
     """
     inner = checkpoint
     for _ in range(_DEEPEST):

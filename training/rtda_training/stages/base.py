@@ -1,4 +1,4 @@
-"""What every kind of stage is."""
+"""The base class of every kind of stage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StageRun(Component):
         raise NotImplementedError
 
     def begin(self, step: int) -> None:
-        """Make ready to do ``step`` next; state has been loaded before, where there is one."""
+        """Prepare for ``step`` as the next one; where there is a state, it has been loaded before."""
         raise NotImplementedError
 
     def step(self, step: int) -> dict[str, Any]:
@@ -35,7 +35,7 @@ class StageRun(Component):
         """Called once after the last step, before the network is validated and saved."""
 
     def close(self) -> None:
-        """Give up what the stage holds; called however it ends."""
+        """Release what the stage holds; called however it ends."""
 
 
 def decay(stage_config: StageConfig, step: int) -> float:

@@ -1,1 +1,1 @@
-"""Labelers: who says what the target's pictures show, since nobody labelled them."""
+"""Labelers: pseudo labels for the target's pictures."""

@@ -1,4 +1,4 @@
-"""A teacher that is the running mean of the network it teaches."""
+"""A mean teacher: its weights are the running mean of the network's."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["EmaConfig", "EmaLabeler", "average_into"]
 
 @dataclasses.dataclass(frozen=True)
 class EmaConfig:
-    """The teacher and how far it is believed.
+    """The teacher, and which of its labels are used.
 
     Attributes:
         momentum: What the teacher keeps of itself each step (0.99 DACS, 0.999 DAFormer); less in the first steps.
         norm: Batch norms of the teacher use its averaged ``running`` statistics, or those of the ``batch``, as the
             published codes do.
-        threshold: A label as confident as this is believed.
-        weighting: ``fraction``: every pixel counts, weighted by the share of believed ones in the whole batch (DACS);
-            ``pixel``: only believed ones count.
+        threshold: Confidence from which on a label is used.
+        weighting: ``fraction``: every pixel counts, weighted by the share of confident ones in the whole batch (DACS);
+            ``pixel``: only confident ones count.
         ignore_top: Share of the height, from above, that does not count.
         ignore_bottom: The same from below, such as the car's own bonnet.
         deploy: The stage leaves the teacher and not the network.
@@ -66,11 +66,11 @@ class EmaLabeler(Labeler):
         with self._stage.fabric.autocast():
             logits = self.teacher(context.target).logits
         confidence, label = logits.float().softmax(dim=1).max(dim=1)
-        believed = confidence >= config.threshold
-        self._share = context.share(believed.float().mean())
+        confident = confidence >= config.threshold
+        self._share = context.share(confident.float().mean())
         rows = _ignored_rows(label, config.ignore_top, config.ignore_bottom)
         if config.weighting == "pixel":
-            return PseudoLabels(torch.where(believed & ~rows, label, torch.full_like(label, IGNORE_INDEX)), None)
+            return PseudoLabels(torch.where(confident & ~rows, label, torch.full_like(label, IGNORE_INDEX)), None)
         weight = torch.where(rows, torch.zeros_like(confidence), self._share.expand_as(confidence))
         return PseudoLabels(label, weight)
 

@@ -34,16 +34,16 @@ _HISTOGRAM = "histogram.npz"
 
 @dataclasses.dataclass(frozen=True)
 class OfflineConfig:
-    """Who labels, which outputs are asked, and which labels are believed.
+    """Which networks label, which of their outputs are used, and which labels are kept.
 
     Attributes:
         stages: Finished stages whose networks label; of several the mean softmax counts (FDA's multi-band transfer).
-        outputs: How many outputs are asked: 1 the main one, 2 the first auxiliary head too (BiSeNet's stride 16), or 3.
+        outputs: How many outputs are used: 1 the main one, 2 the first auxiliary head too (BiSeNet's stride 16), or 3.
         fuse: How outputs become one label: the most ``confidence``, the ``majority``, or the ``mean`` softmax.
         select: ``threshold``: the same confidence for all classes; ``class-balanced``: a quantile of each class's own.
         threshold: Of ``threshold``.
         quantile: Of ``class-balanced``: the share of each class left out (0.5: BDL, RTDA; 0.66: FDA).
-        cap: Of ``class-balanced``: confidence from which on a label is always believed.
+        cap: Of ``class-balanced``: confidence from which on a label is always kept.
     """
 
     stages: tuple[str, ...] = ()
@@ -56,10 +56,10 @@ class OfflineConfig:
 
 
 class LabelDump:
-    """One dump of labels; whatever of it is on disk already is not made again.
+    """One dump of labels; what is on disk already is not made again.
 
     Args:
-        config: Who labels, and what is believed.
+        config: Which networks label, and which labels are kept.
         stage: The stage that learns from the labels; they are written into its folder.
         target: What is labelled.
         save_every: Pictures that a killed first pass may have to count again.
@@ -159,7 +159,7 @@ class LabelDump:
                 kept += _pixels(label, len(kept))
         frames = in_order(lambda index: self._frame(missing[index]), len(missing))
         for place, frame in zip(missing, frames, strict=True):
-            label = self._believed(frame, limits, place in unreadable)
+            label = self._confident(frame, limits, place in unreadable)
             _write_label(self._paths[place], label)
             kept += _pixels(label, len(kept))
         record = self._summarised(limits, Coverage(histogram.predicted, kept), unreadable)
@@ -175,7 +175,7 @@ class LabelDump:
             return None
         return label if label.shape == self._stage.size_hw and label.dtype == np.uint8 else None
 
-    def _believed(self, frame: np.ndarray | RtdaError, limits: np.ndarray, unreadable: bool) -> np.ndarray:
+    def _confident(self, frame: np.ndarray | RtdaError, limits: np.ndarray, unreadable: bool) -> np.ndarray:
         if unreadable or not isinstance(frame, np.ndarray):
             return np.full(self._stage.size_hw, IGNORE_INDEX, dtype=np.uint8)
         label, confidence = self._predicted(frame)

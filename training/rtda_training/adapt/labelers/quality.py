@@ -1,4 +1,4 @@
-"""How good pseudo labels are. It needs the true labels: for measuring only, no training calls it."""
+"""The quality of pseudo labels, measured on true ones; no training calls it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class LabelQuality:
 
 
 def label_quality(labels_folder: str | Path, labelled_set: LabelledSet) -> LabelQuality:
-    """Compare a folder of pseudo labels, as ``offline`` or anybody wrote them, with the true ones at their size.
+    """Compare a folder of pseudo labels with the true ones, at the size of these.
 
     Args:
         labels_folder: What the ``folder`` labeler takes: a folder with ``labels.json``, or with a PNG per picture.

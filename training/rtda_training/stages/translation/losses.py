@@ -1,4 +1,4 @@
-"""What a pair of translators learns from: CycleGAN's losses, BDL's perceptual ones, and the history of translations.
+"""Losses of a pair of translators: CycleGAN's and BDL's perceptual ones; and the pool of earlier translations.
 
 Pictures are float32 (N, 3, H, W) in -1..1 throughout.
 
@@ -55,10 +55,10 @@ def identity_loss(picture: Tensor, kept: Tensor) -> Tensor:
 
 
 def perceptual_loss(logits: Tensor, other: Tensor, distance: str = PERCEPTUAL[0]) -> Tensor:
-    """How differently a segmentation network sees two pictures: what is a road should stay a road.
+    """Distance between a segmentation network's logits for two pictures: what is a road should stay a road.
 
-    Each class map of each picture is first brought to mean 0 and variance 1 over its pixels, so that classes that a
-    network is loud about do not decide alone.
+    Each class map of each picture is first brought to mean 0 and variance 1 over its pixels, so that classes of
+    large logits do not decide alone.
 
     Args:
         logits: float (N, C, H, W) of the picture.

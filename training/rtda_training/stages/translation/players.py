@@ -1,4 +1,4 @@
-"""The players of a translation stage: two generators that translate, two discriminators that learn to tell."""
+"""The players of a translation stage: two generators, and two discriminators of real and translated pictures."""
 
 from __future__ import annotations
 

@@ -263,7 +263,7 @@ class TranslationStage(StageRun):
 
 
 def _check(config: TranslationConfig, plan: PlanConfig, stage_config: StageConfig) -> None:
-    """Refuse what a translation would silently leave undone."""
+    """Refuse settings that a translation stage would ignore."""
     others = [f"{found.slot} {key!r}" for key, found in stage_config.used().items() if found.slot != "kind"]
     if others or stage_config.labelled == "target":
         what = others[0] if others else "labelled = target"
