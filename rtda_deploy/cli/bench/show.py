@@ -100,12 +100,12 @@ def _shows_blocks() -> bool:
 
 
 def _machine_texts(record: BenchRecord) -> Iterator[str]:
-    conditions, jetson = record.conditions, record.conditions.jetson or {}
+    conditions, jetson = record.conditions, record.conditions.jetson
     yield f"memory {conditions.memory_peak_mb:.0f} MB"
     yield f"{conditions.own_cores:.1f} cores busy"
-    power, heat = jetson.get("power_w"), conditions.temperature_end_c
-    if jetson.get("gpu_percent") is not None:
-        yield f"gpu busy {jetson['gpu_percent']:.0f} %"
+    power, heat = jetson.power_w if jetson else None, conditions.temperature_end_c
+    if jetson and jetson.gpu_percent is not None:
+        yield f"gpu busy {jetson.gpu_percent:.0f} %"
     for gpu in conditions.gpus:
         if gpu.clock_mhz is not None:
             yield f"{gpu.name} at {gpu.clock_mhz:.0f} MHz"

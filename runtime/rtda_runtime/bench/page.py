@@ -159,8 +159,8 @@ def _jetson_rows(record: BenchRecord) -> Iterator[Tuple[str, Any]]:
     if clock:
         locked = "locked" if clock.locked else "not locked"
         yield "GPU clock", f"{clock.least_mhz} to {clock.most_mhz} MHz, {locked}"
-    if readings and readings["power_w"] is not None:
-        yield "power", f"{readings['power_w']:.1f} W mean, {readings['power_max_w']:.1f} W most"
+    if readings is not None and readings.power_w is not None:
+        yield "power", f"{readings.power_w:.1f} W mean, {readings.power_max_w:.1f} W most"
 
 
 def _clock_text(environment: Environment) -> str:

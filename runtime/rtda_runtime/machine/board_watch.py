@@ -71,7 +71,7 @@ class BoardWatch:
         if not self.board.is_jetson:
             return None
         readings = self._watch.between(0.0, float("inf")) if self._watch is not None else []
-        return {**self.board.to_dict(), "telemetry": summarize_readings(readings) if readings else None}
+        return {**self.board.to_dict(), "telemetry": summarize_readings(readings).to_dict() if readings else None}
 
     def _newest(self) -> Optional[Reading]:
         if self._watch is None:

@@ -10,12 +10,12 @@ import shutil
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, NamedTuple, Optional, Tuple, Type, TypeVar
 
 from rtda_deploy.errors import DeviceError
 from rtda_runtime.machine.kernel_files import file_text, temperatures_c, throttle_count
 from rtda_runtime.machine.nvidia_smi import Gpu, read_gpus
-from rtda_runtime.machine.tegrastats import Tegrastats, summarize_readings
+from rtda_runtime.machine.tegrastats import Tegrastats, Telemetry, summarize_readings
 from rtda_runtime.records import fields_to_json
 
 __all__ = ["Conditions", "ConditionsMonitor"]
@@ -36,7 +36,7 @@ class Conditions:
         temperature_end_c: The hottest sensor; on a Jetson the hottest meanwhile.
         memory_peak_mb: Resident memory of this process so far.
         gpus: At the end.
-        jetson: As :func:`rtda_runtime.machine.tegrastats.summarize_readings`.
+        jetson: What ``tegrastats`` read.
     """
 
     seconds: float
@@ -49,7 +49,7 @@ class Conditions:
     memory_peak_mb: float
     load_1min: float
     gpus: Tuple[Gpu, ...] = ()
-    jetson: Optional[Mapping[str, Any]] = None
+    jetson: Optional[Telemetry] = None
 
     def to_dict(self) -> Dict[str, Any]:
         """JSON-ready."""
@@ -98,15 +98,15 @@ class ConditionsMonitor:
         seconds = max(1e-9, after.at_s - before.at_s)
         own = (after.own_s - before.own_s) / seconds
         busy, stolen = _increase(before.busy_s, after.busy_s), _increase(before.stolen_s, after.stolen_s)
-        seen = telemetry or {}
+        start_c, end_c = (telemetry.temperature_start_c, telemetry.temperature_max_c) if telemetry else (None, None)
         self.conditions = Conditions(
             seconds=round(seconds, 3),
             own_cores=round(own, 2),
             other_cores=None if busy is None else round(max(0.0, busy / seconds - own), 2),
             stolen_cores=None if stolen is None else round(max(0.0, stolen / seconds), 2),
             throttled=_increase(before.throttled, after.throttled),
-            temperature_start_c=_first_known(seen.get("temperature_start_c"), before.hottest_c),
-            temperature_end_c=_first_known(seen.get("temperature_max_c"), after.hottest_c),
+            temperature_start_c=before.hottest_c if start_c is None else start_c,
+            temperature_end_c=after.hottest_c if end_c is None else end_c,
             memory_peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),  # Linux: KiB
             load_1min=round(os.getloadavg()[0], 2),
             gpus=read_gpus(),
@@ -140,7 +140,3 @@ class _Counters(NamedTuple):
 
 def _increase(before: Optional[Number], after: Optional[Number]) -> Optional[Number]:
     return None if before is None or after is None else after - before
-
-
-def _first_known(*values: Optional[float]) -> Optional[float]:
-    return next((value for value in values if value is not None), None)

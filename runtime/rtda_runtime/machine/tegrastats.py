@@ -19,10 +19,9 @@ from types import TracebackType
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
 from rtda_deploy.errors import DeviceError
+from rtda_runtime.records import fields_to_json
 
-__all__ = ["Reading", "Tegrastats", "parse_tegrastats", "summarize_readings"]
-
-_STOP_TIMEOUT_S = 2.0
+__all__ = ["Reading", "Tegrastats", "Telemetry", "parse_tegrastats", "summarize_readings"]
 
 # What adds up to the module's power, by the rails that a board shows; the first row whose rails are all there counts.
 # VDD_IN and POM_5V_IN are the module's input. AGX Orin: VDDQ_VDD2_1V8AO is fed from VIN_SYS_5V0, so it is not added.
@@ -127,7 +126,7 @@ class Tegrastats:
         with Tegrastats() as watch:
             started = watch.now_s()
             work()
-            print(summarize_readings(watch.between(started, watch.now_s()))["power_w"])
+            print(summarize_readings(watch.between(started, watch.now_s())).power_w)
 
     It has a session of its own, so that a Ctrl-C in the terminal does not end it before its owner. If its owner is
     killed, it ends by itself at its next line, because nobody reads it any more.
@@ -137,6 +136,10 @@ class Tegrastats:
         command: The program, for a board that keeps it elsewhere.
         clock: Seconds.
         kept: Readings to remember, the newest; None: all.
+        stop_timeout_s: A child that does not end for so long when it is told to is killed.
+
+    Attributes:
+        pid: Of the child.
 
     Raises:
         DeviceError: If it cannot be started.
@@ -148,8 +151,10 @@ class Tegrastats:
         command: Sequence[str] = ("tegrastats",),
         clock: Callable[[], float] = time.monotonic,
         kept: Optional[int] = None,
+        stop_timeout_s: float = 2.0,
     ) -> None:
         self.now_s = clock
+        self._stop_timeout_s = stop_timeout_s
         self._readings: Deque[Reading] = collections.deque(maxlen=kept)
         self._lock = threading.Lock()
         self._last_words = ""
@@ -167,6 +172,7 @@ class Tegrastats:
             raise DeviceError(
                 f"{command[0]} cannot be started: {err.strerror}", hint="it is part of JetPack; elsewhere there is none"
             ) from err
+        self.pid = self._child.pid
         self._reader = threading.Thread(target=self._read, args=(self._child,), name="tegrastats", daemon=True)
         self._reader.start()
 
@@ -188,11 +194,11 @@ class Tegrastats:
             return
         child.terminate()
         try:
-            child.wait(_STOP_TIMEOUT_S)
+            child.wait(self._stop_timeout_s)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-        self._reader.join(_STOP_TIMEOUT_S)
+        self._reader.join(self._stop_timeout_s)
         if child.stdout is not None and not self._reader.is_alive():
             child.stdout.close()
 
@@ -215,35 +221,67 @@ class Tegrastats:
         self.close()
 
 
-def summarize_readings(readings: Sequence[Reading]) -> Dict[str, Any]:
-    """Means and extremes over a window, JSON-ready; a value is None where no reading has it.
+@dataclasses.dataclass(frozen=True)
+class Telemetry:
+    """Means and extremes of some readings; a value is None where no reading has it.
 
-    Returns:
-        ``readings`` (how many), ``power_w`` (mean), ``power_max_w``, ``power_rails`` (what was added up), ``rails_w``
-        (mean per rail), ``gpu_mhz``, ``emc_mhz`` and ``cpu_mhz`` (medians; of the fastest core), ``gpu_percent``
-        (mean), ``temperature_start_c``, ``temperature_max_c`` (hottest sensor), ``ram_max_mb`` (of the whole board).
+    Attributes:
+        readings: How many.
+        power_w: Mean.
+        power_max_w: The highest.
+        power_rails: What was added up.
+        rails_w: Mean of each rail.
+        gpu_mhz: Median.
+        emc_mhz: Median.
+        cpu_mhz: Median, of the fastest core.
+        gpu_percent: Mean.
+        temperature_start_c: Of the hottest sensor.
+        temperature_max_c: The same.
+        ram_max_mb: Of the whole board.
     """
+
+    readings: int
+    power_w: Optional[float]
+    power_max_w: Optional[float]
+    power_rails: Tuple[str, ...]
+    rails_w: Mapping[str, Optional[float]]
+    gpu_mhz: Optional[int]
+    emc_mhz: Optional[int]
+    cpu_mhz: Optional[int]
+    gpu_percent: Optional[float]
+    temperature_start_c: Optional[float]
+    temperature_max_c: Optional[float]
+    ram_max_mb: Optional[int]
+
+    def to_dict(self) -> Dict[str, Any]:
+        """JSON-ready."""
+        return fields_to_json(self)
+
+
+def summarize_readings(readings: Sequence[Reading]) -> Telemetry:
+    """Means and extremes over a window."""
     power = [reading.power_w for reading in readings if reading.power_w is not None]
     hottest = [reading.hottest_c for reading in readings if reading.hottest_c is not None]
     fastest = [max((mhz for mhz in reading.cpu_mhz if mhz is not None), default=None) for reading in readings]
-    rails = sorted({rail for reading in readings for rail in reading.rails_mw})
-    return {
-        "readings": len(readings),
-        "power_w": _mean(power),
-        "power_max_w": max(power, default=None),
-        "power_rails": list(readings[0].total_rails) if readings else [],
-        "rails_w": {
-            rail: _mean([reading.rails_mw[rail] / 1000.0 for reading in readings if rail in reading.rails_mw])
-            for rail in rails
-        },
-        "gpu_mhz": _median([reading.gpu_mhz for reading in readings]),
-        "emc_mhz": _median([reading.emc_mhz for reading in readings]),
-        "cpu_mhz": _median(fastest),
-        "gpu_percent": _mean([float(reading.gpu_percent) for reading in readings if reading.gpu_percent is not None]),
-        "temperature_start_c": hottest[0] if hottest else None,
-        "temperature_max_c": max(hottest, default=None),
-        "ram_max_mb": max((r.ram_used_mb for r in readings if r.ram_used_mb is not None), default=None),
-    }
+    rails = {rail: [r.rails_mw[rail] / 1000.0 for r in readings if rail in r.rails_mw] for rail in _rails(readings)}
+    return Telemetry(
+        readings=len(readings),
+        power_w=_mean(power),
+        power_max_w=max(power, default=None),
+        power_rails=readings[0].total_rails if readings else (),
+        rails_w={rail: _mean(values) for rail, values in rails.items()},
+        gpu_mhz=_median([reading.gpu_mhz for reading in readings]),
+        emc_mhz=_median([reading.emc_mhz for reading in readings]),
+        cpu_mhz=_median(fastest),
+        gpu_percent=_mean([float(reading.gpu_percent) for reading in readings if reading.gpu_percent is not None]),
+        temperature_start_c=hottest[0] if hottest else None,
+        temperature_max_c=max(hottest, default=None),
+        ram_max_mb=max((r.ram_used_mb for r in readings if r.ram_used_mb is not None), default=None),
+    )
+
+
+def _rails(readings: Sequence[Reading]) -> List[str]:
+    return sorted({rail for reading in readings for rail in reading.rails_mw})
 
 
 def _integer(match: Optional[re.Match[str]], group: int) -> Optional[int]:

@@ -172,11 +172,12 @@ def test_a_jetson_is_recorded_with_its_power_mode_and_what_tegrastats_saw(jetson
             threading.Event().wait(wait_s)
         seen = monitor.conditions.jetson
         assert seen is not None and jetson.log[-1] == "stopped"
-        if seen["readings"] > 0 or time.monotonic() > deadline:
+        if seen.readings > 0 or time.monotonic() > deadline:
             break
         wait_s *= 2
-    assert seen["readings"] > 0 and seen["power_w"] > 1
-    assert monitor.conditions.temperature_end_c == seen["temperature_max_c"]
+    assert seen.readings > 0 and (seen.power_w or 0) > 1
+    assert monitor.conditions.temperature_end_c == seen.temperature_max_c
+    assert from_json(Conditions, monitor.conditions.to_dict()) == monitor.conditions
 
 
 def test_what_this_process_and_others_took_is_told_apart(tmp_path: Path, bare_path: Path) -> None:

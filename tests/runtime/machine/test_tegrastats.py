@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Callable, List
@@ -90,20 +91,20 @@ def test_other_lines_are_no_readings(line: str) -> None:
 
 def test_a_window_is_its_means_and_extremes() -> None:
     found = summarize_readings(readings("agx-xavier-jetpack5"))
-    assert found["readings"] == 2
-    assert found["power_w"] == pytest.approx((5.258 + 19.157) / 2)
-    assert found["power_max_w"] == pytest.approx(19.157)
-    assert found["rails_w"]["GPU"] == pytest.approx((0.467 + 9.012) / 2)
-    assert (found["temperature_start_c"], found["temperature_max_c"]) == (38.75, 41.5)
-    assert found["gpu_mhz"] == round((114 + 905) / 2)
-    assert found["ram_max_mb"] == 3406
-    assert found["cpu_mhz"] == round((1191 + 1907) / 2), "of the fastest core"
+    assert found.readings == 2
+    assert found.power_w == pytest.approx((5.258 + 19.157) / 2)
+    assert found.power_max_w == pytest.approx(19.157)
+    assert found.rails_w["GPU"] == pytest.approx((0.467 + 9.012) / 2)
+    assert (found.temperature_start_c, found.temperature_max_c) == (38.75, 41.5)
+    assert found.gpu_mhz == round((114 + 905) / 2)
+    assert found.ram_max_mb == 3406
+    assert found.cpu_mhz == round((1191 + 1907) / 2), "of the fastest core"
 
 
 def test_an_empty_window_knows_nothing() -> None:
     found = summarize_readings([])
-    assert found["readings"] == 0 and found["power_rails"] == []
-    assert {found[key] for key in ("power_w", "gpu_mhz", "temperature_max_c", "ram_max_mb")} == {None}
+    assert found.readings == 0 and found.power_rails == ()
+    assert {found.power_w, found.gpu_mhz, found.temperature_max_c, found.ram_max_mb} == {None}
 
 
 def until(happened: Callable[[], bool], what: str) -> None:
@@ -113,20 +114,27 @@ def until(happened: Callable[[], bool], what: str) -> None:
         time.sleep(0.005)
 
 
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 def test_the_child_is_read_while_it_runs_and_is_gone_afterwards(tmp_path: Path) -> None:
     jetson = FakeJetson(tmp_path)
     watch = Tegrastats(interval_ms=50, command=[str(jetson.bin / "tegrastats")])
-    child = watch._child
-    assert child is not None and watch.ended is None
+    assert watch.ended is None
     until(lambda: len(watch.between(0, watch.now_s())) >= 4, "four readings")
     middle = watch.between(0, watch.now_s())[2].at_s
     assert all(reading.at_s >= middle for reading in watch.between(middle, watch.now_s()))
     assert watch.between(0, middle)[-1].at_s == middle
-    assert os.getsid(child.pid) == child.pid, "a Ctrl-C in the terminal must not reach it"
+    assert os.getsid(watch.pid) == watch.pid, "a Ctrl-C in the terminal must not reach it"
     watch.close()
     watch.close()
-    assert child.returncode is not None, "waited for: no zombie"
-    assert not watch._reader.is_alive()
+    assert is_gone(watch.pid), "waited for: no zombie"
+    assert "tegrastats" not in {thread.name for thread in threading.enumerate()}
     assert jetson.log == ["started --interval 50", "stopped"]
     assert watch.ended == "it was stopped"
 
@@ -140,16 +148,14 @@ def test_a_child_that_ends_says_why(tmp_path: Path) -> None:
         assert watch.between(0, watch.now_s()) == []
 
 
-def test_a_child_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rtda_runtime.machine.tegrastats._STOP_TIMEOUT_S", 0.2)
+def test_a_child_that_will_not_end_is_killed(tmp_path: Path) -> None:
     program = tmp_path / "tegrastats"
     program.write_text("#!/bin/sh\ntrap '' TERM\nwhile :; do echo RAM 1/2MB; sleep 0.02; done\n")
     program.chmod(0o755)
-    watch = Tegrastats(command=[str(program)])
+    watch = Tegrastats(command=[str(program)], stop_timeout_s=0.2)
     until(lambda: len(watch.between(0, watch.now_s())) > 1, "readings")
-    child = watch._child
     watch.close()
-    assert child is not None and child.returncode == -9
+    assert is_gone(watch.pid)
 
 
 def test_where_there_is_none_the_error_says_so(tmp_path: Path) -> None:
@@ -172,7 +178,7 @@ from rtda_runtime.machine.tegrastats import Tegrastats, parse_tegrastats, summar
 assert sys.version_info[:2] == (3, 8)
 for path in sorted(Path({str(RECORDED)!r}).glob("tegrastats-*.txt")):
     found = [parse_tegrastats(line) for line in path.read_text().splitlines()]
-    print(path.stem, summarize_readings(found)["power_w"])
+    print(path.stem, summarize_readings(found).power_w)
 board = read_board(Path({str(jetson.root)!r}))
 print(board.to_dict()["power_mode"], set_power_mode(2).name)
 with Tegrastats(interval_ms=20) as watch:
