@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -132,24 +133,21 @@ def test_a_set_to_measure_on_may_lack_a_class_and_so_may_one_that_says_so(tmp_pa
     assert faults(known)[0] == {}  # papers' lists hold what a set may lack
 
 
-def test_a_first_look_reads_few_labels_keeps_what_it_counted_and_says_what_it_did_not_see(tmp_path, monkeypatch):
-    from rtda_training.data import first_look as module
-
-    monkeypatch.setattr(module, "_FEW", 2)
-    monkeypatch.setattr(module, "_MANY", 4)
+def test_a_first_look_reads_few_labels_keeps_what_it_counted_and_says_what_it_did_not_see(tmp_path):
+    look = partial(first_look, to_train=True, few=2, many=4)
     address = a_set(tmp_path, names("road", "car"), *[mask(0, 1)] * 6)
     read, told = [], []
-    first_look(open_labelled(address), to_train=True, progress=lambda *at: read.append(at))
+    look(open_labelled(address), progress=lambda *at: read.append(at))
     assert read == [(1, 4), (2, 4)] and not index_path(open_labelled(address)).exists()
     for number in range(6):
         write(tmp_path / "labels" / f"{number}.png", mask(0))
     read.clear()
-    first_look(open_labelled(address), to_train=True, progress=lambda *at: read.append(at), tell=told.append)
+    look(open_labelled(address), progress=lambda *at: read.append(at), tell=told.append)
     assert len(read) == 4 and "4 of 6 labels hold no pixel of car" in told[0] and "data check" in told[0]
     small = a_set(tmp_path / "small", names("road", "car"), *[mask(0, 1)] * 2)
-    first_look(open_labelled(small), to_train=True)
+    look(open_labelled(small))
     read.clear()
-    first_look(open_labelled(small), to_train=True, progress=lambda *at: read.append(at))
+    look(open_labelled(small), progress=lambda *at: read.append(at))
     assert read == []  # the index of a set that was read whole
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -68,21 +69,21 @@ def test_tensorboard_shows_the_same_pictures_at_every_validation(tmp_path):
 
 
 def test_without_tensorboard_no_picture_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("rtda_training.loop.runlog.available", lambda name: False)
-    monkeypatch.setattr("rtda_training.loop.runlog.picture_grid", lambda *_: pytest.fail("asked for"))
-    log = RunLog(tmp_path)
-    log.show({"stage": "a", "step": 1}, TinyNetwork(5), pictures(), PLAN, class_names(5).palette)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    log, data = RunLog(tmp_path), pictures()
+    data.frame = lambda place: pytest.fail("asked for")
+    log.show({"stage": "a", "step": 1}, TinyNetwork(5), data, PLAN, class_names(5).palette)
     assert not (tmp_path / "tensorboard").exists()
 
 
 @pytest.mark.skipif(not available("tensorboard"), reason="needs tensorboard")
-def test_a_broken_picture_does_not_end_the_training(tmp_path, monkeypatch):
-    def broken(*_):
+def test_a_broken_picture_does_not_end_the_training(tmp_path):
+    def broken(place):
         raise DataError("0.png cannot be read")
 
-    monkeypatch.setattr("rtda_training.loop.runlog.picture_grid", broken)
-    log = RunLog(tmp_path)
-    log.show({"stage": "a", "step": 1}, TinyNetwork(5), pictures(), PLAN, class_names(5).palette)
+    log, data = RunLog(tmp_path), pictures()
+    data.frame = broken
+    log.show({"stage": "a", "step": 1}, TinyNetwork(5), data, PLAN, class_names(5).palette)
     log.close()
 
 

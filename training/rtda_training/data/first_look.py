@@ -20,8 +20,6 @@ from rtda_training.readers import LabelledSet, Progress, UnlabelledSet
 
 __all__ = ["first_look", "shared_pictures"]
 
-_FEW, _MANY = 64, 512  # labels: where all is well, and where a class stays without a pixel
-
 
 def first_look(
     data: LabelledSet,
@@ -29,20 +27,24 @@ def first_look(
     to_train: bool,
     progress: Optional[Progress] = None,
     tell: Optional[Callable[[str], None]] = None,
+    few: int = 64,
+    many: int = 512,
 ) -> None:
-    """Look at labels of a set, at most 512.
+    """Look at some labels of a set.
 
     Args:
         data: The set.
         to_train: Whether it is to be trained on; one to measure on may lack a class.
         progress: Called with (done, total) while labels are read.
         tell: Called with what is assumed or may be wrong, and stops nothing.
+        few: So many are read where all is well.
+        many: So many at most, where a class stays without a pixel.
 
     Raises:
         DataError: For what ``rtda-deploy data check`` calls a fault of the whole set, with the line to write; or where
             more than half of the labels looked at cannot be used.
     """
-    counts, labels = _counted(data, to_train, progress)
+    counts, labels = _counted(data, to_train, progress, few, many)
     whole = labels == len(data)
     name = str(data.address) if whole else f"{labels} of {len(data)} labels of {data.address}"
     found = verdicts(name, data.classes.names, counts, data.meaning, whole=whole, to_train=to_train)
@@ -68,17 +70,19 @@ def shared_pictures(trained: Sequence[UnlabelledSet], val: UnlabelledSet) -> int
     return sum(val.name(index) in names for index in range(len(val)))
 
 
-def _counted(data: LabelledSet, to_train: bool, progress: Optional[Progress]) -> Tuple[np.ndarray, int]:
+def _counted(
+    data: LabelledSet, to_train: bool, progress: Optional[Progress], few: int, many: int
+) -> Tuple[np.ndarray, int]:
     """int64 (C + 1,) pixels, the last of those that are not labelled, and the number of labels they are from."""
     kept = DataIndex.load(index_path(data))
     if kept is not None and len(kept.names) == len(data) and kept.class_names == data.classes.names:
         return np.append(kept.pixels.sum(axis=0), kept.ignored.sum()), len(data)
-    order = _spread(len(data))
+    order = _spread(len(data), few, many)
     rows: List[np.ndarray] = []
     sizes: List[Tuple[int, int]] = []
     faults: List[RtdaError] = []
-    for start in range(0, len(order), _FEW):
-        part = order[start : start + _FEW]
+    for start in range(0, len(order), few):
+        part = order[start : start + few]
         for row, size, fault in in_order(partial(_look, data, part), len(part)):
             if fault is not None:
                 faults.append(fault)
@@ -122,10 +126,10 @@ def _enough(data: LabelledSet, counts: np.ndarray, to_train: bool) -> bool:
     return not any(name in data.meaning.names and name not in data.meaning.absent for name in missing)
 
 
-def _spread(count: int) -> List[int]:
-    """At most 512 positions, each part of them spread over the whole set."""
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _MANY)).round().astype(int))
-    parts = max(1, -(-len(chosen) // _FEW))
+def _spread(count: int, few: int, many: int) -> List[int]:
+    """At most ``many`` positions; each ``few`` of them, one after the other, are spread over the whole set."""
+    chosen = np.unique(np.linspace(0, count - 1, min(count, many)).round().astype(int))
+    parts = max(1, -(-len(chosen) // few))
     return [int(place) for first in range(parts) for place in chosen[first::parts]]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 __all__ = ["Pace"]
 
@@ -19,9 +20,13 @@ class Pace:
         batch_size: Pictures of a step.
         steps: Left in this stage.
         later: Left in the stages after it.
+        clock: Seconds from any start on.
     """
 
-    def __init__(self, batch_size: int, steps: int, later: int = 0) -> None:
+    def __init__(
+        self, batch_size: int, steps: int, later: int = 0, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self._batch_size = batch_size
         self._left = steps
         self._later = later
@@ -33,11 +38,11 @@ class Pace:
 
     def restart(self) -> None:
         """What went before was no step."""
-        self._last = time.monotonic()
+        self._last = self._clock()
 
     def tick(self) -> dict[str, float]:
         """One step is done; what of it goes into the log."""
-        now = time.monotonic()
+        now = self._clock()
         seconds = max(1e-9, now - self._last)
         self._last = now
         self._left -= 1
