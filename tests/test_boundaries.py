@@ -220,6 +220,9 @@ def test_no_stage_imports_the_terminal() -> None:
         "import sys; sys.argv = ['rtda-deploy', 'train', '--help']; import rtda_deploy.cli; rtda_deploy.cli.main()",
         "import sys; sys.argv = ['rtda-deploy', 'run', '--help']; import rtda_deploy.cli; rtda_deploy.cli.main()",
         "import sys; sys.argv = ['rtda-deploy', '--version']; import rtda_deploy.cli; rtda_deploy.cli.main()",
+        "import sys; sys.argv = ['rtda-deploy', 'train', '--list']; import rtda_deploy.cli; rtda_deploy.cli.main()",
+        "import rtda_training.plan as plan, contextlib, rtda_deploy.errors as errors\n"
+        "with contextlib.suppress(errors.ConfigError): plan.load_plan('fda-lihgt')",
     ],
 )
 def test_a_light_start_loads_nothing_heavy(program: str) -> None:

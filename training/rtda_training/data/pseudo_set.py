@@ -1,4 +1,4 @@
-"""Target pictures with labels that somebody guessed: the type a labeler that writes files gives back."""
+"""Target pictures with pseudo labels: the type a labeler that writes label files gives back."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PseudoLabelledSet(LabelledSet):
         super().__init__(_PseudoPictures(target, labels, classes), target.address)
 
     def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frame and label of one picture, each at its own size: whoever takes them resizes both to one."""
+        """Frame and label of one picture, each at its own size: the caller resizes both to one."""
         return self.frame(index), self.label(index)
 
 
@@ -77,7 +77,7 @@ class _PseudoPictures(Pictures):
 
 
 def label_files(folder: str | Path, target: UnlabelledSet) -> list[Path]:
-    """The label of each picture of ``target`` in a folder that somebody wrote.
+    """The label of each picture of ``target`` in a folder of label files.
 
     That is ``<key>.png``, with the picture's folders in its key or without them, or what a ``labels.json`` of the
     ``offline`` labeler says: then ``folder`` is the one that holds it (``stages/NAME``), or its ``labels``.
@@ -123,7 +123,7 @@ def _recorded(root: Path) -> dict[str, Path]:
         content = record.read_bytes()
     except OSError as err:
         raise file_error(err, record, "read") from err
-    hint = "was it edited? Take it away"
+    hint = "was it edited? Remove it"
     with parsing(DataError, f"{record} is no record of labels", hint=hint):
         keys = json_values(content, str(record), DataError, hint=hint)["pictures"]
         return {str(key): root / "labels" / f"{place:06d}.png" for place, key in enumerate(keys)}

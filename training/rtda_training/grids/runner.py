@@ -297,6 +297,6 @@ def _found(folder: Path) -> dict[str, Any]:
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    hint = f"take it away, and the row is trained again: rm {shlex.quote(str(path))}"
+    hint = f"remove it, and the row is trained again: rm {shlex.quote(str(path))}"
     found: dict[str, Any] = json_values(path.read_bytes(), str(path), DataError, hint=hint, allow_nan=True)
     return found

@@ -146,7 +146,7 @@ class StageLoop:
             self._tell(TrainEvent("warning", f"{warning.stage}: {warning.text}", warning.step))
 
     def _numbers(self, values: Mapping[str, Any], step: int, *, wanted: bool) -> dict[str, float]:
-        """Losses as floats, averaged over processes; nothing where nobody asks, so that a GPU need not wait."""
+        """Losses as floats, averaged over processes; none where they are not wanted, so that a GPU need not wait."""
         if not wanted:
             return {}
         names = sorted(values)

@@ -267,6 +267,6 @@ def _series(rows: Sequence[Mapping[str, Any]], key: str, factor: float) -> dict[
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    hint = f"take it away, it is written again: rm {shlex.quote(str(path))}"
+    hint = f"remove it, it is written again: rm {shlex.quote(str(path))}"
     found: dict[str, Any] | None = json_values(path.read_bytes(), str(path), DataError, hint=hint, allow_nan=True)
     return found or {}

@@ -85,21 +85,26 @@ class PlanConfig:
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise ConfigError(f"two stages have the same name: {', '.join(names)}", hint="give each its own name")
-        kinds = {stage.name: stage.kind for stage in self.stages}
         for place, stage in enumerate(self.stages):
-            for name, wanted in stage.stages_used:
-                if name in names[:place] and kinds[name] != wanted:
-                    raise ConfigError(
-                        f"stage {stage.name!r} needs a {wanted} stage, and {name!r} is a {kinds[name]}",
-                        hint=f"such stages: {', '.join(n for n in names[:place] if kinds[n] == wanted) or 'none'}",
-                    )
-                if name not in names[:place]:
-                    raise ConfigError(
-                        f"stage {stage.name!r} needs stage {name!r}, and no earlier one is called so",
-                        hint=f"earlier stages: {', '.join(names[:place]) or 'none'}",
-                    )
+            self._check_stages_used(place)
             if (stage.uses_target or stage.labelled == "target") and not self.target:
                 raise ConfigError(f"stage {stage.name!r} needs a target domain", hint="add --target DATA")
+
+    def _check_stages_used(self, place: int) -> None:
+        """Refuse a stage that needs one which does not come before it, or is of another kind."""
+        stage, earlier = self.stages[place], {stage.name: stage.kind for stage in self.stages[:place]}
+        for name, wanted in stage.stages_used:
+            if name not in earlier:
+                raise ConfigError(
+                    f"stage {stage.name!r} needs stage {name!r}, and no earlier one is called so",
+                    hint=f"earlier stages: {', '.join(earlier) or 'none'}",
+                )
+            if earlier[name] != wanted:
+                fitting = ", ".join(other for other, kind in earlier.items() if kind == wanted)
+                raise ConfigError(
+                    f"stage {stage.name!r} needs a {wanted} stage, and {name!r} is a {earlier[name]}",
+                    hint=f"such stages: {fitting or 'none'}",
+                )
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -80,6 +80,10 @@ class StageConfig:
         object.__setattr__(
             self, "settings", {key: self.settings.get(key, found.settings()) for key, found in used.items()}
         )
+        self._check_slots(used)
+
+    def _check_slots(self, used: Mapping[str, type[Component]]) -> None:
+        """Refuse a component whose slot lacks what it needs, and a slot that nothing uses."""
         filled = {found.slot for found in used.values()}
         for key, found in used.items():
             for slot in found.requires:
