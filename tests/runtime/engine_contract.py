@@ -8,7 +8,7 @@ from typing import Any, Callable, List
 import numpy as np
 import pytest
 from patience import PATIENCE_S
-from runtime.models import tiny_logits
+from runtime.models import NAMES, PALETTE, tiny_logits, tiny_spec
 
 from rtda_deploy.errors import EngineError
 from rtda_deploy.spec import ModelSpec
@@ -18,7 +18,11 @@ OpenEngine = Callable[..., Engine]
 
 
 class EngineContract:
-    """Subclasses define the fixture ``open_tiny``: a function of ``seed=0`` that opens the network of ``models.py``."""
+    """Subclasses define the fixture ``open_tiny``, a function that opens the network of ``models.py``.
+
+    Its arguments, all optional: ``seed`` of the weights; ``spec``, which may say ``output="mask"``; ``confidence``, the
+    type of a second output beside the mask; ``claims``, a spec to open it with in the place of its own.
+    """
 
     logit_tolerance = 1e-4  # of the logits' range: float32 sums in another order
 
@@ -35,6 +39,36 @@ class EngineContract:
         with open_tiny() as engine:
             for seed in range(3):
                 self.check_one_inference(engine, seed)
+
+    @pytest.mark.parametrize("kind", ["", "float32", "uint8"])
+    def test_a_mask_network_gives_classes_and_where_it_can_how_sure_it_is(
+        self, open_tiny: OpenEngine, kind: str
+    ) -> None:
+        with open_tiny(spec=tiny_spec(output="mask"), confidence=kind) as engine:
+            _fill(engine, 0)
+            mask, sure, logits = engine.infer(), engine.confidence, tiny_logits(engine.input_buffer)
+            assert mask.dtype == np.uint8 and mask.shape == engine.output_shape == (64, 96)
+            np.testing.assert_array_equal(mask[::8, ::8], logits.argmax(axis=0))
+            assert (sure is None) is (kind == "")
+            if sure is not None:
+                assert sure.shape == (64, 96) and sure.dtype == kind
+                expected = logits.max(axis=0) if kind == "float32" else logits.max(axis=0).clip(0, 255).astype(np.uint8)
+                np.testing.assert_allclose(sure[::8, ::8], expected, atol=1e-4 if kind == "float32" else 1)
+
+    @pytest.mark.parametrize(
+        ("claims", "said"),
+        [
+            ({"size_hw": (64, 64)}, "input .* is 1x3x64x96, its spec says 1x3x64x64"),
+            ({"class_names": NAMES[:4], "palette": PALETTE[:4]}, "output .* is 1x5x8x12, its spec says 1x4x8x12"),
+            ({"output": "mask"}, "output .* is 1x5x8x12, its spec says 1x64x96"),
+        ],
+    )
+    def test_a_network_that_does_not_fit_its_spec_is_refused(
+        self, open_tiny: OpenEngine, claims: Any, said: str
+    ) -> None:
+        with pytest.raises(EngineError, match=said) as caught:
+            open_tiny(claims=tiny_spec(**claims))
+        assert "--spec" in caught.value.hint
 
     def test_buffers_keep_their_address(self, open_tiny: OpenEngine) -> None:
         with open_tiny() as engine:

@@ -387,10 +387,11 @@ class _Context(_Object):
             elif name == "mask":
                 array[0] = logits.argmax(axis=0).repeat(8, axis=0).repeat(8, axis=1)
             else:
-                array[0] = logits.max(axis=0).repeat(8, axis=0).repeat(8, axis=1)
+                sure = logits.max(axis=0).repeat(8, axis=0).repeat(8, axis=1)
+                array[0] = sure if array.dtype == np.float32 else sure.clip(0, 255)
 
 
-def plan(seed: int = 0, *, output: str = "logits", confidence: bool = False, **changes: Any) -> bytes:
+def plan(seed: int = 0, *, output: str = "logits", confidence: str = "", **changes: Any) -> bytes:
     """An engine of the tiny network; ``image_``/``answer_`` before a key changes that tensor, others the engine."""
     image = {"name": "image", "mode": "INPUT", "dtype": "FLOAT", "shape": [1, 3, 64, 96]}
     answer = {"name": output, "mode": "OUTPUT", "dtype": "FLOAT", "shape": [1, 5, 8, 12]}
@@ -398,7 +399,8 @@ def plan(seed: int = 0, *, output: str = "logits", confidence: bool = False, **c
         answer.update(dtype="UINT8", shape=[1, 64, 96])
     tensors = [image, answer]
     if confidence:
-        tensors.insert(0, {"name": "confidence", "mode": "OUTPUT", "dtype": "FLOAT", "shape": [1, 64, 96]})
+        kind = {"float32": "FLOAT", "uint8": "UINT8"}[confidence]
+        tensors.insert(0, {"name": "confidence", "mode": "OUTPUT", "dtype": kind, "shape": [1, 64, 96]})
     engine: Dict[str, Any] = {"seed": seed, "tensors": tensors}
     for key, value in changes.items():
         place, _, field = key.partition("_")

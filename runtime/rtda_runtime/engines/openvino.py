@@ -9,18 +9,18 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
-from rtda_deploy.errors import ConfigError, DeviceError, EngineError
+from rtda_deploy.errors import DeviceError, EngineError
 from rtda_deploy.onnx_file import read_onnx_metadata, spec_from_metadata
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine, GraphTensor, check_graph
 from rtda_runtime.machine.cores import threads_text, usable_cores
 
-__all__ = ["PRECISIONS", "OpenvinoEngine", "open_openvino", "openvino_core"]
+__all__ = ["OpenvinoEngine", "open_openvino", "openvino_core"]
 
 # Left to itself OpenVINO computes float32 files in bfloat16 wherever the processor can: a silent change of precision.
 # INT8 models (Q/DQ) run in INT8 with either; the precision is that of their float layers.
-PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 _DTYPES = {"f32": "float32", "u8": "uint8", "i32": "int32", "i64": "int64"}
 
@@ -31,27 +31,19 @@ def open_openvino(
     provider: str = "openvino",
     spec: Optional[ModelSpec] = None,
     threads: Optional[int] = None,
-    precision: Optional[str] = None,
     core: Any = None,
 ) -> OpenvinoEngine:
     """Open an ``.onnx`` file; arguments and errors as in :func:`rtda_runtime.open_engine`.
 
     Args:
-        path: The model.
         provider: ``openvino``, or ``openvino-bf16`` for that precision.
-        spec: Replaces the spec in the file.
-        threads: CPU threads for one inference; None: one per core that this process may use.
-        precision: ``fp32``, or ``bf16``, which is about twice as fast where the processor has it; None: the provider's.
         core: An ``openvino.Core``; None: :func:`openvino_core`.
 
     Raises:
-        ConfigError: If there is no such precision.
-        DeviceError: If the processor cannot compute in it.
+        DeviceError: If the processor does not compute in bfloat16.
         MissingPackageError: If OpenVINO is not installed.
     """
-    precision = precision or ("bf16" if provider == "openvino-bf16" else "fp32")
-    if precision not in PRECISIONS:
-        raise ConfigError(f"unknown precision {precision!r}", hint=f"known: {', '.join(PRECISIONS)}")
+    precision = "bf16" if provider == "openvino-bf16" else "fp32"
     core = core or openvino_core()
     able = list(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     if precision == "bf16" and "BF16" not in able:
@@ -82,18 +74,13 @@ def openvino_core() -> Any:
 
 
 class OpenvinoEngine(Engine):
-    """One compiled model and one infer request of OpenVINO, whose tensors are fixed arrays of ours.
-
-    Attributes:
-        precision: In which it computes: a key of ``PRECISIONS``.
-    """
+    """One compiled model and one infer request of OpenVINO, whose tensors are fixed arrays of ours."""
 
     def __init__(self, core: Any, model: Any, spec: ModelSpec, *, path: Path, threads: int, precision: str) -> None:
         ov = require("openvino", extra="openvino")
         version = ov.__version__.partition("-")[0]
         how = f"OpenVINO {version} on cpu in {_computed_in(model, precision)}, {threads_text(threads)}"
         super().__init__(spec, provider="openvino", description=f"{path.name}, {how}")
-        self.precision = precision
         targets = check_graph(self, path.name, _tensors(model.inputs), _tensors(model.outputs))
         try:
             compiled = core.compile_model(model, "CPU", _settings(precision, threads))
@@ -128,7 +115,7 @@ class OpenvinoEngine(Engine):
 
 def _settings(precision: str, threads: int) -> Dict[str, Any]:
     return {
-        "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,  # all threads work on the one frame there is
         "INFERENCE_NUM_THREADS": threads,
