@@ -35,7 +35,7 @@ from rtda_deploy.files import write_text
 from rtda_deploy.optional import available, require
 from rtda_export import evaluate, onnx_from_checkpoint, verify
 from rtda_export.graph.from_torch import read_onnx, stamped
-from rtda_export.parity.compare import percent
+from rtda_export.parity.report import percent
 from rtda_export.parity.scoring import JoinedClasses
 from rtda_export.precision.fp16_exceptions import rescue_fp16
 from rtda_export.precision.quantize import int8_onnx

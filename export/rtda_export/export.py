@@ -19,8 +19,8 @@ from rtda_deploy.spec import ModelSpec
 from rtda_export.earlier import refuse_losing
 from rtda_export.engine_plan import EnginePlan, engine_plan
 from rtda_export.options import EngineOptions, ExportOptions
-from rtda_export.parity.compare import ParityReport
 from rtda_export.parity.frames import NamedFrame, read_frames, stored_frames
+from rtda_export.parity.report import ParityReport
 from rtda_export.precision import FP32, Precision
 from rtda_export.request import Request, checked_request
 from rtda_export.steps.check import check_onnx

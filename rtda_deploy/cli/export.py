@@ -135,7 +135,7 @@ def show_steps(say: Optional[Callable[[str], None]] = None) -> Callable[[ExportE
 
 def _line(event: ExportEvent) -> str:
     from rtda_deploy.cli.terminal.console import size_text
-    from rtda_export.parity.compare import percent
+    from rtda_export.parity.report import percent
 
     if event.name == "plan":
         return f"plan   {event.text}"

@@ -34,7 +34,7 @@ def verify(
     from rtda_deploy.errors import ConfigError
     from rtda_deploy.model_files import is_checkpoint_name
     from rtda_export import verify as compare
-    from rtda_export.parity.compare import exponent, percent
+    from rtda_export.parity.report import exponent, percent
 
     if is_checkpoint_name(a) and is_checkpoint_name(b) and not force:
         first, second = shlex.quote(str(a)), shlex.quote(str(b))

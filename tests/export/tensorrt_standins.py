@@ -85,6 +85,36 @@ class World:
         """Names of the flags set in the only config, sorted."""
         return sorted(flag.name for flag in self.config._flags)
 
+    def cleared(self) -> List[str]:
+        """Names of the flags cleared in the only config."""
+        return sorted(flag.name for flag in self.config._cleared)
+
+    def tactic_sources(self) -> Optional[int]:
+        """The bits of the only config; None: left alone."""
+        bits: Optional[int] = self.config._sources
+        return bits
+
+    def previews(self) -> List[bool]:
+        """What was said of preview features in the only config."""
+        return list(self.config._preview.values())
+
+    def memory_limits(self) -> List[int]:
+        """Of the only config, bytes."""
+        return list(self.config._limits.values())
+
+    def bound(self) -> Dict[str, Tuple[str, List[str]]]:
+        """Precision of the layers that have one of their own in the first network, and that of their outputs."""
+        return {
+            layer.name: (layer.precision.name, [kind.name for kind in layer._output_types.values()])
+            for layer in self.networks[0]._layers
+            if layer.precision
+        }
+
+    def caches(self, build: int) -> List[bytes]:
+        """Contents of the timing caches that a build was given."""
+        attached: List[bytes] = self.configs[build]._attached
+        return attached
+
 
 class EngineThatAnswers:
     """What opening an engine of the stand-ins gives: it answers as an ``.onnx`` does, or with the classes exchanged."""

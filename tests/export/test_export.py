@@ -36,16 +36,6 @@ def run_folder(one_checkpoint: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.fixture
-def fast_export(one_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file that an export would write, copied instead of traced again."""
-
-    def copied(checkpoint_path: Path, out_path: Path, **_: Any) -> Path:
-        return Path(shutil.copyfile(one_onnx, out_path))
-
-    monkeypatch.setattr(graph_module, "onnx_from_checkpoint", copied)
-
-
 def without_spec(source: Path, target: Path) -> Path:
     model = onnx.load(str(source))
     del model.metadata_props[:]
@@ -83,7 +73,6 @@ def test_a_checkpoint_becomes_a_verified_onnx_beside_it(run_folder: Path) -> Non
     assert result.best == result.onnx
 
 
-@pytest.mark.usefixtures("fast_export")
 def test_without_to_it_says_first_why_there_is_no_engine(run_folder: Path) -> None:
     steps: list[Any] = []
     result = export_model(run_folder / "best.pth", on_step=steps.append)
@@ -93,7 +82,6 @@ def test_without_to_it_says_first_why_there_is_no_engine(run_folder: Path) -> No
     assert export_model(run_folder / "best.pth", to=("onnx",)).notes == ()
 
 
-@pytest.mark.usefixtures("fast_export")
 def test_other_folder_and_pictures(run_folder: Path, tmp_path: Path, workshop: Any) -> None:
     pictures = workshop.store_frames(tmp_path / "robot", 3)
     shutil.rmtree(run_folder / "verify")

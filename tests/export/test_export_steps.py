@@ -114,9 +114,7 @@ def test_int8_is_calibrated_and_says_what_it_left_in_float(certain_run: Path, wo
     assert any("pays here" in note or "does not pay here" in note for note in step.notes) == (target == "cpu")
 
 
-@pytest.mark.parametrize(
-    ("after", "asked"), [([49.0, 49.6], 0.99), ([49.0, 49.2, 49.4], 0.995), ([49.6], 0.98)], ids=str
-)
+@pytest.mark.parametrize(("after", "asked"), [([49.0, 49.6], 0.99), ([49.0, 49.2, 49.4], 0.995)], ids=str)
 def test_int8_that_scores_too_low_is_made_again_with_more_in_float(
     certain_run: Path, workshop: Any, after: list[float], asked: float
 ) -> None:

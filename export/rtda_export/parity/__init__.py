@@ -5,7 +5,8 @@ Needs neither torch nor onnx, so that an engine can be verified on the robot tha
 
 from typing import Dict
 
-from rtda_export.parity.compare import ClassParity, FrameParity, ParityReport, verify
+from rtda_export.parity.compare import verify
+from rtda_export.parity.report import ClassParity, FrameParity, ParityReport
 from rtda_export.precision import PRECISIONS, Limit
 
 __all__ = ["LIMITS", "ClassParity", "FrameParity", "Limit", "ParityReport", "verify"]

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -21,12 +21,13 @@ from rtda_deploy.files import writable_folder
 from rtda_deploy.model_files import is_checkpoint_name
 from rtda_export.parity.frames import MAX_FRAMES, NamedFrame, read_frames
 from rtda_export.parity.networks import Network, open_network
+from rtda_export.parity.report import ClassParity, FrameParity, ParityReport, percent
 from rtda_export.precision import Limit, precision_named
 
 if TYPE_CHECKING:
     from rtda_deploy.spec import ModelSpec
 
-__all__ = ["ClassParity", "FrameParity", "ParityReport", "exponent", "percent", "verify"]
+__all__ = ["Comparison", "verify"]
 
 # What must be equal for a comparison to mean anything: all that decides what a pixel becomes and what an answer is
 # called. The palette, ignore_index and the provenance may differ.
@@ -41,129 +42,6 @@ _COMPARED_FIELDS = (
     "interpolation",
 )
 _COMPARED_WITH_LOGITS = (*_COMPARED_FIELDS, "output_stride")
-
-
-@dataclasses.dataclass(frozen=True)
-class FrameParity:
-    """One picture: its name, the largest logit difference (None: no logits), the share of pixels that agree."""
-
-    name: str
-    max_abs: Optional[float]
-    agreement: float
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassParity:
-    """One class over all pictures.
-
-    Attributes:
-        name: Of the class.
-        pixels: That the reference gave this class.
-        agreement: Share of these that the other side gives it too; None where the reference never gives it.
-        iou: Of both sides' pixels of this class; None where neither gives it.
-    """
-
-    name: str
-    pixels: int
-    agreement: Optional[float]
-    iou: Optional[float]
-
-
-@dataclasses.dataclass(frozen=True)
-class ParityReport:
-    """What a comparison found.
-
-    Attributes:
-        a: Name of the reference.
-        b: Name of the file that was checked against it.
-        limit: What was asked of it.
-        max_abs: Largest difference of any logit; None where a side gives masks only.
-        logit_range: Largest minus smallest logit of the reference over all pictures; None where there are none.
-        agreement: Share of all pixels with the same class, 0..1.
-        pixels: Pixels compared.
-        pixels_differing: Those with another class.
-        frames: One entry per picture.
-        classes: One entry per class.
-        confusion: Pixels by class of the reference (row) and of the other side (column).
-        page: ``verify.html``, where one was asked for.
-        notes: What a reader of the figures must know of how they were made.
-    """
-
-    a: str
-    b: str
-    limit: Limit
-    max_abs: Optional[float]
-    logit_range: Optional[float]
-    agreement: float
-    pixels: int
-    pixels_differing: int
-    frames: Tuple[FrameParity, ...] = dataclasses.field(repr=False)
-    classes: Tuple[ClassParity, ...] = dataclasses.field(repr=False)
-    confusion: Tuple[Tuple[int, ...], ...] = dataclasses.field(repr=False)
-    page: Optional[Path] = None
-    notes: Tuple[str, ...] = ()
-
-    @property
-    def relative(self) -> Optional[float]:
-        """``max_abs`` as a share of ``logit_range``; None where there are no logits."""
-        if self.max_abs is None or self.logit_range is None:
-            return None
-        if self.max_abs == 0:
-            return 0.0
-        return self.max_abs / self.logit_range if self.logit_range > 0 else math.inf
-
-    @property
-    def worst(self) -> int:
-        """Index of the frame with the least agreement, and of these the largest difference."""
-        return min(range(len(self.frames)), key=lambda i: _badness(self.frames[i]))
-
-    @property
-    def missed(self) -> List[str]:
-        """The limits that were missed, each as a sentence; empty where it passed."""
-        found = []
-        relative = self.relative
-        if self.limit.logit is not None and relative is not None and not relative <= self.limit.logit:
-            found.append(f"logits differ by {relative:.1e} of their range, the limit is {self.limit.logit:.0e}")
-        if not self.agreement >= self.limit.agreement:
-            found.append(f"{percent(self.agreement)} of pixels agree, the limit is {percent(self.limit.agreement)}")
-        return found
-
-    @property
-    def passed(self) -> bool:
-        """Whether every limit was kept."""
-        return not self.missed
-
-    def to_dict(self) -> Dict[str, Any]:
-        """JSON-ready; what ``verify --json`` prints. Shares are 0..1.
-
-        ``a``, ``b``: file names, the reference first. ``limit``: ``name``, ``agreement``, ``logit`` (null: none).
-        ``passed``, ``missed``: verdict and its reasons. ``max_abs_logit``, ``logit_range``, ``relative_logit`` (null:
-        a side gives masks only).
-        ``agreement``, ``pixels``, ``pixels_differing``. ``worst_frame``: name. ``frames``: ``name``, ``max_abs_logit``,
-        ``agreement``. ``classes``: ``name``, ``pixels``, ``agreement``, ``iou`` (null: class not seen).
-        ``page``: path of ``verify.html`` or null. ``notes``: how a file was run, where it could not be run as meant.
-        """
-        return {
-            "a": self.a,
-            "b": self.b,
-            "limit": dataclasses.asdict(self.limit),
-            "passed": self.passed,
-            "missed": self.missed,
-            "max_abs_logit": self.max_abs,
-            "logit_range": self.logit_range,
-            "relative_logit": self.relative if self.relative is not None and math.isfinite(self.relative) else None,
-            "agreement": self.agreement,
-            "pixels": self.pixels,
-            "pixels_differing": self.pixels_differing,
-            "worst_frame": self.frames[self.worst].name,
-            "frames": [
-                {"name": frame.name, "max_abs_logit": frame.max_abs, "agreement": frame.agreement}
-                for frame in self.frames
-            ],
-            "classes": [dataclasses.asdict(entry) for entry in self.classes],
-            "page": None if self.page is None else str(self.page),
-            "notes": list(self.notes),
-        }
 
 
 def verify(
@@ -218,7 +96,7 @@ def verify(
             open_network(b, size_hw=size_hw, spec=specs[1] or spec, name=names[1], provider=providers[1])
         )
         _check_specs(reference, checked)
-        comparison = _Comparison(reference, checked)
+        comparison = Comparison(reference, checked)
         for name, frame in named:
             comparison.add(name, frame)
     report = comparison.report(allowed)
@@ -244,20 +122,12 @@ def _size_of_the_other(checkpoint: Union[str, Path], other: Union[str, Path]) ->
         return None
 
 
-def percent(share: float) -> str:
-    """A share as text, with digits enough that 100 % means all, and never rounded up past a limit."""
-    if share == 1.0:
-        return "100 %"
-    return f"{math.floor(share * 1e5) / 1e3:.3f} %"
+class Comparison:
+    """Sums over the pictures; keeps the worst one's frame and masks for the page.
 
-
-def exponent(value: Optional[float]) -> str:
-    """A difference as text; empty where there is none."""
-    return "" if value is None else f"{value:.2e}"
-
-
-class _Comparison:
-    """Sums over the pictures; keeps the worst one's frame and masks for the page."""
+    Attributes:
+        worst_frame: Frame, mask of the reference and mask of the other of the picture with the least agreement.
+    """
 
     def __init__(self, reference: Network, checked: Network) -> None:
         self._networks = (reference, checked)
@@ -267,9 +137,15 @@ class _Comparison:
         self._frames: List[FrameParity] = []
         self._on_masks = any(network.spec.output == "mask" for network in self._networks)
         self._low, self._high = math.inf, -math.inf
-        self.worst_frame: Tuple[np.ndarray, np.ndarray, np.ndarray]  # frame, mask of the reference, mask of the other
+        self.worst_frame: Tuple[np.ndarray, np.ndarray, np.ndarray]
 
     def add(self, name: str, frame: np.ndarray) -> None:
+        """Compare both on a frame uint8 (H, W, 3) BGR.
+
+        Raises:
+            ParityError: If one of them gives NaN or infinity.
+            ExportError: If its logits are not those of its spec.
+        """
         from rtda_runtime.mask.preprocess import preprocess
 
         preprocess(frame, self._spec, self._image)
@@ -281,11 +157,12 @@ class _Comparison:
         masks = self._mask(self._networks[0], reference, frame), self._mask(self._networks[1], checked, frame)
         entry = FrameParity(name, difference, float((masks[0] == masks[1]).mean()))
         self._count(*masks)
-        if all(_badness(entry) < _badness(other) for other in self._frames):
+        if all(entry.badness < other.badness for other in self._frames):
             self.worst_frame = (frame, *masks)
         self._frames.append(entry)
 
     def report(self, limit: Limit) -> ParityReport:
+        """The figures of all frames so far, of which there must be one, held against ``limit``."""
         pixels, same = int(self._confusion.sum()), int(np.trace(self._confusion))
         return ParityReport(
             a=self._networks[0].name,
@@ -375,11 +252,6 @@ def _check_specs(a: Network, b: Network) -> None:
             hint = f"export both at one size: rtda-deploy export ckpt.pth --size {left[1]}x{left[0]}"
             left, right = (f"{width}x{height}" for height, width in (left, right))
         raise ExportError(f"{field} differs: {_brief(left)} in {a.name}, {_brief(right)} in {b.name}", hint=hint)
-
-
-def _badness(frame: FrameParity) -> Tuple[float, float]:
-    """Smaller is worse."""
-    return frame.agreement, -(frame.max_abs or 0.0)
 
 
 def _brief(value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from rtda_deploy.optional import require
 from rtda_deploy.report import ReportPage
 from rtda_deploy.spec import ModelSpec
-from rtda_export.parity.compare import ParityReport, exponent, percent
+from rtda_export.parity.report import ParityReport, exponent, percent
 
 __all__ = ["disagreement_picture", "save_page"]
 

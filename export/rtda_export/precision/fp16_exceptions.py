@@ -16,7 +16,7 @@ import numpy as np
 
 from rtda_deploy.errors import ConfigError
 from rtda_export.graph.nodes import named
-from rtda_export.parity.compare import percent
+from rtda_export.parity.report import percent
 from rtda_export.precision.activations import answers, check_images, check_rounding, reference_answers, tensors
 from rtda_export.precision.fp16_graph import FP16_MAX, fp16_onnx, rounding_onnx
 from rtda_export.precision.metadata import with_precision

@@ -21,7 +21,7 @@ from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.files import write_bytes
 from rtda_deploy.optional import require
 from rtda_export.graph.nodes import drop_unused_weights, lift_constants, named, replace_nodes
-from rtda_export.parity.compare import percent
+from rtda_export.parity.report import percent
 from rtda_export.precision.activations import answers, check_images, reference_answers, signal_to_noise
 from rtda_export.precision.calibration import METHODS, Calibration, calibrate
 from rtda_export.precision.metadata import precision_of, with_precision

@@ -10,8 +10,9 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from rtda_deploy.files import atomic_path
 from rtda_deploy.spec import ModelSpec
-from rtda_export.parity.compare import ParityReport, verify
+from rtda_export.parity.compare import verify
 from rtda_export.parity.frames import NamedFrame
+from rtda_export.parity.report import ParityReport
 from rtda_export.precision import Precision
 from rtda_export.request import Request
 

@@ -15,8 +15,9 @@ import pytest
 from rtda_deploy.errors import ConfigError, EngineError, ExportError, FileAccessError, ParityError, RtdaError
 from rtda_export import verify
 from rtda_export.parity import LIMITS
-from rtda_export.parity.compare import _Comparison, percent
+from rtda_export.parity.compare import Comparison
 from rtda_export.parity.networks import Network
+from rtda_export.parity.report import percent
 
 
 class FakeNetwork(Network):
@@ -36,7 +37,7 @@ def one_hot(mask: np.ndarray, classes: int = 5, height: float = 10.0) -> np.ndar
 
 def compared(workshop: Any, a: list[np.ndarray], b: list[np.ndarray], limit: str = "fp32") -> Any:
     spec = workshop.spec()
-    comparison = _Comparison(FakeNetwork("a.onnx", spec, *a), FakeNetwork("b.onnx", spec, *b))
+    comparison = Comparison(FakeNetwork("a.onnx", spec, *a), FakeNetwork("b.onnx", spec, *b))
     for index in range(len(a)):
         comparison.add(f"frame {index}", np.zeros((64, 64, 3), np.uint8))
     return comparison.report(LIMITS[limit])
@@ -94,7 +95,7 @@ def test_a_letterboxed_frame_is_compared_without_its_bars(workshop: Any) -> None
     spec = workshop.spec(resize="letterbox")
     plain, bars = one_hot(np.zeros((8, 8), np.int64)), np.zeros((8, 8), np.int64)
     bars[:2] = bars[6:] = 1  # where a frame of 2:1 leaves bars above and below
-    comparison = _Comparison(FakeNetwork("a", spec, plain), FakeNetwork("b", spec, one_hot(bars)))
+    comparison = Comparison(FakeNetwork("a", spec, plain), FakeNetwork("b", spec, one_hot(bars)))
     comparison.add("wide", np.zeros((40, 80, 3), np.uint8))
     assert comparison.report(LIMITS["int8"]).agreement == 1.0
 

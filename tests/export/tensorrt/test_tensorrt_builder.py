@@ -45,10 +45,6 @@ def names(folder: Path) -> List[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.is_file())
 
 
-def sources(world: World) -> Any:
-    return world.config._sources
-
-
 # ---- what is told to TensorRT ----
 
 
@@ -91,7 +87,7 @@ def test_fp32_means_fp32_and_not_tf32(tmp_path: Path, tensorrt: Install, generat
     world = tensorrt(generation)
     made = engine_from_onnx(write_onnx(tmp_path), precision="fp32")
     assert made.path.name == "best.fp32.engine"
-    assert world.flags() == [] and [flag.name for flag in world.config._cleared] == ["TF32"]
+    assert world.flags() == [] and world.cleared() == ["TF32"]
 
 
 @pytest.mark.parametrize("generation, flags", [("8.5", ["FP16", "INT8"]), ("10", ["FP16", "INT8"]), ("11", [])])
@@ -126,13 +122,7 @@ def test_a_precision_that_the_file_cannot_give_is_refused(
 def test_kept_nodes_are_bound_to_fp32_with_their_outputs(tmp_path: Path, tensorrt: Install, generation: str) -> None:
     world = tensorrt(generation)
     made = engine_from_onnx(write_onnx(tmp_path, metadata=kept(["/head/Conv"])))
-    bound = {
-        layer.name: (layer.precision.name, layer._output_types)
-        for layer in world.networks[0]._layers
-        if layer.precision
-    }
-    assert list(bound) == ["/head/Conv"]
-    assert bound["/head/Conv"][0] == "FLOAT" and [kind.name for kind in bound["/head/Conv"][1].values()] == ["FLOAT"]
+    assert world.bound() == {"/head/Conv": ("FLOAT", ["FLOAT"])}
     assert world.flags() == ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
     assert made.sidecar.built.kept_fp32 == ("/head/Conv",)
 
@@ -141,7 +131,7 @@ def test_what_the_caller_keeps_replaces_what_the_file_says(tmp_path: Path, tenso
     world = tensorrt("8.5")
     path = write_onnx(tmp_path, metadata=kept(["/head/Conv"]))
     assert engine_from_onnx(path, keep_fp32=["/context/Conv"]).sidecar.built.kept_fp32 == ("/context/Conv",)
-    assert [layer.name for layer in world.networks[0]._layers if layer.precision] == ["/context/Conv"]
+    assert list(world.bound()) == ["/context/Conv"]
     assert engine_from_onnx(path, keep_fp32=[]).sidecar.built.kept_fp32 == ()
 
 
@@ -150,7 +140,7 @@ def test_layers_are_found_by_the_names_that_the_parser_gives_them(tmp_path: Path
     world = tensorrt("8.5")
     nodes = (("", "Conv"), ("a", "Conv"), ("a", "Relu"), ("/b/Conv", "Conv"), ("/b/Conv_1", "Conv"))
     engine_from_onnx(write_onnx(tmp_path, nodes=nodes, metadata=kept(["Conv_0", "/b/Conv"])))
-    assert [layer.name for layer in world.networks[0]._layers if layer.precision] == ["node_of_t1", "/b/Conv"]
+    assert list(world.bound()) == ["node_of_t1", "/b/Conv"]
 
 
 def test_a_kept_node_without_floating_point_is_noted_and_not_bound(tmp_path: Path, tensorrt: Install) -> None:
@@ -163,7 +153,7 @@ def test_a_typed_file_says_itself_what_it_keeps(tmp_path: Path, tensorrt: Instal
     world = tensorrt("10")
     path = write_onnx(tmp_path, "best.fp16.onnx", weight_type=FLOAT16, metadata=kept(["/head/Conv"], "fp16"))
     assert engine_from_onnx(path).sidecar.built.kept_fp32 == ("/head/Conv",)
-    assert world.flags() == [] and not [layer for layer in world.networks[0]._layers if layer.precision]
+    assert world.flags() == [] and not world.bound()
     with pytest.raises(ConfigError, match="its own types are binding"):
         engine_from_onnx(path, keep_fp32=["/context/Conv"])
 
@@ -179,7 +169,7 @@ def test_an_unknown_node_to_keep_names_those_near(tmp_path: Path, tensorrt: Inst
 def test_tactic_sources_become_bits(tmp_path: Path, tensorrt: Install, generation: str) -> None:
     world = tensorrt(generation)
     engine_from_onnx(write_onnx(tmp_path), tactic_sources=("cudnn", "edge_mask_convolutions"))
-    assert sources(world) == 0b01100
+    assert world.tactic_sources() == 0b01100
 
 
 @pytest.mark.parametrize("generation, external_off", [("8.5", [True]), ("8.6", [True]), ("10", []), ("11", [])])
@@ -188,19 +178,19 @@ def test_no_tactic_sources_turns_the_libraries_off_also_on_8_5(
 ) -> None:
     world = tensorrt(generation)
     engine_from_onnx(write_onnx(tmp_path), precision="fp32", tactic_sources=())
-    assert sources(world) == 0 and list(world.config._preview.values()) == external_off
+    assert world.tactic_sources() == 0 and world.previews() == external_off
 
 
 def test_asking_for_cudnn_turns_it_on_where_it_is_off_beside_the_bits(tmp_path: Path, tensorrt: Install) -> None:
     world = tensorrt("8.6")
     engine_from_onnx(write_onnx(tmp_path), tactic_sources=("cudnn",))
-    assert list(world.config._preview.values()) == [False]
+    assert world.previews() == [False]
 
 
 def test_by_default_tactic_sources_are_left_alone(tmp_path: Path, tensorrt: Install) -> None:
     world = tensorrt("8.5")
     engine_from_onnx(write_onnx(tmp_path))
-    assert sources(world) is None and not world.config._preview and not world.config._limits
+    assert world.tactic_sources() is None and not world.previews() and not world.memory_limits()
 
 
 @pytest.mark.parametrize(
@@ -232,7 +222,7 @@ def test_tactic_sources_that_tensorrt_refuses_end_the_export(tmp_path: Path, ten
 def test_workspace_and_level_are_passed_on_and_written_down(tmp_path: Path, tensorrt: Install) -> None:
     world = tensorrt("10")
     built = engine_from_onnx(write_onnx(tmp_path), workspace_mib=512, optimization_level=5).sidecar.built
-    assert list(world.config._limits.values()) == [512 << 20] and world.config.builder_optimization_level == 5
+    assert world.memory_limits() == [512 << 20] and world.config.builder_optimization_level == 5
     assert (built.workspace_mib, built.optimization_level) == (512, 5)
 
 
@@ -380,7 +370,7 @@ def test_the_timing_cache_is_the_users_own_and_grows(tmp_path: Path, tensorrt: I
     file = tmp_path / "cache" / "tensorrt" / "8.5.2.2-Xavier-sm72.timing"
     assert file.read_bytes() == b"measured"
     engine_from_onnx(path, rebuild=True)
-    assert world.configs[1]._attached == [b"measured"] and file.read_bytes() == b"measuredmeasured"
+    assert world.caches(1) == [b"measured"] and file.read_bytes() == b"measuredmeasured"
 
 
 def test_a_timing_cache_may_be_named_or_off(tmp_path: Path, tensorrt: Install) -> None:
@@ -389,7 +379,7 @@ def test_a_timing_cache_may_be_named_or_off(tmp_path: Path, tensorrt: Install) -
     engine_from_onnx(path, timing_cache=tmp_path / "own.timing")
     assert (tmp_path / "own.timing").read_bytes() == b"measured"
     engine_from_onnx(path, timing_cache="", rebuild=True)
-    assert world.configs[1]._attached == [] and not (tmp_path / "cache").exists()
+    assert world.caches(1) == [] and not (tmp_path / "cache").exists()
 
 
 def test_a_timing_cache_of_another_gpu_is_noted_and_begun_anew(tmp_path: Path, tensorrt: Install) -> None:
