@@ -1,7 +1,7 @@
-"""Several frames at work at once, each on an engine of its own: more frames per second, each of them older.
+"""Several frames in flight at once, each on an engine of its own: more frames per second, at a higher latency each.
 
-On a CPU the engines share the cores: one that works on a frame alone waits for no other core, and needs longer for it.
-On a GPU one frame is prepared and copied while the network runs on another.
+On a CPU the engines share the cores: with fewer threads an inference takes longer but wastes less time on
+synchronisation. On a GPU one frame is prepared and copied while the network runs on another.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Segmenter(OfOneProcess):
         self._masks = BufferPool()
         self._lock = FairLock()
         self._count = 0
-        self._path: Optional[Tuple[Optional[FramePath]]] = None  # what the engine offered, once it was asked
+        self._path: Optional[Tuple[Optional[FramePath]]] = None  # the engine's own path, once it was asked for one
 
     @classmethod
     def open(
@@ -163,7 +163,7 @@ class Segmenter(OfOneProcess):
         return self._lock.waiting
 
     def turn(self) -> ContextManager[int]:
-        """``with segmenter.turn():`` waits its turn now; no other thread's frame comes before those of the block."""
+        """``with segmenter.turn():`` waits for exclusive use; no other thread's frame runs before the block ends."""
         return self._lock.kept()
 
     def warm_up(self, size_hw: Optional[Tuple[int, int]] = None) -> None:
@@ -173,7 +173,7 @@ class Segmenter(OfOneProcess):
             self._segment(frame, None)
 
     def close(self) -> None:
-        """Give the engine's memory back, after a call in progress. Calling it again does nothing."""
+        """Free the engine's memory, after a call in progress. Calling it again does nothing."""
         with self._lock:
             self._engine.close()
 

@@ -27,7 +27,7 @@ class FramePath(abc.ABC):
 
     @abc.abstractmethod
     def put(self, frame: np.ndarray, *, alpha: Optional[float] = None) -> None:
-        """Hand over a frame, uint8 (H, W, 3) BGR of any size, checked before; it is not looked at after the call.
+        """Take a frame, uint8 (H, W, 3) BGR of any size, already checked; it is not read after the call.
 
         Args:
             alpha: Draw an overlay too: 0: the frame alone, 1: the mask alone. None: no overlay.
@@ -35,7 +35,7 @@ class FramePath(abc.ABC):
 
     @abc.abstractmethod
     def run(self) -> None:
-        """Segment the frame, and wait for the end.
+        """Segment the frame; returns when it is done.
 
         Raises:
             EngineError: If the network gives NaN or infinity, or the device failed, or the engine is closed.
@@ -75,7 +75,7 @@ class Engine(abc.ABC):
         self.confidence = None
         self._input: Optional[np.ndarray] = None
         self._closed = False
-        self._narrow: Optional[np.ndarray] = None  # the mask as uint8, where the network gives wider numbers
+        self._narrow: Optional[np.ndarray] = None  # the mask as uint8, where the network gives a wider integer type
 
     @property
     def input_shape(self) -> Tuple[int, int, int, int]:
@@ -105,7 +105,7 @@ class Engine(abc.ABC):
         """
         if self._closed:
             raise EngineError(f"{self.description} is closed", hint="open the engine again; close() is final")
-        if self._input is None:  # taken only when the graph was found to be of this size
+        if self._input is None:  # allocated only once the graph is known to have this size
             self._input = np.zeros(self.input_shape, np.float32)
         return self._input
 
@@ -137,7 +137,7 @@ class Engine(abc.ABC):
         return None
 
     def close(self) -> None:
-        """Give the engine's memory back. Calling it again does nothing."""
+        """Free the engine's memory. Calling it again does nothing."""
         if not self._closed:
             self._closed = True
             self._input = None
@@ -149,7 +149,7 @@ class Engine(abc.ABC):
         return self._closed
 
     def _narrowed(self, mask: np.ndarray) -> np.ndarray:
-        """A mask of wider whole numbers as uint8, always in the same array."""
+        """A mask of a wider integer type as uint8, always in the same array."""
         low, high = int(mask.min()), int(mask.max())
         if low < 0 or high > 255:
             raise EngineError(

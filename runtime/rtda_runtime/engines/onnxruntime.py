@@ -20,13 +20,13 @@ from rtda_runtime.machine.cores import threads_text, usable_cores
 __all__ = ["OrtEngine", "built_for_gpu", "open_onnx", "provider_plan", "providers_here"]
 
 _ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-# TensorRT is not among them: inside ONNX Runtime it builds its engine at every start, which takes minutes.
+# Without TensorRT: inside ONNX Runtime it builds its engine at every start, which takes minutes.
 _AUTO = ("cuda", "cpu")
 _DTYPES = {"tensor(float)": "float32", **{f"tensor({name})": name for name in ("uint8", "int32", "int64")}}
 _ERRORS_ONLY = 3  # onnxruntime.SessionOptions.log_severity_level
 _FATAL_ONLY = 4
-# How long a thread looks out for work before it sleeps; ONNX Runtime's own limit is far longer, and its threads then
-# take the cores from the camera, the mask and each other. Known from 1.26 on; others take the entry and ignore it.
+# How long a thread spins for work before it sleeps. ONNX Runtime's default is far longer, which takes CPU time from the
+# camera, the mask and its other threads. Honoured from 1.26 on; older versions ignore the entry.
 _SPIN_US = "100"
 
 _log = logging.getLogger(__name__)

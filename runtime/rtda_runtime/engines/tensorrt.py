@@ -1,7 +1,7 @@
 """TensorRT: runs an ``.engine`` on the GPU it was built for, with TensorRT 8.5 to 11.
 
-Only what all of these have is used: tensors by name and ``execute_async_v3``. Whatever would fail later in TensorRT's
-own words, another version, another GPU, half a file, is looked for before the engine is loaded, in its sidecar.
+Only what all of these versions have is used: tensors by name and ``execute_async_v3``. Another TensorRT, another GPU or
+a truncated file is detected in the sidecar before the engine is loaded, so that the error says which of them it is.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def describe(path: Path) -> Dict[str, Any]:
 
 
 def _sidecar_of(path: Path, spec: Optional[ModelSpec]) -> Optional[EngineSidecar]:
-    """What stands beside the engine; where ``spec`` is given, one that cannot be read is passed over."""
+    """The engine's sidecar; one that cannot be read is ignored, with a warning, where ``spec`` is given."""
     if not sidecar_path(path).exists():
         return None
     try:
@@ -118,7 +118,7 @@ class TensorrtEngine(Engine):
     (a Jetson) reads and writes them where they are. The network, without the copies, is recorded as a CUDA graph after
     one inference that is not counted.
 
-    :meth:`frame_path` does without that way of pictures and logits: frames and masks cross the bus, as uint8.
+    :meth:`frame_path` copies uint8 frames and masks instead of float32 pictures and logits.
 
     Attributes:
         confidence: As in :class:`Engine`.

@@ -182,11 +182,11 @@ class Session:
         return dict(zip(("h2d", "compute", "d2h"), times))
 
     def close(self) -> None:
-        """What runs before what it runs on: graph, context, engine, runtime, then the GPU's memory and context."""
+        """Free everything, users before what they use: graph, context, engine, runtime, then the GPU's memory."""
         if self._runtime is not None:
             with contextlib.suppress(RtdaError), self.cuda.current():
                 self._take_apart()
-            self._take_apart()  # where the context could not be made current any more: let go of them all the same
+            self._take_apart()  # where the context can no longer be made current: drop the references all the same
         self._copies_in, self._copies_out, self._paths = [], [], []
         self._compiled = None
         self.cuda.close()

@@ -1,8 +1,8 @@
 """From the camera's frame to its mask on the GPU: over the bus go the uint8 frame in and the uint8 mask out.
 
 Copy, preprocessing, network, mask and copy are recorded as one CUDA graph for each size of frame. What depends on the
-size alone, where each pixel lies in the frame or on the network's grid, is computed here in float64, once, by the
-functions that the way over the host uses, and lies on the GPU as tables.
+size alone, the source position of each pixel in the frame and on the network's grid, is computed once, in float64, by
+the functions of the CPU path, and kept on the GPU as tables.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Network(NamedTuple):
 
 
 class CudaFramePath(FramePath):
-    """The way of frames through one GPU; one thread at a time, whichever it is.
+    """The path of frames through one GPU; used by one thread at a time.
 
     Args:
         classes: uint8 (256,): what stands in the mask for each class of the network.

@@ -1,7 +1,7 @@
-"""The project's own kernels, ``kernels.cu``: compiled on this machine for its GPU, kept on the disk, launched by name.
+"""The project's own kernels, ``kernels.cu``: compiled on this machine for its GPU, cached on disk, launched by name.
 
-What was compiled lies in ``rtda-deploy/kernels`` of the cache folder, under a name that holds the source's hash, the
-GPU's compute capability and the compiler's version, so that none of them can be taken for another.
+Binaries are cached in ``rtda-deploy/kernels`` of the cache folder, under a name made of the source's hash, the GPU's
+compute capability and the compiler's version.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the way of frames through a GPU needs for one size of frame: buffers, tables, steps, and their CUDA graph."""
+"""What the GPU path needs for one size of frame: buffers, tables, steps, and their CUDA graph."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class SizeGraph:
         return addresses
 
     def copy_in(self) -> None:
-        """Of the frame, unless the GPU reads it where it is."""
+        """Copy the frame to the GPU, unless the GPU reads it where it is."""
         if not self._cuda.integrated:
             self._cuda.to_device(self.address(self.frame), self.frame.array)
 
     def copy_out(self) -> None:
-        """Of the mask, and of the overlay where there is one."""
+        """Copy the mask back, and the overlay where there is one."""
         if not self._cuda.integrated:
             for buffer in (self.mask, self.overlay):
                 if buffer is not None:
@@ -103,7 +103,7 @@ class SizeGraph:
         self.forget()
 
     def forget(self) -> None:
-        """Let go of steps and graph, which hold this object."""
+        """Drop steps and graph, which refer to this object."""
         self.steps, self.graph = [], None
 
     def _buffer(self, shape: Tuple[int, ...]) -> Pinned:
