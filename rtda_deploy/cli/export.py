@@ -108,10 +108,10 @@ def show_steps(say: Optional[Callable[[str], None]] = None) -> Callable[[ExportE
     Args:
         say: Takes the lines; None: stderr, with the live line, which on a pipe appears every ten seconds only.
     """
-    from rtda_deploy.cli.terminal.console import live_line, note, warn
+    from rtda_deploy.cli.terminal.console import LiveLine, note, warn
 
     tell = say or note
-    live = live_line() if say is None else None
+    live = LiveLine() if say is None else None
     told = time.monotonic()
 
     def show(event: ExportEvent) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Iterator, List, Sequence
+from typing import TYPE_CHECKING, Iterator, Sequence
 
 from rtda_deploy.cli.terminal.console import note, print_csv, print_json, print_table, warn
 from rtda_deploy.errors import LimitMissedError
 
 if TYPE_CHECKING:
     from rtda_runtime.bench.benchmark import BenchOptions, Frames
-    from rtda_runtime.bench.record import BenchRecord, Figures
+    from rtda_runtime.bench.record import BenchRecord
     from rtda_runtime.pool import AnySegmenter
 
 __all__ = ["announce", "histogram_line", "hold_against_limit", "show"]
 
-_FIGURES = ("mean", "p50", "p90", "p95", "p99", "max")
 _BLOCKS, _PLAIN_BLOCKS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 _BINS = 32
 
@@ -41,13 +40,15 @@ def announce(segmenter: AnySegmenter, frames: Frames, options: BenchOptions) -> 
 
 def show(record: BenchRecord, *, as_json: bool, as_csv: bool) -> None:
     """The result on stdout, the advice on stderr."""
+    from rtda_runtime.bench.record import FIGURES
+
     if as_json:
         print_json(record.to_dict(samples=False))
     elif as_csv:
-        rows = [(stage, found.count, *_figures(found)) for stage, found in record.stages.items()]
-        print_csv(("stage_ms", "count", *_FIGURES), rows)
+        rows = [(stage, found.count, *found.times) for stage, found in record.stages.items()]
+        print_csv(("stage_ms", "count", *FIGURES), rows)
     else:
-        print_table(("ms", *_FIGURES), [(stage, *_figures(found)) for stage, found in record.stages.items()])
+        print_table(("ms", *FIGURES), [(stage, *found.times) for stage, found in record.stages.items()])
         print(f"total  {histogram_line(record.samples['total'], plain=not _shows_blocks())}")
         print(f"{record.rate_text()} · total = {record.settings.includes}")
         print(" · ".join(_machine_texts(record)))
@@ -85,10 +86,6 @@ def histogram_line(values_ms: Sequence[float], *, plain: bool = False) -> str:
     blocks = _PLAIN_BLOCKS if plain else _BLOCKS
     heights = np.ceil(counts / counts.max() * (len(blocks) - 1)).astype(int)  # one frame is seen
     return f"{low:.1f} {''.join(blocks[height] for height in heights)} {high:.1f} ms"
-
-
-def _figures(found: Figures) -> List[float]:
-    return [float(getattr(found, name)) for name in _FIGURES]
 
 
 def _shows_blocks() -> bool:

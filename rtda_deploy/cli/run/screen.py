@@ -73,7 +73,7 @@ class Screen:
     def __init__(
         self, source: Source, board: BoardWatch, *, json_: bool, every_s: Optional[float], limit: Optional[int]
     ) -> None:
-        from rtda_deploy.cli.terminal.console import live_line
+        from rtda_deploy.cli.terminal.console import LiveLine
         from rtda_deploy.cli.terminal.keys import Keys
 
         total = source.num_frames if limit is None else limit
@@ -82,7 +82,7 @@ class Screen:
         self._live = source.live  # a recording's frames have no age that says anything
         self._total = f"/{total}" if total else ""
         self._json = json_
-        self._line = live_line()
+        self._line = LiveLine()
         live = self._line.terminal and not json_
         self.every_s = every_s if every_s is not None else _LIVE_EVERY_S if live else _PLAIN_EVERY_S
         self._keys = Keys(live)

@@ -29,7 +29,6 @@ __all__ = [
     "LiveLine",
     "ProgressLines",
     "clock_text",
-    "live_line",
     "note",
     "print_csv",
     "print_error",
@@ -228,11 +227,6 @@ class LiveLine:
         if self._shown:
             sys.stderr.write("\n")
             self._shown = False
-
-
-def live_line() -> LiveLine:
-    """A live line for this process's stderr."""
-    return LiveLine()
 
 
 def _cell(value: Any) -> str:

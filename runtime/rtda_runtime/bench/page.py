@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Iterator, List, Tuple
 
 from rtda_deploy.report import ReportPage
-from rtda_runtime.bench.record import BenchRecord
+from rtda_runtime.bench.record import FIGURES, BenchRecord
 from rtda_runtime.engines.kinds import cpu_providers
-from rtda_runtime.machine.environment import Environment
 
 __all__ = ["save_page"]
 
-_FIGURES = ("mean", "p50", "p90", "p95", "p99", "max")
 _POINTS = 120  # of the moving median
 _EMBEDDED = 20_000  # frames whose times the page carries; times.json has them all
 _MOST_ROWS = 24  # of the table of windows
+_LEFT_OUT = ("spec", "power_modes")  # of the tables: long, and in the figures that the page carries
 
 
 def save_page(record: BenchRecord, path: Path) -> Path:
@@ -33,8 +31,8 @@ def save_page(record: BenchRecord, path: Path) -> Path:
         sign, word = ("✓", "within") if record.limit.met else ("✗", "above")
         page.text(f"{sign} p95 {total.p95:.1f} ms, {word} the limit of {record.limit.max_p95_ms:g} ms.")
     page.table(
-        ("ms", *_FIGURES),
-        [(stage, *(round(getattr(found, name), 2) for name in _FIGURES)) for stage, found in record.stages.items()],
+        ("ms", *FIGURES),
+        [(stage, *(round(value, 2) for value in found.times)) for stage, found in record.stages.items()],
         caption=f"{total.count} frames in {len(record.windows)} windows after a warm-up of"
         f" {record.settings.warmup_s:g} s.",
     )
@@ -47,11 +45,12 @@ def save_page(record: BenchRecord, path: Path) -> Path:
     stages = _parts_of_total(record)
     page.stacked(stages, [record.stages[stage].mean for stage in stages], unit="ms", caption="Mean of each stage.")
     _add_windows(page, record)
-    page.heading("Environment")
-    page.table(("what", "value"), list(_environment_rows(record)))
+    values = record.to_dict()
+    for heading, names in (("Environment", ("model", "environment")), ("While it was measured", ("conditions",))):
+        page.heading(heading)
+        page.table(("what", "value"), [row for name in names for row in _facts(values[name])])
     step = -(-len(record.samples["at_s"]) // _EMBEDDED)
-    thinned = {name: values[::step] for name, values in record.samples.items()}
-    page.data(dataclasses.replace(record, samples=thinned).to_dict())
+    page.data({**values, "samples": {name: kept[::step] for name, kept in values["samples"].items()}})
     return page.save(path)
 
 
@@ -120,54 +119,14 @@ def _add_windows(page: ReportPage, record: BenchRecord) -> None:
     page.table(("window", "seconds", "frames", "p50 ms", "p95 ms", "change of p95"), rows)
 
 
-def _environment_rows(record: BenchRecord) -> Iterator[Tuple[str, Any]]:
-    environment, conditions, model = record.environment, record.conditions, record.model
-    yield "model", model.file or model.description
-    yield "sha256", model.sha256
-    yield "engine", model.description
-    yield "CPU", f"{environment.cpu}, {environment.cores} of {environment.cores_total} cores"
-    if environment.cpu_quota is not None:
-        yield "CPU quota of the container", f"{environment.cpu_quota:g} cores"
-    yield "governor, clock", _clock_text(environment)
-    memory = environment.memory_mb
-    yield "memory", _joined(memory.total, "MB, ", memory.available, "MB free before")
-    for gpu in conditions.gpus or environment.gpus:
-        clock = _joined(gpu.clock_mhz, "of", gpu.clock_max_mhz, "MHz")
-        yield "GPU", ", ".join(part for part in (gpu.name, f"driver {gpu.driver}", clock) if part)
-    yield from _jetson_rows(record)
-    yield "system", f"{environment.os or environment.system}, kernel {environment.kernel}"
-    yield "container", environment.container or "none seen"
-    for name, version in environment.versions.items():
-        if version is not None:
-            yield name.replace("_", "-"), version
-    yield "load before, after (1 min)", f"{environment.load_1min:.2f}, {conditions.load_1min:.2f}"
-    others = f", {conditions.other_cores:.1f} by others" if conditions.other_cores is not None else ""
-    yield "cores busy meanwhile", f"{conditions.own_cores:.1f} by this process{others}"
-    yield "peak memory of this process", f"{conditions.memory_peak_mb:.0f} MB"
-    start, end = conditions.temperature_start_c, conditions.temperature_end_c
-    if end is not None:
-        yield "hottest sensor", f"{start:.0f} to {end:.0f} °C" if start is not None else f"{end:.0f} °C"
-
-
-def _jetson_rows(record: BenchRecord) -> Iterator[Tuple[str, Any]]:
-    board, readings = record.environment.jetson, record.conditions.jetson
-    if board is None:
-        return
-    yield "board", _joined(board.model, "· L4T", board.l4t)
-    mode, clock = board.power_mode, board.gpu_clock
-    yield "power mode", f"{mode.name} ({mode.number})" if mode else None
-    if clock:
-        locked = "locked" if clock.locked else "not locked"
-        yield "GPU clock", f"{clock.least_mhz} to {clock.most_mhz} MHz, {locked}"
-    if readings is not None and readings.power_w is not None:
-        yield "power", f"{readings.power_w:.1f} W mean, {readings.power_max_w:.1f} W most"
-
-
-def _clock_text(environment: Environment) -> str:
-    clock = environment.cpu_mhz
-    parts = [environment.governor, f"{clock.least} to {clock.most} MHz, now {clock.now}" if clock else None]
-    return ", ".join(part for part in parts if part) or "not readable here"
-
-
-def _joined(*parts: Any) -> Optional[str]:
-    return None if any(part is None for part in parts) else " ".join(str(part) for part in parts)
+def _facts(value: Any, name: str = "") -> Iterator[Tuple[str, Any]]:
+    """Each value that is known, named as in the JSON; so a field that a record gains is shown by itself."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key not in _LEFT_OUT:
+                yield from _facts(item, f"{name} {key.replace('_', ' ')}".strip())
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for number, item in enumerate(value, start=1):
+            yield from _facts(item, f"{name} {number}")
+    elif value not in (None, []):
+        yield name, ", ".join(map(str, value)) if isinstance(value, list) else value

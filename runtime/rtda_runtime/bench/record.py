@@ -16,9 +16,10 @@ from rtda_runtime.machine.conditions import Conditions
 from rtda_runtime.machine.environment import Environment
 from rtda_runtime.records import fields_from_json, fields_to_json
 
-__all__ = ["FORMAT", "BenchRecord", "Figures", "Limit", "MeasuredModel", "Settings", "Window", "load_record"]
+__all__ = ["FIGURES", "FORMAT", "BenchRecord", "Figures", "Limit", "MeasuredModel", "Settings", "Window", "load_record"]
 
 FORMAT = "rtda.bench/1"
+FIGURES = ("mean", "p50", "p90", "p95", "p99", "max")
 _HINT = "name a times.json that rtda-deploy bench has saved, or its folder"
 
 
@@ -33,6 +34,11 @@ class Figures:
     p95: float
     p99: float
     max: float
+
+    @property
+    def times(self) -> Tuple[float, ...]:
+        """All but the count, named by ``FIGURES``."""
+        return tuple(float(getattr(self, name)) for name in FIGURES)
 
 
 @dataclasses.dataclass(frozen=True)
