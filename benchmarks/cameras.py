@@ -42,6 +42,7 @@ from small_network import write_network
 from speed_sections import report
 
 from rtda_deploy.optional import available
+from rtda_deploy.sizes import parse_size
 from rtda_runtime import Pipeline, Segmenter, SegmenterPool
 from rtda_runtime.bench.samplers import smooth_pictures
 from rtda_runtime.pool import AnySegmenter
@@ -255,7 +256,7 @@ def _providers(asked: str, model: Path) -> List[str]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, help="an .onnx or .engine (default: BiSeNet-R18 with random weights)")
-    parser.add_argument("--size", type=_size, default=(256, 128), help="of that, WIDTHxHEIGHT (default: 256x128)")
+    parser.add_argument("--size", type=_size_wh, default=(256, 128), help="of that, WIDTHxHEIGHT (default: 256x128)")
     parser.add_argument("--provider", default="cpu", help="default: cpu")
     parser.add_argument("--rounds", type=int, help="of all rows, three times as many in flight (default: 5; quick: 2)")
     parser.add_argument("--seconds", type=float, help="of a row and round (default: 2; quick: 0.5)")
@@ -267,9 +268,9 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _size(text: str) -> Tuple[int, int]:
-    width, _, height = text.partition("x")
-    return int(width), int(height)
+def _size_wh(text: str) -> Tuple[int, int]:
+    height, width = parse_size(text)
+    return width, height
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from small_network import write_network
 from speed_sections import report
 
 from rtda_deploy.optional import available, require
+from rtda_deploy.sizes import parse_size
 from rtda_runtime import open_engine
 from rtda_runtime.engines.onnxruntime import OrtEngine
 from rtda_runtime.engines.openvino import openvino_core
@@ -130,7 +131,7 @@ def main() -> int:
     parser.add_argument("--busy", default="0,1", help="numbers of busy programs beside it (default: 0,1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    width, height = (int(side) for side in options.size.split("x"))
+    height, width = parse_size(options.size)
     with tempfile.TemporaryDirectory(prefix="rtda-threads-") as folder, contextlib.ExitStack() as opened:
         model = options.model or write_network(Path(folder) / "model.onnx", (width, height))
         known = ways(model, opened)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from rtda_deploy.files import write_text
+from rtda_deploy.sizes import parse_size
 from rtda_export.precision import PRECISIONS
 from rtda_export.roofline.devices import Achieved, achieved, device_named, known_devices
 from rtda_export.roofline.estimator import Estimate, PrecisionEstimate, estimate_layers
@@ -145,7 +146,7 @@ def layers_of(network: str, size: str) -> Tuple[Layer, ...]:
     """The layers of a network at WIDTHxHEIGHT."""
     model = onnx.ModelProto()
     model.CopyFrom(graph_of(network))
-    width, height = (int(side) for side in size.split("x"))
+    height, width = parse_size(size)
     sides = model.graph.input[0].type.tensor_type.shape.dim
     sides[2].dim_value, sides[3].dim_value = height, width
     del model.graph.value_info[:]  # of the traced size, as is the output's shape

@@ -33,6 +33,7 @@ import numpy as np
 
 from rtda_deploy.files import write_text
 from rtda_deploy.optional import available, require
+from rtda_deploy.sizes import parse_size
 from rtda_export import evaluate, onnx_from_checkpoint, verify
 from rtda_export.graph.from_torch import read_onnx, stamped
 from rtda_export.parity.report import percent
@@ -296,8 +297,7 @@ def main() -> int:
     spec = read_checkpoint(asked.model).spec
     trained_hw = spec.size_hw
     if asked.size:
-        width, height = (int(side) for side in asked.size.split("x"))
-        spec = spec.replace(size_hw=(height, width))
+        spec = spec.replace(size_hw=parse_size(asked.size))
     frames = Frames(open_labelled(asked.data, split="train"), asked.calibrate, spec)
     found = make_files(asked.model, asked.out, frames, spec, asked.threads)
     test = open_labelled(asked.data, split="test")

@@ -29,6 +29,7 @@ from tables import table
 from rtda_deploy.errors import ConfigError, DeviceError, FileAccessError, RtdaError
 from rtda_deploy.files import sha256_file, writable_folder, write_text
 from rtda_deploy.optional import require
+from rtda_deploy.sizes import parse_size
 from rtda_runtime.machine.jetson import Board, PowerMode, read_board, set_power_mode
 
 FORMAT = "rtda.jetson/2"
@@ -136,7 +137,7 @@ def _prepare(options: argparse.Namespace) -> int:
     checkpoints = dict(text.split("=", 1) for text in options.checkpoint)
     for network, size in itertools.product(options.networks, options.sizes):
         path = options.out / f"bisenet-{network}-{size}.onnx"
-        width, height = (int(side) for side in size.split("x"))
+        height, width = parse_size(size)
         if path.exists():
             continue
         say(f"writing {path}")

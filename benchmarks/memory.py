@@ -26,7 +26,7 @@ from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, S
 import numpy as np
 from small_network import write_network
 
-from rtda_deploy.errors import ConfigError
+from rtda_deploy.sizes import parse_size
 from rtda_runtime import Overlay, Pipeline, Segmenter, open_source
 from rtda_runtime.bench.samplers import smooth_pictures
 
@@ -170,11 +170,9 @@ def _table(found: Dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _size(text: str) -> Tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise ConfigError(f"size {text!r} is not WIDTHxHEIGHT", hint="such as 1280x720")
-    return int(width), int(height)
+def _size_wh(text: str) -> Tuple[int, int]:
+    height, width = parse_size(text)
+    return width, height
 
 
 def _options() -> argparse.Namespace:
@@ -182,7 +180,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="an .onnx or .engine (default: BiSeNet-R18 at 256x128)")
     parser.add_argument("--provider", default="cpu")
     parser.add_argument("--frames", type=int, default=60, help="measured per loop (default: 60)")
-    parser.add_argument("--size", type=_size, default=(1280, 720), help="of a frame (default: 1280x720)")
+    parser.add_argument("--size", type=_size_wh, default=(1280, 720), help="of a frame (default: 1280x720)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args()
 

@@ -25,6 +25,7 @@ import numpy as np
 from rounds import in_turns, recorded, timed, times_as_long
 from speed_sections import report
 
+from rtda_deploy.sizes import parse_size
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.bench.samplers import smooth_pictures
 from rtda_runtime.mask.preprocess import Preprocessor
@@ -91,7 +92,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=41, help="of all ways (default: 41)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    width, height = (int(side) for side in options.size.split("x"))
+    height, width = parse_size(options.size)
     with recorded() as found:
         rows = measure((width, height), options.rounds)
     met = all(row["ratio"] <= GOAL for row in rows if row["way"] == "ours")

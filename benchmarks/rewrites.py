@@ -30,6 +30,7 @@ from rounds import in_turns, recorded, timed, times_as_fast
 from small_network import random_checkpoint
 from speed_sections import report
 
+from rtda_deploy.sizes import parse_size
 from rtda_export import onnx_from_checkpoint
 
 NETWORKS = (("resnet18", "rtda"), ("resnet18", "paper"), ("resnet101", "rtda"))
@@ -88,7 +89,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each library (all cores)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    width, height = (int(side) for side in options.size.split("x"))
+    height, width = parse_size(options.size)
     networks = []
     with recorded() as found:
         for backbone, variant in (network for network in NETWORKS if network[0] in options.backbones):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Tuple
 
 from rtda_deploy.optional import available, require
+from rtda_deploy.sizes import parse_size
 from rtda_deploy.spec import ModelSpec
 
 __all__ = ["random_checkpoint", "write_network"]
@@ -86,7 +87,7 @@ def _main() -> None:
     parser.add_argument("--backbone", default="resnet18", choices=("resnet18", "resnet101"))
     parser.add_argument("--variant", default="rtda", choices=("rtda", "paper"))
     options = parser.parse_args()
-    width, height = (int(side) for side in options.size.split("x"))
+    height, width = parse_size(options.size)
     _write_here(options.path, (width, height), options.backbone, options.variant)
 
 

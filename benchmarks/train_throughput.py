@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rtda_deploy.sizes import parse_size
 from rtda_training.adapt.slots import components
 from rtda_training.data import toytown
 from rtda_training.data.batches import StepBatches
@@ -203,8 +204,7 @@ class Row:
 def _serve(name: str, data: Path, work: Path, options: argparse.Namespace, pipe: Connection) -> None:
     clock = _prepared(options)
     if name == _BASE:
-        width, _, height = options.size.partition("x")
-        step, keeping = PapersLoop(data, (int(height), int(width))).step, False
+        step, keeping = PapersLoop(data, parse_size(options.size)).step, False
     else:
         _, precision, fed = name.split(", ")
         plan = plan_of(data, options, precision, cache=fed != "PNG")

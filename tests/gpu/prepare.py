@@ -21,6 +21,7 @@ from gpu.phases import answer, prepared
 from gpu.run import FORMAT
 
 from rtda_deploy.files import writable_folder, write_bytes, write_text
+from rtda_deploy.sizes import parse_size
 from rtda_deploy.spec import ModelSpec
 from rtda_export.export import export_model
 from rtda_export.graph.from_torch import onnx_from_checkpoint, read_onnx
@@ -51,7 +52,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     checkpoint = options.checkpoint or _random_checkpoint(out / "random.pth")
     sizes: List[Dict[str, Any]] = []
     for text in options.sizes.split(","):
-        width, height = (int(side) for side in text.split("x"))
+        height, width = parse_size(text)
         name = f"r18-{text}"
         pictures = _pictures(out / f"{name}-pictures", options.pictures, (height, width))
         onnx = {"fp32": f"{name}.onnx"}

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import numpy as np
 
 from rtda_deploy.errors import CameraError, ConfigError
+from rtda_deploy.sizes import parse_size
 from rtda_runtime.sources.base import Frame, Source
 from rtda_runtime.sources.kinds import CameraRequest
 from rtda_runtime.threads.buffers import BufferPool
@@ -43,9 +44,9 @@ def opener(address: str, request: CameraRequest) -> Callable[[], Source]:
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
         if key == "fps" and re.fullmatch(r"\d+(\.\d+)?", value) and float(value) <= 1000:
             options["fps"] = float(value)
-        elif key == "size" and re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", value):
-            width, _, height = value.partition("x")
-            options["size_wh"] = (int(width), int(height))
+        elif key == "size":
+            height, width = parse_size(value)
+            options["size_wh"] = (width, height)
         elif key == "frames" and re.fullmatch(r"[1-9]\d*", value):
             options["num_frames"] = int(value)
         else:
