@@ -106,6 +106,15 @@ class ReconnectingSource(Source):
     def outdated(self) -> int:
         return self._left_out[1] + self._source.outdated
 
+    @property
+    def stale_after_s(self) -> float:
+        """How long no frame may come before the source is stale; by its rate as declared and as seen, the slower."""
+        if self._stale_after_s is not None:
+            return self._stale_after_s
+        periods_s = [1 / self.fps] if self.fps else []
+        periods_s += [self._period_s] if self._period_s is not None else []
+        return stale_after_s(periods_s)
+
     def read(self, timeout_s: float = 2.0) -> Optional[Frame]:
         began_s = self._clock()
         while True:
@@ -150,15 +159,8 @@ class ReconnectingSource(Source):
     def _look_at_age(self, began_s: float) -> None:
         """Nothing came while read() waited: is it too long by now?"""
         waited_s = self._clock() - max(self._last_s, began_s)
-        if self._state == LIVE and self._slot is None and not self._ended and waited_s > self._limit_s():
+        if self._state == LIVE and self._slot is None and not self._ended and waited_s > self.stale_after_s:
             self._tell(STALE, f"{self.name} gave no frame for {waited_s:.1f} s")
-
-    def _limit_s(self) -> float:
-        if self._stale_after_s is not None:
-            return self._stale_after_s
-        periods = [1 / self.fps] if self.fps else []
-        periods += [self._period_s] if self._period_s is not None else []
-        return stale_after_s(periods)
 
     def _tell(self, state: str, sentence: str) -> None:
         self._state = state

@@ -31,20 +31,22 @@ def no_display(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_who_closes_a_recording_again_waits_until_it_is_finished(tmp_path: Path) -> None:
-    pytest.importorskip("mcap", reason="recordings need mcap")
+def test_who_closes_a_recording_again_waits_until_it_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer: Any = pytest.importorskip("mcap.writer", reason="recordings need mcap").Writer
     from rtda_runtime.sinks.publish.mcap import McapSink
 
     sink = McapSink(tmp_path / "drive.mcap", tiny_spec(), name="front")
     sink.write(_result())
-    finishing, release, finish = threading.Event(), threading.Event(), sink._writer.finish
+    finishing, release, finish = threading.Event(), threading.Event(), writer.finish
 
-    def slowly() -> None:
+    def slowly(self: Any) -> None:
         finishing.set()
         assert release.wait(PATIENCE_S)
-        finish()
+        finish(self)
 
-    sink._writer.finish = slowly
+    monkeypatch.setattr(writer, "finish", slowly)
     first, second = threading.Thread(target=sink.close), threading.Thread(target=sink.close)
     first.start()
     assert finishing.wait(PATIENCE_S)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, List
 
 import cv2
@@ -15,11 +16,12 @@ from patience import PATIENCE_S
 from runtime.models import tiny_spec
 
 from rtda_deploy.errors import ConfigError, FileAccessError, FrameError, MissingPackageError
+from rtda_deploy.optional import available
 from rtda_runtime import Overlay, Result, VideoSink, open_source
-from rtda_runtime.sinks import MaskFolder, video
+from rtda_runtime.sinks import MaskFolder
 from rtda_runtime.sources.synthetic import bars
 
-needs_av = pytest.mark.skipif(not video.available("av"), reason="PyAV is not installed: pip install av")
+needs_av = pytest.mark.skipif(not available("av"), reason="PyAV is not installed: pip install av")
 
 
 def _write(path: Path, pictures: List[np.ndarray], fps: float = 25.0) -> None:
@@ -250,31 +252,47 @@ def test_a_folder_that_cannot_be_made_is_said_before_the_first_frame(tmp_path: P
 # Without PyAV
 
 
-def test_without_pyav_opencv_writes_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "available", lambda module: False)
-    if not video._opencv_encodes(".webm"):
+def _without_pyav(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)  # how Python marks what cannot be imported
+    try:
+        VideoSink(folder / "probe.webm", 25).close()
+    except MissingPackageError:
         pytest.skip("this OpenCV encodes no VP8")
+
+
+def test_without_pyav_opencv_writes_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_pyav(tmp_path, monkeypatch)
     _write(tmp_path / "clip.webm", [bars(number, (64, 48)) for number in range(9)])
     assert len(_read(tmp_path / "clip.webm")) == 9
 
 
 def test_without_any_encoder_the_package_to_install_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "available", lambda module: False)
-    monkeypatch.setattr(video, "_opencv_encodes", lambda suffix: False)
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr(cv2, "VideoWriter", lambda *_: SimpleNamespace(isOpened=lambda: False, release=lambda: None))
     with pytest.raises(MissingPackageError, match="package av") as caught:
         VideoSink(tmp_path / "clip.mp4", 25)
     assert "pip install" in caught.value.hint and os.listdir(tmp_path) == []
 
 
 def test_opencv_does_not_hide_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "available", lambda module: False)
-    if not video._opencv_encodes(".webm"):
-        pytest.skip("this OpenCV encodes no VP8")
+    class Losing:
+        """Loses the fifth picture, as on a full disk."""
+
+        def __init__(self, *options: Any) -> None:
+            self._writer, self._count = writer(*options), 0
+            self.isOpened, self.release = self._writer.isOpened, self._writer.release
+
+        def write(self, picture: np.ndarray) -> None:
+            self._count += 1
+            if self._count != 5:
+                self._writer.write(picture)
+
+    writer = cv2.VideoWriter
+    _without_pyav(tmp_path, monkeypatch)
+    monkeypatch.setattr(cv2, "VideoWriter", Losing)
     sink = VideoSink(tmp_path / "clip.webm", 25)
-    for number in range(9):
+    for number in range(10):
         sink.write(bars(number, (64, 48)))
-    assert sink._encoder is not None
-    sink._encoder._count += 1  # as if one more had been handed over than the disk took
     with pytest.raises(FileAccessError, match="9 of 10 frames"):
         sink.close()
     assert os.listdir(tmp_path) == []

@@ -60,6 +60,14 @@ def _gone() -> CameraError:
     return CameraError("camera was unplugged")
 
 
+def _camera_threads_end() -> bool:
+    """Waits for the threads of every reconnecting source."""
+    threads = [thread for thread in threading.enumerate() if thread.name == "rtda-camera"]
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    return not any(thread.is_alive() for thread in threads)
+
+
 class Opener:
     """Gives the cameras one after the other; an exception in their place is raised."""
 
@@ -91,7 +99,7 @@ def connect() -> Iterator[Callable[..., ReconnectingSource]]:
         camera._stuck.set()
     for source in made:
         source.close()
-        source._thread.join(PATIENCE_S)
+    assert _camera_threads_end()
 
 
 class TestReconnecting(SourceContract):
@@ -139,7 +147,7 @@ def test_a_camera_that_is_silent_is_stale_and_live_again_with_its_next_frame(con
 def test_stale_is_three_periods_and_at_least_half_a_second(connect: Any, fps: Any, limit_s: float) -> None:
     camera = Camera()
     camera.fps = fps
-    assert connect(camera)._limit_s() == limit_s
+    assert connect(camera).stale_after_s == limit_s
 
 
 def test_a_camera_slower_than_it_says_is_not_stale_between_its_frames(connect: Any) -> None:
@@ -152,7 +160,7 @@ def test_a_camera_slower_than_it_says_is_not_stale_between_its_frames(connect: A
     source = connect(Camera(*steps), clock=lambda: now_s[0])
     for _ in range(40):
         source.read()
-    assert 2.5 < source._limit_s() <= 3.0
+    assert 2.5 < source.stale_after_s <= 3.0
 
 
 def test_a_camera_slower_than_half_a_second_is_stale_once_and_then_known(
@@ -185,7 +193,7 @@ def test_a_camera_slower_than_half_a_second_is_stale_once_and_then_known(
     for _ in range(6):
         source.read(5.0)
     assert told == ["stale", "live"]
-    assert source._limit_s() == 6.0
+    assert source.stale_after_s == 6.0
 
 
 def test_a_pause_counts_for_the_period_at_most_as_the_timeout(connect: Any) -> None:
@@ -197,7 +205,7 @@ def test_a_pause_counts_for_the_period_at_most_as_the_timeout(connect: Any) -> N
     source = connect(Camera(1, pass_an_hour, 2), clock=lambda: now_s[0])
     source.read(2.0)
     source.read(2.0)
-    assert source._limit_s() <= 3 * 5.0
+    assert source.stale_after_s <= 3 * 5.0
 
 
 def test_delays_grow_up_to_a_cap(connect: Any) -> None:
@@ -250,8 +258,8 @@ def test_a_stream_that_turns_out_wrong_while_it_is_read_is_raised(connect: Any) 
     assert source.losses == 0
 
 
-def test_close_returns_while_the_driver_does_not(connect: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("rtda_runtime.sources.reconnect._STOP_S", 0.1)
+def test_close_returns_while_the_driver_does_not(connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtda_runtime.sources.reconnect._STOP_S", 0.1)  # of all tests but this it is without an end
     stuck = threading.Event()
     camera = Camera(1, stuck=stuck)
     source = connect(camera)
@@ -260,9 +268,9 @@ def test_close_returns_while_the_driver_does_not(connect: Any, monkeypatch: Any)
     closer = threading.Thread(target=source.close)
     closer.start()
     closer.join(PATIENCE_S)
-    assert not closer.is_alive() and source._thread.is_alive() and not camera.closed_by
+    assert not closer.is_alive() and not camera.closed_by
     stuck.set()
-    source._thread.join(PATIENCE_S)
+    assert _camera_threads_end()
     assert camera.closed_by == ["rtda-camera"], "closed by the thread that read it, once it came back"
 
 
@@ -280,8 +288,7 @@ def test_a_source_that_can_be_interrupted_is_and_its_thread_ends(connect: Any, e
     source.read()
     assert camera.reading.wait(PATIENCE_S)
     getattr(source, end)()
-    source._thread.join(PATIENCE_S)
-    assert not source._thread.is_alive()
+    assert _camera_threads_end()
     assert camera.closed_by == ["rtda-camera"]
 
 
@@ -300,7 +307,7 @@ def test_what_is_opened_while_the_source_is_closed_is_closed_at_once(connect: An
     with caplog.at_level(logging.INFO):
         source.interrupt()
         go_on.set()
-        source._thread.join(PATIENCE_S)
+        assert _camera_threads_end()
     assert late.closed_by == ["rtda-camera"] and not late.reading.is_set()
     assert "first good frame" not in caplog.text and source.state == "lost"
 
@@ -324,8 +331,7 @@ def test_a_reader_that_waits_for_a_lost_camera_is_let_go(connect: Any, end: str)
     assert waiting.wait(PATIENCE_S)
     getattr(source, end)()
     reader.join(PATIENCE_S)
-    source._thread.join(PATIENCE_S)
-    assert not reader.is_alive() and not source._thread.is_alive()
+    assert _camera_threads_end() and not reader.is_alive()
     assert "is closed" in str(raised[0])
 
 
@@ -353,7 +359,7 @@ def test_a_hundred_losses_leave_nothing_behind(connect: Any) -> None:
         source.read()
     assert threading.active_count() == threads + 1
     source.close()
-    source._thread.join(PATIENCE_S)
+    assert _camera_threads_end()
     assert len(closed) == len(made) >= 100
     gc.collect()
     assert sum(reference() is not None for reference in made) <= 1, "what was lost is let go of"
