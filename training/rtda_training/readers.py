@@ -20,6 +20,7 @@ import numpy as np
 
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import ConfigError, DataError
+from rtda_deploy.files import file_error
 from rtda_training.data.address import DataAddress
 from rtda_training.data.readers.kinds import DATA_KINDS, data_kind
 from rtda_training.labels import IGNORE_INDEX, ClassList, LabelMeaning, check_label, class_list, join_classes
@@ -29,7 +30,9 @@ __all__ = [
     "LabelledSet",
     "Pictures",
     "UnlabelledSet",
+    "file_stamp",
     "files_read",
+    "labels_closed",
     "open_for_survey",
     "open_labelled",
     "open_unlabelled",
@@ -252,6 +255,26 @@ def open_for_survey(
     address = DataAddress.parse(text)
     pictures = _open(address, split, labels=labels, classes=None, progress=progress)
     return pictures, address
+
+
+def labels_closed(where: str) -> DataError:
+    """The error of a label that is asked of a set opened without labels."""
+    return DataError(
+        f"{where} was opened without labels", hint="open it with open_labelled, in the place of open_unlabelled"
+    )
+
+
+def file_stamp(path: Path) -> str:
+    """Changes when the file does.
+
+    Raises:
+        FileAccessError: If it is not there.
+    """
+    try:
+        found = path.stat()
+    except OSError as err:
+        raise file_error(err, path, "read") from err
+    return f"{path}|{found.st_size}|{found.st_mtime_ns}"
 
 
 def same_keys(pictures: Pictures) -> List[str]:

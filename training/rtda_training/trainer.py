@@ -22,7 +22,7 @@ from rtda_training.loop.hardware import build_fabric, describe, memory_kept
 from rtda_training.loop.runlog import RunLog
 from rtda_training.loop.saving import RunCheckpoints, save_verify_pictures, stage_file
 from rtda_training.loop.sets import PlanSets
-from rtda_training.loop.stage_loop import StageLoop
+from rtda_training.loop.stage_loop import StageLoop, TrainingParts
 from rtda_training.loop.start import check_size, start_network, start_spec
 from rtda_training.loop.stopping import StopRequest
 from rtda_training.models import SegmentationNetwork
@@ -58,7 +58,6 @@ class Trainer:
         self._fabric = build_fabric(plan.device, plan.precision)
         _check_processes(plan, self._fabric.world_size)
         self._first = self._fabric.is_global_zero
-        self._stop = stop or StopRequest()
         self._tell: Tell = on_event if on_event and self._first else (lambda event: None)
         with self._fabric.rank_zero_first(local=True):  # what is to be rendered or cached is made once
             if self._first:
@@ -68,6 +67,16 @@ class Trainer:
         self._model = start_network(plan, classes, self._tell).to(self._fabric.device)
         spec = start_spec(plan, classes, self._model)
         self._checkpoints = RunCheckpoints(plan, self.folder, self._model, spec, writes=self._first)
+        self._parts = TrainingParts(
+            plan=plan,
+            folder=self.folder,
+            fabric=self._fabric,
+            model=self._model,
+            sets=self._sets,
+            checkpoints=self._checkpoints,
+            stop=stop or StopRequest(),
+            tell=self._tell,
+        )
 
     def run(self, resume: Checkpoint | None = None) -> TrainResult:
         """Train all stages; with ``resume``, go on where that checkpoint was written.
@@ -123,18 +132,7 @@ class Trainer:
         start = int(state.get("step", 0))
         if state:
             run.load_state_dict(state["run"])
-        loop = StageLoop(
-            plan,
-            index,
-            folder=self.folder,
-            fabric=self._fabric,
-            model=self._model,
-            sets=self._sets,
-            checkpoints=self._checkpoints,
-            log=log,
-            stop=self._stop,
-            tell=self._tell,
-        )
+        loop = StageLoop(self._parts, index, log)
         try:
             run.begin(start)
             if state:  # after everything that builds a network: each draws its random start

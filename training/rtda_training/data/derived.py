@@ -13,7 +13,7 @@ from rtda_training.data.labels.files import read_frame
 from rtda_training.data.layouts import pictures_below
 from rtda_training.data.list_file import Names
 from rtda_training.labels import IGNORE_INDEX, ClassList, check_label
-from rtda_training.readers import Pictures
+from rtda_training.readers import Pictures, labels_closed
 
 __all__ = ["JoinedPictures", "OtherPictures"]
 
@@ -89,10 +89,7 @@ class JoinedPictures(_Derived):
 
     def counted_label(self, index: int) -> Tuple[np.ndarray, int]:
         if self._table is None:
-            raise DataError(
-                f"{self.where} was opened without labels",
-                hint="open it with open_labelled, in the place of open_unlabelled",
-            )
+            raise labels_closed(self.where)
         # checked before it is joined: an id outside the list would silently become "ignore"
         stored, labelled = self._inner.counted_label(index)
         own = check_label(stored, self._inner.classes.num_classes, self._inner.label_name(index))

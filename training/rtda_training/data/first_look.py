@@ -11,8 +11,8 @@ from typing import Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from rtda_deploy.errors import DataError, FileAccessError, RtdaError
-from rtda_training.data.index import DataIndex, count_pixels, index_path
+from rtda_deploy.errors import DataError, RtdaError
+from rtda_training.data.index import DataIndex, count_pixels, keep_index, kept_index
 from rtda_training.data.labels.faults import doubt, unknown_ids_fix, verdicts
 from rtda_training.data.labels.tables import UnknownIdsError
 from rtda_training.data.threads import in_order
@@ -74,8 +74,8 @@ def _counted(
     data: LabelledSet, to_train: bool, progress: Optional[Progress], few: int, many: int
 ) -> Tuple[np.ndarray, int]:
     """int64 (C + 1,) pixels, the last of those that are not labelled, and the number of labels they are from."""
-    kept = DataIndex.load(index_path(data))
-    if kept is not None and len(kept.names) == len(data) and kept.class_names == data.classes.names:
+    kept = kept_index(data)
+    if kept is not None:
         return np.append(kept.pixels.sum(axis=0), kept.ignored.sum()), len(data)
     order = _spread(len(data), few, many)
     rows: List[np.ndarray] = []
@@ -96,7 +96,8 @@ def _counted(
     if len(faults) > len(rows):
         raise _first(data, faults, rows)
     if len(rows) == len(data):
-        _keep(data, order, rows, sizes)
+        by_place = np.argsort(order)
+        keep_index(data, DataIndex.of_counts(data, np.stack(rows)[by_place], [sizes[place] for place in by_place]))
     return np.sum(rows, axis=0), len(rows)
 
 
@@ -131,15 +132,3 @@ def _spread(count: int, few: int, many: int) -> List[int]:
     chosen = np.unique(np.linspace(0, count - 1, min(count, many)).round().astype(int))
     parts = max(1, -(-len(chosen) // few))
     return [int(place) for first in range(parts) for place in chosen[first::parts]]
-
-
-def _keep(data: LabelledSet, order: List[int], rows: List[np.ndarray], sizes: List[Tuple[int, int]]) -> None:
-    by_place = np.argsort(order)
-    names = [data.name(place) for place in range(len(data))]
-    found = DataIndex.of_counts(
-        data.classes.names, names, np.stack(rows)[by_place], [sizes[place] for place in by_place]
-    )
-    try:
-        found.save(index_path(data))
-    except FileAccessError:
-        return  # a full or closed cache costs time, not the run

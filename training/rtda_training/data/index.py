@@ -22,7 +22,7 @@ from rtda_training.data.threads import in_order
 from rtda_training.labels import IGNORE_INDEX
 from rtda_training.readers import LabelledSet, Progress
 
-__all__ = ["DataIndex", "count_pixels", "index_of", "index_path"]
+__all__ = ["DataIndex", "count_pixels", "index_of", "index_path", "keep_index", "kept_index"]
 
 _log = logging.getLogger(__name__)
 _FORMAT = 1  # of the file; part of its name
@@ -86,14 +86,12 @@ class DataIndex:
         return None
 
     @classmethod
-    def of_counts(
-        cls, class_names: Sequence[str], names: Sequence[str], counts: np.ndarray, sizes: Sequence[Tuple[int, int]]
-    ) -> DataIndex:
-        """From int64 (N, C + 1) counts, the last column of pixels that are not labelled."""
-        num_classes = len(class_names)
+    def of_counts(cls, data: LabelledSet, counts: np.ndarray, sizes: Sequence[Tuple[int, int]]) -> DataIndex:
+        """Of a whole set from int64 (N, C + 1) counts, the last column of pixels that are not labelled."""
+        num_classes = data.classes.num_classes
         return cls(
-            class_names=tuple(class_names),
-            names=tuple(names),
+            class_names=tuple(data.classes.names),
+            names=tuple(data.name(place) for place in range(len(data))),
             pixels=np.ascontiguousarray(counts[:, :num_classes]),
             ignored=np.ascontiguousarray(counts[:, num_classes]),
             sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
@@ -111,9 +109,8 @@ def index_of(data: LabelledSet, *, progress: Optional[Progress] = None, workers:
     Raises:
         DataError: If a label is not what it should be.
     """
-    path = index_path(data)
-    found = DataIndex.load(path)
-    if found is not None and len(found.names) == len(data) and found.class_names == data.classes.names:
+    found = kept_index(data)
+    if found is not None:
         return found
     num_classes = data.classes.num_classes
 
@@ -127,14 +124,28 @@ def index_of(data: LabelledSet, *, progress: Optional[Progress] = None, workers:
         sizes.append(size)
         if progress is not None:
             progress(done, len(data))
-    index = DataIndex.of_counts(
-        data.classes.names, [data.name(place) for place in range(len(data))], np.stack(rows), sizes
-    )
+    index = DataIndex.of_counts(data, np.stack(rows), sizes)
+    keep_index(data, index)
+    return index
+
+
+def kept_index(data: LabelledSet) -> Optional[DataIndex]:
+    """The index of a set from the cache; None where it is not there."""
+    found = DataIndex.load(index_path(data))
+    if found is None or len(found.names) != len(data) or found.class_names != data.classes.names:
+        return None
+    return found
+
+
+def keep_index(data: LabelledSet, index: DataIndex) -> Optional[Path]:
+    """Keep the index of a set in the cache; gives its file, None where it cannot be written."""
+    path = index_path(data)
     try:
         index.save(path)
     except FileAccessError as err:  # a full or closed cache costs time, not the run
         _log.warning("index of %s is not kept: %s", data.address, err)
-    return index
+        return None
+    return path
 
 
 def index_path(data: LabelledSet) -> Path:

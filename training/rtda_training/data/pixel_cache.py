@@ -30,7 +30,7 @@ from rtda_deploy.files import cache_folder, file_error, writable_folder
 from rtda_deploy.optional import require
 from rtda_training.data.batches import INTERPOLATION
 from rtda_training.data.threads import in_order
-from rtda_training.readers import LabelledSet, Pictures, Progress, UnlabelledSet
+from rtda_training.readers import LabelledSet, Pictures, Progress, UnlabelledSet, labels_closed
 
 __all__ = ["CachedPictures", "cached", "cached_size"]
 
@@ -78,10 +78,7 @@ class CachedPictures(Pictures):
 
     def label(self, index: int) -> np.ndarray:
         if self._labels is None:
-            raise DataError(
-                f"{self._where} was opened without labels",
-                hint="open it with open_labelled, in the place of open_unlabelled",
-            )
+            raise labels_closed(self._where)
         self._check(index)
         return np.array(self._labels[index])
 

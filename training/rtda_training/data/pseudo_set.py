@@ -12,7 +12,7 @@ from rtda_deploy.errors import DataError
 from rtda_deploy.files import file_error
 from rtda_training.data.labels.files import read_mask
 from rtda_training.labels import ClassList
-from rtda_training.readers import LabelledSet, Pictures, UnlabelledSet
+from rtda_training.readers import LabelledSet, Pictures, UnlabelledSet, file_stamp
 
 __all__ = ["RECORD", "PseudoLabelledSet", "label_files"]
 
@@ -68,12 +68,7 @@ class _PseudoPictures(Pictures):
         return str(self._labels[index])
 
     def stamp(self, index: int) -> str:
-        path = self._labels[index]
-        try:
-            found = path.stat()
-        except OSError as err:
-            raise file_error(err, path, "read") from err
-        return f"{path}|{found.st_size}|{found.st_mtime_ns}"
+        return file_stamp(self._labels[index])
 
 
 def label_files(folder: str | Path, target: UnlabelledSet) -> list[Path]:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from rtda_deploy.errors import FileAccessError, RtdaError
-from rtda_training.data.index import DataIndex, count_pixels, index_path
+from rtda_deploy.errors import RtdaError
+from rtda_training.data.index import DataIndex, count_pixels, keep_index
 from rtda_training.data.labels.faults import VERDICTS, doubt, unknown_ids_fix, verdicts
 from rtda_training.data.labels.files import TurnedError
 from rtda_training.data.labels.tables import UnknownIdsError
@@ -161,7 +160,9 @@ def survey(
         for kind, text, fix in named:
             faults[kind].append(text)
             fixes[kind] = fix
-    whole = labels and not any(faults.values())
+    index = None
+    if labels and not any(faults.values()):
+        index = keep_index(data, DataIndex.of_counts(data, counts, [one.label_size for one in found]))
     shares = _percent(total)
     return Survey(
         data=str(data.address),
@@ -178,7 +179,7 @@ def survey(
         no_picture=pictures.without_picture() if labels else [],
         left_out=pictures.left_out(),
         notes=_notes(pictures, total, len(good)) if labels else [],
-        index=_kept(data, counts, [one.label_size for one in found]) if whole else None,
+        index=None if index is None else str(index),
     )
 
 
@@ -258,13 +259,3 @@ def _percent(total: np.ndarray) -> Tuple[Tuple[Optional[float], ...], float]:
     if not labelled:
         return (None,) * (len(total) - 1), round(ignored, 4)
     return tuple(round(100.0 * float(count) / labelled, 4) for count in total[:-1]), round(ignored, 4)
-
-
-def _kept(data: LabelledSet, counts: np.ndarray, sizes: List[Tuple[int, int]]) -> Optional[str]:
-    path: Path = index_path(data)
-    names = [data.name(place) for place in range(len(data))]
-    try:
-        DataIndex.of_counts(data.classes.names, names, counts, sizes).save(path)
-    except FileAccessError:
-        return None
-    return str(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,52 +25,50 @@ from rtda_training.models import SegmentationNetwork
 from rtda_training.plan import PlanConfig
 from rtda_training.stages import StageRun
 
-__all__ = ["StageLoop"]
+__all__ = ["StageLoop", "TrainingParts"]
 
 _LOG_EVERY = 20  # steps
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """What all stages of a training share.
+
+    Attributes:
+        plan: What is done.
+        folder: The run's.
+        fabric: Devices and processes.
+        model: The network, not wrapped.
+        sets: The plan's data.
+        checkpoints: Where it is saved.
+        stop: Looked at after each step.
+        tell: Told of progress.
+    """
+
+    plan: PlanConfig
+    folder: Path
+    fabric: Fabric
+    model: SegmentationNetwork
+    sets: PlanSets
+    checkpoints: RunCheckpoints
+    stop: StopRequest
+    tell: Tell
 
 
 class StageLoop:
     """Runs one stage.
 
     Args:
-        plan: What it is part of.
-        index: Its place there.
-        folder: The run's.
-        fabric: Devices and processes.
-        model: The network, not wrapped.
-        sets: The plan's data.
-        checkpoints: Where it is saved.
+        parts: What it shares with the others.
+        index: Its place in the plan.
         log: What is recorded; None in all processes but the first.
-        stop: Looked at after each step.
-        tell: Told of progress.
     """
 
-    def __init__(
-        self,
-        plan: PlanConfig,
-        index: int,
-        *,
-        folder: Path,
-        fabric: Fabric,
-        model: SegmentationNetwork,
-        sets: PlanSets,
-        checkpoints: RunCheckpoints,
-        log: RunLog | None,
-        stop: StopRequest,
-        tell: Tell,
-    ) -> None:
-        self._plan = plan
+    def __init__(self, parts: TrainingParts, index: int, log: RunLog | None) -> None:
+        self._parts = parts
         self._index = index
-        self._stage = plan.stages[index]
-        self._folder = folder
-        self._fabric = fabric
-        self._model = model
-        self._sets = sets
-        self._checkpoints = checkpoints
+        self._stage = parts.plan.stages[index]
         self._log = log
-        self._stop = stop
-        self._tell = tell
         self._diagnostics = Diagnostics(self._stage, log.rows if log is not None else ())
 
     def run(self, run: StageRun, start: int, miou: float) -> float:
@@ -89,28 +88,29 @@ class StageLoop:
             DataError: If nothing that is validated on is labelled.
         """
         stage = self._stage
-        self._warn(self._diagnostics.labels(self._folder / "stages" / stage.name))
-        self._fabric.barrier()
-        later = sum(after.steps for after in self._plan.stages[self._index + 1 :])
-        pace = Pace(self._plan.batch_size, stage.steps - start, later)
-        self._stop.stepping = True
+        self._warn(self._diagnostics.labels(self._parts.folder / "stages" / stage.name))
+        self._parts.fabric.barrier()
+        later = sum(after.steps for after in self._parts.plan.stages[self._index + 1 :])
+        pace = Pace(self._parts.plan.batch_size, stage.steps - start, later)
+        self._parts.stop.stepping = True
         try:
             for step in range(start, stage.steps):
                 miou = self._step(run, step, pace, miou)
         finally:
-            self._stop.stepping = False
+            self._parts.stop.stepping = False
         return miou
 
     def _step(self, run: StageRun, step: int, pace: Pace, miou: float) -> float:
         stage, done = self._stage, step + 1
         last = done == stage.steps
-        saves = last or _is_every(self._plan.save_every, done)
-        validates = last or _is_every(self._plan.val_every, done)
+        saves = last or _is_every(self._parts.plan.save_every, done)
+        validates = last or _is_every(self._parts.plan.val_every, done)
         values = run.step(step)
         logs = last or validates or done % _LOG_EVERY == 0
         stops = (logs or self._stops_alone()) and self._stops_everywhere()
         row: dict[str, Any] = {"stage": stage.name, "stage_index": self._index, "step": done}
-        row.update(self._numbers(values, done, wanted=logs or saves or stops or self._fabric.device.type == "cpu"))
+        wanted = logs or saves or stops or self._parts.fabric.device.type == "cpu"
+        row.update(self._numbers(values, done, wanted=wanted))
         row.update(pace.tick())
         if last:
             run.finish()
@@ -120,15 +120,15 @@ class StageLoop:
             pace.restart()
         self._record(row, pace, logged=logs or stops)
         if "val_miou" in row:
-            self._checkpoints.keep_best(miou, f"{stage.name} @{done}")
-            self._tell(TrainEvent("validation", stage.name, done, stage.steps, row))
-        if last and run.trains_network and len(self._plan.stages) > 1:
-            self._checkpoints.save_stage(stage.name, miou)
-            self._fabric.barrier()  # the next stage may read it
+            self._parts.checkpoints.keep_best(miou, f"{stage.name} @{done}")
+            self._parts.tell(TrainEvent("validation", stage.name, done, stage.steps, row))
+        if last and run.trains_network and len(self._parts.plan.stages) > 1:
+            self._parts.checkpoints.save_stage(stage.name, miou)
+            self._parts.fabric.barrier()  # the next stage may read it
         if saves or stops:
-            self._checkpoints.save_state(self._index, done, last, miou, run)
-        if stops and not (last and self._index + 1 == len(self._plan.stages)):
-            raise TrainingStopped(stage.name, done, self._folder / "last.pth")
+            self._parts.checkpoints.save_state(self._index, done, last, miou, run)
+        if stops and not (last and self._index + 1 == len(self._parts.plan.stages)):
+            raise TrainingStopped(stage.name, done, self._parts.folder / "last.pth")
         return miou
 
     def _record(self, row: Mapping[str, Any], pace: Pace, *, logged: bool) -> None:
@@ -136,14 +136,14 @@ class StageLoop:
             self._log.add(row)
             self._warn(self._diagnostics.see(row))
         if logged or pace.early():
-            self._tell(TrainEvent("step", self._stage.name, row["step"], self._stage.steps, row))
+            self._parts.tell(TrainEvent("step", self._stage.name, row["step"], self._stage.steps, row))
         expected = pace.expectation()
         if expected:
-            self._tell(TrainEvent("note", expected))
+            self._parts.tell(TrainEvent("note", expected))
 
     def _warn(self, warnings: Iterable[Finding]) -> None:
         for warning in warnings:
-            self._tell(TrainEvent("warning", f"{warning.stage}: {warning.text}", warning.step))
+            self._parts.tell(TrainEvent("warning", f"{warning.stage}: {warning.text}", warning.step))
 
     def _numbers(self, values: Mapping[str, Any], step: int, *, wanted: bool) -> dict[str, float]:
         """Losses as floats, averaged over processes; none where they are not wanted, so that a GPU need not wait."""
@@ -151,8 +151,8 @@ class StageLoop:
             return {}
         names = sorted(values)
         found = torch.tensor([float(values[name]) for name in names], dtype=torch.float64)
-        if self._fabric.world_size > 1:
-            found = self._fabric.all_reduce(found.to(self._fabric.device), reduce_op="mean").cpu()  # type: ignore[union-attr]
+        if self._parts.fabric.world_size > 1:
+            found = self._parts.fabric.all_reduce(found.to(self._parts.fabric.device), reduce_op="mean").cpu()  # type: ignore[union-attr]
         row = dict(zip(names, found.tolist(), strict=True))
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
@@ -164,27 +164,27 @@ class StageLoop:
 
     def _stops_alone(self) -> bool:
         """Whether this process was asked to stop, and is the only one: it may at once."""
-        return self._stop.asked and self._fabric.world_size == 1
+        return self._parts.stop.asked and self._parts.fabric.world_size == 1
 
     def _stops_everywhere(self) -> bool:
         """Whether any process was asked to stop; all call it at the same step."""
-        if self._fabric.world_size == 1:
-            return self._stop.asked
-        flag = torch.tensor(float(self._stop.asked), device=self._fabric.device)
-        return bool(self._fabric.all_reduce(flag, reduce_op="sum") > 0)  # type: ignore[operator]
+        if self._parts.fabric.world_size == 1:
+            return self._parts.stop.asked
+        flag = torch.tensor(float(self._parts.stop.asked), device=self._parts.fabric.device)
+        return bool(self._parts.fabric.all_reduce(flag, reduce_op="sum") > 0)  # type: ignore[operator]
 
     def _validate(self, row: dict[str, Any], stop: Callable[[], bool] | None) -> Scores | None:
         """Score the network, add that to the row, and keep its confusion; None where it was given up."""
-        plan, val = self._plan, self._sets.val
-        confusion = ConfusionMatrix(self._model.num_classes)
+        plan, val = self._parts.plan, self._parts.sets.val
+        confusion = ConfusionMatrix(self._parts.model.num_classes)
         scores = validate(
-            self._model,
+            self._parts.model,
             val,
             plan.size_hw,
             plan.input,
             max_pictures=plan.val_pictures,
             confusion=confusion,
-            progress=lambda done, total: self._tell(TrainEvent("validating", row["stage"], done, total)),
+            progress=lambda done, total: self._parts.tell(TrainEvent("validating", row["stage"], done, total)),
             stop=stop,
         )
         if scores is None:
@@ -198,9 +198,9 @@ class StageLoop:
         row["val_miou"], row["val_pixel_accuracy"] = scores.miou(), scores.pixel_accuracy
         row["val_iou"] = scores.to_dict()["iou"]
         if self._log is not None:
-            pictures = self._sets.target or self._sets.source
+            pictures = self._parts.sets.target or self._parts.sets.source
             self._log.keep_confusion(row, val, confusion.counts)
-            self._log.show(row, self._model, pictures, plan, self._sets.source.classes.palette)
+            self._log.show(row, self._parts.model, pictures, plan, self._parts.sets.source.classes.palette)
         return scores
 
 

@@ -10,12 +10,11 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from rtda_deploy.errors import DataError
-from rtda_deploy.files import file_error
 from rtda_training.data.labels.files import mask_size, read_frame
 from rtda_training.data.layouts import files_below, pictures_below
 from rtda_training.data.list_file import Pair
 from rtda_training.labels import CITYSCAPES, ClassList
-from rtda_training.readers import Pictures
+from rtda_training.readers import Pictures, file_stamp, labels_closed
 
 __all__ = ["PairedPictures"]
 
@@ -82,12 +81,7 @@ class PairedPictures(Pictures):
         return str(self._label_path(index))
 
     def stamp(self, index: int) -> str:
-        path = self._label_path(index)
-        try:
-            state = path.stat()
-        except OSError as err:
-            raise file_error(err, path, "read") from err
-        return f"{path}|{state.st_size}|{state.st_mtime_ns}"
+        return file_stamp(self._label_path(index))
 
     def missing_label(self, index: int) -> bool:
         label = self._pairs[index].label
@@ -125,10 +119,7 @@ class PairedPictures(Pictures):
     def _label_path(self, index: int) -> Path:
         label = self._pairs[index].label
         if not self._labelled:
-            raise DataError(
-                f"{self.where} was opened without labels",
-                hint="open it with open_labelled, in the place of open_unlabelled",
-            )
+            raise labels_closed(self.where)
         if label is None:
             raise DataError(f"{self.name(index)} has no label", hint=self.missing_hint())
         return label

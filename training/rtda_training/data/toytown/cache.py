@@ -22,7 +22,7 @@ from rtda_deploy.files import cache_folder, file_error, writable_folder
 from rtda_training.data import toytown
 from rtda_training.data.address import DataAddress
 from rtda_training.labels import CITYSCAPES
-from rtda_training.readers import Pictures, Progress
+from rtda_training.readers import Pictures, Progress, labels_closed
 
 __all__ = ["DEFAULT_COUNTS", "ToyTownPictures", "cached_set"]
 
@@ -65,10 +65,7 @@ class ToyTownPictures(Pictures):
 
     def label(self, index: int) -> np.ndarray:
         if self._labels is None:
-            raise DataError(
-                f"{self._prefix} was opened without labels",
-                hint="open it with open_labelled, in the place of open_unlabelled",
-            )
+            raise labels_closed(self._prefix)
         return np.array(self._labels[index])
 
     def __getstate__(self) -> Dict[str, Any]:
