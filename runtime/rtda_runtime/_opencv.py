@@ -1,6 +1,6 @@
-"""OpenCV, imported when first needed and kept quiet.
+"""OpenCV, imported when first needed, with its own logging turned off.
 
-FFmpeg inside OpenCV writes to stderr by itself, passwords in addresses included; what went wrong is said by our errors.
+FFmpeg inside OpenCV writes to stderr, passwords in addresses included; our errors tell what went wrong.
 Set ``OPENCV_LOG_LEVEL`` or ``OPENCV_FFMPEG_LOGLEVEL`` to hear it.
 """
 

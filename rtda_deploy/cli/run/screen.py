@@ -1,4 +1,4 @@
-"""What ``rtda-deploy run`` shows: the first lines, the live line, the table and what the numbers say."""
+"""What ``rtda-deploy run`` shows: the first lines, the live line, the table and the advice."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Screen:
     """The live line on a terminal, a plain line now and then on a pipe, JSON lines where they were asked for.
 
     Attributes:
-        quit: Set when somebody asked for the end by a key, here or in the window.
+        quit: Set when the user asked for the end by a key, here or in the window.
         every_s: Seconds between two lines.
     """
 
@@ -228,7 +228,7 @@ def _left_out(stats: Mapping[str, Any]) -> List[str]:
 
 
 def print_summary(summary: Dict[str, Any], source: Source, board: BoardWatch, *, json_: bool) -> None:
-    """One JSON object; or a table and a sentence on stdout, and what the numbers say on stderr."""
+    """One JSON object; or a table and a sentence on stdout, and the advice on stderr."""
     from rtda_deploy.cli.terminal.console import print_json, print_table, warn
     from rtda_runtime.mask.upsample import mask_maker
     from rtda_runtime.pipeline.advice import advice

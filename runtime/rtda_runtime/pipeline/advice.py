@@ -1,4 +1,4 @@
-"""What the numbers of a run show a cause for, one sentence and its fix each."""
+"""Causes that the statistics of a pipeline show, with the fix for each."""
 
 from __future__ import annotations
 

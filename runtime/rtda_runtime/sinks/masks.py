@@ -1,4 +1,4 @@
-"""A folder of masks as PNG, the class index as grey value: what evaluation tools read."""
+"""Masks as PNG files in a folder, the class index as grey value, as evaluation tools read them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["MaskFolder", "is_own_mask", "opener"]
 
 _CONFIDENCE = ".confidence"
 _HEADER = 33  # bytes of a PNG's signature and its first chunk
-_WRITER = b"tEXtSoftware\0rtda-deploy"  # a text chunk, which says whose picture it is; decoders pass it over
+_WRITER = b"tEXtSoftware\0rtda-deploy"  # a text chunk that marks our files; decoders ignore it
 _MARK = struct.pack(">I", len(_WRITER) - 4) + _WRITER + struct.pack(">I", zlib.crc32(_WRITER))
 
 
 def is_own_mask(path: Union[str, Path]) -> bool:
-    """Whether a file is a mask that was written here, and not somebody's label or picture."""
+    """Whether a file is a mask that :class:`MaskFolder` wrote, and no label or photograph."""
     try:
         with open(path, "rb") as stream:
             return stream.read(_HEADER + len(_MARK))[_HEADER:] == _MARK
@@ -38,12 +38,11 @@ def opener(address: str, context: SinkContext) -> Callable[[], MaskFolder]:
 
 
 class MaskFolder(Sink):
-    """Writes a PNG per frame; a file of its name is replaced.
+    """Writes a PNG per frame; an existing file of that name is replaced.
 
-    Named by the frame's number, ``000000.png``, ``000001.png`` ...; where the frames are picture files, after these:
-    ``left.png`` is the mask of ``left.jpg``. Where two of them would give one name, the whole names are kept:
-    ``a.jpg.png``, ``a.png.png``. Results that say how sure the network is also give ``NAME.confidence.png``: 255 is
-    certain.
+    Files are named by the frame's number (``000000.png``), or after the picture where the frames are picture files:
+    ``left.png`` is the mask of ``left.jpg``; where two pictures would give the same name, whole names are kept
+    (``a.jpg.png``, ``a.png.png``). Results with a confidence also give ``NAME.confidence.png``, where 255 is certain.
 
     Args:
         folder: Made where it is missing.
@@ -75,4 +74,4 @@ class MaskFolder(Sink):
         return {"encode": (time.perf_counter_ns() - start) / 1e6}
 
     def close(self) -> None:
-        """Nothing is left to finish: each file was whole when written."""
+        """Nothing to finish: each file is complete when it is written."""

@@ -1,4 +1,4 @@
-"""Lines around the regions of an overlay: a navy car on a dark road, a sky-blue sky on the sky."""
+"""Lines around the regions of an overlay, where a class has nearly the colour of what it covers or borders on."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Outline:
     """Draws a thin line, white beside black, where the class changes. One thread at a time.
 
     Args:
-        num_classes: What a mask holds beyond them is no class.
-        always: True: around every region. False: around those of classes that are hard to see, because their colour is
-            hardly another than that of the frame below it, or than the one next to it. A class keeps its line until it
-            is clearly not needed any more, so that a film does not flicker; another size starts anew.
+        num_classes: Larger values in a mask are no class.
+        always: True: around every region. False: around regions of classes that are hard to see because their colour is
+            close to that of the frame below them or of the region next to them. A class keeps its line until it is
+            clearly no longer needed, so that a film does not flicker; a change of size resets this.
     """
 
     def __init__(self, num_classes: int, *, always: bool) -> None:
@@ -48,7 +48,7 @@ class Outline:
             picture: uint8 (H, W, 3) BGR, the overlay.
             frame: uint8 (H, W, 3) BGR, what is below the mask.
             mask: uint8 (H, W) class index.
-            colours: uint8 (H, W, 3) BGR, the mask in its colours; used up: it is written over.
+            colours: uint8 (H, W, 3) BGR, the mask in its colours; overwritten.
         """
         cv2: Any = opencv("to draw overlays")
         if min(mask.shape) < 2:

@@ -1,8 +1,8 @@
-"""Video files that a browser plays, whole or absent, every frame in them.
+"""Video files that browsers play: ``.mp4`` (H.264) and ``.webm`` (VP8). A file gets its name once it is complete.
 
-``.mp4`` is H.264 and ``.webm`` is VP8. PyAV encodes both, with the FFmpeg it brings along; where it is missing, OpenCV
-is tried, because JetPack's can write H.264 (pip's cannot: no browser plays its MPEG-4, and its VP9 reaches 3 frames of
-960x540 a second). What neither can write is refused, not replaced by another format.
+PyAV encodes both, with the FFmpeg it brings along. Without it OpenCV is tried, because JetPack's can write H.264 (pip's
+cannot: no browser plays its MPEG-4, and its VP9 reaches 3 frames of 960x540 a second). A format that neither can write
+is an error; it is not replaced by another one.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class VideoSink(Sink):
     def close(self) -> None:
         """Finish the file and give it its name; without a frame there is no file. Calling it again does nothing.
 
-        Any thread may call it: it waits for the frame that is being written, or for who closes already.
+        Any thread may call it: it waits for a frame that is being written, or for another thread that closes.
 
         Raises:
             FileAccessError: If the disk is full; then nothing is left under the name.
@@ -261,7 +261,7 @@ class _AvEncoder(_Encoder):
                 self._container.mux(packet)
 
     def _place(self, shown_ns: Optional[int]) -> int:
-        """Where the next frame stands, after the one before; in units of the time base."""
+        """The time of the next frame, later than the one before; in units of the time base."""
         if shown_ns is None:
             place, step = self._next, round(1 / (self._rate * self._time_base))
         else:

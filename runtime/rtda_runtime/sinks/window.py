@@ -1,4 +1,4 @@
-"""A window on this machine's display, where there is one and OpenCV can open windows."""
+"""A window on this machine's display; needs an OpenCV that can open windows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class WindowSink(Sink):
     Args:
         overlay: Draws the results.
         title: Of the window.
-        on_quit: Called from the sink's thread when somebody quits or closes the window.
+        on_quit: Called from the sink's thread when the user quits or closes the window.
         snapshots: Folder for the pictures that ``s`` saves.
 
     Raises:
@@ -114,7 +114,7 @@ def save_snapshot(picture: np.ndarray, result: Result, folder: Path = Path()) ->
 
 
 def check_display() -> None:
-    """Check that a window can be opened here; libraries that find out themselves end the whole process.
+    """Check that a window can be opened here; without a display OpenCV's libraries would end the whole process.
 
     Raises:
         DeviceError: If there is no display, or this OpenCV opens no windows.

@@ -31,9 +31,9 @@ CLOCK = "monotonic"  # CLOCK_MONOTONIC, what time.perf_counter_ns and time.monot
 LIVE, STALE, LOST = "live", "stale", "lost"  # states of a source
 _STALE_PERIODS, _STALE_AT_LEAST_S = 3.0, 0.5
 
-CATCH_UP_S = 10.0  # of old frames alone; a new connection is quicker, and who decodes too slowly never catches up
+CATCH_UP_S = 10.0  # of nothing but old frames; then a new connection is quicker than catching up
 TOO_SLOW = f"gave only old frames for {CATCH_UP_S:.0f} s: decoding is too slow here, choose its smaller stream"
-_OLDEST_NS = 10_000_000_000  # a time further back than this is on another clock, or none
+_OLDEST_NS = 10_000_000_000  # an older time is on another clock, or invalid
 _MOST_FPS = 1000.0  # above: a time base, not a rate
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -41,7 +41,7 @@ _Self = TypeVar("_Self", bound="Source")
 
 
 class RefusedError(CameraError):
-    """A camera whose answer will be the same the next time: a wrong password, a codec nobody here knows."""
+    """A camera that will answer the same at every attempt: a wrong password, an unknown codec."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,10 +49,10 @@ class Frame:
     """One picture of a source.
 
     Attributes:
-        image: uint8 (H, W, 3) BGR, C-contiguous; yours for as long as you hold it, or a view of it.
+        image: uint8 (H, W, 3) BGR, C-contiguous; its memory is not reused while it, or a view of it, is referenced.
         captured_ns: When it was captured, nanoseconds on the clock of ``time.perf_counter_ns``; which moment that is
             says :attr:`Source.stamp`. A recording's frames carry the time they were read.
-        sequence: 0, 1, 2 ... in the order of the source; what it left out leaves a gap.
+        sequence: 0, 1, 2 ... in the order of the source; a frame that was left out leaves a gap.
         recorded_ns: Where the recording shows it, nanoseconds after its first frame; None: a camera, or pictures.
     """
 
@@ -63,7 +63,7 @@ class Frame:
 
 
 class Source(abc.ABC):
-    """Something that gives frames, from one thread.
+    """A camera or recording that is read by one thread.
 
     Attributes:
         name: The address as typed, any password masked.
@@ -73,7 +73,7 @@ class Source(abc.ABC):
         num_frames: Length, where it has one; a video file's own claim, which may be wrong.
         names: File name of each frame by its number, of a folder or a pattern; else empty.
         clock: Clock of ``captured_ns``.
-        stamp: The moment that ``captured_ns`` tells: ``driver`` (the camera driver filled its buffer), ``pipeline``
+        stamp: Which moment ``captured_ns`` is: ``driver`` (the camera driver filled its buffer), ``pipeline``
             (GStreamer's source element made the buffer), ``arrival`` (decoded here) or ``read`` (recordings).
         asked: What was asked of a camera, such as ``{"size": "1280x720", "fps": "30", "format": "MJPG"}``.
         granted: What it gives, under the same keys; empty where nothing is known.
@@ -83,7 +83,7 @@ class Source(abc.ABC):
         damaged: Frames left out so far because they were not whole.
         outdated: Frames of a camera left out so far because they were old when they came
             (:class:`rtda_runtime.sources.lateness.Lateness`).
-        on_state: Called with the new state and a sentence for a person, at each change, in the thread that reads.
+        on_state: Called at each change, in the thread that reads, with the new state and a sentence for the user.
     """
 
     name: str
@@ -126,9 +126,9 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Let go of the device or file. Calling it again does nothing."""
+        """Release the device or file. Calling it again does nothing."""
 
-    def interrupt(self) -> None:  # noqa: B027  (most sources have nothing to end)
+    def interrupt(self) -> None:  # noqa: B027  (most sources have no wait to end)
         """End the waits of :meth:`read` from another thread; it then raises. A driver that is stuck stays so."""
 
     def __enter__(self: _Self) -> _Self:

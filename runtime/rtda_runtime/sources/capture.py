@@ -1,4 +1,4 @@
-"""What OpenCV's VideoCapture reads: video files here, V4L2 cameras and GStreamer pipelines in the modules beside."""
+"""Frames of OpenCV's VideoCapture: video files here; V4L2 cameras and GStreamer pipelines in their own modules."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class CaptureSource(GrabbingSource):
         return True, image
 
     def _recorded(self) -> Optional[int]:
-        """Where the recording shows the frame just grabbed; this OpenCV may not know, and then its rate tells."""
+        """Time in the recording of the frame just grabbed; by the rate where this OpenCV does not know it."""
         if self._jpegs or not self.fps:
             return round(self._next / self.fps * 1e9) if self.fps else None
         told_ns: int = round(self._capture.get(self._cv2.CAP_PROP_POS_MSEC) * 1e6)
@@ -137,7 +137,7 @@ class CaptureSource(GrabbingSource):
 
 
 def open_video(path: Path) -> CaptureSource:
-    """Open a video file that was checked to exist; where there is no PyAV, which tells more of each frame.
+    """Open a video file that was checked to exist; used where PyAV, which knows more about each frame, is missing.
 
     Raises:
         SourceError: If it is no video, or holds no frame that can be decoded.
@@ -149,7 +149,7 @@ def open_video(path: Path) -> CaptureSource:
             f"video {path} {happened}", hint="is it damaged, or no video? Try it in a player: ffplay, vlc"
         )
 
-    name = os.path.abspath(path)  # a colon in a relative name is taken for the end of a scheme
+    name = os.path.abspath(path)  # in a relative name FFmpeg takes a colon for the end of a scheme
     capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
     if not capture.isOpened():
         capture = cv2.VideoCapture(name)  # JetPack's OpenCV reads files through GStreamer

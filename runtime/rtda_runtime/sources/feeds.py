@@ -1,7 +1,7 @@
-"""Where the packets of a stream or a film come from: FFmpeg's demuxers, or JPEGs cut out of what a server sends.
+"""The packets of a stream or a film: from FFmpeg's demuxers, or JPEGs cut out of what a server sends.
 
-A connection is opened once. What comes first decides: a row of JPEGs is cut by :mod:`.jpegs`, because FFmpeg's own
-reader wants a boundary before the first and a header before each; all else is FFmpeg's.
+A connection is opened once. Its first bytes decide: a sequence of JPEGs is cut by :mod:`.jpegs`, because FFmpeg's own
+reader needs a boundary before the first and a header before each; everything else is read by FFmpeg.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Feed(abc.ABC):
         num_frames: Length, where it is said.
         duration_s: Length of a recording whose frames nobody counted: ``num_frames`` is then a guess.
         jpeg: Each packet is a JPEG.
-        local: A file: what cannot be read on is its end.
+        local: A file: where it cannot be read on, it ends.
         steady: Its frames come one by one as they are filmed, not in files of some seconds.
         timed: Its packets and pictures carry the times at which they were filmed.
         packets: ``av.Packet``; waits for each.
@@ -60,7 +60,7 @@ class Feed(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Let go of the connection or file."""
+        """Close the connection or file."""
 
 
 class _DemuxedFeed(Feed):
@@ -180,7 +180,7 @@ def _container(target: Any, **options: Any) -> Any:
 
 
 def _pieces(raw: Any) -> Iterator[bytes]:
-    """What the server sends, as it comes."""
+    """The bytes that the server sends, piece by piece."""
     try:
         for packet in raw.demux():
             if packet.size:

@@ -1,8 +1,8 @@
 """GStreamer pipelines: ``csi://N`` (Jetson's camera connector) and ``gst:...`` (any pipeline that ends in appsink).
 
-Through OpenCV where it was built with GStreamer, as JetPack's is. Else through GStreamer's own Python bindings
-(PyGObject), so that OpenCV from pip, which is built without, is no dead end. The bindings belong to the system's
-Python: ``docs/sources.md`` has the virtual environment that sees them.
+Through OpenCV where it was built with GStreamer, as JetPack's is; else through GStreamer's own Python bindings
+(PyGObject), because OpenCV from pip is built without GStreamer. The bindings belong to the system's Python:
+``docs/sources.md`` has the virtual environment that sees them.
 """
 
 from __future__ import annotations

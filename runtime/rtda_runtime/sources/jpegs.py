@@ -1,7 +1,7 @@
-"""Motion JPEG without a container: pictures cut out of a row of bytes, whatever stands between them.
+"""Motion JPEG without a container: pictures cut out of a stream of bytes, whatever stands between them.
 
-Cameras send JPEGs over HTTP with and without boundaries, headers and lengths. A JPEG says itself where it ends, so
-nothing between two of them is needed, and no two cameras differ here.
+Cameras send JPEGs over HTTP with and without boundaries, headers and lengths. The markers inside a JPEG tell where it
+ends, so what stands between two of them is not needed.
 
 Source: ITU-T T.81, annex B (markers and segments of a JPEG).
 """
@@ -24,7 +24,7 @@ _LARGEST_BYTES = 1 << 26  # of one picture; beyond, the stream is lost
 
 
 def holds_jpegs(head: bytes) -> Optional[bool]:
-    """Whether a stream that begins so is a row of JPEGs, with nothing but text before the first; None: read on."""
+    """Whether a stream that begins so is a sequence of JPEGs, with only text before the first; None: read more."""
     start = head.find(_START)
     before = head[:start] if start >= 0 else head[:-1] if head.endswith((b"\xff", b"\xff\xd8")) else head
     before = before[:-1] if start < 0 and before.endswith(b"\xff") else before
@@ -36,9 +36,9 @@ def holds_jpegs(head: bytes) -> Optional[bool]:
 
 
 class JpegSplitter:
-    """Cuts JPEGs out of bytes that come piece by piece. One is given as soon as its last byte is there.
+    """Cuts JPEGs out of bytes that come piece by piece; each is returned as soon as its last byte is there.
 
-    One that is cut off is given as far as it goes: :func:`rtda_deploy.pictures.whole.jpeg_is_whole` tells.
+    A truncated one is returned, too: :func:`rtda_deploy.pictures.whole.jpeg_is_whole` tells them apart.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Which frames of a camera are old though they come just now.
+"""Recognises frames that waited in a buffer before they were read.
 
-While a reader or its process stands still, a camera goes on filming, and what it films waits in buffers of sockets and
-drivers. Afterwards these frames come faster than the camera can film. They are old, and they come before the new ones.
+While a reader or its process is stopped, the camera goes on filming, and its frames wait in the buffers of sockets and
+drivers. Afterwards they arrive faster than the camera films. They are old, and they arrive before the new ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["Lateness"]
 
 _PERIODS = 3.0  # a frame later than that is old; less, or than the next line says, is a network's usual unevenness
 _AT_LEAST_NS = {True: 250_000_000, False: 500_000_000}  # the source has times; without them a pause looks like a queue
-_WAITED = 0.1  # share of a step: who waited that long for a frame found nothing in the buffer
+_WAITED = 0.1  # share of a step: a reader that waited so long for a frame found the buffer empty
 _AT_PACE = 0.7  # share of a step that passed: a queue is read faster
 _PROOF_NS, _MOST_PROOFS = 400_000_000, 10  # after a queue, how long frames must come at the camera's pace; and how many
 _COUNTS, _ENOUGH_PACE = 1.5, 0.9  # steps that one frame counts at most, and that are wanted per frame
@@ -23,12 +23,12 @@ _KEPT, _ENOUGH = 9, 5  # steps that the usual one is taken from
 
 
 class Lateness:
-    """How far frames lag behind: the monotonic clock's progress from frame to frame, less the source's own.
+    """How far frames lag behind: the progress of the monotonic clock from frame to frame, less the source's own.
 
     The source's own progress is that of its time stamps where it has them, else its usual step between two frames.
-    A frame that comes at the camera's pace, to a reader who waited for it, had none before it in any buffer: it is new.
-    After a queue a few in a row must come so, because a busy machine reads one or another of a queue slowly. Times that
-    go at less than half the clock's pace for so long, to a reader who waits, are false, and are looked at no more.
+    A frame that comes at the camera's pace while the reader waits for it is new: no buffer held one before it. After a
+    queue several in a row must come so, because a busy machine also reads frames of a queue slowly now and then. Time
+    stamps that advance at less than half the clock's pace for as long, while the reader waits, are wrong and ignored.
 
     Attributes:
         lag_ns: How long the frame asked about last had waited in a buffer when it came; 0 for a new one.
@@ -44,12 +44,12 @@ class Lateness:
         self._false_times = False
 
     def is_old(self, arrived_ns: int, waited_ns: int, filmed_ns: Optional[int] = None) -> bool:
-        """Whether the next frame is one to throw away. Must be asked of each, in order.
+        """Whether the next frame is to be dropped. Must be called for each frame, in order.
 
         Args:
-            arrived_ns: When it was here, on the monotonic clock.
-            waited_ns: Of that, how long the reader was waiting for it.
-            filmed_ns: Its time on the source's own clock, whatever that begins with; None: it has none.
+            arrived_ns: When it arrived, on the monotonic clock.
+            waited_ns: How long the reader had waited for it.
+            filmed_ns: Its time on the source's own clock, with any origin; None: it has none.
         """
         filmed_ns = None if self._false_times else filmed_ns
         before_ns, self._arrived_ns = self._arrived_ns, arrived_ns

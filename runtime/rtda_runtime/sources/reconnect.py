@@ -1,7 +1,7 @@
-"""A camera that comes back: what is lost is opened again, by itself, until it is there.
+"""Opens a lost camera again until it is back.
 
 States: ``live``; ``stale`` (no frame for three periods, at least half a second); ``lost`` (closed, being opened again
-with a growing, capped delay). Nothing is made up in between: no black frames, no old ones.
+with a growing, capped delay). Meanwhile no frames are given, neither black nor old ones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ReconnectingSource(Source):
 
     Args:
         open: Opens the source; its first failure is raised here, later ones are tried again.
-        first: What it gave already.
+        first: What it gave already; None: it is called now.
         drain: False: keep the frames before the first read, as a plain source does.
         wait: Waits so many seconds; True at once when the source is being closed.
 
@@ -157,7 +157,7 @@ class ReconnectingSource(Source):
         return frame
 
     def _look_at_age(self, began_s: float) -> None:
-        """Nothing came while read() waited: is it too long by now?"""
+        """Tell that the source is stale if nothing came for too long while :meth:`read` waited."""
         waited_s = self._clock() - max(self._last_s, began_s)
         if self._state == LIVE and self._slot is None and not self._ended and waited_s > self.stale_after_s:
             self._tell(STALE, f"{self.name} gave no frame for {waited_s:.1f} s")
@@ -172,7 +172,7 @@ class ReconnectingSource(Source):
     def _run(self) -> None:
         try:
             self._read_on()
-        except Exception as err:  # it belongs to the thread that reads
+        except Exception as err:  # read() raises it, in the caller's thread
             self._error = err
         finally:
             self._source.close()
@@ -190,7 +190,7 @@ class ReconnectingSource(Source):
             except CameraError as err:
                 if self._closing.is_set():
                     return
-                # One that breaks off soon after each attempt is given more and more time.
+                # The delay grows for a camera that breaks off soon after each attempt.
                 steady = self._clock() - since_s > delay_s(attempt)
                 attempt = self._open_again(err, 0 if steady else attempt + 1)
                 base, since_s = self._next, self._clock()
@@ -217,7 +217,7 @@ class ReconnectingSource(Source):
             self._changed.notify_all()
 
     def _open_again(self, err: CameraError, attempt: int) -> int:
-        """Close, wait, open, until it is there or nobody wants it any more; gives the number of the last attempt."""
+        """Close, wait, open, until it is back or :meth:`close` is called; returns the number of the last attempt."""
         began_s = self._clock()
         self._note_loss(f"{err.message}; trying again in {delay_s(attempt):g} s")
         self._source.close()
@@ -249,7 +249,7 @@ class ReconnectingSource(Source):
             self._tell(LOST, sentence)
 
     def _describe(self, source: Source) -> None:
-        """Take over what it says of itself; a camera that came back may be set otherwise."""
+        """Take over its description; a camera that came back may have other settings."""
         self.fps, self.size_wh, self.num_frames = source.fps, source.size_wh, source.num_frames
         self.clock, self.stamp = source.clock, source.stamp
         self.asked: Mapping[str, str] = source.asked

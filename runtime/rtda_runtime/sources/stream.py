@@ -38,7 +38,7 @@ _NEAR_END = 0.9  # of its claimed duration; a recording that ends before lacks a
 class StreamSource(GrabbingSource):
     """Frames of a feed. The first one is read at once: it proves the stream and gives its size.
 
-    What is not whole and, of a camera, what is old when it comes is thrown away and counted.
+    Damaged frames, and frames of a camera that are old when they arrive, are dropped and counted.
 
     Args:
         feed: Closed with the source.
@@ -132,7 +132,7 @@ class StreamSource(GrabbingSource):
             packet = self._next_packet(feed)
             if packet is None:
                 return None
-            if time.monotonic() - asked_s > timeout_s:  # we stood still, or it did; what can be decoded is yet to come
+            if time.monotonic() - asked_s > timeout_s:  # we or the camera were stopped: try the next packets
                 deadline_s = time.monotonic() + timeout_s
             if feed.jpeg and packet.size and self._is_old(packet, feed):
                 deadline_s = time.monotonic() + timeout_s
@@ -167,7 +167,7 @@ class StreamSource(GrabbingSource):
         return old
 
     def _count_damaged(self, feed: Feed) -> None:
-        # Who joins a camera between two whole pictures gets parts of the first one; that is no damage.
+        # The first picture after joining a camera's stream may be incomplete; that is no damage.
         if self._given or feed.jpeg or not self.live:
             self._leave_out_damaged()
 
@@ -261,7 +261,7 @@ def open_stream(
 
     Raises:
         RefusedError: If the password is wrong, or what it sends is no video that can be decoded here.
-        CameraError: If nobody answers, or not in time. No text holds the password.
+        CameraError: If there is no answer in time. No text holds the password.
     """
     av: Any = pyav()
     name = mask_password(uri)

@@ -119,7 +119,7 @@ class BarsSource(Source):
             )
         if wait_s > 0:
             self._sleep(wait_s)
-        # A reader that was late does not get a burst afterwards: the next frame is due one period from now.
+        # No burst after a late read: the next frame is due one period from now.
         self._due_ns = max(self._due_ns, now) + round(1e9 / self.fps)
 
 

@@ -1,4 +1,4 @@
-"""What the publishing sinks share: which topics go out when, and the state of the camera between frames."""
+"""What the publishing sinks share: when each topic is sent, and the state of the camera between frames."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def query_options(address: str, known: Sequence[str]) -> Dict[str, List[str]]:
 class Publisher(Sink):
     """A sink that sends the five topics of :mod:`rtda_runtime.sinks.publish.messages`.
 
-    What nobody listens to is not encoded, where the carrier can tell. :meth:`write` is for the sink's thread;
-    :meth:`on_state` and :meth:`close` may be called by any.
+    A topic without subscribers is not encoded, where the transport can tell. :meth:`write` is called by the sink's
+    thread; :meth:`on_state` and :meth:`close` may be called by any.
 
     Attributes:
         address: Where it goes, for people and logs: ``ws://127.0.0.1:8765``, a key, a path.
-        url: The same for the user's eyes only: with the token, where one is needed.
+        url: The same with the token, where one is needed; to be shown to the user, not logged.
     """
 
     address: str
@@ -63,7 +63,7 @@ class Publisher(Sink):
         """Publish one result; gives the milliseconds for ``publish``.
 
         Raises:
-            RtdaError: If the sink is closed, or the carrier fails.
+            RtdaError: If the sink is closed, or the transport fails.
         """
         start = time.perf_counter_ns()
         with self._lock:
@@ -92,7 +92,7 @@ class Publisher(Sink):
             self._try_to_send_changes()
 
     def _try_to_send_changes(self) -> None:
-        """Without waiting: who holds the lock sends them when it lets go."""
+        """Does not wait: a thread that holds the lock sends the changes before or after it releases it."""
         while self._changes and self._lock.acquire(blocking=False):
             try:
                 self._send_changes()
@@ -106,7 +106,7 @@ class Publisher(Sink):
                 self._send_state(*change)
 
     def _greet(self) -> None:
-        """Send what does not change with each frame, for whoever has just begun to listen."""
+        """Send labels and state, which do not come with each frame, to new subscribers."""
         with self._lock:
             if self._closed:
                 return
@@ -129,7 +129,7 @@ class Publisher(Sink):
 
     @abc.abstractmethod
     def _wanted(self, topic: str) -> bool:
-        """Whether somebody listens to ``topic``."""
+        """Whether ``topic`` has subscribers."""
 
     @abc.abstractmethod
     def _send_image(self, topic: str, stamp_ns: int, format_: str, content: bytes, result: Result) -> None: ...

@@ -1,7 +1,7 @@
 """A WebSocket server that Foxglove opens as a live connection.
 
-A client gets the newest messages: of those it does not take in time only a few are kept, so that one that never reads
-costs neither memory nor the loop's time.
+For a client that reads too slowly only the newest few messages are kept, so that one that never reads costs neither
+memory nor time of the loop.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class FoxgloveSink(Publisher):
             ``https://lichtblick.example.org``.
 
     Attributes:
-        url: What to open in Foxglove; it holds the token where one is needed, so it is for the user's eyes only.
+        url: What to open in Foxglove; holds the token where one is needed: to be shown to the user, not logged.
 
     Raises:
         DeviceError: If it cannot listen there.
@@ -137,7 +137,7 @@ class FoxgloveSink(Publisher):
         )
 
     def _welcome(self, topic: str) -> None:
-        """Called by the server's own thread, which must not wait for one that waits for the server."""
+        """Called by the server's own thread, which must not wait for a thread that waits for the server."""
         if topic not in ("/rtda/labels", "/rtda/state"):
             return
         if self._lock.acquire(blocking=False):

@@ -1,8 +1,8 @@
-"""A gate before a WebSocket server that lets everybody in: who asks is looked at first, and only then led on.
+"""A proxy in front of a WebSocket server without access control: it checks each request before it forwards it.
 
-Foxglove's SDK looks at neither ``Host`` nor ``Origin``, so that a page of any web site, open in a browser on this
-machine, could read the camera. The gate has the address that people know; the SDK's own server listens on one of the
-16 million loopback addresses, on a port of the system's choosing, which no page can find by trying.
+Foxglove's SDK checks neither ``Host`` nor ``Origin``, so that a page of any web site, open in a browser on this
+machine, could read the camera. The proxy listens on the public address; the SDK's own server listens on one of the 16
+million loopback addresses, on a port that the system chooses, which a page cannot find by trying.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _log = logging.getLogger(__name__)
 
 
 def hidden_host() -> str:
-    """A loopback address that nobody guesses: ``127.93.4.201``."""
+    """A random loopback address: ``127.93.4.201``."""
     return "127." + ".".join(str(1 + secrets.randbelow(254)) for _ in range(3))
 
 
 class Gate:
-    """Leads clients from a socket to a server behind it, once the guard has let them in.
+    """Forwards clients from a socket to a server behind it, once the guard has admitted them.
 
     Args:
         listening: Closed with the gate.
         inner: Host and port of the server.
-        guard: Asked about the head of each connection.
-        name: How it is typed; a page that was refused is told once, with what to add to the name to let it in.
+        guard: Checks the request head of each connection.
+        name: Its address as typed; each refused page is logged once, with the option that would admit it.
     """
 
     def __init__(self, listening: socket.socket, inner: Tuple[str, int], guard: Guard, *, name: str) -> None:
@@ -58,7 +58,7 @@ class Gate:
         self._thread = NamedThread("rtda-gate", lambda: self._run(started))
         self._thread.start()
         if not started.wait(_START_S):
-            _log.warning("the gate before Foxglove's server does not open")
+            _log.warning("the proxy in front of Foxglove's server does not start")
 
     def close(self) -> None:
         """End every connection and the thread. Calling it again does nothing."""
@@ -102,7 +102,7 @@ class Gate:
             except BadRequest:
                 self._tell(request)
                 raise
-            await self._lead(content, reader, writer)
+            await self._forward(content, reader, writer)
         except BadRequest as refused:
             text = f"{refused.text}\n".encode()
             writer.write(head(refused.status, "text/plain; charset=utf-8", len(text), refused.headers) + text)
@@ -124,7 +124,7 @@ class Gate:
             help_ = f"; {self._name}?origin={origin} lets its pages in" if origin else ""
             _log.warning("%s: a page of %r was not let in%s", self._name, site, help_)
 
-    async def _lead(self, content: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, content: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         outer: socket.socket = writer.get_extra_info("socket")
         outer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_B)
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -138,8 +138,8 @@ class Gate:
             raise
         inner_writer.write(content)
         ways = [
-            asyncio.ensure_future(_carry(reader, inner_writer)),
-            asyncio.ensure_future(_carry(inner_reader, writer)),
+            asyncio.ensure_future(_copy(reader, inner_writer)),
+            asyncio.ensure_future(_copy(inner_reader, writer)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -151,7 +151,7 @@ class Gate:
             writer.close()
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while True:
         piece = await reader.read(_PIECE_B)
         if not piece:

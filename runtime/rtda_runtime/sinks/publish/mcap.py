@@ -1,4 +1,4 @@
-"""A recording in MCAP, the format of Foxglove and ROS 2, whole or absent.
+"""A recording in MCAP, the format of Foxglove and ROS 2. The file gets its name once it is complete.
 
 It is written under a hidden temporary name (``.drive.xxxxxxxx.part.mcap``) and gets its own when it is closed. A
 process that is killed leaves the temporary file, whose finished chunks ``mcap recover`` makes playable.
@@ -83,7 +83,7 @@ class McapSink(Publisher):
         return spent_ms
 
     def close(self) -> None:
-        """Finish the file and give it its name. Calling it again does nothing, but waits for who closes already.
+        """Finish the file and give it its name. Calling it again only waits for the thread that closes already.
 
         Raises:
             FileAccessError: If the disk is full; then nothing is left under the name.

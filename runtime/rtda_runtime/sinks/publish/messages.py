@@ -1,4 +1,4 @@
-"""What is published of a result, whatever carries it: five topics, each with the stamp of the frame.
+"""The five topics that are published of each result, on every transport, stamped with the time of the frame.
 
 ``mask``
     PNG, the class index as grey value: lossless, and every image library reads it.
@@ -12,7 +12,7 @@
     A line of log for each change of the camera's state: live, stale, lost.
 
 Stamps are nanoseconds since 1970. Frames are stamped on the monotonic clock, whose distance to the wall clock is
-measured once: stamps keep the exact distances between frames, whatever NTP does to the wall clock meanwhile.
+measured once, so that distances between stamps are exact even when NTP adjusts the wall clock.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A Zenoh peer: encoded pictures and JSON under one key prefix, for fleets and for programs on other machines.
 
-The payload is the file itself (``image/png``, ``image/jpeg``, ``application/json``); what it belongs to stands in the
-attachment, a small JSON object: ``stamp_ns``, ``captured_ns``, ``sequence``, ``size_wh``, ``spec_sha256``.
+The payload is the file itself (``image/png``, ``image/jpeg``, ``application/json``); the attachment is a small JSON
+object with ``stamp_ns``, ``captured_ns``, ``sequence``, ``size_wh`` and ``spec_sha256``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["ZenohSink", "opener"]
 _PREFIX, _PORT = "rtda", 7447  # the port is Zenoh's own
 _PORTS_TRIED = 100
 _OPTIONS = ("config", "connect", "listen", "network", "scouting")
-_REPEAT_S = 1.0  # labels and state are sent again so often, for whoever came later: Zenoh keeps nothing
+_REPEAT_S = 1.0  # labels and state are repeated for peers that join later: Zenoh keeps nothing
 _JSON = "application/json"
 
 _log = logging.getLogger(__name__)
