@@ -106,9 +106,11 @@ def test_bytes_that_are_no_model_are_refused_with_what_is_wrong(tmp_path: Path, 
     assert re.search(why, caught.value.why)
 
 
-def test_a_missing_file_is_a_file_error(tmp_path: Path) -> None:
-    with pytest.raises(FileAccessError):
-        read_onnx_metadata(tmp_path / "gone.onnx")
+def test_missing_and_empty_files_are_file_errors(tmp_path: Path) -> None:
+    (tmp_path / "empty.onnx").touch()
+    for name in ("gone.onnx", "empty.onnx"):
+        with pytest.raises(FileAccessError, match=name):
+            read_onnx_metadata(tmp_path / name)
 
 
 def test_it_reads_what_the_onnx_package_writes(tmp_path: Path) -> None:
