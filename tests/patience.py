@@ -5,4 +5,15 @@ wait that lasts so long has failed. What hangs without a limit of its own, such 
 ended by pytest's ``timeout``, which is longer.
 """
 
+import time
+from typing import Any, Callable
+
 PATIENCE_S = 600.0
+
+
+def wait_for(condition: Callable[[], Any], what: str = "it") -> None:
+    """Return once ``condition()`` is true; fail if it does not become so."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.002)

@@ -1,14 +1,15 @@
-"""Stand-ins at the seams: an engine made of NumPy, a scripted source, a clock that moves when told."""
+"""Stand-ins at the seams: an engine made of NumPy, a scripted source, a sink that keeps all, a clock moved by hand."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 import numpy as np
 from runtime.models import tiny_logits, tiny_spec
 
 from rtda_deploy.spec import ModelSpec
+from rtda_runtime import Result, Segmenter, Sink
 from rtda_runtime.engines import Engine
 from rtda_runtime.sources import Frame, Source
 
@@ -29,6 +30,11 @@ class NumpyEngine(Engine):
 
     def _release(self) -> None:
         self.released += 1
+
+
+def numpy_segmenter(before: Callable[[], Any] = lambda: None) -> Segmenter:
+    """The tiny network in NumPy, ready to segment."""
+    return Segmenter(NumpyEngine(before=before))
 
 
 class ListSource(Source):
@@ -68,6 +74,33 @@ class ListSource(Source):
 
     def close(self) -> None:
         self.closed.set()
+
+
+class ListSink(Sink):
+    """Keeps everything; ``before`` is called at the start of each write, with the result."""
+
+    name = "list"
+    keeps = True
+
+    def __init__(self, before: Callable[[Result], Any] = lambda result: None, name: str = "list") -> None:
+        self.name = name
+        self.results: List[Result] = []
+        self.written_by: List[str] = []
+        self.closed = 0
+        self.states: List[Tuple[str, str]] = []
+        self._before = before
+
+    def write(self, result: Result) -> Mapping[str, float]:
+        self.written_by.append(threading.current_thread().name)
+        self._before(result)
+        self.results.append(result)
+        return {"encode": 1.5}
+
+    def on_state(self, state: str, sentence: str) -> None:
+        self.states.append((state, sentence))
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 class FakeClock:

@@ -13,12 +13,12 @@ import sysconfig
 import time
 import xmlrpc.client
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import cv2
 import numpy as np
 import pytest
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_for
 from runtime.models import PALETTE, tiny_spec, write_model
 
 from rtda_runtime import Segmenter
@@ -159,13 +159,6 @@ def _picture(folder: Path) -> np.ndarray:
     return bgr
 
 
-def _until(happened: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < deadline, f"no {what}"
-        time.sleep(0.02)
-
-
 def test_images_of_every_encoding_come_back_segmented_with_their_headers(ros: Ros, model: Path, tmp_path: Path) -> None:
     bgr = _picture(tmp_path)
     node = ros.node(model)
@@ -244,7 +237,7 @@ def test_the_node_ends_in_order_when_it_is_told_to(ros: Ros, model: Path) -> Non
     for number in (signal.SIGINT, signal.SIGTERM):
         node = ros.start(_PYTHON, script, f"_model:={model}", "_report_every:=0.05")
         before = ros.output(_PYTHON).read_text().count("received 0")
-        _until(lambda before=before: ros.output(_PYTHON).read_text().count("received 0") > before, "report")
+        wait_for(lambda before=before: ros.output(_PYTHON).read_text().count("received 0") > before, "report")
         node.send_signal(number)
         assert node.wait(PATIENCE_S) == 0
     assert "Traceback" not in ros.output(_PYTHON).read_text()

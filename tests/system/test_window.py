@@ -6,12 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Callable, Iterator, Optional
 
 import pytest
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -71,13 +70,6 @@ def display() -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(PATIENCE_S)
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"no {what}"
-        time.sleep(0.05)
 
 
 def test_the_window_shows_saves_and_quits(display: str, tmp_path: Path) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-import time
 from pathlib import Path
-from typing import Callable, List
+from typing import List
 
 import pytest
-from patience import PATIENCE_S
+from patience import wait_for
 from runtime.boards import RECORDED, FakeJetson
 from system.conftest import python38
 
@@ -107,13 +106,6 @@ def test_an_empty_window_knows_nothing() -> None:
     assert {found.power_w, found.gpu_mhz, found.temperature_max_c, found.ram_max_mb} == {None}
 
 
-def until(happened: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < deadline, f"no {what}"
-        time.sleep(0.005)
-
-
 def is_gone(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -126,7 +118,7 @@ def test_the_child_is_read_while_it_runs_and_is_gone_afterwards(tmp_path: Path) 
     jetson = FakeJetson(tmp_path)
     watch = Tegrastats(interval_ms=50, command=[str(jetson.bin / "tegrastats")])
     assert watch.ended is None
-    until(lambda: len(watch.between(0, watch.now_s())) >= 4, "four readings")
+    wait_for(lambda: len(watch.between(0, watch.now_s())) >= 4, "four readings")
     middle = watch.between(0, watch.now_s())[2].at_s
     assert all(reading.at_s >= middle for reading in watch.between(middle, watch.now_s()))
     assert watch.between(0, middle)[-1].at_s == middle
@@ -144,7 +136,7 @@ def test_a_child_that_ends_says_why(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho 'cannot open the sensors'\nexit 1\n")
     program.chmod(0o755)
     with Tegrastats(command=[str(program)]) as watch:
-        until(lambda: watch.ended == "cannot open the sensors", "last words")
+        wait_for(lambda: watch.ended == "cannot open the sensors", "last words")
         assert watch.between(0, watch.now_s()) == []
 
 
@@ -153,7 +145,7 @@ def test_a_child_that_will_not_end_is_killed(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\ntrap '' TERM\nwhile :; do echo RAM 1/2MB; sleep 0.02; done\n")
     program.chmod(0o755)
     watch = Tegrastats(command=[str(program)], stop_timeout_s=0.2)
-    until(lambda: len(watch.between(0, watch.now_s())) > 1, "readings")
+    wait_for(lambda: len(watch.between(0, watch.now_s())) > 1, "readings")
     watch.close()
     assert is_gone(watch.pid)
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, List
 
 import numpy as np
 import pytest
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_for
 from runtime.fakes import NumpyEngine
 from runtime.models import tiny_spec, write_model
 
@@ -29,13 +29,6 @@ def pool_of(count: int, before: Callable[[], Any] = lambda: None) -> SegmenterPo
 
 def pictures(count: int) -> List[np.ndarray]:
     return [bars(number, (96, 64)) for number in range(count)]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.001)
 
 
 @contextlib.contextmanager

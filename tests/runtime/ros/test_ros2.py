@@ -9,17 +9,16 @@ import runpy
 import subprocess
 import sys
 import threading
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator
 
 import cv2
 import numpy as np
 import pytest
 import yaml
-from patience import PATIENCE_S
+from patience import wait_for
 from runtime.models import NAMES, PALETTE
 from runtime.ros2_standin import (
     DurabilityPolicy,
@@ -68,20 +67,13 @@ def _image(ros: Ros2, pixels: np.ndarray, encoding: str) -> Any:
     return message
 
 
-def _until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
 def test_every_field_of_every_output_survives_serialisation(
     ros: Ros2, node: Any, picture: np.ndarray, model_path: Path
 ) -> None:
     for publisher in ros.publishers.values():
         publisher.subscribers = 1
     ros.subscriptions["image_in"].callback(_image(ros, picture[..., ::-1], "rgb8"))
-    _until(lambda: all(ros.publishers[name].published for name in ("class_mask", "color_mask", "overlay")))
+    wait_for(lambda: all(ros.publishers[name].published for name in ("class_mask", "color_mask", "overlay")))
     with Segmenter.open(model_path) as segmenter:
         expected = segmenter.segment(picture).mask
     got = {
@@ -125,7 +117,7 @@ def test_groups_region_and_confidence_are_parameters(ros: Ros2, picture: np.ndar
     with loaded(ros) as module:
         node = module.SegmentationNode()
         ros.subscriptions["image_in"].callback(_image(ros, picture, "bgr8"))
-        _until(lambda: ros.publishers["confidence"].published)
+        wait_for(lambda: ros.publishers["confidence"].published)
         node.destroy_node()
     names = ("class_mask", "confidence", "label_info")
     mask, sure, info = (ros.types.to_cdr_and_back(ros.publishers[name].published[0]) for name in names)
@@ -144,10 +136,10 @@ def test_without_confidence_there_is_no_such_topic(ros: Ros2, node: Any) -> None
 def test_only_topics_with_subscribers_are_published(ros: Ros2, node: Any, picture: np.ndarray) -> None:
     give = ros.subscriptions["image_in"].callback
     give(_image(ros, picture, "bgr8"))
-    _until(lambda: node.worker.stats["unwanted"] == 1)
+    wait_for(lambda: node.worker.stats["unwanted"] == 1)
     ros.publishers["class_mask"].subscribers = 1
     give(_image(ros, picture, "bgr8"))
-    _until(lambda: ros.publishers["class_mask"].published)
+    wait_for(lambda: ros.publishers["class_mask"].published)
     assert not ros.publishers["overlay"].published and not ros.publishers["color_mask"].published
 
 
@@ -156,7 +148,7 @@ def test_everything_is_published_where_that_is_asked_for(ros: Ros2, picture: np.
     with loaded(ros) as module:
         node = module.SegmentationNode()
         ros.subscriptions["image_in"].callback(_image(ros, picture, "bgr8"))
-        _until(lambda: ros.publishers["overlay"].published)
+        wait_for(lambda: ros.publishers["overlay"].published)
         node.destroy_node()
 
 
@@ -191,7 +183,7 @@ def test_compressed_images_are_taken_from_their_topic(ros: Ros2, picture: np.nda
         message.data = array.array("B", cv2.imencode(".png", picture)[1].tobytes())
         message.header.stamp.sec = 9
         ros.subscriptions["image_in/compressed"].callback(message)
-        _until(lambda: ros.publishers["class_mask"].published)
+        wait_for(lambda: ros.publishers["class_mask"].published)
         node.destroy_node()
     out = ros.publishers["class_mask"].published[0]
     with Segmenter.open(model_path) as segmenter:
@@ -206,14 +198,14 @@ def test_old_images_are_left_out_by_ros_time(ros: Ros2, picture: np.ndarray) -> 
         node = module.SegmentationNode()
         ros.publishers["class_mask"].subscribers = 1
         ros.subscriptions["image_in"].callback(_image(ros, picture, "bgr8"))
-        _until(lambda: node.worker.stats["stale"] == 1)
+        wait_for(lambda: node.worker.stats["stale"] == 1)
         node.destroy_node()
 
 
 def test_what_cannot_be_used_is_logged(ros: Ros2, node: Any) -> None:
     ros.publishers["class_mask"].subscribers = 1
     ros.subscriptions["image_in"].callback(_image(ros, np.zeros((4, 8), np.uint8), "16UC1"))
-    _until(lambda: [text for level, text in ros.log if level == "warning" and "16UC1" in text])
+    wait_for(lambda: [text for level, text in ros.log if level == "warning" and "16UC1" in text])
 
 
 def test_counts_are_reported(ros: Ros2, node: Any) -> None:

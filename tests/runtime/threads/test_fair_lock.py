@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from typing import Callable, List
 
 import pytest
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_for
 
 from rtda_runtime.threads.fair_lock import FairLock, GivenUpError, _Waiter, waits_until
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.001)
 
 
 def waiting_thread(turns: FairLock, work: Callable[[int], None]) -> threading.Thread:
