@@ -7,7 +7,7 @@ is an error; it is not replaced by another one.
 
 from __future__ import annotations
 
-import abc
+import contextlib
 import errno
 import logging
 import os
@@ -15,7 +15,7 @@ import threading
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Dict, Mapping, Optional, Tuple, Type, Union
+from typing import Any, Callable, ContextManager, Dict, Iterator, Mapping, Optional, Tuple, Type, Union
 
 import numpy as np
 
@@ -112,7 +112,7 @@ class VideoSink(Sink):
         self._timed = timed
         self._pictures = BufferPool()
         self._lock = threading.Lock()  # an encoder that is closed while it encodes takes the process with it
-        self._encoder: Optional[_Encoder] = None
+        self._encoder: Union[_AvEncoder, _CvEncoder, None] = None
         self._writer = _writer_kind(self.path)
         self._writing: Optional[ContextManager[Path]] = atomic_path(self.path)
         self._temporary = self._writing.__enter__()
@@ -216,24 +216,8 @@ class VideoSink(Sink):
                     raise
 
 
-class _Encoder(abc.ABC):
-    """One open file of one encoder; its errors are ``OSError``."""
-
-    @abc.abstractmethod
-    def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int], *, timed: bool = False) -> None: ...
-
-    @abc.abstractmethod
-    def add(self, picture: np.ndarray, shown_ns: Optional[int] = None) -> None: ...
-
-    @abc.abstractmethod
-    def finish(self) -> None: ...
-
-    @abc.abstractmethod
-    def abandon(self) -> None: ...
-
-
-class _AvEncoder(_Encoder):
-    """PyAV."""
+class _AvEncoder:
+    """One open file of PyAV; its errors are ``OSError``."""
 
     def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int], *, timed: bool = False) -> None:
         self._av: Any = require("av", extra="runtime", purpose="to write videos")
@@ -284,22 +268,19 @@ class _AvEncoder(_Encoder):
             _log.debug("closing a failed video: %s", err)
 
 
-class _os_errors:
+@contextlib.contextmanager
+def _os_errors(av: Any) -> Iterator[None]:
     """Turn PyAV's errors, of which only some are ``OSError``, into ``OSError``."""
-
-    def __init__(self, av: Any) -> None:
-        self._kind = av.FFmpegError
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
-        if isinstance(error, self._kind) and not isinstance(error, OSError):
-            number = getattr(error, "errno", 0) or errno.EIO
-            raise OSError(number, getattr(error, "strerror", "") or str(error)) from error
+    try:
+        yield
+    except av.FFmpegError as err:
+        if isinstance(err, OSError):
+            raise
+        raise OSError(getattr(err, "errno", 0) or errno.EIO, getattr(err, "strerror", "") or str(err)) from err
 
 
-class _CvEncoder(_Encoder):
-    """OpenCV. It reports no error while writing, so the file is checked at its end."""
+class _CvEncoder:
+    """The same of OpenCV, which reports no error while it writes, so that the file is checked at its end."""
 
     def __init__(self, path: Path, fps: float, size_wh: Tuple[int, int], *, timed: bool = False) -> None:
         self._cv2: Any = opencv("to write videos")
@@ -344,7 +325,7 @@ def _cv_writer(path: Path, fps: float, size_wh: Tuple[int, int]) -> Any:
     )
 
 
-def _writer_kind(path: Path) -> Type[_Encoder]:
+def _writer_kind(path: Path) -> Union[Type[_AvEncoder], Type[_CvEncoder]]:
     """The encoder for this kind of file, PyAV first.
 
     Raises:

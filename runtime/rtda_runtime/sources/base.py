@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Callable, Iterable, Mapping, Optional, Sequence, Tuple, Type, TypeVar
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, Mapping, Optional, Sequence, Tuple, Type, TypeVar
 
 from rtda_deploy.errors import CameraError, SourceError
 
@@ -23,6 +23,7 @@ __all__ = [
     "Source",
     "capture_time_ns",
     "frame_rate",
+    "mode_text",
     "stale_after_s",
 ]
 
@@ -195,6 +196,13 @@ def capture_time_ns(stamp_ns: int, now_ns: int, *, known: bool = False) -> Optio
         known: Earlier stamps showed that it is on our clock: then a frame may be as old as it says.
     """
     return stamp_ns if 0 < stamp_ns <= now_ns and (known or now_ns - stamp_ns < _OLDEST_NS) else None
+
+
+def mode_text(size_wh: Optional[Tuple[int, int]], fps: Optional[float], fourcc: Optional[str] = None) -> Dict[str, str]:
+    """A camera's mode as :attr:`Source.asked` and :attr:`Source.granted` tell it, without what is not known."""
+    size = f"{size_wh[0]}x{size_wh[1]}" if size_wh else None
+    found = {"size": size, "fps": f"{fps:g}" if fps else None, "format": fourcc}
+    return {key: value for key, value in found.items() if value}
 
 
 def stale_after_s(periods_s: Iterable[float]) -> float:

@@ -28,6 +28,7 @@ from rtda_runtime.sources.base import (
     RefusedError,
     Source,
     capture_time_ns,
+    mode_text,
 )
 from rtda_runtime.sources.capture import CaptureSource
 from rtda_runtime.sources.kinds import CameraRequest
@@ -71,11 +72,7 @@ def _open(pipeline: str, name: str, request: CameraRequest) -> Source:
         source = _through_opencv(pipeline, name)
     else:
         source = GStreamerSource(pipeline, name, gst=_bindings(name))
-    source.asked = {
-        **({"size": "{}x{}".format(*request.size_wh)} if request.size_wh else {}),
-        **({"fps": f"{request.fps:g}"} if request.fps else {}),
-    }
-    source.granted = {"size": "{}x{}".format(*source.size_wh), **({"fps": f"{source.fps:g}"} if source.fps else {})}
+    source.asked, source.granted = mode_text(request.size_wh, request.fps), mode_text(source.size_wh, source.fps)
     return source
 
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import CameraError, RtdaError, SourceError
 from rtda_runtime._opencv import opencv
-from rtda_runtime.sources.base import capture_time_ns
+from rtda_runtime.sources.base import capture_time_ns, mode_text
 from rtda_runtime.sources.capture import CaptureSource
 from rtda_runtime.sources.kinds import CameraRequest
 
@@ -136,7 +136,7 @@ def open_camera(device: Path, request: CameraRequest = CameraRequest(), *, name:
             why="another program uses it, or it is no capture device (cameras often have a second, metadata node)",
             hint=f"who uses it: fuser -v {device}   which there are: rtda-deploy cameras",
         )
-    asked = configure(capture, device, request)
+    configure(capture, device, request)
 
     def lost(happened: str) -> SourceError:
         return CameraError(
@@ -155,12 +155,8 @@ def open_camera(device: Path, request: CameraRequest = CameraRequest(), *, name:
         )
     except CameraError as err:
         raise _raw_sensor(device, granted_format) or err from err
-    source.asked = asked
-    source.granted = {"size": "{}x{}".format(*source.size_wh)}
-    if source.fps is not None:
-        source.granted["fps"] = f"{source.fps:g}"
-    if granted_format:
-        source.granted["format"] = granted_format
+    source.asked = mode_text(request.size_wh, request.fps, request.fourcc)
+    source.granted = mode_text(source.size_wh, source.fps, granted_format)
     return source
 
 
@@ -186,25 +182,21 @@ def _gives_jpegs(capture: Any) -> bool:
     return False
 
 
-def configure(capture: Any, device: Path, request: CameraRequest) -> Dict[str, str]:
-    """Ask for format, size and rate, in the order V4L2 needs; returns what was asked, as :attr:`Source.asked`.
+def configure(capture: Any, device: Path, request: CameraRequest) -> None:
+    """Ask for format, size and rate, in the order V4L2 needs.
 
     Raises:
         CameraError: If the driver changes a value; the capture is closed then.
     """
     cv2: Any = opencv("to open cameras")
     wanted: List[Tuple[str, int, float]] = []
-    asked: Dict[str, str] = {}
     if request.fourcc is not None:
         wanted.append(("format", cv2.CAP_PROP_FOURCC, float(cv2.VideoWriter_fourcc(*request.fourcc))))
-        asked["format"] = request.fourcc
     if request.size_wh is not None:
         width, height = request.size_wh
         wanted += [("width", cv2.CAP_PROP_FRAME_WIDTH, width), ("height", cv2.CAP_PROP_FRAME_HEIGHT, height)]
-        asked["size"] = f"{width}x{height}"
     if request.fps is not None:
         wanted.append(("rate", cv2.CAP_PROP_FPS, float(request.fps)))
-        asked["fps"] = f"{request.fps:g}"
     for _, key, value in wanted:
         capture.set(key, value)
     for what, key, value in wanted:
@@ -213,7 +205,6 @@ def configure(capture: Any, device: Path, request: CameraRequest) -> Dict[str, s
             capture.release()
             raise _refused(device, what, value, got)
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # not every driver obeys; the newest-frame thread does the rest
-    return asked
 
 
 def doctor_line() -> Tuple[str, str, str]:
