@@ -86,7 +86,7 @@ SOURCE_KINDS: List[SourceKind] = [
         pattern=r"(?i:https?|rtmps?|rtp|rtsps?|srt|tcp|udp)://.*",
         example="rtsp://..., http://...",
         opener="rtda_runtime.sources.stream:opener",
-        package=Package("av", "runtime", "network cameras and films; on a Jetson: pip install av"),
+        package=Package("av", "runtime", "network cameras and films"),
         instead="set it in the camera, or name its stream of that size",
         reconnects=True,
     ),
