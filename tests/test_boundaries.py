@@ -55,7 +55,7 @@ FOLDERS = {"benchmarks", "docker", "docs", "export", "rtda_deploy", "runtime", "
 ROBOT_ROOTS = (
     "rtda_deploy",
     "rtda_runtime",
-    "rtda_export.earlier",
+    "rtda_export.overwrite",
     "rtda_export.engine_plan",
     "rtda_export.export",
     "rtda_export.graph.allowed",

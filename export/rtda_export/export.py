@@ -16,9 +16,9 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 from rtda_deploy.files import atomic_path, remove_leftovers
 from rtda_deploy.folder_lock import folder_lock, is_locked
 from rtda_deploy.spec import ModelSpec
-from rtda_export.earlier import refuse_losing
 from rtda_export.engine_plan import EnginePlan, engine_plan
 from rtda_export.options import EngineOptions, ExportOptions
+from rtda_export.overwrite import refuse_losing
 from rtda_export.parity.frames import NamedFrame, read_frames, stored_frames
 from rtda_export.parity.report import ParityReport
 from rtda_export.precision import FP32, Precision

@@ -102,7 +102,7 @@ def _own_precision(path: Path) -> Precision:
     try:
         return precision_of_file(read_onnx_facts(path))
     except ExportError:
-        return FP32  # whoever reads it says what is wrong with it
+        return FP32  # reading it for the export raises the error with its reason
 
 
 def _check_precision(request: Request) -> None:

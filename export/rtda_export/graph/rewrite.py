@@ -74,7 +74,7 @@ class _Branch:
 @dataclass(frozen=True)
 class _Candidate:
     conv: Any
-    gone: list[Any]  # nodes that nobody needs any more
+    gone: list[Any]  # nodes that are no longer needed
     branches: list[_Branch]
     weight: np.ndarray  # (O, C, k, k)
     pixels: int  # of the output
@@ -198,7 +198,7 @@ def _replace(model: Any, found: _Candidate) -> Rewrite:
 
 
 def _exchange(graph: Any, conv: Any, gone: list[Any], nodes: list[Any]) -> None:
-    """``nodes`` in the place of ``conv``; without ``gone``, weights nobody reads, and shapes that are no more."""
+    """``nodes`` in the place of ``conv``; without ``gone``, unused weights and outdated shapes."""
     kept: list[Any] = []
     for node in graph.node:
         if node is conv or node == conv:

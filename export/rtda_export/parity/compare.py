@@ -118,7 +118,7 @@ def _size_of_the_other(checkpoint: Union[str, Path], other: Union[str, Path]) ->
 
     try:
         return onnx_spec(other).size_hw
-    except RtdaError:  # whoever opens it says what is wrong with it
+    except RtdaError:  # opening it raises the error with its reason
         return None
 
 

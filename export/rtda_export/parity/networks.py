@@ -192,7 +192,7 @@ def _facts(file: Path) -> Tuple[int, Precision]:
     try:
         facts = read_onnx_facts(file)
     except ExportError:
-        return 1, FP32  # whoever opens it says what is wrong with it
+        return 1, FP32  # opening it raises the error with its reason
     shape = facts.inputs[0].shape if facts.inputs else ()
     said = precision_from_metadata(facts.metadata)["precision"]
     precision = next((known for known in PRECISIONS if known.name == said), FP32)

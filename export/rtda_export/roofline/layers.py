@@ -117,7 +117,7 @@ class _Group:
     nodes: list[Any] = field(default_factory=list)
     reads: dict[str, None] = field(default_factory=dict)  # an ordered set
     output: str = ""
-    more_outputs: tuple[str, ...] = ()  # of an operator with several, those that somebody reads
+    more_outputs: tuple[str, ...] = ()  # of an operator with several, those that are read
     weights: int = 0
     state: int = 0  # of a convolution: 0 bare, 1 with a residual added, 2 activated
 
@@ -162,7 +162,7 @@ def _host(node: Any, graph: OperatorGraph, made_by: dict[str, _Group]) -> _Group
 
 
 def _ends_there(name: str, graph: OperatorGraph) -> bool:
-    """Whether nobody else needs the tensor, so that it never has to reach memory."""
+    """Whether the tensor has one reader and is no output, so that it never has to reach memory."""
     return graph.readers[name] == 1 and name not in graph.outputs
 
 

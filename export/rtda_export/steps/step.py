@@ -21,7 +21,7 @@ __all__ = ["ExportEvent", "ExportStep", "Tell", "Workbench", "copied"]
 
 @dataclasses.dataclass(frozen=True)
 class ExportEvent:
-    """What an export tells whoever watches.
+    """What an export reports while it runs.
 
     Attributes:
         name: ``plan``, ``note``, ``info``, ``onnx``, ``fp16``, ``int8``, ``engine``, ``verify``, ``score`` or ``spec``.

@@ -251,7 +251,7 @@ def _spec(facts: OnnxFacts, given: Optional[ModelSpec]) -> ModelSpec:
     if spec is None:
         raise ExportError(
             f"{facts.path.name} has no ModelSpec in its metadata, so its engine could not be run",
-            why="nobody guesses a mean, a size or a class list",
+            why="mean, size and class list are never guessed",
             hint=f"give it one: rtda-deploy export {facts.path.name} --spec spec.json --out with-spec",
         )
     if spec.size_hw != facts.size_hw:

@@ -1,4 +1,4 @@
-"""TensorRT as it is on this machine: loaded, asked where it runs, and made to speak in sentences.
+"""TensorRT as it is on this machine: loaded, asked where it runs, and its errors explained.
 
 TensorRT's own failures say little: bindings without libraries are an ``ImportError`` about a file, a machine without a
 driver is ``TypeError: pybind11::init(): factory function returned nullptr``. What they mean is said here.
@@ -82,7 +82,7 @@ def new_builder(trt: Any) -> Any:
     log.clear()
     warnings: List[str] = []
     try:
-        with _hearing(warnings):
+        with _collecting(warnings):
             return trt.Builder(log)
     except TypeError as err:  # pybind11: the factory returned nullptr
         said = log.reason() or next((line for line in reversed(warnings) if "CUDA" in line), str(err))
@@ -97,22 +97,22 @@ def new_builder(trt: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _hearing(lines: List[str]) -> Iterator[None]:
+def _collecting(lines: List[str]) -> Iterator[None]:
     """Collect what TensorRT's logger passes on to Python's log: a missing driver is no more than a warning there."""
 
-    class Ear(logging.Handler):
+    class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(record.getMessage())
 
     logger = logging.getLogger(tensorrt_logger.__module__)
-    ear, level = Ear(), logger.level
-    logger.addHandler(ear)
+    collector, level = Collector(), logger.level
+    logger.addHandler(collector)
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.setLevel(level)
-        logger.removeHandler(ear)
+        logger.removeHandler(collector)
 
 
 def _library_hint(library: str) -> str:

@@ -64,7 +64,7 @@ def _inputs(request: Request) -> Dict[str, str]:
 def _of_same_model(request: Request, path: Path) -> bool:
     found = _spec_of(path)
     if found is None:
-        return not _is_model(path)  # a broken file is nobody's loss
+        return not _is_model(path)  # a broken file may be replaced
     theirs = found.provenance
     if not request.from_checkpoint:
         ours = request.spec or _spec_of(request.parent)
