@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rtda_deploy.errors import CheckpointError, ConfigError, DataError
 from rtda_deploy.folder_lock import FolderBusyError, folder_lock
 from rtda_training import StopRequest, TrainingStopped, evaluate, load, train
 from rtda_training.readers import open_labelled
+from rtda_training.run_folder import copy_run, is_trained, saved_plan
 
 README = Path(__file__).parents[2] / "training" / "README.md"
 SMALL = {"size": "64x64", "batch_size": 2, "device": "cpu", "steps": 2, "save_every": 1}
@@ -61,6 +63,20 @@ def test_python_and_the_command_line_leave_the_same_folder(here, sets):
     ours, theirs = weights("python/last.pth"), weights("typed/last.pth")
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     assert result.folder == Path("python") and 0 <= result.last_miou <= result.best_miou <= 1
+
+
+def test_a_run_folder_tells_whether_its_plan_was_trained_and_can_be_copied(here, sets):
+    folder, copy = Path("run"), Path("copy")
+    train("toytown-demo", **sets, out=folder, **SMALL)
+    plan = saved_plan(folder)
+    assert is_trained(folder, plan) is True
+    copy.mkdir()
+    copy_run(folder, copy)
+    assert is_trained(copy, plan) is True and (copy / "verify").is_dir()
+    (copy / f"stage-{plan.stages[0].name}.pth").unlink()
+    assert is_trained(copy, plan) is None, "the whole run, or none"
+    assert is_trained(folder, dataclasses.replace(plan, seed=plan.seed + 1)) is None, "another plan"
+    assert is_trained(here, plan) is None
 
 
 def test_what_the_command_line_refuses_is_refused_here(here, sets):

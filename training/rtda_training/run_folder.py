@@ -106,11 +106,12 @@ def copy_run(folder: Path, target: Path) -> None:
 def is_trained(folder: Path, plan: PlanConfig) -> bool | None:
     """Whether the run in a folder made the last step of its plan; None: it is of another plan, or of other versions.
 
-    A trained run from which a stage's checkpoint is missing counts as another.
+    A trained run from which the checkpoint of a stage before the last is missing counts as another.
     """
     import torch
 
     from rtda_training.checkpoint import read_checkpoint
+    from rtda_training.loop.saving import stage_file
 
     try:
         found = read_checkpoint(folder / "last.pth")
@@ -120,7 +121,7 @@ def is_trained(folder: Path, plan: PlanConfig) -> bool | None:
     if state.get("plan") != plan.to_dict() or found.spec.provenance.get("versions") != versions:
         return None
     trained = bool(state["done"]) and state["stage_index"] == len(plan.stages) - 1
-    whole = all((folder / f"stage-{stage.name}.pth").is_file() for stage in plan.stages)
+    whole = all(stage_file(folder, stage.name).is_file() for stage in plan.stages[:-1])
     return None if trained and not whole else trained
 
 
