@@ -45,22 +45,11 @@ def test_the_same_as_json_and_csv(tmp_path: Path) -> None:
     assert rows[0]["stage"] == "total" and rows[0]["verdict"] == "slower" and float(rows[0]["low"]) > 0
 
 
-def test_a_folder_stands_for_its_times_json(tmp_path: Path) -> None:
-    (tmp_path / "times.json").write_text(json.dumps(timed_values()))
-    outcome = invoke("bench", "--compare", tmp_path, tmp_path / "times.json", "--json")
-    assert outcome.code == 0 and {row["change"] for row in outcome.json["rows"]} == {0.0}
-
-
 def test_results_of_two_settings_are_refused_unless_told(tmp_path: Path) -> None:
     a, b = timed_values(), timed_values(12.0, settings={"rate_hz": 30.0})
     assert_refused(compared(tmp_path, a, b), 2, "cannot be compared.*rate: the highest and 30 Hz", "--force")
     forced = compared(tmp_path, a, b, "--force")
     assert forced.code == 0 and "different: rate" in forced.err and "slower" in forced.out
-
-
-def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
-    outcome = compared(tmp_path, timed_values(), {"format": "rtda.demo/1"}, "--force")
-    assert_refused(outcome, 1, r"b\.json is no result of bench", "rtda-deploy bench")
 
 
 def test_a_result_that_did_not_settle_is_pointed_out(tmp_path: Path) -> None:

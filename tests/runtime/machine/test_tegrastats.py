@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 from pathlib import Path
 from typing import List
@@ -11,12 +10,9 @@ from typing import List
 import pytest
 from patience import wait_for
 from runtime.boards import RECORDED, FakeJetson
-from system.conftest import python38
 
 from rtda_deploy.errors import DeviceError
 from rtda_runtime.machine.tegrastats import Reading, Tegrastats, parse_tegrastats, summarize_readings
-
-ROOT = Path(__file__).parents[3]
 
 
 def readings(name: str) -> List[Reading]:
@@ -154,37 +150,3 @@ def test_where_there_is_none_the_error_says_so(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="cannot be started") as caught:
         Tegrastats(command=[str(tmp_path / "tegrastats")])
     assert "JetPack" in caught.value.hint
-
-
-@pytest.mark.system
-def test_boards_are_read_under_a_real_python_3_8(tmp_path: Path) -> None:
-    python = python38()
-    if python is None:
-        pytest.skip("no Python 3.8 that runs: ~/.pyenv/versions/3.8*/bin/python or python3.8")
-    jetson = FakeJetson(tmp_path)
-    code = f"""
-import sys, time
-from pathlib import Path
-from rtda_runtime.machine.jetson import read_board, set_power_mode
-from rtda_runtime.machine.tegrastats import Tegrastats, parse_tegrastats, summarize_readings
-assert sys.version_info[:2] == (3, 8)
-for path in sorted(Path({str(RECORDED)!r}).glob("tegrastats-*.txt")):
-    found = [parse_tegrastats(line) for line in path.read_text().splitlines()]
-    print(path.stem, summarize_readings(found).power_w)
-board = read_board(Path({str(jetson.root)!r}))
-print(board.to_dict()["power_mode"], set_power_mode(2).name)
-with Tegrastats(interval_ms=20) as watch:
-    while len(watch.between(0, watch.now_s())) < 2:
-        time.sleep(0.01)
-"""
-    environment = {
-        "PATH": f"{jetson.bin}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtime")]),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    command = [str(python), "-W", "error", "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "tegrastats-xavier-nx-jetpack5 8.0915" in done.stdout
-    assert "{'name': 'MODE_30W_ALL', 'number': 3} MODE_15W" in done.stdout
-    assert jetson.log[-1] == "stopped"
