@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
+from tables import table, wide
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from system import timecode
@@ -169,12 +170,9 @@ def machine() -> str:
 
 
 def _table(report: Dict[str, Any]) -> str:
-    lines = [f"{'age of the picture, ms':<24}{'fps':>6}{'p50':>9}{'p95':>9}{'first':>9}{'last':>9}{'trend':>14}"]
-    for name, row in report["rows"].items():
-        lines.append(
-            f"{name:<24}{row['fps']:>6}{row['p50_ms']:>9}{row['p95_ms']:>9}{row['first_ms']:>9}{row['last_ms']:>9}"
-            f"{row['trend_ms_per_s']:>9} ms/s"
-        )
+    columns = {"age of the picture, ms": "{name}", ">fps": "{fps}", ">p50": "{p50_ms}", ">p95": "{p95_ms}"}
+    columns.update({">first": "{first_ms}", ">last": "{last_ms}", ">trend, ms/s": "{trend_ms_per_s}"})
+    lines = [wide(table(columns, [{"name": name, **row} for name, row in report["rows"].items()])), ""]
     verdict = "within" if report["ok"] else "MISSED"
     lines.append(
         f"limit {report['limit_ms']} ms = {PERIOD_MS:g} period + {report['infer_ms']} inference + {SLACK_MS:g}"

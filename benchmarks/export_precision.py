@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rounds import middle
+from tables import spread, table
 
 from rtda_deploy.files import write_text
 from rtda_deploy.optional import available, require
@@ -194,7 +196,6 @@ def end_to_end(
         for segmenter in opened:
             segmenter.close()
     miou = [100 * confusion.scores(classes.scored.names).miou() for confusion in confusions]
-    ratios = sorted(slow / fast for slow, fast in zip(*times))
     return {
         "runs_in": _LABELS[provider],
         "pictures": count,
@@ -205,9 +206,7 @@ def end_to_end(
         "agreement": same / pixels,
         "ms_fp32": statistics.median(times[0]),
         "ms_int8": statistics.median(times[1]),
-        "ratio": statistics.median(ratios),
-        "low": ratios[len(ratios) // 4],
-        "high": ratios[-1 - len(ratios) // 4],
+        **middle([slow / fast for slow, fast in zip(*times)]),
         "goal": MIOU_LOSS,
         "met": miou[0] - miou[1] <= MIOU_LOSS,
     }
@@ -226,28 +225,21 @@ def end_to_end_sentence(row: dict[str, Any]) -> str:
 
 def markdown(result: dict[str, Any]) -> str:
     """The table, and what was kept in which precision."""
+    columns = {"precision": "{precision}", "runs in": "{runs_in}", ">agreement": "{agree}", ">worst frame": "{worst}"}
+    columns.update({">mIoU, %": "{miou:.2f}", ">MB": "{mbytes:.1f}", ">speed against fp32 there": "{times}"})
+    rows = []
+    for row in result["rows"]:
+        agree, worst = (None if row[key] is None else percent(row[key]) for key in ("agreement", "worst_frame"))
+        speed = row["speed"] and {"ratio": row["speed"]["ratio"], "low": row["speed"]["ratio_low"]}
+        times = speed and spread({**speed, "high": row["speed"]["ratio_high"]})
+        rows.append({**row, "agree": agree, "worst": worst, "times": times})
     lines = [
         f"`{result['data']}`, {result['size']}, {result['pictures']} pictures scored, calibrated on "
         f"{result['calibration_frames']} frames; {result['machine']}; {result['versions']}",
         "",
-        "| precision | runs in | agreement | worst frame | mIoU, % | MB | speed against fp32 there |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        table(columns, rows),
+        "",
     ]
-    for row in result["rows"]:
-        speed = row["speed"]
-        agreement, worst = (percent(row[key]) if row[key] is not None else "–" for key in ("agreement", "worst_frame"))
-        ratio = f"{speed['ratio']:.2f}x ({speed['ratio_low']:.2f} to {speed['ratio_high']:.2f})" if speed else "–"
-        cells = (
-            row["precision"],
-            row["runs_in"],
-            agreement,
-            worst,
-            f"{row['miou']:.2f}",
-            f"{row['mbytes']:.1f}",
-            ratio,
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    lines.append("")
     for name, facts in result["found"].items():
         kept = (
             facts["keep_fp32"] if name == "fp16" else [n for n in facts["kept_float"] if "alone" in facts["reasons"][n]]

@@ -78,18 +78,7 @@ def _kind(name: str, seed: int, count: int) -> List[Violation]:
 
 def _process(name: str, seed: int, first: int, count: int, found: List[Violation]) -> int:
     """Cases from ``first`` on until the process ends; the next case to run."""
-    words = [
-        sys.executable,
-        __file__,
-        "--worker",
-        name,
-        "--seed",
-        str(seed),
-        "--first",
-        str(first),
-        "--until",
-        str(count),
-    ]
+    words = [sys.executable, __file__, "--worker", name, *f"--seed {seed} --first {first} --until {count}".split()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     with tempfile.TemporaryFile() as said, subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=said, text=True, env=environment
@@ -106,13 +95,8 @@ def _process(name: str, seed: int, first: int, count: int, found: List[Violation
             return count
         said.seek(0)
         last = said.read()[-300:].decode("utf-8", "replace").strip()
-        how = (
-            "computed for a minute"
-            if code == -signal.SIGPROF
-            else f"died of signal {-code}"
-            if code < 0
-            else f"ended: {code}"
-        )
+        how = f"died of signal {-code}" if code < 0 else f"ended: {code}"
+        how = "computed for a minute" if code == -signal.SIGPROF else how
         found.append(Violation(name, max(case, first), f"the process {how}: {last}"))
         return max(case, first) + 1
 

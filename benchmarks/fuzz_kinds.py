@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 from fuzz_mutations import mutated_address, mutated_bytes, mutated_json, mutated_text, mutated_values
 
+from rtda_deploy.errors import RtdaError
 from rtda_deploy.spec import ModelSpec
 
 __all__ = ["KINDS", "MARKER", "Kind"]
@@ -60,24 +61,36 @@ def _encoded(image: np.ndarray, suffix: str, *options: int) -> bytes:
     return bytes(content.tobytes())
 
 
+def _each(*reads: Callable[[], Any]) -> None:
+    """Run all of them, also after one that refused; the last refusal is raised, any other error at once."""
+    refused = None
+    for read in reads:
+        try:
+            read()
+        except RtdaError as err:
+            refused = err
+    if refused is not None:
+        raise refused
+
+
 def _pictures(folder: Path) -> List[bytes]:
     image = _picture()
     return [_encoded(image, suffix) for suffix in (".png", ".jpg", ".webp", ".bmp", ".tiff", ".ppm")]
 
 
 def _read_picture(path: Path) -> None:
-    from rtda_runtime import open_source
     from rtda_training.data.labels.files import read_frame
 
-    failed = None
-    try:
-        read_frame(path)
-    except Exception as err:
-        failed = err
-    with open_source(path) as source:
-        source.read()
-    if failed is not None:
-        raise failed
+    _each(lambda: read_frame(path), lambda: _read_source(path, 1))
+
+
+def _read_source(address: Any, frames: int) -> None:
+    from rtda_runtime import open_source
+
+    with open_source(address) as source:
+        for _ in range(frames):
+            if source.read() is None:
+                return
 
 
 def _labels(folder: Path) -> List[bytes]:
@@ -92,10 +105,7 @@ def _labels(folder: Path) -> List[bytes]:
 def _read_label(path: Path) -> None:
     from rtda_training.data.labels.files import mask_size, read_mask
 
-    with contextlib.suppress(Exception):
-        read_mask(path)
-    mask_size(path)
-    read_mask(path)
+    _each(lambda: read_mask(path), lambda: mask_size(path), lambda: read_mask(path))
 
 
 def _spec(**changes: Any) -> ModelSpec:
@@ -130,9 +140,8 @@ def _checkpoints(folder: Path) -> List[bytes]:
     import torch
 
     own = _checkpoint_values()
-    foreign = {
-        "state_dict": {"module.conv.weight": torch.ones(3, 3, 1, 1), "module.supervision1.weight": torch.ones(3)}
-    }
+    weights = {"module.conv.weight": torch.ones(3, 3, 1, 1), "module.supervision1.weight": torch.ones(3)}
+    foreign = {"state_dict": weights}
     scalars = {**foreign, "miou": np.float64(0.5)}
     evil = {**own, "training": _Trap()}
     old = _saved(own, _use_new_zipfile_serialization=False)
@@ -154,34 +163,18 @@ def _odd_weight(rng: random.Random) -> Any:
     ones = torch.ones(2, 2)
     holds_itself: Dict[str, Any] = {}
     holds_itself["state_dict"] = holds_itself
-    return rng.choice(
-        (
-            *(None, 3, "x", 1.5, {}, [], {1: ones}, {"a": {"b": ones}}, holds_itself, b"\xff", float("nan"), 10**400),
-            *(
-                ones * float("nan"),
-                ones.to(torch.complex64),
-                ones.to_sparse(),
-                ones.to("meta"),
-                ones.bool(),
-                ones.half(),
-            ),
-            *(torch.ones(0), torch.ones(()), torch.ones(1).expand(10**6, 10**6), np.float32(1), _spec().to_json()[:40]),
-        )
-    )
+    plain = (None, 3, "x", 1.5, {}, [], b"\xff", float("nan"), 10**400, np.float32(1), _spec().to_json()[:40])
+    nested = ({1: ones}, {"a": {"b": ones}}, holds_itself)
+    kinds = (ones * float("nan"), ones.to(torch.complex64), ones.to_sparse(), ones.to("meta"), ones.bool(), ones.half())
+    sizes = (torch.ones(0), torch.ones(()), torch.ones(1).expand(10**6, 10**6))
+    return rng.choice((*plain, *nested, *kinds, *sizes))
 
 
 def _read_checkpoint(path: Path) -> None:
     from rtda_deploy.cli.inspect import describe_file
     from rtda_training.models import read_weights
 
-    failed = None
-    try:
-        read_weights(path)
-    except Exception as err:
-        failed = err
-    describe_file(path)
-    if failed is not None:
-        raise failed
+    _each(lambda: read_weights(path), lambda: describe_file(path))
 
 
 def _onnx_with(text: str) -> Any:
@@ -206,24 +199,11 @@ def _read_onnx(path: Path) -> None:
     from rtda_export.graph.from_torch import read_onnx
     from rtda_runtime import Segmenter
 
-    failed = None
-    for read in (describe_file, read_onnx):
-        try:
-            read(path)
-        except Exception as err:
-            failed = err
-            if not _ours(err):
-                raise
-    with Segmenter.open(path, "cpu", threads=1) as segmenter:
-        segmenter.segment(np.zeros((32, 64, 3), np.uint8))
-    if failed is not None:
-        raise failed
+    def run() -> None:
+        with Segmenter.open(path, "cpu", threads=1) as segmenter:
+            segmenter.segment(np.zeros((32, 64, 3), np.uint8))
 
-
-def _ours(err: Exception) -> bool:
-    from rtda_deploy.errors import RtdaError
-
-    return isinstance(err, RtdaError)
+    _each(lambda: describe_file(path), lambda: read_onnx(path), run)
 
 
 def _specs(folder: Path) -> List[bytes]:
@@ -235,14 +215,7 @@ def _read_spec(path: Path) -> None:
     text = path.read_bytes().decode("utf-8", "replace")
     onnx = path.with_suffix(".onnx")
     onnx.write_bytes(_onnx_with(text).SerializeToString())
-    failed = None
-    try:
-        ModelSpec.load(path)
-    except Exception as err:
-        failed = err
-    _read_onnx(onnx)
-    if failed is not None:
-        raise failed
+    _each(lambda: ModelSpec.load(path), lambda: _read_onnx(onnx))
 
 
 def _sidecars(folder: Path) -> List[bytes]:
@@ -364,17 +337,7 @@ def _data_addresses(folder: Path) -> List[bytes]:
 def _open_data(text: str) -> None:
     from rtda_training.readers import open_labelled, open_unlabelled
 
-    failed = None
-    for opened in (open_unlabelled, open_labelled):
-        try:
-            found = opened(text)
-            found.frame(0)
-        except Exception as err:
-            failed = err
-            if not _ours(err):
-                raise
-    if failed is not None:
-        raise failed
+    _each(lambda: open_unlabelled(text).frame(0), lambda: open_labelled(text).frame(0))
 
 
 def _source_addresses(folder: Path) -> List[bytes]:
@@ -386,12 +349,9 @@ def _source_addresses(folder: Path) -> List[bytes]:
 
 
 def _open_source(text: str) -> None:
-    from rtda_runtime import open_source
-
     if text.strip().split("://")[0].lower() in ("http", "https", "rtsp", "rtmp", "udp", "tcp", "srt", "rtp", "gst"):
         return  # the network is left alone
-    with open_source(text) as source:
-        source.read()
+    _read_source(text, 1)
 
 
 def _film(folder: Path, frames: int) -> bytes:
@@ -413,15 +373,6 @@ def _films(folder: Path) -> List[bytes]:
     return [_film(folder, 3), _film(folder, 9)]
 
 
-def _read_film(path: Path) -> None:
-    from rtda_runtime import open_source
-
-    with open_source(path) as source:
-        for _ in range(12):
-            if source.read() is None:
-                return
-
-
 def _jpeg_streams(folder: Path) -> List[bytes]:
     pictures = [_encoded(_picture(index), ".jpg") for index in range(3)]
     head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
@@ -429,15 +380,11 @@ def _jpeg_streams(folder: Path) -> List[bytes]:
     return [parts, b"".join(pictures), b"preamble\r\n" + parts]
 
 
-def _plain(rng: random.Random, content: bytes, others: Sequence[bytes]) -> bytes:
-    return mutated_bytes(rng, content, others)
-
-
 KINDS: Dict[str, Kind] = {
-    "picture": Kind(20, "p.png", _pictures, _plain, _read_picture),
-    "label": Kind(15, "l.png", _labels, _plain, _read_label),
+    "picture": Kind(20, "p.png", _pictures, mutated_bytes, _read_picture),
+    "label": Kind(15, "l.png", _labels, mutated_bytes, _read_label),
     "checkpoint": Kind(15, "c.pth", _checkpoints, _broken_checkpoint, _read_checkpoint),
-    "onnx": Kind(15, "m.onnx", _onnx_files, _plain, _read_onnx),
+    "onnx": Kind(15, "m.onnx", _onnx_files, mutated_bytes, _read_onnx),
     "metadata": Kind(15, "spec.json", _specs, mutated_json, _read_spec),
     "engine json": Kind(15, "m.engine.json", _sidecars, mutated_json, _read_sidecar),
     "toml": Kind(15, "r.toml", _recipes, mutated_text, _read_toml),
@@ -446,6 +393,6 @@ KINDS: Dict[str, Kind] = {
     "bench json": Kind(10, "times.json", _results, mutated_json, _read_result),
     "data address": Kind(15, "", _data_addresses, mutated_address, _open_data),
     "source address": Kind(15, "", _source_addresses, mutated_address, _open_source),
-    "mjpeg": Kind(10, "s.mjpeg", _jpeg_streams, _plain, _read_film),
-    "video": Kind(10, "v.mp4", _films, _plain, _read_film),
+    "mjpeg": Kind(10, "s.mjpeg", _jpeg_streams, mutated_bytes, lambda path: _read_source(path, 12)),
+    "video": Kind(10, "v.mp4", _films, mutated_bytes, lambda path: _read_source(path, 12)),
 }

@@ -10,44 +10,10 @@ from typing import Any, Callable, List, Sequence
 __all__ = ["mutated_address", "mutated_bytes", "mutated_json", "mutated_text", "mutated_values"]
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
-_NUMBERS = (
-    "NaN",
-    "nan",
-    "inf",
-    "-Infinity",
-    "1e999",
-    "1" + "0" * 400,
-    "-1",
-    "0",
-    "65536",
-    "9007199254740993",
-    "0.5",
-    "²",
-)
+_NUMBERS = ("NaN", "nan", "inf", "-Infinity", "1e999", "1" + "0" * 400, "-1", "0", "65536", str(2**53 + 1), "0.5", "²")
 _TEXTS = ("", "\0", "../../x", "\ud800", "a" * 5000, "\x1b[2J", "²", "名", "None", "%s%n", "a\nb", "inf")
 _DEEP = (100, 3000, 100_000)
-_PIECES = (
-    "?",
-    "&",
-    "=",
-    ":",
-    "//",
-    "%",
-    "%00",
-    "%zz",
-    "\0",
-    "..",
-    "²",
-    "\ud800",
-    "#",
-    " ",
-    "+",
-    "x",
-    "-1",
-    "0",
-    "9" * 30,
-    ";",
-)
+_PIECES = (*"?&=:%#+x0; ²", "//", "%00", "%zz", "\0", "..", "\ud800", "-1", "9" * 30)
 
 
 def mutated_bytes(rng: random.Random, content: bytes, others: Sequence[bytes] = ()) -> bytes:
@@ -84,12 +50,10 @@ def mutated_text(rng: random.Random, content: bytes, others: Sequence[bytes] = (
     """As people and editors break text: odd numbers, odd words, lines lost or doubled, nested too deep, encodings."""
     way = rng.randrange(9)
     text = content.decode("utf-8")
+    place = rng.randrange(len(text) + 1)
     if way == 0:
-        numbers = list(_NUMBER.finditer(text))
-        found = rng.choice(numbers) if numbers else None
-        text = text if found is None else text[: found.start()] + rng.choice(_NUMBERS) + text[found.end() :]
+        text = _odd_number(rng, text)
     elif way == 1:
-        place = rng.randrange(len(text) + 1)
         text = text[:place] + rng.choice(_TEXTS) + text[place:]
     elif way == 2:
         lines = text.splitlines(keepends=True) or [""]
@@ -97,21 +61,24 @@ def mutated_text(rng: random.Random, content: bytes, others: Sequence[bytes] = (
         lines[index : index + 1] = rng.choice(([], [lines[index]] * 2, [rng.choice(lines)]))
         text = "".join(lines)
     elif way == 3:
-        place, count, bracket = (
-            rng.randrange(len(text) + 1),
-            rng.choice(_DEEP),
-            rng.choice(("[", '{"a":', "[[", "a.", "(")),
-        )
-        text = text[:place] + bracket * count + text[place:]
+        text = text[:place] + rng.choice(("[", '{"a":', "[[", "a.", "(")) * rng.choice(_DEEP) + text[place:]
     elif way == 4:
         return text.encode(rng.choice(("utf-16", "utf-8-sig", "utf-32", "utf-16-le")), "surrogatepass")
     elif way == 5:
-        text = re.sub(
-            r'"[^"]*"', lambda found: json.dumps(rng.choice(_TEXTS)) if rng.random() < 0.1 else found[0], text
-        )
+        odd = json.dumps(rng.choice(_TEXTS))
+        text = re.sub(r'"[^"]*"', lambda found: odd if rng.random() < 0.1 else found[0], text)
     else:
         return mutated_bytes(rng, content, others)
     return text.encode("utf-8", "surrogatepass")
+
+
+def _odd_number(rng: random.Random, text: str) -> str:
+    """One of its numbers exchanged for an odd one."""
+    numbers = list(_NUMBER.finditer(text))
+    if not numbers:
+        return text
+    found = rng.choice(numbers)
+    return text[: found.start()] + rng.choice(_NUMBERS) + text[found.end() :]
 
 
 def mutated_json(rng: random.Random, content: bytes, others: Sequence[bytes] = ()) -> bytes:
@@ -152,9 +119,7 @@ def mutated_address(rng: random.Random, content: bytes, others: Sequence[bytes] 
         elif way == 1:
             text = text[:place] + text[place + rng.randint(1, 4) :]
         elif way == 2:
-            numbers = list(_NUMBER.finditer(text))
-            found = rng.choice(numbers) if numbers else None
-            text = text if found is None else text[: found.start()] + rng.choice(_NUMBERS) + text[found.end() :]
+            text = _odd_number(rng, text)
         else:
             parts = re.split(r"([?&=:])", text)
             rng.shuffle(parts)
@@ -166,25 +131,8 @@ def _odd_value(rng: random.Random) -> Any:
     deep: Any = []
     for _ in range(rng.choice((2, 50))):
         deep = [deep]
-    return rng.choice(
-        (
-            None,
-            True,
-            -1,
-            0,
-            1.5,
-            10**400,
-            float("nan"),
-            float("inf"),
-            [],
-            {},
-            [1, 2, 3],
-            deep,
-            {"a": deep},
-            2**40,
-            *_TEXTS,
-        )
-    )
+    plain = (None, True, -1, 0, 1.5, 2**40, 10**400, float("nan"), float("inf"))
+    return rng.choice((*plain, [], {}, [1, 2, 3], deep, {"a": deep}, *_TEXTS))
 
 
 def _containers(values: Any) -> List[Any]:

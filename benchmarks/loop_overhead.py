@@ -19,16 +19,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
+from rounds import in_turns, middle, recorded
 from small_network import write_network
+from tables import table, wide
 
 from rtda_runtime import Pipeline, Segmenter
 from rtda_runtime.bench.samplers import smooth_pictures
-from rtda_runtime.engines.kinds import libraries
-from rtda_runtime.machine.conditions import ConditionsMonitor
-from rtda_runtime.machine.environment import environment
 from rtda_runtime.sources import Frame, Source
 
 GOAL = 0.05
@@ -69,15 +68,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rtda-overhead-") as folder:
         model = options.model or write_network(Path(folder) / "bisenet-r18.onnx", (256, 128))
         with Segmenter.open(model, options.provider, threads=options.threads) as segmenter:
-            machine = environment(libraries=libraries()).to_dict()
-            with ConditionsMonitor() as monitor:
+            with recorded() as machine:
                 found = measure(segmenter, smooth_pictures((1280, 720)), options.frames, options.rounds)
-            found = {
-                **found,
-                "model": segmenter.description,
-                "environment": machine,
-                "conditions": monitor.conditions.to_dict(),
-            }
+            found.update(model=segmenter.description, **machine)
     print(json.dumps(found) if options.json else _table(found))
     return int(not found["met"])
 
@@ -89,18 +82,11 @@ def measure(segmenter: Segmenter, pictures: Sequence[np.ndarray], frames: int, r
         JSON-ready: ``loops`` (per loop ``frame_ms``, ``work_ms``, ``overhead`` and its middle half ``low``, ``high``),
         ``handover_ms`` (p50, p95), ``goal``, ``met``, ``frames``, ``rounds``.
     """
-    loops: Dict[str, Callable[[], Tuple[float, float]]] = {
-        "segmenter": lambda: _segmenter_loop(segmenter, pictures, frames),
-        "pipeline": lambda: _pipeline_loop(segmenter, pictures, frames),
+    loops: Dict[str, Callable[[int], Tuple[float, float]]] = {
+        "segmenter": lambda number: _segmenter_loop(segmenter, pictures, frames),
+        "pipeline": lambda number: _pipeline_loop(segmenter, pictures, frames),
     }
-    for loop in loops.values():
-        loop()  # not counted
-    times: Dict[str, List[Tuple[float, float]]] = {name: [] for name in loops}
-    for number in range(rounds):
-        order = list(loops) if number % 2 == 0 else list(reversed(loops))
-        for name in order:
-            times[name].append(loops[name]())
-    found = {name: _summary(values) for name, values in times.items()}
+    found = {name: _summary(values) for name, values in in_turns(loops, rounds).items()}
     handover = _handover(segmenter, pictures, frames, 2.0 * found["pipeline"]["frame_ms"] / 1e3)
     return {
         "loops": found,
@@ -145,23 +131,17 @@ def _handover(segmenter: Segmenter, pictures: Sequence[np.ndarray], frames: int,
 
 
 def _summary(times: Sequence[Tuple[float, float]]) -> Dict[str, float]:
-    shares = sorted((whole - work) / whole for whole, work in times)
     return {
         "frame_ms": statistics.median(whole for whole, _ in times),
         "work_ms": statistics.median(work for _, work in times),
-        "overhead": statistics.median(shares),
-        "low": shares[len(shares) // 4],
-        "high": shares[-1 - len(shares) // 4],
+        **middle([(whole - work) / whole for whole, work in times], "overhead"),
     }
 
 
 def _table(found: Dict[str, Any]) -> str:
-    lines = [f"{'':<12}{'per frame':>12}{'its stages':>12}{'overhead':>10}{'middle half':>18}"]
-    for name, row in found["loops"].items():
-        spread = f"{100 * row['low']:.2f} .. {100 * row['high']:.2f} %"
-        lines.append(
-            f"{name:<12}{row['frame_ms']:>9.2f} ms{row['work_ms']:>9.2f} ms{100 * row['overhead']:>8.2f} %{spread:>18}"
-        )
+    columns = {"loop": "{name}", ">per frame, ms": "{frame_ms:ms}", ">its stages, ms": "{work_ms:ms}"}
+    columns.update({">overhead": "{overhead:%2}", ">middle half": "{low:%2} to {high:%2}"})
+    lines = [wide(table(columns, [{"name": name, **row} for name, row in found["loops"].items()])), ""]
     waits = found["handover_ms"]
     lines += [
         f"handover between threads at half the rate: p50 {waits['p50']:.2f}, p95 {waits['p95']:.2f} ms",

@@ -29,14 +29,12 @@ from typing import Any, Dict, List
 
 import numpy as np
 from memory import resident_mb
+from rounds import recorded
 from small_network import write_network
 
 from rtda_deploy.files import atomic_path, writable_folder, write_text
 from rtda_deploy.optional import available
 from rtda_runtime import Pipeline, Segmenter
-from rtda_runtime.engines.kinds import libraries
-from rtda_runtime.machine.conditions import ConditionsMonitor
-from rtda_runtime.machine.environment import environment
 
 GROWTH_LIMIT = 0.01
 LATENCY_LIMIT = 0.10
@@ -52,12 +50,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rtda-soak-") as scratch:
         model = options.model or write_network(Path(scratch) / "bisenet-r18.onnx", (128, 64))
         with Segmenter.open(model, options.provider, threads=options.threads) as segmenter:
-            machine = environment(libraries=libraries()).to_dict()
-            with ConditionsMonitor() as monitor:
+            with recorded() as machine:
                 rows, dropped = run(segmenter, 60.0 * options.minutes, quiet=options.json)
             name = segmenter.description
-    found = {**judge(rows), "dropped": dropped, "minutes": options.minutes, "source": _SOURCE, "model": name}
-    found = {**found, "environment": machine, "conditions": monitor.conditions.to_dict()}
+    found = {**judge(rows), "dropped": dropped, "minutes": options.minutes, "source": _SOURCE, "model": name, **machine}
     write_text(folder / "soak.csv", _csv(rows))
     write_text(folder / "soak.json", json.dumps({**found, "rows": rows.tolist(), "columns": COLUMNS}) + "\n")
     if available("matplotlib"):

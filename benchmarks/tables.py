@@ -19,7 +19,9 @@ def table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
     """
     cells = _Cells()
     lines = [[head.lstrip(">") for head in columns], ["---:" if head[0:1] == ">" else "---" for head in columns]]
-    lines += [[cells.format(form, row=row, **row).replace("|", "/") for form in columns.values()] for row in rows]
+    lines += [
+        [cells.vformat(form, (), {"row": row, **row}).replace("|", "/") for form in columns.values()] for row in rows
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -61,4 +63,4 @@ def _padded(markdown: str) -> str:
         "  ".join(cell.rjust(width) if side else cell.ljust(width) for cell, width, side in zip(row, widths, right))
         for row in rows
     )
-    return "".join(f"{line.rstrip()}\n" for line in lines)
+    return "\n".join(line.rstrip() for line in lines) + "\n" * markdown.endswith("\n")

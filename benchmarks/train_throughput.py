@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import functools
 import json
 import logging
 import multiprocessing
@@ -28,11 +27,14 @@ import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List
 
 import cv2
 import numpy as np
 import torch
+from rounds import in_turns, middle
+from tables import table as markdown_table
+from tables import wide
 from torch import Tensor
 from torch.nn import functional
 
@@ -223,33 +225,14 @@ def _serve(name: str, data: Path, work: Path, options: argparse.Namespace, pipe:
             pipe.send(clock() - started)
 
 
-def interleaved(rows: Dict[str, Callable[[int], float]], rounds: int, steps: int) -> Dict[str, List[float]]:
-    """Seconds a step of each row in each round, the first of ``rounds + 1`` left out; who goes first changes."""
-    names = list(rows)
-    seconds: Dict[str, List[float]] = {name: [] for name in names}
-    for turn in range(rounds + 1):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            found = rows[name](steps)
-            if turn:
-                seconds[name].append(found)
-    return seconds
-
-
 def compared(seconds: Dict[str, List[float]], base: str, per_step: int) -> List[Dict[str, Any]]:
     """Pictures per second of each row, and how many times the base's that is."""
-    found = []
+    found: List[Dict[str, Any]] = []
     for name, times in seconds.items():
-        ratios = sorted(b / t for b, t in zip(seconds[base], times, strict=True))
-        found.append(
-            {
-                "row": name,
-                "seconds": round(statistics.median(times), 4),
-                "pictures_per_s": round(per_step / statistics.median(times), 2),
-                "ratio": round(statistics.median(ratios), 3),
-                "low": round(ratios[len(ratios) // 4], 3),
-                "high": round(ratios[-1 - len(ratios) // 4], 3),
-            }
-        )
+        spent = statistics.median(times)
+        row = {"row": name, "seconds": round(spent, 4), "pictures_per_s": round(per_step / spent, 2)}
+        ratio = middle([b / t for b, t in zip(seconds[base], times, strict=True)])
+        found.append({**row, **{key: round(value, 3) for key, value in ratio.items()}})
     return found
 
 
@@ -258,7 +241,8 @@ def steps(data: Path, work: Path, options: argparse.Namespace) -> List[Dict[str,
     precisions, feeds = options.precisions.split(","), options.feeds.split(",")
     names = [_BASE, *(f"ours, {precision}, {fed}" for precision in precisions for fed in feeds)]
     rows = {name: Row(name, data, work, options) for name in names}
-    seconds = interleaved({name: row.seconds for name, row in rows.items()}, options.rounds, options.steps)
+    ways = {name: lambda number, row=row: row.seconds(options.steps) for name, row in rows.items()}
+    seconds = in_turns(ways, options.rounds)
     for row in rows.values():
         row.close()
     table = compared(seconds, _BASE, 2 * _BATCH)
@@ -331,8 +315,8 @@ def loader(data: Path, work: Path, options: argparse.Namespace) -> List[Dict[str
     rows: Dict[str, Callable[[int], float]] = {}
     for name, pair in sets.items():
         made = [step_batches(pictures, plan, 10**6, stream) for pictures, stream in zip(pair, streams, strict=True)]
-        rows[name] = functools.partial(_read, made, clock)
-    return compared(interleaved(rows, options.rounds, options.steps), "PNG", 2 * _BATCH)
+        rows[name] = lambda number, made=made: _read(made, clock, options.steps)
+    return compared(in_turns(rows, options.rounds), "PNG", 2 * _BATCH)
 
 
 def _read(made: List[StepBatches], clock: Callable[[], float], steps: int) -> float:
@@ -341,14 +325,6 @@ def _read(made: List[StepBatches], clock: Callable[[], float], steps: int) -> fl
         for batches in made:
             batches[number]
     return (clock() - started) / steps
-
-
-def shown(table: Sequence[Dict[str, Any]]) -> str:
-    """Aligned columns."""
-    keys = list(dict.fromkeys(key for row in table for key in row))
-    cells = [keys, *([str(row.get(key, "")) for key in keys] for row in table)]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(keys))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
 
 
 def main() -> None:
@@ -379,7 +355,8 @@ def main() -> None:
     if options.json:
         print(json.dumps({"size": options.size, "rounds": options.rounds, "machine": machine, "rows": table}))
     else:
-        print(shown(table))
+        columns = {key: f"{{{key}}}" for key in dict.fromkeys(key for row in table for key in row)}
+        print(wide(markdown_table(columns, [{**dict.fromkeys(columns, ""), **row} for row in table])))
         print(f"{options.size}, batch {_BATCH}, median of {options.rounds} interleaved rounds · {machine}")
 
 

@@ -23,6 +23,7 @@ import time
 from typing import Any, Dict, List
 
 import numpy as np
+from rounds import in_turns, middle
 
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime import Pipeline, Segmenter, open_source
@@ -67,24 +68,23 @@ def main() -> int:
     options = parser.parse_args()
     if options.be_clients:
         return _be_clients(options.be_clients, options.clients)
-    pairs = [_pair(options, number) for number in range(max(1, options.rounds))]
+    ways = {view: lambda number, view=view: _run(options, view=view) for view in (False, True)}
+    runs = in_turns(ways, max(1, options.rounds), warm_up=0)
+    pairs = [_pair(*pair) for pair in zip(runs[False], runs[True])]
     found = {**_summary(pairs), "settings": vars(options), "machine": _machine()}
     print(json.dumps(found) if options.json else _text(found))
     return int(found["fall"] > GOAL)
 
 
-def _pair(options: argparse.Namespace, number: int) -> Dict[str, float]:
-    runs: Dict[str, Dict[str, float]] = {}
-    for name in ("without", "with") if number % 2 == 0 else ("with", "without"):
-        runs[name] = _run(options, view=name == "with")
+def _pair(without: Dict[str, float], view: Dict[str, float]) -> Dict[str, float]:
     return {
-        "without_fps": runs["without"]["fps"],
-        "with_fps": runs["with"]["fps"],
-        "fall": 1.0 - runs["with"]["fps"] / runs["without"]["fps"],
-        "pictures_per_s": runs["with"]["pictures_per_s"],
-        "read_per_client_per_s": runs["with"]["read_per_s"],
-        "write_p50_ms": runs["with"]["write_p50_ms"],
-        "write_p95_ms": runs["with"]["write_p95_ms"],
+        "without_fps": without["fps"],
+        "with_fps": view["fps"],
+        "fall": 1.0 - view["fps"] / without["fps"],
+        "pictures_per_s": view["pictures_per_s"],
+        "read_per_client_per_s": view["read_per_s"],
+        "write_p50_ms": view["write_p50_ms"],
+        "write_p95_ms": view["write_p95_ms"],
     }
 
 
@@ -176,15 +176,9 @@ def _be_clients(port: int, count: int) -> int:
 
 
 def _summary(pairs: List[Dict[str, float]]) -> Dict[str, Any]:
-    falls = sorted(pair["fall"] for pair in pairs)
-    middle = {name: statistics.median(pair[name] for pair in pairs) for name in pairs[0]}
-    return {
-        **{name: round(value, 4) for name, value in middle.items()},
-        "low": round(falls[len(falls) // 4], 4),
-        "high": round(falls[-1 - len(falls) // 4], 4),
-        "goal": GOAL,
-        "pairs": pairs,
-    }
+    values = {name: statistics.median(pair[name] for pair in pairs) for name in pairs[0]}
+    values.update(middle([pair["fall"] for pair in pairs], "fall"))
+    return {**{name: round(value, 4) for name, value in values.items()}, "goal": GOAL, "pairs": pairs}
 
 
 def _text(found: Dict[str, Any]) -> str:

@@ -5,26 +5,17 @@ from __future__ import annotations
 import importlib
 import json
 import random
-import sys
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import pytest
 
 from rtda_deploy.errors import DataError
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def fuzz() -> Iterator[Any]:
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield importlib.import_module("fuzz")
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in ("fuzz", "fuzz_kinds", "fuzz_mutations"):
-            sys.modules.pop(name, None)
+def fuzz(benchmark_module: Callable[[str], Any]) -> Any:
+    return benchmark_module("fuzz")
 
 
 def raising(error: Exception) -> Callable[[Any], None]:
