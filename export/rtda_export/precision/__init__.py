@@ -1,19 +1,21 @@
 """Precisions: one file and one row each. Command line, file names, verifier, engine builder and estimate read the rows.
 
 A further one is a module beside :mod:`~rtda_export.precision.fp16` that holds a :class:`Precision`, and a row in
-:data:`PRECISIONS`. The rows need the standard library alone; what makes a file is imported when one is made.
+:data:`PRECISIONS`. The rows are data: ``--help`` reads them, so what makes a file is imported when one is made.
 """
 
 from __future__ import annotations
 
-from typing import Iterable, Tuple
+from typing import TYPE_CHECKING, Iterable, Tuple
 
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.onnx_file import OnnxFacts
 from rtda_export.precision.base import EngineRules, Limit, Made, Precision, Work
 from rtda_export.precision.fp16 import FP16
 from rtda_export.precision.fp32 import FP32
 from rtda_export.precision.int8 import INT8
+
+if TYPE_CHECKING:
+    from rtda_deploy.onnx_file import OnnxFacts
 
 __all__ = [
     "ENGINE_DEFAULT",

@@ -6,11 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Sequence, Tuple
 
-from rtda_deploy.onnx_file import OnnxFacts, precision_from_metadata
-
 if TYPE_CHECKING:
     import numpy as np
 
+    from rtda_deploy.onnx_file import OnnxFacts
     from rtda_deploy.spec import ModelSpec
 
 __all__ = ["EngineRules", "Limit", "Made", "Precision", "Work"]
@@ -152,6 +151,8 @@ class Precision:
         """Whether a file is of this precision."""
         if self.holds is not None:
             return self.holds(facts)
+        from rtda_deploy.onnx_file import precision_from_metadata
+
         return bool(precision_from_metadata(facts.metadata)["precision"] == self.name)
 
     def ending(self, target: str) -> str:

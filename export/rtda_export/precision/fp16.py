@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rtda_deploy.files import write_bytes
 from rtda_export.precision.base import EngineRules, Made, Precision, Work
 
 __all__ = ["FP16"]
@@ -13,6 +12,7 @@ _AGREEMENT = 0.995  # this project's own figure
 
 
 def _make(work: Work) -> Made:
+    from rtda_deploy.files import write_bytes
     from rtda_export.graph.from_torch import read_onnx, stamped
     from rtda_export.precision.fp16_exceptions import rescue_fp16
 

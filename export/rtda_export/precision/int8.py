@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Tuple
 
-from rtda_deploy.files import write_bytes
 from rtda_export.precision.base import EngineRules, Made, Precision, Work
 
 __all__ = ["INT8"]
@@ -16,6 +15,7 @@ _MIOU_LOSS = 0.5  # percent points
 
 def _make(work: Work) -> Made:
     """Quantise; where labelled pictures are given, leave more in float until they lose little enough."""
+    from rtda_deploy.files import write_bytes
     from rtda_export.graph.from_torch import read_onnx, stamped
     from rtda_export.precision.quantize import int8_onnx
 
