@@ -25,6 +25,8 @@ def cameras(
 
     from rtda_deploy.cli.terminal.console import print_json, print_next, print_table
     from rtda_runtime import cameras as list_cameras
+    from rtda_runtime.kinds import examples
+    from rtda_runtime.sources.kinds import SOURCE_KINDS
 
     found = list_cameras()
     shot = {camera.path: _still(camera, stills) for camera in found if camera.main} if stills is not None else {}
@@ -33,6 +35,8 @@ def cameras(
         return
     if not found:
         print("no /dev/video* here: is a camera plugged in, and passed into the container?")
+        unlisted = [kind for kind in SOURCE_KINDS if kind.reconnects and not kind.cameras]
+        print(f"cameras that are not listed are named by their address: {examples(unlisted)}")
         print_next("rtda-deploy run --camera test://bars   (a synthetic one)")
         return
     rows = [

@@ -181,7 +181,7 @@ def test_networks_of_other_classes_are_refused() -> None:
         (["--publish", "foxglove", "--publish", "foxglove"], "given twice"),
         (["--report-every", "0"], "--report-every must be positive"),
         (["--max-age-ms", "-1"], "age must be positive"),
-        (["--size", "wide"], "'wide' is no size"),
+        (["--size", "wide"], "size 'wide' is not WIDTHxHEIGHT"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

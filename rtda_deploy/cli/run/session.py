@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from rtda_deploy.cli.outputs import AskedSink, check_run, written_by
 from rtda_deploy.cli.terminal.signals import Terminated, exit_quickly
 from rtda_deploy.errors import ConfigError, RtdaError
+from rtda_deploy.sizes import parse_size
 
 if TYPE_CHECKING:
     from rtda_deploy.cli.run.screen import Screen
@@ -102,12 +102,10 @@ def camera_request(size: Optional[str], fps: Optional[float], fourcc: Optional[s
     """What a camera is asked for, as arguments of :func:`open_source`.
 
     Raises:
-        ConfigError: If the size is none.
+        ConfigError: If the size is not WIDTHxHEIGHT.
     """
-    found = re.fullmatch(r"0*([1-9][0-9]{0,4})x0*([1-9][0-9]{0,4})", size.lower()) if size is not None else None
-    if size is not None and found is None:
-        raise ConfigError(f"{size!r} is no size", hint="--size 1280x720")
-    return {"size_wh": (int(found[1]), int(found[2])) if found else None, "fps": fps, "fourcc": fourcc}
+    size_wh = None if size is None else parse_size(size)[::-1]
+    return {"size_wh": size_wh, "fps": fps, "fourcc": fourcc}
 
 
 def work(options: RunOptions) -> int:
