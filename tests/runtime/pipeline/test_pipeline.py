@@ -71,11 +71,6 @@ def test_every_captured_frame_is_given_or_counted_as_dropped(seed: int) -> None:
     assert stats["captured"] == 60 == len(results) + stats["dropped"] + stats["skipped"]
 
 
-def test_policy_may_be_chosen() -> None:
-    with Pipeline(numpy_segmenter(lambda: time.sleep(0.001)), ListSource(10, live=True), policy="every") as pipeline:
-        assert [result.sequence for result in pipeline] == list(range(10))
-
-
 def test_max_frames_ends_the_run() -> None:
     with Pipeline(numpy_segmenter(), ListSource(1000), max_frames=3) as pipeline:
         assert [result.sequence for result in pipeline] == [0, 1, 2]
@@ -116,16 +111,6 @@ def test_the_source_is_read_by_one_named_thread() -> None:
     with Pipeline(numpy_segmenter(), source) as pipeline:
         list(pipeline)
     assert set(source.read_by) == {"rtda-capture"}
-
-
-def test_close_ends_the_reader_and_closes_the_source() -> None:
-    for policy in ("newest", "every"):
-        source = ListSource(10**9, live=True, before=lambda number: time.sleep(0.0005))
-        pipeline = Pipeline(numpy_segmenter(), source, policy=policy)
-        next(pipeline)
-        pipeline.close()
-        assert source.closed.is_set()
-        assert "rtda-capture" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_close_returns_though_the_driver_is_stuck(caplog: Any) -> None:
