@@ -75,7 +75,8 @@ def describe_file(file: Path) -> Dict[str, Any]:
     for kind in kinds_of(beside):
         if kind.describe:
             described = function_named(kind.describe)(beside)
-            return {**found, **described, "kind": described["kind"] + ("'s description" if beside != file else "")}
+            word = described.pop("kind") + ("'s description" if beside != file else "")
+            return {"kind": word, **found, **described}
     if suffix == ".json":
         return {"kind": "spec", **found, "spec": ModelSpec.load(file).to_dict()}
     known = dict.fromkeys([".pth", ".onnx", *(kind.suffixes[0] for kind in engine_kinds()), ".json"])

@@ -101,7 +101,7 @@ def test_errors_name_its_suffix_and_its_provider(said: Dict[str, Outcome]) -> No
 def test_a_benchmark_records_its_version_and_the_page_shows_it(said: Dict[str, Outcome]) -> None:
     record = starting(said, "bench model.toy").json
     assert (record["model"]["provider"], record["environment"]["runtime.toy_engine"]) == ("toy", "7.5")
-    assert "runtime.toy-engine" in said["page"].out and "7.5" in said["page"].out
+    assert "runtime.toy engine" in said["page"].out and "7.5" in said["page"].out
 
 
 def test_a_row_names_functions_and_extras_that_there_are() -> None:
