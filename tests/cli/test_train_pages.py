@@ -196,6 +196,7 @@ def test_the_line_names_the_losses_that_the_method_has(here, tiny_data):
     line = next(line for line in outcome.err.splitlines() if line.startswith("train   train"))
     assert re.fullmatch(r"train   train  \d/2  seg \d+\.\d{3} entropy \S+  \d+\.\d img/s(  \d+:\d\d left)?", line), line
     assert "model   BiSeNet-resnet18 rtda · " in outcome.err
+    assert "val     pictures  6/6" in outcome.err
     scored = next(line for line in outcome.err.splitlines() if line.startswith("  val @2  mIoU "))
     assert scored.endswith(f"on folder:{tiny_data} (val)"), "which set it is of"
 
