@@ -60,7 +60,9 @@ def test_this_machine_is_known_and_json() -> None:
 
 def test_a_package_that_is_not_loaded_is_not_imported_for_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    assert environment(libraries=["tensorrt"]).versions["tensorrt"] is None
+    versions = environment(libraries=["tensorrt", "openvino"]).versions
+    assert versions["tensorrt"] is None
+    assert list(versions) == ["python", "numpy", "openvino", "tensorrt", "opencv", "rtda_deploy"], "as earlier records"
 
 
 def test_a_laptop_in_power_saving_is_recorded(tmp_path: Path, bare_path: Path) -> None:
