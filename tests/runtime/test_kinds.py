@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def said(folder: Path) -> Dict[str, Outcome]:
     """What the commands say in a program that has added the rows, in a folder with a model."""
     write_model(folder / "a.onnx")
-    env = environment(PYTHONPATH=str(Path(__file__).parents[1]), COLUMNS="200", TERM="dumb")
+    env = environment(PYTHONPATH=os.pathsep.join(sys.path), COLUMNS="200", TERM="dumb")
     program = [sys.executable, "-c", _WITH_TOYS, *_COMMANDS]
     done = subprocess.run(program, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
