@@ -26,6 +26,6 @@ _HOMES = {
     "colorize": "rtda_runtime.sinks.overlay",
 }
 
-__all__ = ["MaskFolder", "Overlay", "Sink", "VideoSink", "WindowSink", "colorize"]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -29,16 +29,6 @@ _HOMES = {
     "open_source": "rtda_runtime.sources.kinds",
 }
 
-__all__ = [
-    "CLOCK",
-    "BarsSource",
-    "CameraInfo",
-    "Frame",
-    "ReconnectingSource",
-    "RefusedError",
-    "Source",
-    "cameras",
-    "open_source",
-]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazy(__name__, _HOMES)
