@@ -35,7 +35,11 @@ def test_round_trip_gives_the_same_network_and_spec(model, tmp_path):
 
 @pytest.mark.parametrize(
     "architecture",
-    [{"name": "DeepLab-v2", "backbone": "resnet18"}, {"name": "FCN8s", "backbone": "vgg16", "hidden": 16}],
+    [
+        {"name": "BiSeNet", "backbone": "resnet101", "variant": "paper"},
+        {"name": "DeepLab-v2", "backbone": "resnet18"},
+        {"name": "FCN8s", "backbone": "vgg16", "hidden": 16},
+    ],
     ids=lambda entry: entry["name"],
 )
 def test_every_network_makes_the_round_trip(architecture, tmp_path):
