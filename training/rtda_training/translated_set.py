@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from rtda_deploy.errors import ConfigError, DataError
-from rtda_deploy.files import sha256_file, writable_folder, write_bytes, write_text
+from rtda_deploy.files import sha256_file, writable_folder, write_text
 from rtda_deploy.optional import require
+from rtda_training.data.png_file import write_png
 from rtda_training.loop.hardware import build_fabric
 from rtda_training.readers import UnlabelledSet
 from rtda_training.translator import FrameTranslator, read_translator
@@ -69,7 +70,7 @@ def translate_set(
             frame = torch.from_numpy(_scaled(pictures.frame(index), (height, width)))[None].to(fabric.device)
             with fabric.autocast():
                 translated = model(frame)[0].round().byte().cpu().numpy()
-            write_bytes(path, _png(translated, pictures.name(index)))
+            write_png(path, translated)
             written += 1
         if progress is not None:
             progress(index + 1, len(pictures))
@@ -82,16 +83,6 @@ def _scaled(frame: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
         how = cv2.INTER_AREA if frame.shape[0] > size_hw[0] else cv2.INTER_LINEAR
         frame = cv2.resize(frame, size_hw[::-1], interpolation=how)
     return np.ascontiguousarray(frame)
-
-
-def _png(frame: np.ndarray, name: str) -> bytes:
-    cv2 = require("cv2", extra="training", purpose="to store pictures")
-    encoded, content = cv2.imencode(".png", frame)
-    if not encoded:
-        raise DataError(
-            f"cannot encode the translation of {name} as PNG", hint="memory may be short (free -h); run it again"
-        )
-    return bytes(content.tobytes())
 
 
 def _usable_size(size_hw: tuple[int, int]) -> tuple[int, int]:

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
-from rtda_deploy.errors import DataError
-from rtda_deploy.files import writable_folder, write_bytes
-from rtda_deploy.optional import require
+from rtda_deploy.files import writable_folder
 from rtda_deploy.spec import ModelSpec
 from rtda_training.checkpoint import Checkpoint, write_checkpoint
+from rtda_training.data.png_file import write_png
 from rtda_training.loop.samples import usable_frame
 from rtda_training.models import SegmentationNetwork
 from rtda_training.plan import PlanConfig
@@ -116,7 +115,6 @@ def save_verify_pictures(folder: Path, pictures: UnlabelledSet) -> None:
         DataError: If too many pictures in a row cannot be read.
         FileAccessError: If one cannot be written.
     """
-    cv2 = require("cv2", extra="training", purpose="to store pictures")
     folder = writable_folder(folder / "verify")
     count = len(pictures)
     for place in range(min(_VERIFY_PICTURES, count)):
@@ -124,9 +122,4 @@ def save_verify_pictures(folder: Path, pictures: UnlabelledSet) -> None:
         if path.exists():
             continue
         index = place * count // _VERIFY_PICTURES if count >= _VERIFY_PICTURES else place
-        encoded, content = cv2.imencode(".png", usable_frame(pictures, index))
-        if not encoded:
-            raise DataError(
-                f"cannot encode {pictures.name(index)} as PNG", hint="memory may be short (free -h); run it again"
-            )
-        write_bytes(path, content.tobytes())
+        write_png(path, usable_frame(pictures, index))

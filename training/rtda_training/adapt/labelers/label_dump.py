@@ -22,6 +22,7 @@ from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.pseudo import ConfidenceHistogram, Coverage, fuse, keep_confident, thresholds
 from rtda_training.adapt.slots import choice, number
 from rtda_training.data.labels.files import read_mask
+from rtda_training.data.png_file import write_png
 from rtda_training.data.pseudo_set import RECORD
 from rtda_training.data.threads import in_order
 from rtda_training.labels import IGNORE_INDEX
@@ -160,7 +161,7 @@ class LabelDump:
         frames = in_order(lambda index: self._frame(missing[index]), len(missing))
         for place, frame in zip(missing, frames, strict=True):
             label = self._confident(frame, limits, place in unreadable)
-            _write_label(self._paths[place], label)
+            write_png(self._paths[place], label)
             kept += _pixels(label, len(kept))
         record = self._summarised(limits, Coverage(histogram.predicted, kept), unreadable)
         write_text(self._folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
@@ -264,17 +265,6 @@ def _remove(*paths: Path) -> None:
 
 def _pixels(label: np.ndarray, num_classes: int) -> np.ndarray:
     return np.bincount(label.ravel(), minlength=256)[:num_classes]
-
-
-def _write_label(path: Path, label: np.ndarray) -> None:
-    cv2 = require("cv2", extra="training", purpose="to store labels")
-    encoded, content = cv2.imencode(".png", label)
-    if not encoded:
-        raise DataError(
-            f"cannot encode {path} as PNG",
-            hint="memory may be short (free -h); run it again",
-        )
-    write_bytes(path, content.tobytes())
 
 
 def _record(path: Path) -> Mapping[str, Any]:

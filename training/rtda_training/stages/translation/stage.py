@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.files import write_bytes
-from rtda_deploy.optional import require
 from rtda_deploy.sizes import parse_size
 from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.objectives.adversarial import frozen
 from rtda_training.adapt.slots import choice, component, number
 from rtda_training.data.config import AugmentConfig
+from rtda_training.data.png_file import write_png
 from rtda_training.models import network_class
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import UnlabelledSet
@@ -237,7 +236,6 @@ class TranslationStage(StageRun):
 
     @torch.no_grad()
     def _write_grid(self) -> None:
-        cv2 = require("cv2", extra="training", purpose="to store pictures")
         assert self._stage.target is not None
         source, target = self._fixed(self._stage.source), self._fixed(self._stage.target)
         rows = []
@@ -248,9 +246,7 @@ class TranslationStage(StageRun):
             rows.append(torch.cat([picture, made.float(), again.float(), other], dim=3))
         frames = frames_from(torch.cat(rows, dim=2), self._plan.input.channel_order)
         grid = frames[0].round().clamp(0.0, 255.0).byte().cpu().numpy()
-        encoded, content = cv2.imencode(".png", grid)
-        assert encoded
-        write_bytes(self._stage.folder / "grid.png", content.tobytes())
+        write_png(self._stage.folder / "grid.png", grid)
 
     def _fixed(self, pictures: UnlabelledSet) -> list[Tensor]:
         """The same few pictures whenever it is called, each (1, 3, H, W), whole and not augmented."""
