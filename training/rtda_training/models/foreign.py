@@ -26,14 +26,12 @@ class ForeignCheckpoint:
         model: The network with the weights in it, in the mode it was in.
         lineage: ``"rtda"`` or ``"coincheung"``.
         preprocessing: How pictures must be prepared for these weights, as fields of a ``ModelSpec``.
-        ignored: Names in the checkpoint that carry nothing of ours: duplicates and an unused classifier.
         aux_loaded: False where the checkpoint has no auxiliary heads; those of ``model`` are then untrained.
     """
 
     model: BiSeNet
     lineage: str
     preprocessing: Preprocessing
-    ignored: tuple[str, ...]
     aux_loaded: bool
 
 
@@ -51,7 +49,7 @@ def load_foreign(model: BiSeNet | None, state_dict: Mapping[str, object]) -> For
     tensors = unwrapped(state_dict)
     name = _detected(tensors)
     lineage = LINEAGES[name]
-    renamed, ignored = _renamed(tensors, lineage)
+    renamed = _renamed(tensors, lineage)
     kind = _kind(renamed, lineage)
     if model is None:
         model = BiSeNet(*kind)
@@ -67,7 +65,7 @@ def load_foreign(model: BiSeNet | None, state_dict: Mapping[str, object]) -> For
     if name == "rtda":
         _refuse_skipped_norm(renamed)
     model.load_state_dict(renamed, strict=False)
-    return ForeignCheckpoint(model, name, lineage.preprocessing, ignored, aux_loaded)
+    return ForeignCheckpoint(model, name, lineage.preprocessing, aux_loaded)
 
 
 def _detected(tensors: Mapping[str, Tensor]) -> str:
@@ -92,21 +90,19 @@ def _detected(tensors: Mapping[str, Tensor]) -> str:
     )
 
 
-def _renamed(tensors: Mapping[str, Tensor], lineage: Lineage) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors under our names, and the names left out. Names the table does not know stay as they are."""
+def _renamed(tensors: Mapping[str, Tensor], lineage: Lineage) -> dict[str, Tensor]:
+    """The tensors under our names, each once. Names the table does not know stay as they are."""
     prefixes = sorted(lineage.names, key=len, reverse=True)
     renamed: dict[str, Tensor] = {}
-    ignored: list[str] = []
     copies: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         if lineage.duplicate and key.startswith(lineage.duplicate):
-            ignored.append(key)
             copies["backbone." + key[len(lineage.duplicate) :]] = tensor
             continue
         prefix = next((p for p in prefixes if key.startswith(p)), "")
         renamed[lineage.names.get(prefix, "") + key[len(prefix) :]] = tensor
     _add_copies(renamed, copies)
-    return renamed, tuple(ignored)
+    return renamed
 
 
 def _add_copies(renamed: dict[str, Tensor], copies: Mapping[str, Tensor]) -> None:
