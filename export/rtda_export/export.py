@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from rtda_deploy.files import atomic_path, remove_leftovers
-from rtda_deploy.folder_lock import folder_lock, is_locked
+from rtda_deploy.run_folders import folder_lock, is_locked
 from rtda_deploy.spec import ModelSpec
 from rtda_export.engine_plan import EnginePlan, engine_plan
 from rtda_export.options import EngineOptions, ExportOptions

@@ -70,7 +70,7 @@ def examine() -> List[Dict[str, str]]:
         ("system", _system),
         ("GPU", _gpu),
         *((package.module, functools.partial(_package, package)) for package in packages),
-        ("compiled postprocess", functools.partial(_named, "rtda_runtime.mask.advice:whether_compiled")),
+        ("compiled postprocess", functools.partial(_named, "rtda_runtime.mask.upsample:whether_compiled")),
         *((name, functools.partial(_named, check)) for name, check in lines),
         ("disk", _disk),
     ]

@@ -14,7 +14,7 @@ from cli.commandline import assert_refused, files_below, invoke
 from cli.conftest import Journey
 from interrupting import at_step
 
-from rtda_deploy.folder_lock import folder_lock
+from rtda_deploy.run_folders import folder_lock
 
 pytest.importorskip("torch", reason="training needs torch (Python >= 3.10)")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.file_names import check_file_name
+from rtda_deploy.files import check_file_name
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from rtda_deploy.errors import FileAccessError
-from rtda_deploy.folder_lock import FolderBusyError, folder_lock, is_locked
+from rtda_deploy.run_folders import FolderBusyError, folder_lock, is_locked
 
 HOLDER = """
 import sys, time
-from rtda_deploy.folder_lock import folder_lock
+from rtda_deploy.run_folders import folder_lock
 with folder_lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

@@ -12,7 +12,7 @@ import torch
 from cli.commandline import files_below, invoke
 
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError
-from rtda_deploy.folder_lock import FolderBusyError, folder_lock
+from rtda_deploy.run_folders import FolderBusyError, folder_lock
 from rtda_training import StopRequest, TrainingStopped, evaluate, load, train
 from rtda_training.readers import open_labelled
 from rtda_training.run_folder import copy_run, is_trained, saved_plan

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from rtda_deploy.lazy import lazy
 
 if TYPE_CHECKING:
+    from rtda_training.loop.events import StopRequest as StopRequest
     from rtda_training.loop.events import TrainEvent as TrainEvent
+    from rtda_training.loop.events import TrainingStopped as TrainingStopped
     from rtda_training.loop.events import TrainResult as TrainResult
-    from rtda_training.loop.stopping import StopRequest as StopRequest
-    from rtda_training.loop.stopping import TrainingStopped as TrainingStopped
     from rtda_training.run import evaluate as evaluate
     from rtda_training.run import load as load
     from rtda_training.run import train as train
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["StopRequest", "TrainEvent", "TrainResult", "TrainingStopped", "evaluate", "load", "train"]
 
 _HOMES = {
-    "StopRequest": "rtda_training.loop.stopping",
+    "StopRequest": "rtda_training.loop.events",
     "TrainEvent": "rtda_training.loop.events",
     "TrainResult": "rtda_training.loop.events",
-    "TrainingStopped": "rtda_training.loop.stopping",
+    "TrainingStopped": "rtda_training.loop.events",
     "evaluate": "rtda_training.run",
     "load": "rtda_training.run",
     "train": "rtda_training.run",

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rtda_deploy.errors import DataError
 from rtda_deploy.run_folders import working_in
-from rtda_training.loop.events import Tell, TrainEvent, TrainResult
-from rtda_training.loop.stopping import StopRequest
+from rtda_training.loop.events import StopRequest, Tell, TrainEvent, TrainResult
 from rtda_training.plan import PlanConfig
 from rtda_training.run_choice import choose_run, is_first_process, refuse_losses
 from rtda_training.run_folder import CONFIG, clear_run, is_run, save_config

@@ -26,7 +26,7 @@ from rtda_export.tensorrt.network import parse
 from rtda_export.tensorrt.progress import BuildProgress, Watch, monitor_for, run_watched
 from rtda_export.tensorrt.settings import BuildSettings, apply_settings, check_settings
 from rtda_export.tensorrt.timing import load_timing_cache, save_timing_cache, timing_cache_path
-from rtda_runtime.engines.tensorrt_log import tensorrt_logger
+from rtda_runtime.engines.tensorrt_session import tensorrt_logger
 
 __all__ = ["EngineFile", "engine_from_onnx"]
 

@@ -15,7 +15,7 @@ from rtda_deploy.engine_file import Machine
 from rtda_deploy.errors import DeviceError, MissingPackageError
 from rtda_deploy.optional import install_line, is_jetson, require
 from rtda_runtime.engines.cuda.context import open_cuda
-from rtda_runtime.engines.tensorrt_log import tensorrt_logger
+from rtda_runtime.engines.tensorrt_session import tensorrt_logger
 
 __all__ = ["load_tensorrt", "machine_of", "new_builder", "this_machine"]
 

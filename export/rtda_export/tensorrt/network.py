@@ -7,7 +7,7 @@ from typing import Any, List
 from rtda_deploy.errors import ExportError
 from rtda_deploy.onnx_file import OnnxFacts
 from rtda_export.tensorrt.dialects import Dialect
-from rtda_runtime.engines.tensorrt_log import tensorrt_logger
+from rtda_runtime.engines.tensorrt_session import tensorrt_logger
 
 __all__ = ["ParsedNetwork", "parse"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, NamedTuple, Optional, Tup
 
 from rtda_deploy.cli.terminal.console import ProgressLines, note
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.folder_lock import is_locked
+from rtda_deploy.run_folders import is_locked
 
 if TYPE_CHECKING:
     from rtda_export.parity.scoring import Evaluation

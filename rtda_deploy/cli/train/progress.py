@@ -12,8 +12,7 @@ from rtda_deploy.cli.terminal.signals import Terminated, stops_in_order
 from rtda_deploy.optional import available, require
 
 if TYPE_CHECKING:
-    from rtda_training.loop.events import TrainEvent
-    from rtda_training.loop.stopping import StopRequest
+    from rtda_training.loop.events import StopRequest, TrainEvent
     from rtda_training.plan import PlanConfig
 
 __all__ = ["require_training", "training_on_screen"]
@@ -39,7 +38,7 @@ def training_on_screen(
         started: Given the run's folder once the training begins.
     """
     require_training()
-    from rtda_training.loop.stopping import StopRequest, TrainingStopped
+    from rtda_training.loop.events import StopRequest, TrainingStopped
 
     came: List[int] = []
     request = StopRequest()

@@ -7,7 +7,7 @@ from typing import Iterator, List, Optional
 
 from rtda_runtime.bench.record import BenchRecord
 from rtda_runtime.engines.kinds import cpu_providers
-from rtda_runtime.mask.advice import slow_mask
+from rtda_runtime.mask.upsample import slow_mask
 
 __all__ = ["advice", "drift"]
 

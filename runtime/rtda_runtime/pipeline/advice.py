@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
-from rtda_runtime.mask.advice import slow_mask
+from rtda_runtime.mask.upsample import slow_mask
 
 __all__ = ["advice"]
 

@@ -14,8 +14,7 @@ from rtda_runtime.ros.images import (
     frame_from_image,
     image_from_array,
 )
-from rtda_runtime.ros.labels import LabelInfo, label_info
-from rtda_runtime.ros.parameters import open_segmenter
+from rtda_runtime.ros.parameters import LabelInfo, label_info, open_segmenter
 from rtda_runtime.ros.worker import Outputs, SegmentationWorker
 
 __all__ = [

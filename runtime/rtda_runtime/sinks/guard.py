@@ -1,15 +1,46 @@
-"""Who may look: the one guard of every server that we open, the view's and Foxglove's."""
+"""Who may look: which addresses only this machine reaches, and the guard of the view and of Foxglove's server."""
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import re
+import socket
 from typing import Optional, Sequence
 
 from rtda_runtime.sinks.http import BadRequest, Request
-from rtda_runtime.sinks.loopback import is_loopback
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "is_loopback", "outward_host"]
+
+_UNROUTED = ("192.0.2.1", 9)  # TEST-NET-1 of RFC 5737: connecting a datagram socket sends nothing
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, a name or an IP address, can mean nothing but this machine (names: RFC 6761)."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def outward_host(host: str) -> str:
+    """``host`` as it stands in a URL; for "all interfaces" the address by which others most likely reach this one."""
+    try:
+        everywhere = ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return host
+    if everywhere:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(_UNROUTED)
+                host = str(probe.getsockname()[0])
+            except OSError:  # no network at all
+                host = "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
 
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 _ORIGIN = re.compile(r"https?://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")

@@ -219,7 +219,7 @@ import json, sys
 import tensorrt as trt
 from rtda_export.tensorrt.dialects import dialect_of
 from rtda_export.tensorrt.progress import Watch, monitor_for
-from rtda_runtime.engines.tensorrt_log import tensorrt_logger
+from rtda_runtime.engines.tensorrt_session import tensorrt_logger
 
 asked = json.load(sys.stdin)
 

@@ -24,8 +24,8 @@ from runtime.publish_clients import result
 from rtda_deploy.errors import ConfigError, FileAccessError, MissingPackageError, RtdaError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.kinds import function_named
+from rtda_runtime.sinks.guard import is_loopback
 from rtda_runtime.sinks.kinds import SinkContext, sink_kind
-from rtda_runtime.sinks.loopback import is_loopback
 from rtda_runtime.sinks.publish import Publisher, open_publisher
 from rtda_runtime.sinks.publish.messages import Messages, wall_clock_offset_ns
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.file_names import check_file_name
+from rtda_deploy.files import check_file_name
 from rtda_training.data.address import DataAddress
 from rtda_training.grids.paper_tables import PublishedRow, published_row
 from rtda_training.plan import PlanConfig, load_plan

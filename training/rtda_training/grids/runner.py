@@ -24,7 +24,7 @@ import numpy as np
 from rtda_deploy.border import json_values
 from rtda_deploy.errors import ConfigError, DataError, RtdaError, TrainingError
 from rtda_deploy.files import writable_folder, write_text
-from rtda_deploy.folder_lock import FolderBusyError, folder_lock, is_locked
+from rtda_deploy.run_folders import FolderBusyError, folder_lock, is_locked
 from rtda_training.grids.grid import Grid, GridRun
 from rtda_training.grids.results import assemble
 from rtda_training.grids.table import csv_table, failures, markdown_table

@@ -13,12 +13,11 @@ from lightning_fabric import Fabric
 
 from rtda_deploy.errors import DataError, TrainingError
 from rtda_training.loop.diagnostics import Diagnostics, Finding
-from rtda_training.loop.events import Tell, TrainEvent
+from rtda_training.loop.events import StopRequest, Tell, TrainEvent, TrainingStopped
 from rtda_training.loop.pace import Pace
 from rtda_training.loop.runlog import RunLog
 from rtda_training.loop.saving import RunCheckpoints
 from rtda_training.loop.sets import PlanSets
-from rtda_training.loop.stopping import StopRequest, TrainingStopped
 from rtda_training.loop.validate import validate
 from rtda_training.metrics import ConfusionMatrix, Scores
 from rtda_training.models import SegmentationNetwork

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.file_names import check_file_name
+from rtda_deploy.files import check_file_name
 from rtda_deploy.sizes import parse_size
 from rtda_training.adapt.slots import choice
 from rtda_training.data.config import AugmentConfig, InputConfig

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.file_names import check_file_name
+from rtda_deploy.files import check_file_name
 from rtda_training.adapt.slots import SLOTS, Component, choice, components
 from rtda_training.toml_file import known_hint
 
