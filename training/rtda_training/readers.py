@@ -32,6 +32,7 @@ __all__ = [
     "UnlabelledSet",
     "file_stamp",
     "files_read",
+    "kinds",
     "labels_closed",
     "open_for_survey",
     "open_labelled",
@@ -290,6 +291,11 @@ def _require_one_each(pictures: Pictures) -> None:
     twins = same_keys(pictures)
     if twins:
         raise DataError(f"{len(twins)} pictures have another's name; {twins[0]}", hint=SAME_KEYS_HINT)
+
+
+def kinds() -> Tuple[str, ...]:
+    """The kinds of address that can be opened."""
+    return tuple(DATA_KINDS)
 
 
 def files_read(text: str) -> List[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Tuple
 
 from rtda_deploy.lazy import lazy
 from rtda_runtime.engines.kinds import EngineKind, providers, register
@@ -11,8 +11,15 @@ if TYPE_CHECKING:
     from rtda_runtime.engines.base import Engine as Engine
     from rtda_runtime.engines.opening import open_engine as open_engine
 
-__all__ = ["Engine", "EngineKind", "open_engine", "providers", "register"]
+    PROVIDERS: Tuple[str, ...]
 
-__getattr__, __dir__ = lazy(
+__all__ = ["PROVIDERS", "Engine", "EngineKind", "open_engine", "providers", "register"]
+
+_loaded, __dir__ = lazy(
     __name__, {"Engine": "rtda_runtime.engines.base", "open_engine": "rtda_runtime.engines.opening"}
 )
+
+
+def __getattr__(name: str) -> Any:
+    """``PROVIDERS`` is :func:`providers` by its earlier name."""
+    return providers() if name == "PROVIDERS" else _loaded(name)

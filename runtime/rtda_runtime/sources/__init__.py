@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rtda_deploy.lazy import lazy
 
 if TYPE_CHECKING:
+    from rtda_deploy.masking import mask_password as mask_password
     from rtda_runtime.sources.base import CLOCK as CLOCK
     from rtda_runtime.sources.base import Frame as Frame
     from rtda_runtime.sources.base import RefusedError as RefusedError
@@ -26,6 +27,7 @@ _HOMES = {
     "RefusedError": "rtda_runtime.sources.base",
     "Source": "rtda_runtime.sources.base",
     "cameras": "rtda_runtime.sources.kinds",
+    "mask_password": "rtda_deploy.masking",
     "open_source": "rtda_runtime.sources.kinds",
 }
 

@@ -121,7 +121,7 @@ def test_a_signal_survives_the_layers_of_an_untrained_network() -> None:
 
 def impulse_response(place: str) -> Tensor:
     """What one cell of a map, of value 1, adds to the coarse logits when every score is the map's first channel."""
-    model = FCN8s(num_classes=1, hidden=HIDDEN)
+    model = FCN8s(1, HIDDEN)
     maps = {"pool3": torch.zeros(1, 256, 32, 32), "pool4": torch.zeros(1, 512, 16, 16), "fc7": torch.zeros(1, 8, 8, 8)}
     for name in maps:
         weight = getattr(model.head, name).weight

@@ -49,9 +49,9 @@ class FCN8s(SegmentationNetwork):
     pixels earlier than ours.
 
     Args:
-        backbone: ``"vgg16"``.
         num_classes: Channels of the logits.
         hidden: Channels of fc6 and fc7; see ``VGG16``.
+        backbone: ``"vgg16"``.
 
     Raises:
         ConfigError: If a number is not positive.
@@ -67,7 +67,7 @@ class FCN8s(SegmentationNetwork):
 
     backbone: VGG16
 
-    def __init__(self, backbone: str = "vgg16", num_classes: int = 19, hidden: int = HIDDEN) -> None:
+    def __init__(self, num_classes: int = 19, hidden: int = HIDDEN, backbone: str = "vgg16") -> None:
         super().__init__(num_classes)
         self.settings = self.checked_settings(backbone=backbone)
         self.backbone = cast(VGG16, build_backbone(self.settings["backbone"], hidden=hidden))
