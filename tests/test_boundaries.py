@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,31 +21,28 @@ PACKAGES = {
 }
 HEAVY = {"av", "cv2", "lightning_fabric", "matplotlib", "onnx", "onnxruntime", "openvino", "tensorrt", "torch"}
 SHARED = {
-    f"rtda_deploy.{name}"
-    for name in (
-        "border",
-        "pictures",
-        "pictures.content_kind",
-        "engine_file",
-        "errors",
-        "files",
-        "folders",
-        "lazy",
-        "masking",
-        "model_files",
-        "onnx_file",
-        "optional",
-        "overwriting",
-        "pictures.whole",
-        "pictures.decode",
-        "protobuf",
-        "report",
-        "run_folders",
-        "sizes",
-        "spec",
-        "telemetry",
-        "pictures.tiff_tags",
-    )
+    "rtda_deploy.border",
+    "rtda_deploy.engine_file",
+    "rtda_deploy.errors",
+    "rtda_deploy.files",
+    "rtda_deploy.folders",
+    "rtda_deploy.lazy",
+    "rtda_deploy.masking",
+    "rtda_deploy.model_files",
+    "rtda_deploy.onnx_file",
+    "rtda_deploy.optional",
+    "rtda_deploy.overwriting",
+    "rtda_deploy.pictures",
+    "rtda_deploy.pictures.content_kind",
+    "rtda_deploy.pictures.decode",
+    "rtda_deploy.pictures.tiff_tags",
+    "rtda_deploy.pictures.whole",
+    "rtda_deploy.protobuf",
+    "rtda_deploy.report",
+    "rtda_deploy.run_folders",
+    "rtda_deploy.sizes",
+    "rtda_deploy.spec",
+    "rtda_deploy.telemetry",
 }
 # The folders of DESIGN.md; tools/ holds what the Makefile starts before anything is installed.
 FOLDERS = {"benchmarks", "docker", "docs", "export", "rtda_deploy", "runtime", "tests", "tools", "training"}
@@ -189,6 +187,15 @@ def test_shared_modules_use_the_standard_library_alone() -> None:
         if imported.partition(".")[0] not in sys.stdlib_module_names | {"rtda_deploy"}
     ]
     assert not outside, "\n".join(outside)
+
+
+def test_the_architecture_page_lists_the_shared_modules() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    table = text.partition("**Shared modules")[2].partition("## ")[0]
+    listed = {f"rtda_deploy.{name}" for name in re.findall(r"`([\w.]+)`", table.partition("| idea |")[2])}
+    packages = {name for name in SHARED if MODULES[name].name == "__init__.py"}
+    assert listed == SHARED - packages
+    assert {name for name in MODULES if name.startswith("rtda_deploy.") and ".cli" not in name} == SHARED
 
 
 def test_the_runtime_never_names_torch() -> None:
