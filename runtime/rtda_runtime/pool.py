@@ -33,10 +33,9 @@ import numpy as np
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.machine.cores import usable_cores
-from rtda_runtime.machine.processes import OfOneProcess
 from rtda_runtime.mask.preprocess import check_frame
 from rtda_runtime.result import Result
-from rtda_runtime.segmenter import Segmenter
+from rtda_runtime.segmenter import OfOneProcess, Segmenter
 from rtda_runtime.threads.buffers import BufferPool
 from rtda_runtime.threads.fair_lock import FairLock, waits_until
 from rtda_runtime.threads.mailbox import WAKE_S

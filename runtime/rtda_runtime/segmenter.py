@@ -1,29 +1,47 @@
-"""One frame in, one mask out, at the camera's own size; for programs whose own loop owns the camera."""
+"""One frame in, one mask out, at the camera's own size; for programs whose own loop owns the camera.
+
+Its threads and memory belong to the process that opened it; other processes open their own.
+"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, ContextManager, Dict, NamedTuple, Optional, Sequence, Tuple, Type, Union
+from typing import Callable, ContextManager, Dict, NamedTuple, NoReturn, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
-from rtda_deploy.errors import ConfigError
+from rtda_deploy.errors import ConfigError, RtdaError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines import Engine, open_engine
 from rtda_runtime.engines.base import FramePath
-from rtda_runtime.machine.processes import OfOneProcess
-from rtda_runtime.mask.confidence import confidence_from_logits
 from rtda_runtime.mask.groups import ClassGroups
 from rtda_runtime.mask.preprocess import Box, Preprocessor, check_frame
 from rtda_runtime.mask.regions import RegionOfInterest, grid_region
-from rtda_runtime.mask.upsample import resize_mask, target_array, upsample_argmax
+from rtda_runtime.mask.upsample import confidence_from_logits, resize_mask, target_array, upsample_argmax
 from rtda_runtime.result import Result
 from rtda_runtime.threads.buffers import BufferPool
 from rtda_runtime.threads.fair_lock import FairLock
 
-__all__ = ["Segmenter"]
+__all__ = ["OfOneProcess", "Segmenter"]
+
+
+class _NotPicklableError(RtdaError, TypeError):
+    """A ``TypeError`` too, which is what ``pickle`` and its users expect."""
+
+
+class OfOneProcess:
+    """Cannot be pickled, nor copied, and says what to do instead."""
+
+    def __reduce__(self) -> NoReturn:
+        name = type(self).__name__
+        raise _NotPicklableError(
+            f"a {name} can be neither pickled nor copied",
+            why="its engine, memory and threads belong to the process that opened it",
+            hint=f"give the other process the path of the model, and call {name}.open(path) there",
+        )
+
 
 Place = Tuple[slice, slice]  # rows and columns of a frame
 

@@ -103,7 +103,7 @@ class Screen:
         ``confidence`` (mean) where it was asked.
         """
         from rtda_deploy.errors import StaleFrameError
-        from rtda_runtime.mask.shares import count_classes
+        from rtda_runtime.mask.groups import count_classes
 
         if self._pipeline is None:
             return {}

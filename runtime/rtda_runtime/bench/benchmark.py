@@ -23,8 +23,7 @@ from rtda_deploy.errors import ConfigError, SourceError
 from rtda_deploy.files import sha256_file
 from rtda_runtime.bench.advice import advice
 from rtda_runtime.bench.record import FORMAT, BenchRecord, Figures, Limit, MeasuredModel, Settings, Window
-from rtda_runtime.bench.samplers import Counts, PictureSampler, PipelineSampler, PoolSampler, Sampler
-from rtda_runtime.bench.scheduled import Schedule
+from rtda_runtime.bench.samplers import Counts, PictureSampler, PipelineSampler, PoolSampler, Sampler, Schedule
 from rtda_runtime.engines.kinds import libraries
 from rtda_runtime.machine.conditions import Conditions, ConditionsMonitor
 from rtda_runtime.machine.environment import Environment, environment

@@ -9,15 +9,13 @@ from rtda_runtime.engines.kinds import EngineKind, providers, register
 
 if TYPE_CHECKING:
     from rtda_runtime.engines.base import Engine as Engine
-    from rtda_runtime.engines.opening import open_engine as open_engine
+    from rtda_runtime.engines.kinds import open_engine as open_engine
 
     PROVIDERS: Tuple[str, ...]
 
 __all__ = ["PROVIDERS", "Engine", "EngineKind", "open_engine", "providers", "register"]
 
-_loaded, __dir__ = lazy(
-    __name__, {"Engine": "rtda_runtime.engines.base", "open_engine": "rtda_runtime.engines.opening"}
-)
+_loaded, __dir__ = lazy(__name__, {"Engine": "rtda_runtime.engines.base", "open_engine": "rtda_runtime.engines.kinds"})
 
 
 def __getattr__(name: str) -> Any:

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Type, TypeVar
 
 from rtda_deploy.errors import DeviceError
-from rtda_runtime.machine.kernel_files import file_text, temperatures_c, throttle_count
-from rtda_runtime.machine.nvidia_smi import Gpu, read_gpus
+from rtda_runtime.machine.cores import file_text, temperatures_c, throttle_count
+from rtda_runtime.machine.environment import Gpu, read_gpus
 from rtda_runtime.machine.tegrastats import Tegrastats, Telemetry, summarize_readings
 from rtda_runtime.records import fields_to_json
 

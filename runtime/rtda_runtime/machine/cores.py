@@ -4,6 +4,8 @@ The libraries' own default is a thread for each core of the machine. In a contai
 kernel stops all of them for the rest of each period once their time together is used up. Nor do two threads on one
 core help a network: its arithmetic units are busy with one.
 
+Beside it stands what the kernel's files tell of the machine's heat.
+
 Source: Linux kernel documentation, "CPU Topology", "CFS Bandwidth Control" and "Control Group v2" (cpu.max).
 """
 
@@ -13,11 +15,46 @@ import math
 import os
 import platform
 from pathlib import Path, PurePosixPath
-from typing import Iterable, Iterator, Optional
+from typing import Dict, Iterable, Iterator, Optional
 
-from rtda_runtime.machine.kernel_files import CPUS, file_text
+__all__ = [
+    "CPUS",
+    "cpu_model",
+    "cpu_quota",
+    "file_text",
+    "temperatures_c",
+    "threads_text",
+    "throttle_count",
+    "usable_cores",
+]
 
-__all__ = ["cpu_model", "cpu_quota", "threads_text", "usable_cores"]
+CPUS = "sys/devices/system/cpu"  # below the root
+
+
+def file_text(path: Path) -> str:
+    """What a file holds, without white space around it; empty where it is not there or may not be read."""
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def temperatures_c(root: Path) -> Dict[str, float]:
+    """Each sensor's temperature by its name."""
+    found = {}
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        name, value = file_text(zone / "type"), file_text(zone / "temp")
+        if name and value and value.lstrip("-").isdigit() and int(value) > 0:  # a unit that is off reads below zero
+            found[name] = int(value) / 1000.0
+    return found
+
+
+def throttle_count(root: Path) -> Optional[int]:
+    """How often a core's clock was lowered for heat since the start; Intel's counter, None where there is none."""
+    texts = [file_text(path) for path in (root / CPUS).glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
+    counts = [int(text) for text in texts if text.isdigit()]
+    return sum(counts) if counts else None
+
 
 _GROUPS = "sys/fs/cgroup"
 

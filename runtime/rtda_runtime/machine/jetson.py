@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from rtda_deploy.errors import ConfigError, DeviceError
-from rtda_runtime.machine.kernel_files import CPUS, file_text
+from rtda_runtime.machine.cores import CPUS, file_text
 from rtda_runtime.records import fields_to_json
 
 __all__ = [

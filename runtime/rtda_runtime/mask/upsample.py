@@ -8,6 +8,8 @@ evaluated, and there only the classes that can win: those whose best corner reac
 Sampling follows ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`` and ``cv2.resize``: pixel
 centres at half steps, clamped at the edges. The result is that of resize-then-argmax except where the two best logits
 are equal to float32 rounding. Compiled by numba where that is installed, NumPy elsewhere.
+
+Also how sure the network is of each of these pixels: :func:`confidence_from_logits`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ __all__ = [
     "GridPlan",
     "Region",
     "compiles",
+    "confidence_from_logits",
     "grid_plan",
     "mask_maker",
     "resize_mask",
@@ -226,3 +229,54 @@ def slow_mask(maker: Optional[str], postprocess_ms: float, work_ms: float) -> Op
         f"postprocess takes {postprocess_ms:.1f} of {work_ms:.1f} ms: without numba NumPy makes the mask,"
         f" {_TIMES} as slowly: {INSTALL}"
     )
+
+
+_BAND_VALUES = 1 << 19  # logits worked on at a time: 2 MiB, stays in the cache
+
+
+def confidence_from_logits(
+    logits: np.ndarray,
+    size_hw: Tuple[int, int],
+    *,
+    region: Optional[Region] = None,
+    out: Optional[np.ndarray] = None,
+) -> np.ndarray:
+    """How sure the network is of each pixel: the softmax probability of the class that won, in steps of 1/255.
+
+    The logits are interpolated first and turned into probabilities then, as an exported graph's ``confidence`` output
+    does it. That is an exponential per class and camera pixel, far more than the mask costs; so it is made on demand.
+
+    Args:
+        logits: float32 (C, h, w), finite.
+        size_hw: Height and width of the answer.
+        region: As in :func:`rtda_runtime.upsample_argmax`.
+        out: uint8 ``size_hw`` to write into; None: a new array.
+
+    Returns:
+        uint8 ``size_hw``: 255 is certain; with C classes it is never below 255 / C.
+
+    Raises:
+        FrameError: If ``logits``, ``size_hw`` or ``out`` is not as said.
+    """
+    if logits.ndim != 3 or 0 in logits.shape or logits.dtype != np.float32:
+        raise FrameError(
+            f"logits are {logits.dtype} {logits.shape}, expected float32 (classes, h, w)",
+            hint="give what Engine.infer gave, one picture's logits without a batch",
+        )
+    target = target_array(size_hw, out)
+    count = logits.shape[0]
+    plan = grid_plan(logits.shape[1:], target.shape, region)
+    # Across first: the coarse grid has few rows.
+    left, right = logits.take(plan.left, axis=2), logits.take(plan.right, axis=2)  # (C, h, W)
+    wide = left + (right - left) * plan.right_share
+    rows_at_once = max(1, _BAND_VALUES // (count * target.shape[1]))
+    for start in range(0, target.shape[0], rows_at_once):
+        band = slice(start, min(start + rows_at_once, target.shape[0]))
+        upper, lower = wide.take(plan.top[band], axis=1), wide.take(plan.bottom[band], axis=1)
+        lower -= upper
+        lower *= plan.down[band, None]
+        lower += upper  # (C, rows, W)
+        lower -= lower.max(axis=0)
+        np.exp(lower, out=lower)
+        target[band] = np.rint(255.0 / lower.sum(axis=0))
+    return target

@@ -8,7 +8,7 @@ import dataclasses
 import threading
 from typing import AsyncIterator, Callable, Optional
 
-from rtda_runtime.pipeline.flow import AHEAD, Flow
+from rtda_runtime.pipeline.reader import AHEAD, Flow
 from rtda_runtime.result import Result
 from rtda_runtime.threads.mailbox import WAKE_S, Mailbox
 

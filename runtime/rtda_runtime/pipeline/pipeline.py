@@ -20,15 +20,14 @@ from types import TracebackType
 from typing import Any, AsyncIterator, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Type, Union
 
 from rtda_deploy.errors import StaleFrameError
-from rtda_runtime.machine.processes import OfOneProcess
-from rtda_runtime.pipeline.flow import Flow
+from rtda_runtime.pipeline.inference import Networks
 from rtda_runtime.pipeline.loops import AsyncLoop, Loops
-from rtda_runtime.pipeline.networks import Networks
 from rtda_runtime.pipeline.options import Patience, PipelineOptions
+from rtda_runtime.pipeline.reader import Flow
 from rtda_runtime.pipeline.wiring import OnResult, OnState, Wiring
 from rtda_runtime.pool import AnySegmenter, SegmenterPool, open_segmenter
 from rtda_runtime.result import Result
-from rtda_runtime.segmenter import Segmenter
+from rtda_runtime.segmenter import OfOneProcess, Segmenter
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.sources import Source, open_source
 from rtda_runtime.threads.mailbox import WAKE_S

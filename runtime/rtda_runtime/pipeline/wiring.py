@@ -6,11 +6,9 @@ import logging
 import time
 from typing import Callable, List, Mapping, Optional, Sequence
 
-from rtda_runtime.pipeline.flow import Flow
-from rtda_runtime.pipeline.inference import Inference
+from rtda_runtime.pipeline.inference import Inference, Networks
 from rtda_runtime.pipeline.loops import Loops
-from rtda_runtime.pipeline.networks import Networks
-from rtda_runtime.pipeline.reader import Reader
+from rtda_runtime.pipeline.reader import Flow, Reader
 from rtda_runtime.pipeline.sink_thread import SinkThread
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink

@@ -9,8 +9,8 @@ import numpy as np
 from rtda_deploy.errors import ConfigError, FrameError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
+from rtda_runtime.mask.groups import class_shares
 from rtda_runtime.mask.preprocess import check_frame
-from rtda_runtime.mask.shares import class_shares
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.outline import Outline
 from rtda_runtime.threads.buffers import BufferPool

@@ -16,7 +16,7 @@ from rtda_deploy.files import sha256_file
 from rtda_runtime import Segmenter, SegmenterPool, open_source
 from rtda_runtime.bench.benchmark import benchmark
 from rtda_runtime.bench.record import load_record
-from rtda_runtime.bench.scheduled import Schedule, ScheduledSource
+from rtda_runtime.bench.samplers import Schedule, ScheduledSource
 
 FRAMES = [np.zeros((64, 96, 3), np.uint8)]
 

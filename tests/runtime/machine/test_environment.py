@@ -17,9 +17,8 @@ from patience import PATIENCE_S
 from runtime.boards import FakeJetson
 
 from rtda_runtime.machine.conditions import Conditions, ConditionsMonitor
-from rtda_runtime.machine.environment import CpuClock, Environment, Memory, environment
+from rtda_runtime.machine.environment import CpuClock, Environment, Gpu, Memory, environment
 from rtda_runtime.machine.jetson import PowerMode
-from rtda_runtime.machine.nvidia_smi import Gpu
 from rtda_runtime.records import from_json
 
 H100 = "NVIDIA H100 80GB HBM3, 550.54.15, 1980, 1980, 34, 70.12, 0x0000000000000000"

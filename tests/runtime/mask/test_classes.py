@@ -15,9 +15,8 @@ from runtime.models import tiny_spec
 from rtda_deploy.cli.run.screen import Screen
 from rtda_deploy.errors import ConfigError, FrameError
 from rtda_runtime import Overlay, Result
-from rtda_runtime.mask.groups import ClassGroups
+from rtda_runtime.mask.groups import ClassGroups, class_shares, count_classes
 from rtda_runtime.mask.regions import RegionOfInterest
-from rtda_runtime.mask.shares import class_shares, count_classes
 from rtda_runtime.sinks.publish.messages import Messages
 from rtda_runtime.sinks.view.feed import Feed
 

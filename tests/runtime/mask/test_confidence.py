@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runtime.upsampled import upsampled
 
 from rtda_deploy.errors import FrameError
-from rtda_runtime.mask.confidence import confidence_from_logits
+from rtda_runtime.mask.upsample import confidence_from_logits
 
 
 @settings(max_examples=60, deadline=None)

@@ -24,7 +24,7 @@ from runtime.publish_clients import result
 from rtda_deploy.errors import ConfigError, FileAccessError, MissingPackageError, RtdaError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.kinds import function_named
-from rtda_runtime.sinks.guard import is_loopback
+from rtda_runtime.sinks.http import is_loopback
 from rtda_runtime.sinks.kinds import SinkContext, sink_kind
 from rtda_runtime.sinks.publish import Publisher, open_publisher
 from rtda_runtime.sinks.publish.messages import Messages, wall_clock_offset_ns
@@ -353,7 +353,7 @@ def test_every_message_fits_its_schema(tmp_path: Path) -> None:
     path = tmp_path / "drive.mcap"
     with open_publisher(f"mcap:{path}", tiny_spec(), name="front") as sink:
         sink.write(result())
-    from rtda_runtime.sinks.publish.schemas import SCHEMAS
+    from rtda_runtime.sinks.publish.messages import SCHEMAS
 
     topics = set()
     for topic, schema, _, values in _messages(path):

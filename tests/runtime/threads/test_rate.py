@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from runtime.fakes import FakeClock
 
-from rtda_runtime.threads.rate import RateLimit
+from rtda_runtime.pipeline.reader import RateLimit
 
 
 def test_a_recording_is_read_at_the_rate() -> None:

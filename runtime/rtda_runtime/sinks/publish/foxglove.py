@@ -18,12 +18,11 @@ from rtda_deploy.masking import mask_password
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
-from rtda_runtime.sinks.guard import Guard, is_loopback, outward_host
+from rtda_runtime.sinks.http import Guard, is_loopback, outward_host
 from rtda_runtime.sinks.kinds import SinkContext
 from rtda_runtime.sinks.publish.base import Publisher, query_options
 from rtda_runtime.sinks.publish.gate import Gate, hidden_host
-from rtda_runtime.sinks.publish.messages import FRAME_ID
-from rtda_runtime.sinks.publish.schemas import LOG_LEVELS, SCHEMA_OF, SCHEMAS
+from rtda_runtime.sinks.publish.messages import FRAME_ID, LOG_LEVELS, SCHEMA_OF, SCHEMAS
 
 __all__ = ["FoxgloveSink", "opener"]
 

@@ -16,8 +16,7 @@ import threading
 import time
 from typing import Optional, Set, Tuple
 
-from rtda_runtime.sinks.guard import Guard
-from rtda_runtime.sinks.http import BadRequest, Request, head, parse_request
+from rtda_runtime.sinks.http import BadRequest, Guard, Request, head, parse_request
 from rtda_runtime.threads.named import NamedThread
 
 __all__ = ["Gate", "hidden_host"]

@@ -20,8 +20,7 @@ from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.kinds import SinkContext
 from rtda_runtime.sinks.publish.base import Publisher
-from rtda_runtime.sinks.publish.messages import FRAME_ID, TOPICS, timestamp
-from rtda_runtime.sinks.publish.schemas import LOG_LEVELS, SCHEMA_OF, SCHEMAS
+from rtda_runtime.sinks.publish.messages import FRAME_ID, LOG_LEVELS, SCHEMA_OF, SCHEMAS, TOPICS, timestamp
 
 __all__ = ["McapSink", "opener"]
 

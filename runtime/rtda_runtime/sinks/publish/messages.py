@@ -11,12 +11,17 @@
 ``state``
     A line of log for each change of the camera's state: live, stale, lost.
 
+Their JSON schemas have the names by which Foxglove knows how to show them. Source: Foxglove's message schemas
+``foxglove.CompressedImage`` and ``foxglove.Log`` (docs.foxglove.dev); in JSON bytes are base64 and times are ``{"sec",
+"nsec"}``. ``rtda.Statistics`` and ``rtda.Labels`` are ours.
+
 Stamps are nanoseconds since 1970. Frames are stamped on the monotonic clock, whose distance to the wall clock is
 measured once, so that distances between stamps are exact even when NTP adjusts the wall clock.
 """
 
 from __future__ import annotations
 
+import enum
 import time
 from typing import Any, Dict, Optional
 
@@ -24,11 +29,11 @@ import numpy as np
 
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
-from rtda_runtime.mask.shares import count_classes
+from rtda_runtime.mask.groups import count_classes
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.overlay import Overlay
 
-__all__ = ["FRAME_ID", "TOPICS", "Messages", "wall_clock_offset_ns"]
+__all__ = ["FRAME_ID", "LOG_LEVELS", "SCHEMAS", "SCHEMA_OF", "TOPICS", "Messages", "wall_clock_offset_ns"]
 
 TOPICS = ("mask", "overlay", "statistics", "labels", "state")
 FRAME_ID = "camera"
@@ -120,3 +125,74 @@ def timestamp(stamp_ns: int) -> Dict[str, int]:
 def _encoded(done: Any) -> bytes:
     content: np.ndarray = done[1]
     return content.tobytes()
+
+
+SCHEMA_OF = {
+    "mask": "foxglove.CompressedImage",
+    "overlay": "foxglove.CompressedImage",
+    "statistics": "rtda.Statistics",
+    "labels": "rtda.Labels",
+    "state": "foxglove.Log",
+}
+
+
+class LogLevel(enum.IntEnum):
+    """Of ``foxglove.Log``, as the SDK spells them."""
+
+    Info = 2
+    Warning = 3
+    Error = 4
+
+
+LOG_LEVELS = {"live": LogLevel.Info, "stale": LogLevel.Warning, "lost": LogLevel.Error}
+
+_TIME = {
+    "type": "object",
+    "title": "time",
+    "properties": {
+        "sec": {"type": "integer", "minimum": 0},
+        "nsec": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
+    },
+}
+_NUMBERS = {"type": "object", "additionalProperties": {"type": "number"}}
+_TEXT = {"type": "string"}
+_WHOLE = {"type": "integer", "minimum": 0}
+
+
+def _object(title: str, **properties: Any) -> Dict[str, Any]:
+    return {"title": title, "type": "object", "properties": properties, "required": list(properties)}
+
+
+SCHEMAS: Dict[str, Dict[str, Any]] = {
+    "foxglove.CompressedImage": _object(
+        "foxglove.CompressedImage",
+        timestamp=_TIME,
+        frame_id=_TEXT,
+        data={"type": "string", "contentEncoding": "base64"},
+        format=_TEXT,
+    ),
+    "foxglove.Log": _object(
+        "foxglove.Log", timestamp=_TIME, level=_WHOLE, message=_TEXT, name=_TEXT, file=_TEXT, line=_WHOLE
+    ),
+    "rtda.Statistics": _object(
+        "rtda.Statistics",
+        timestamp=_TIME,
+        captured_ns=_WHOLE,
+        sequence=_WHOLE,
+        dropped=_WHOLE,
+        state=_TEXT,
+        size_wh={"type": "array", "items": _WHOLE},
+        timing_ms=_NUMBERS,
+        shares=_NUMBERS,
+        unlabelled={"type": "number"},
+    ),
+    "rtda.Labels": _object(
+        "rtda.Labels",
+        source=_TEXT,
+        ignore_index=_WHOLE,
+        classes={
+            "type": "array",
+            "items": _object("rtda.Label", index=_WHOLE, name=_TEXT, color={"type": "array", "items": _WHOLE}),
+        },
+    ),
+}

@@ -23,7 +23,7 @@ from rtda_deploy.masking import mask_password
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
-from rtda_runtime.sinks.guard import is_loopback
+from rtda_runtime.sinks.http import is_loopback
 from rtda_runtime.sinks.kinds import SinkContext
 from rtda_runtime.sinks.publish.base import Publisher, query_options
 from rtda_runtime.sinks.publish.messages import TOPICS

@@ -11,7 +11,7 @@ import socket
 
 from rtda_deploy.errors import ConfigError, DeviceError
 from rtda_deploy.masking import mask_password
-from rtda_runtime.sinks.guard import is_loopback, outward_host
+from rtda_runtime.sinks.http import is_loopback, outward_host
 
 __all__ = ["ViewAddress", "listen", "parse_address", "view_url"]
 

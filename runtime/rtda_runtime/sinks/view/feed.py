@@ -18,7 +18,7 @@ import numpy as np
 from rtda_deploy.files import utf8_text
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
-from rtda_runtime.mask.shares import count_classes
+from rtda_runtime.mask.groups import count_classes
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.view.painter import MODES, Painter
 from rtda_runtime.sources.base import stale_after_s

@@ -17,8 +17,7 @@ from http.server import ThreadingHTTPServer
 from socketserver import BaseRequestHandler
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
-from rtda_runtime.sinks.guard import Guard
-from rtda_runtime.sinks.http import BadRequest, Request, head, parse_request
+from rtda_runtime.sinks.http import BadRequest, Guard, Request, head, parse_request
 from rtda_runtime.sinks.view.feed import BOUNDARY, Feed
 from rtda_runtime.sinks.view.pages import Answer, Pages, text_answer
 from rtda_runtime.threads.named import NamedThread

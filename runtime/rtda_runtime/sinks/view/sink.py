@@ -10,7 +10,7 @@ from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
-from rtda_runtime.sinks.guard import Guard
+from rtda_runtime.sinks.http import Guard
 from rtda_runtime.sinks.kinds import SinkContext
 from rtda_runtime.sinks.view.address import listen, parse_address, view_url
 from rtda_runtime.sinks.view.feed import Feed
