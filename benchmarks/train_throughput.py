@@ -48,8 +48,8 @@ from rtda_training.models import BiSeNet, SegOutput, build_discriminator
 from rtda_training.models.blocks import upsampled
 from rtda_training.plan import PlanConfig, load_plan
 from rtda_training.readers import LabelledSet, Pictures, UnlabelledSet, open_labelled, open_unlabelled
+from rtda_training.stages.base import SOURCE_STREAM, TARGET_STREAM, step_batches
 from rtda_training.stages.segmentation import SegmentationStage
-from rtda_training.stages.streams import SOURCE_STREAM, TARGET_STREAM, step_batches
 from rtda_training.trainer import Trainer
 
 _SIZES_HW = {"source": (1052, 1914), "target": (1024, 2048)}  # GTA5's and Cityscapes' pictures

@@ -1,4 +1,4 @@
-"""The folder of a run: what a training writes there, whether one is there already, and the plan it was started with."""
+"""The folder of a run: what a training writes there, whether one is there, its plan, and the rows of its log."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rtda_deploy import __version__
 from rtda_deploy.errors import CheckpointError, ConfigError, RtdaError
 from rtda_deploy.files import file_error, write_text
-from rtda_training.loop.rows import read_rows
 from rtda_training.plan import PlanConfig, changed_plan, load_plan, plan_from_table, recipe_title
 from rtda_training.toml_file import toml_text
 
@@ -24,7 +23,9 @@ __all__ = [
     "copy_run",
     "is_run",
     "is_trained",
+    "loss_keys",
     "progress_in",
+    "read_rows",
     "resumed_plan",
     "run_files",
     "save_config",
@@ -36,6 +37,7 @@ _CHECKPOINTS = ("last.pth", "best.pth", "stage-*.pth", "translator-*.pth")
 _FILES = (*_CHECKPOINTS, CONFIG, "results.csv", "metrics.jsonl", "confusion.json", "report.html", "verify/[0-9].png")
 _FOLDERS = ("stages", "tensorboard")
 _SHOWN = 3  # differences that are told
+_EVERY_ROW = ("stage", "stage_index", "step", "learning_rate", "pictures_per_s", "eta_s")
 
 
 def is_run(folder: Path) -> bool:
@@ -218,3 +220,19 @@ def _flat(values: Any, prefix: str = "") -> dict[str, str]:
         else:
             found[prefix + key] = json.dumps(value, ensure_ascii=False)
     return found
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows that a run in ``folder`` has logged; none where there is no log."""
+    path = folder / "metrics.jsonl"
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError, RecursionError):  # the last line of a killed run may be half written
+            rows.append(json.loads(line))
+    return rows
+
+
+def loss_keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The numbers that the method itself logs, in the order it does: whatever not every training logs."""
+    found = dict.fromkeys(key for row in rows for key in row if key not in _EVERY_ROW and not key.startswith("val_"))
+    return list(found)

@@ -21,9 +21,8 @@ from rtda_training.loop.events import StopRequest, Tell, TrainEvent, TrainResult
 from rtda_training.loop.hardware import build_fabric, describe, memory_kept
 from rtda_training.loop.runlog import RunLog
 from rtda_training.loop.saving import RunCheckpoints, save_verify_pictures, stage_file
-from rtda_training.loop.sets import PlanSets
 from rtda_training.loop.stage_loop import StageLoop, TrainingParts
-from rtda_training.loop.start import check_size, start_network, start_spec
+from rtda_training.loop.start import PlanSets, check_size, start_network, start_spec
 from rtda_training.models import SegmentationNetwork
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import UnlabelledSet, open_unlabelled

@@ -113,7 +113,7 @@ def _resumed(start: Mapping[str, Any]) -> str:
 
 
 def _losses(values: Mapping[str, Any]) -> str:
-    from rtda_training.loop.rows import loss_keys
+    from rtda_training.run_folder import loss_keys
 
     return " ".join(f"{key} {_loss_text(values[key])}" for key in loss_keys([values]))
 

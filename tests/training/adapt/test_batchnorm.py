@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from rtda_training.adapt.batchnorm import reestimate
+from rtda_training.stages.segmentation import reestimate
 
 
 def test_statistics_become_the_average_over_the_given_batches():

@@ -6,9 +6,8 @@ import torch
 
 from rtda_deploy.errors import DataError
 from rtda_training.data.address import DataAddress
-from rtda_training.data.batches import StepBatches, batches_from, normalise
+from rtda_training.data.batches import PictureOrder, StepBatches, batches_from, normalise
 from rtda_training.data.config import AugmentConfig, InputConfig
-from rtda_training.data.order import PictureOrder
 from rtda_training.labels import CITYSCAPES
 from rtda_training.readers import LabelledSet, Pictures, UnlabelledSet
 

@@ -11,9 +11,8 @@ import pytest
 from turned_files import turned
 
 from rtda_deploy.errors import DataError
-from rtda_training.data.index import DataIndex, index_of, index_path
+from rtda_training.data.index import DataIndex, in_order, index_of, index_path
 from rtda_training.data.survey import survey
-from rtda_training.data.threads import in_order
 from rtda_training.readers import open_labelled, open_unlabelled
 
 cv2 = pytest.importorskip("cv2", reason="pictures need OpenCV")

@@ -11,7 +11,7 @@ from training.settings import make_stage, with_fields
 from rtda_deploy.errors import ConfigError
 from rtda_training.adapt.samplers.rare import RareClasses, RareConfig, class_probabilities
 from rtda_training.adapt.slots import components
-from rtda_training.data.order import PictureOrder
+from rtda_training.data.batches import PictureOrder
 
 PIXELS = np.array(  # road, car, rider, train (absent), in 1000 labelled pixels each
     [

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rtda_training.adapt.context import MixedBatch, PseudoLabels, StepContext
 from rtda_training.adapt.slots import Component
-from rtda_training.data.order import PictureOrder
+from rtda_training.data.batches import PictureOrder
 from rtda_training.readers import LabelledSet, UnlabelledSet
 
 __all__ = ["Labeler", "Mixer", "Objective", "Sampler", "Style"]

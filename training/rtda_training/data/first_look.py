@@ -12,10 +12,9 @@ from typing import Callable, List, Optional, Sequence, Tuple
 import numpy as np
 
 from rtda_deploy.errors import DataError, RtdaError
-from rtda_training.data.index import DataIndex, count_pixels, keep_index, kept_index
+from rtda_training.data.index import DataIndex, count_pixels, in_order, keep_index, kept_index
 from rtda_training.data.labels.faults import doubt, unknown_ids_fix, verdicts
 from rtda_training.data.labels.tables import UnknownIdsError
-from rtda_training.data.threads import in_order
 from rtda_training.readers import LabelledSet, Progress, UnlabelledSet
 
 __all__ = ["first_look", "shared_pictures"]

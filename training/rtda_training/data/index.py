@@ -10,22 +10,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import zipfile
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Optional, Sequence, Tuple
+from typing import Callable, Deque, Iterator, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
 from rtda_deploy.errors import FileAccessError
 from rtda_deploy.files import atomic_path, cache_folder
-from rtda_training.data.threads import in_order
 from rtda_training.labels import IGNORE_INDEX
 from rtda_training.readers import LabelledSet, Progress
 
-__all__ = ["DataIndex", "count_pixels", "index_of", "index_path", "keep_index", "kept_index"]
+__all__ = ["DataIndex", "count_pixels", "in_order", "index_of", "index_path", "keep_index", "kept_index"]
 
 _log = logging.getLogger(__name__)
 _FORMAT = 1  # of the file; part of its name
+_AHEAD = 3  # results that each worker may be ahead, so that a Ctrl-C waits for few
+_Result = TypeVar("_Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,3 +161,23 @@ def count_pixels(label: np.ndarray, num_classes: int) -> np.ndarray:
     """int64 (C + 1,): pixels of each class, then those that are not labelled, of a checked uint8 (H, W) label."""
     counts = np.bincount(label.ravel(), minlength=256).astype(np.int64)
     return np.append(counts[:num_classes], counts[IGNORE_INDEX])
+
+
+def in_order(work: Callable[[int], _Result], count: int, workers: int = 0) -> Iterator[_Result]:
+    """``work(0)``, ``work(1)``, … ``work(count - 1)``, by ``workers`` threads (0: one per core that is allowed).
+
+    Threads are enough: OpenCV gives the interpreter free while it decodes.
+    """
+    workers = min(workers or len(os.sched_getaffinity(0)), count)
+    if workers < 2:
+        for index in range(count):
+            yield work(index)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: Deque[Future[_Result]] = deque()
+        for index in range(count):
+            waiting.append(pool.submit(work, index))
+            if len(waiting) >= workers * _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

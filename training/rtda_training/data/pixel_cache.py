@@ -29,7 +29,7 @@ from rtda_deploy.errors import DataError, FileAccessError
 from rtda_deploy.files import cache_folder, file_error, writable_folder
 from rtda_deploy.optional import require
 from rtda_training.data.batches import INTERPOLATION
-from rtda_training.data.threads import in_order
+from rtda_training.data.index import in_order
 from rtda_training.readers import LabelledSet, Pictures, Progress, UnlabelledSet, labels_closed
 
 __all__ = ["CachedPictures", "cached", "cached_size"]

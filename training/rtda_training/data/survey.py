@@ -12,11 +12,10 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from rtda_deploy.errors import RtdaError
-from rtda_training.data.index import DataIndex, count_pixels, keep_index
+from rtda_training.data.index import DataIndex, count_pixels, in_order, keep_index
 from rtda_training.data.labels.faults import VERDICTS, doubt, unknown_ids_fix, verdicts
 from rtda_training.data.labels.files import TurnedError
 from rtda_training.data.labels.tables import UnknownIdsError
-from rtda_training.data.threads import in_order
 from rtda_training.labels import check_label
 from rtda_training.readers import (
     SAME_KEYS_HINT,

@@ -30,11 +30,10 @@ from rtda_training.grids.results import assemble
 from rtda_training.grids.table import csv_table, failures, markdown_table
 from rtda_training.labels import class_list
 from rtda_training.loop.events import Tell, TrainEvent, TrainResult
-from rtda_training.loop.rows import read_rows
 from rtda_training.readers import LabelledSet, Progress, open_labelled, open_unlabelled
 from rtda_training.run import train_plan
 from rtda_training.run_choice import new_training_folder, processes
-from rtda_training.run_folder import is_run
+from rtda_training.run_folder import is_run, read_rows
 
 __all__ = ["Evaluated", "grid_folder", "raise_failures", "seconds_per_step", "train_grid", "unfinished"]
 

@@ -17,7 +17,7 @@ from rtda_training.loop.events import StopRequest, Tell, TrainEvent, TrainingSto
 from rtda_training.loop.pace import Pace
 from rtda_training.loop.runlog import RunLog
 from rtda_training.loop.saving import RunCheckpoints
-from rtda_training.loop.sets import PlanSets
+from rtda_training.loop.start import PlanSets
 from rtda_training.loop.validate import validate
 from rtda_training.metrics import ConfusionMatrix, Scores
 from rtda_training.models import SegmentationNetwork

@@ -20,12 +20,12 @@ from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 from rtda_training.labels import class_list
 from rtda_training.loop.diagnostics import warnings_of
 from rtda_training.loop.events import TrainResult
-from rtda_training.loop.rows import loss_keys, read_rows
 from rtda_training.loop.samples import colours, spread_places, usable_frame
 from rtda_training.loop.validate import masks_of
 from rtda_training.pages.sheets import GAP_PX, WIDTH_PX, jpeg, mistakes, sheet, tiled
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import open_labelled, open_unlabelled
+from rtda_training.run_folder import loss_keys, read_rows
 
 __all__ = ["write_run_page"]
 

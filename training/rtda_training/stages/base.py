@@ -1,14 +1,20 @@
-"""The base class of every kind of stage."""
+"""The base class of every kind of stage, and its batches: on the device, with a count of what could not be used."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from torch import Tensor
+
+from rtda_deploy.errors import DataError
 from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.slots import Component
+from rtda_training.data.batches import PictureOrder, StepBatches, batches_from
+from rtda_training.data.config import AugmentConfig
 from rtda_training.plan import PlanConfig, StageConfig
+from rtda_training.readers import UnlabelledSet
 
-__all__ = ["StageRun", "decay"]
+__all__ = ["BN_STREAM", "SOURCE_STREAM", "TARGET_STREAM", "DeviceBatch", "StageRun", "Stream", "decay", "step_batches"]
 
 
 class StageRun(Component):
@@ -41,3 +47,93 @@ class StageRun(Component):
 def decay(stage_config: StageConfig, step: int) -> float:
     """The factor ``(1 - step / steps) ** power`` on every learning rate."""
     return float((1.0 - step / stage_config.steps) ** stage_config.optimizer.power)
+
+
+SOURCE_STREAM, TARGET_STREAM, BN_STREAM = 0, 1, 2  # independent random streams of one seed
+
+
+class DeviceBatch(NamedTuple):
+    """One batch on the training device.
+
+    Attributes:
+        frames: float32 (N, H, W, 3) BGR 0..255.
+        labels: int64 (N, H, W), 255 where not labelled; None for an unlabelled set.
+    """
+
+    frames: Tensor
+    labels: Tensor | None
+
+
+def step_batches(
+    pictures: UnlabelledSet,
+    plan: PlanConfig,
+    steps: int,
+    stream: int,
+    *,
+    part: tuple[int, int] = (0, 1),
+    augment: AugmentConfig | None = None,
+    order: PictureOrder | None = None,
+) -> StepBatches:
+    """The batches of one domain as the plan wants them."""
+    return StepBatches(
+        pictures,
+        size_hw=plan.size_hw,
+        batch_size=plan.batch_size,
+        seed=plan.seed,
+        stream=stream,
+        augment=augment or plan.augment,
+        interpolation=plan.input.interpolation,
+        steps=steps,
+        order=order,
+        part=part,
+    )
+
+
+class Stream:
+    """Batches from a step on; pictures that cannot be used are named once, and too many of them are an error."""
+
+    def __init__(
+        self,
+        pictures: UnlabelledSet,
+        plan: PlanConfig,
+        stage: StageContext,
+        start: int,
+        stream: int,
+        workers: int,
+        order: PictureOrder | None = None,
+    ) -> None:
+        part = (stage.fabric.global_rank, stage.fabric.world_size)
+        data = step_batches(pictures, plan, stage.steps, stream, part=part, order=order)
+        self._batches = batches_from(data, start, workers)
+        self._device = stage.fabric.device
+        self._tell = stage.tell
+        self._pictures = pictures
+        self._allowed = plan.max_corrupt
+        self._faults: dict[str, str] = {}
+
+    def next(self) -> DeviceBatch:
+        """The next step's batch.
+
+        Raises:
+            DataError: If more than ``max_corrupt`` of the set's pictures could not be used.
+        """
+        batch = next(self._batches)
+        for name, fault, hint in batch.skipped:
+            self._count(name, fault, hint)
+        frames = batch.frames.to(self._device, non_blocking=True).float()
+        if not batch.labels.numel():
+            return DeviceBatch(frames, None)
+        return DeviceBatch(frames, batch.labels.to(self._device, non_blocking=True).long())
+
+    def _count(self, name: str, fault: str, hint: str) -> None:
+        if name in self._faults:
+            return
+        self._faults[name] = fault
+        self._tell(f"skipped {fault}")
+        share = len(self._faults) / len(self._pictures)
+        if share > self._allowed:
+            raise DataError(
+                f"{fault}; {len(self._faults)} of {len(self._pictures)} pictures of {self._pictures.address} cannot be"
+                f" used, more than max_corrupt = {self._allowed:g}",
+                hint=f"{hint}; all faults: {self._pictures.check_command}",
+            )

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.batchnorm import reestimate
 from rtda_training.adapt.components import Labeler, Mixer, Objective, Sampler, Style
 from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.slots import Component, component
 from rtda_training.data.config import AugmentConfig
 from rtda_training.plan import PlanConfig, StageConfig
-from rtda_training.stages.base import StageRun, decay
-from rtda_training.stages.streams import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, Stream, step_batches
+from rtda_training.stages.base import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, StageRun, Stream, decay, step_batches
 
-__all__ = ["SegmentationStage"]
+__all__ = ["SegmentationStage", "reestimate"]
 
 _BN_PICTURES = 400  # target pictures that batch-norm statistics are averaged over
 
@@ -178,3 +176,36 @@ def _set_training(network: nn.Module, batch_norm: str, stage: StageContext) -> l
     for parameter in frozen:
         parameter.requires_grad_(False)
     return frozen
+
+
+@torch.no_grad()
+def reestimate(model: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Replace the running statistics of every batch norm by their plain average over ``batches``; weights stay.
+
+    A network that saw both domains in turn carries statistics of both; the robot meets only the target. No label is
+    needed.
+
+    Args:
+        model: Changed in place; left in the mode it was in.
+        batches: float32 (N, 3, H, W) normalised target pictures, N at least 2.
+
+    Returns:
+        The number of batches averaged.
+
+    Source: AdaBN (Li et al., 2018); cumulative averaging as in UBNA (Klingner et al., arXiv 2011.08502).
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    training = model.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative moving average
+    model.train()
+    count = 0
+    for pictures in batches:
+        model(pictures)
+        count += 1
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train(training)
+    return count

@@ -11,7 +11,7 @@ from rtda_deploy.errors import ConfigError
 from rtda_training.adapt.components import Sampler
 from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.slots import component, number
-from rtda_training.data.order import Draw, PictureOrder
+from rtda_training.data.batches import Draw, PictureOrder
 from rtda_training.readers import LabelledSet
 
 __all__ = ["RareClassOrder", "RareClasses", "RareConfig", "class_probabilities"]

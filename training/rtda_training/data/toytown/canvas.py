@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Optional, Tuple
 
 import cv2
@@ -11,7 +12,33 @@ import numpy as np
 from rtda_training.data.toytown.camera import NEAR_M, Camera
 from rtda_training.data.toytown.city import Bgr
 
-__all__ = ["Canvas", "Light"]
+__all__ = ["Canvas", "ClassId", "Light"]
+
+
+class ClassId(IntEnum):
+    """What a pixel of a label picture says: the Cityscapes train ids, by the names the drawing code uses."""
+
+    ROAD = 0
+    SIDEWALK = 1
+    BUILDING = 2
+    WALL = 3
+    FENCE = 4
+    POLE = 5
+    TRAFFIC_LIGHT = 6
+    TRAFFIC_SIGN = 7
+    VEGETATION = 8
+    TERRAIN = 9
+    SKY = 10
+    PERSON = 11
+    RIDER = 12
+    CAR = 13
+    TRUCK = 14
+    BUS = 15
+    TRAIN = 16
+    MOTORCYCLE = 17
+    BICYCLE = 18
+    IGNORE = 255
+
 
 _SHIFT = 4  # fractional bits of the vertices given to OpenCV
 

@@ -7,9 +7,8 @@ from typing import List, Tuple
 import cv2
 import numpy as np
 
-from rtda_training.data.toytown.canvas import Canvas
+from rtda_training.data.toytown.canvas import Canvas, ClassId
 from rtda_training.data.toytown.city import Bgr, City
-from rtda_training.data.toytown.classes import ClassId
 from rtda_training.data.toytown.scene import Thing
 from rtda_training.data.toytown.textures import TILE_PX, bricks, grain
 

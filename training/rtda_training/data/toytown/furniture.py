@@ -6,9 +6,8 @@ from typing import Tuple
 
 import numpy as np
 
-from rtda_training.data.toytown.canvas import Canvas
+from rtda_training.data.toytown.canvas import Canvas, ClassId
 from rtda_training.data.toytown.city import Bgr, City
-from rtda_training.data.toytown.classes import ClassId
 from rtda_training.data.toytown.scene import Thing
 from rtda_training.data.toytown.textures import CROWN_PX, CROWNS_PER_SPECIES, crown
 

@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 
 from rtda_training.data.toytown.camera import NEAR_M
-from rtda_training.data.toytown.canvas import Canvas
+from rtda_training.data.toytown.canvas import Canvas, ClassId
 from rtda_training.data.toytown.city import Bgr, City
-from rtda_training.data.toytown.classes import ClassId
 from rtda_training.data.toytown.scene import Scene
 from rtda_training.data.toytown.textures import TILE_PX, cloud_tone, ground_tones
 

@@ -6,9 +6,8 @@ from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
-from rtda_training.data.toytown.canvas import Canvas
+from rtda_training.data.toytown.canvas import Canvas, ClassId
 from rtda_training.data.toytown.city import Bgr, City
-from rtda_training.data.toytown.classes import ClassId
 from rtda_training.data.toytown.scene import Thing
 
 __all__ = ["paint_bicycle", "paint_cyclist", "paint_motorcycle", "paint_motorcyclist", "paint_person"]

@@ -9,7 +9,7 @@ from typing import Tuple
 import cv2
 import numpy as np
 
-from rtda_training.data.toytown.classes import ClassId
+from rtda_training.data.toytown.canvas import ClassId
 from rtda_training.data.toytown.textures import sensor_grain
 
 __all__ = ["Sensor", "expose", "sample_sensor"]

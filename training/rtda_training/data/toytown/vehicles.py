@@ -8,9 +8,8 @@ from typing import Tuple
 import cv2
 import numpy as np
 
-from rtda_training.data.toytown.canvas import Canvas
+from rtda_training.data.toytown.canvas import Canvas, ClassId
 from rtda_training.data.toytown.city import Bgr, City
-from rtda_training.data.toytown.classes import ClassId
 from rtda_training.data.toytown.scene import Thing
 
 __all__ = ["paint_bus", "paint_car", "paint_tram", "paint_truck"]

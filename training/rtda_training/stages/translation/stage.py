@@ -19,12 +19,11 @@ from rtda_training.adapt.slots import choice, component, number
 from rtda_training.data.config import AugmentConfig
 from rtda_training.data.png_file import write_png
 from rtda_training.models import network_class
+from rtda_training.models.cyclegan import Discriminators, Generators, Translated
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import UnlabelledSet
-from rtda_training.stages.base import StageRun
-from rtda_training.stages.streams import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, Stream, step_batches
+from rtda_training.stages.base import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, StageRun, Stream, step_batches
 from rtda_training.stages.translation import losses
-from rtda_training.stages.translation.players import Discriminators, Generators, Translated
 from rtda_training.translator import Translator, frames_from, pictures_from, translator_file, write_translator
 
 __all__ = ["TranslationConfig", "TranslationStage"]
