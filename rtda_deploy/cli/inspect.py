@@ -79,7 +79,7 @@ def describe_file(file: Path) -> Dict[str, Any]:
             return {"kind": word, **found, **described}
     if suffix == ".json":
         return {"kind": "spec", **found, "spec": ModelSpec.load(file).to_dict()}
-    known = dict.fromkeys([".pth", ".onnx", *(kind.suffixes[0] for kind in engine_kinds()), ".json"])
+    known = dict.fromkeys([".pth", ".onnx", *(kind.suffixes[0] for kind in engine_kinds() if kind.describe), ".json"])
     raise ConfigError(f"{file} is of no kind that inspect knows", hint=f"known: {', '.join(known)}")
 
 

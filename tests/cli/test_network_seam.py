@@ -1,6 +1,7 @@
 """A backbone and a network of one file and one row each: every verb finds them, and so do messages and pages."""
 
 import json
+import re
 
 import pytest
 from cli.commandline import invoke
@@ -98,15 +99,15 @@ def test_a_new_row_goes_from_training_to_the_robot(here, tiny_data, settings, te
 @pytest.mark.parametrize(
     ("settings", "known"),
     [
-        (["backbone=tinny"], "resnet18, resnet101, tiny"),
-        (["network=onemop"], "bisenet, deeplab-v2, fcn8s, onemap"),
+        (["backbone=tinny"], "resnet18, resnet101, .*tiny"),
+        (["network=onemop"], "bisenet, deeplab-v2, fcn8s, .*onemap"),
         (["network=onemap", "variant=huge"], "small, large"),
-        (["network=deeplab-v2", "backbone=tiny"], "resnet101, resnet18"),  # it needs an output stride of 8
+        (["network=deeplab-v2", "backbone=tiny"], "resnet101, resnet18(?!.*tiny).*"),  # it needs an output stride of 8
     ],
 )
 def test_a_wrong_word_is_refused_with_the_new_rows_among_the_known(here, tiny_data, settings, known):
     outcome = train(tiny_data, *settings)
-    assert outcome.code == 2 and f"known: {known}\n" in outcome.err
+    assert outcome.code == 2 and re.search(f"known: {known}\n", outcome.err), outcome.err
     assert not (here / "run").exists(), "it is refused before anything is opened"
 
 

@@ -1,4 +1,4 @@
-"""A kind of engine as somebody would add one: this file, and the row ``TOY``. A model is the JSON of its spec."""
+"""Kinds of engine as somebody would add them: this file and a row each. A model is the JSON of its spec."""
 
 from __future__ import annotations
 
@@ -40,4 +40,8 @@ TOY = EngineKind(
     packages=(Package("runtime.toy_engine", "runtime", "running toys"), Package("toy_key", "openvino", "winding up")),
     describe="runtime.toy_engine:describe",
     checks=(("Toy's spring", "runtime.toy_engine:wound_up"),),
+)
+# The least that a row can say: it needs no library.
+BARE = EngineKind(
+    name="Bare", suffixes=(".bare",), providers=("bare",), opener="runtime.toy_engine:open_toy", packages=()
 )

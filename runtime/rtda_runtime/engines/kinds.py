@@ -1,9 +1,9 @@
 """The kinds of engine, and opening a model file with the one that runs it.
 
-One row each in ``_ROWS``, which everything that knows an engine by name or suffix reads.
+One row each, which everything that knows an engine by name or suffix reads.
 
-A further kind is a module with an :class:`~rtda_runtime.engines.Engine` and a row; programs of others call
-:func:`register`. Nothing here imports a library, so that ``--help`` may read it.
+To add one: a module with an :class:`~rtda_runtime.engines.Engine` and its opener, and a call of :func:`register` below;
+a program of its own calls it before the first command. Nothing here imports a library: ``--help`` reads the rows.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class EngineKind:
         opener: Opens a file; called as ``opener(path, provider=..., spec=..., threads=...)``, errors as of
             :func:`rtda_runtime.open_engine`.
         packages: What it needs, the library itself first; ``doctor`` looks for them, and benchmark records hold the
-            version of the first.
+            version of the first. Empty: it needs no package.
         cpu_providers: Those of ``providers`` that compute on the CPU.
         auto: Opens a file in the place of ``opener`` where the provider is ``auto``.
         describe: Says what ``inspect`` shows of a file of its own: a JSON-ready dict with ``kind`` and ``spec`` (of
@@ -139,8 +139,8 @@ def cpu_providers() -> Tuple[str, ...]:
 
 
 def libraries() -> Tuple[str, ...]:
-    """The module of each kind's library."""
-    return tuple(kind.packages[0].module for kind in engine_kinds())
+    """The module of each kind's library, where it needs one."""
+    return tuple(kind.packages[0].module for kind in engine_kinds() if kind.packages)
 
 
 def one_of(words: Tuple[str, ...]) -> str:

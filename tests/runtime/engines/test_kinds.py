@@ -21,8 +21,9 @@ from rtda_runtime.kinds import function_named
 _WITH_TOYS = """
 import json, sys
 from rtda_runtime.engines import register
-from runtime.toy_engine import TOY
+from runtime.toy_engine import BARE, TOY
 register(TOY)
+register(BARE)
 from cli.commandline import invoke
 print(json.dumps([invoke(*words.split()) for words in sys.argv[1:]]))
 """
@@ -33,6 +34,7 @@ _COMMANDS = (
     "doctor --json",
     "inspect model.toy --json",
     "inspect notes.txt",
+    "inspect model.bare",
     f"run {_FAST} --json",
     f"run notes.txt {_FAST}",
     f"run model.toy {_FAST} --provider cpu",
@@ -46,6 +48,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Outcome]:
     """What the commands say in a program that has registered the kind, in a folder with ``model.toy``."""
     folder = tmp_path_factory.mktemp("toys")
     (folder / "model.toy").write_text(tiny_spec().to_json())
+    (folder / "model.bare").write_text(tiny_spec().to_json())
     (folder / "notes.txt").write_text("no model")
     env = environment(PYTHONPATH=str(Path(__file__).parents[2]), COLUMNS="200", TERM="dumb")
     program = [sys.executable, "-c", _WITH_TOYS, *_COMMANDS]
@@ -63,7 +66,7 @@ def starting(said: Dict[str, Outcome], words: str) -> Outcome:
 
 @pytest.mark.parametrize("verb", ["run", "bench"])
 def test_the_help_of_provider_names_it(said: Dict[str, Outcome], verb: str) -> None:
-    assert f"{', '.join(providers())} or toy" in starting(said, f"{verb} --help").out
+    assert f"{', '.join(providers())}, toy or bare" in starting(said, f"{verb} --help").out
 
 
 def test_doctor_looks_for_its_packages_and_asks_what_it_wants_to_know(said: Dict[str, Outcome]) -> None:
@@ -81,7 +84,8 @@ def test_doctor_looks_for_its_packages_and_asks_what_it_wants_to_know(said: Dict
 def test_inspect_describes_its_files_and_names_its_suffix(said: Dict[str, Outcome]) -> None:
     found = said["inspect model.toy --json"].json
     assert (found["kind"], found["spec"], len(found["sha256"])) == ("toy", tiny_spec().to_dict(), 64)
-    assert_refused(said["inspect notes.txt"], 2, "no kind that inspect knows", r"\.toy")
+    for file in ("notes.txt", "model.bare"):  # the second runs, and has nothing that describes it
+        assert_refused(said[f"inspect {file}"], 2, "no kind that inspect knows", r"\.toy, \.json$")
 
 
 def test_run_finds_its_files_without_being_told_and_runs_them(said: Dict[str, Outcome]) -> None:
@@ -108,7 +112,7 @@ def test_a_row_names_functions_and_extras_that_there_are() -> None:
     for kind in engine_kinds():
         for name in (kind.opener, kind.auto, kind.describe, *(check for _, check in kind.checks)):
             assert not name or callable(function_named(name))
-        assert set(kind.cpu_providers) <= set(kind.providers) and kind.packages
+        assert set(kind.cpu_providers) <= set(kind.providers)
 
 
 def test_two_kinds_of_one_name_are_refused() -> None:
