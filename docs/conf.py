@@ -29,6 +29,8 @@ napoleon_use_ivar = True
 html_theme = "furo"
 html_title = f"rtda-deploy {release}"
 html_show_sourcelink = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 
 
 def _no_type(app: object, what: str, name: str, found: object, options: object, lines: list) -> None:

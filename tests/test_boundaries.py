@@ -1,4 +1,4 @@
-"""Who may import whom, and what a light import must not load (DESIGN.md: Directions, What runs without torch)."""
+"""Who may import whom, and what a light import must not load (ARCHITECTURE.md: Who may import whom)."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ SHARED = {
     "rtda_deploy.spec",
     "rtda_deploy.telemetry",
 }
-# The folders of DESIGN.md; tools/ holds what the Makefile starts before anything is installed.
+# The folders at the top; tools/ holds what the Makefile starts before anything is installed.
 FOLDERS = {"benchmarks", "docker", "docs", "export", "rtda_deploy", "runtime", "tests", "tools", "training"}
 
-# What DESIGN.md promises to run on a robot: Python 3.8, no torch, no onnx.
+# What ARCHITECTURE.md promises to run on a robot: Python 3.8, no torch, no onnx.
 ROBOT_ROOTS = (
     "rtda_deploy",
     "rtda_runtime",

@@ -18,6 +18,7 @@ onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from rtda_deploy.errors import ConfigError, ExportError, FileAccessError  # noqa: E402
+from rtda_export.precision import PRECISIONS  # noqa: E402
 from rtda_export.roofline.devices import Achieved, achieved, device_named, known_devices  # noqa: E402
 from rtda_export.roofline.estimator import Estimate, LayerTime, PrecisionEstimate, estimate, estimate_layers  # noqa: E402
 from rtda_export.roofline.layers import fused_layers  # noqa: E402
@@ -385,7 +386,7 @@ def test_what_an_engine_computes_in_is_said(one_onnx: Path) -> None:
 def test_a_checkpoint_is_estimated_as_the_onnx_it_becomes(one_checkpoint: Path, one_onnx: Path, workshop: Any) -> None:
     from_onnx, from_pth = estimate(one_onnx, "xavier-nx"), estimate(one_checkpoint, "xavier-nx")
     assert from_pth.to_dict()["precisions"] == from_onnx.to_dict()["precisions"]
-    assert [entry.precision for entry in from_pth.precisions] == ["fp32", "fp16", "int8"]
+    assert [entry.precision for entry in from_pth.precisions] == [row.name for row in PRECISIONS]
     wider = estimate(one_checkpoint, "xavier-nx", precision="fp16", size_hw=(64, 128))
     assert wider.input_shape == (1, 3, 64, 128)
     assert wider.macs > 1.9 * from_onnx.macs
