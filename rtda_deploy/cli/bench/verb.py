@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import shlex
 from pathlib import Path
@@ -39,7 +38,9 @@ def bench(
     max_p95_ms: Optional[float] = typer.Option(None, help="Exit 4 if the total's p95 is above this."),
     out: Optional[Path] = typer.Option(None, help="Folder of times.json and report.html (default: runs/bench/<time>)."),
     save: Optional[Path] = typer.Option(None, help="Also write the object of --json to this file."),
-    compare: Optional[Tuple[Path, Path]] = typer.Option(None, help="Measure nothing; print how two times.json differ."),
+    compare: Tuple[str, str] = typer.Option(  # typer 0.9 fails on an Optional tuple
+        ("", ""), metavar="A.json B.json", show_default=False, help="Measure nothing; print how two times.json differ."
+    ),
     force: bool = typer.Option(False, "--force", help="Overwrite earlier results; compare those of other devices too."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
     csv_: bool = typer.Option(False, "--csv", help="Print comma-separated values."),
@@ -54,10 +55,10 @@ def bench(
 
     if json_ and csv_:
         raise ConfigError("--json and --csv both want stdout", hint="take one; times.json is saved in any case")
-    if compare is not None:
+    if any(compare):
         from rtda_deploy.cli.bench.compare import compare_files
 
-        compare_files(*compare, force=force, as_json=json_, as_csv=csv_)
+        compare_files(*map(Path, compare), force=force, as_json=json_, as_csv=csv_)
         return
     if model is None:
         raise ConfigError("no model was named", hint="rtda-deploy bench model.onnx   (or --compare A.json B.json)")
@@ -121,6 +122,8 @@ def _folder(wanted: Optional[Path], save: Optional[Path], force: bool) -> Iterat
 
 def _save(record: BenchRecord, folder: Path, save: Optional[Path]) -> None:
     """``times.json`` with every sample, ``report.html``, and what ``--json`` prints into the file of ``--save``."""
+    import json
+
     from rtda_deploy.files import write_text
     from rtda_runtime.bench.page import save_page
 

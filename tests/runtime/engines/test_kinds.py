@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,8 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Outcome]:
     (folder / "model.toy").write_text(tiny_spec().to_json())
     (folder / "model.bare").write_text(tiny_spec().to_json())
     (folder / "notes.txt").write_text("no model")
-    env = environment(PYTHONPATH=str(Path(__file__).parents[2]), COLUMNS="200", TERM="dumb")
+    tests = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = environment(PYTHONPATH=os.pathsep.join(tests), COLUMNS="200", TERM="dumb")
     program = [sys.executable, "-c", _WITH_TOYS, *_COMMANDS]
     done = subprocess.run(program, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
