@@ -242,6 +242,12 @@ def test_a_light_start_loads_nothing_heavy(program: str) -> None:
     assert not loaded & HEAVY
 
 
+def test_help_reads_the_tables_and_nothing_that_opens_a_file() -> None:
+    code = "import sys; import rtda_deploy.cli.app; rtda_deploy.cli.app.build_app(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"rtda_deploy.files", "rtda_deploy.masking", "rtda_deploy.spec"} & set(done.stdout.split())
+
+
 _NUMPY_ALONE = """
 import importlib, importlib.abc, sys
 sys.dont_write_bytecode = True

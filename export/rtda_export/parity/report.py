@@ -120,7 +120,7 @@ class ParityReport:
         return {
             "a": self.a,
             "b": self.b,
-            "limit": dataclasses.asdict(self.limit),
+            "limit": self.limit._asdict(),
             "passed": self.passed,
             "missed": self.missed,
             "max_abs_logit": self.max_abs,

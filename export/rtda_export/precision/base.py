@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Sequence, Tuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +17,7 @@ __all__ = ["EngineRules", "Limit", "Made", "Precision", "Work"]
 Score = Callable[[], Optional[Tuple[float, float]]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Limit:
+class Limit(NamedTuple):
     """How far a step of an export may move.
 
     Attributes:
@@ -33,8 +32,7 @@ class Limit:
     logit: Optional[float] = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """What the file of a precision is made from.
 
     Attributes:
@@ -58,8 +56,7 @@ class Work:
     score: Score
 
 
-@dataclasses.dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """What making the file found.
 
     Attributes:
@@ -73,11 +70,10 @@ class Made:
     kept_fp32: Mapping[str, str]
     notes: Tuple[str, ...] = ()
     miou: Optional[Tuple[float, float]] = None
-    for_parent: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    for_parent: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclasses.dataclass(frozen=True)
-class EngineRules:
+class EngineRules(NamedTuple):
     """How a TensorRT engine of a precision is built.
 
     Attributes:
@@ -96,8 +92,7 @@ class EngineRules:
     dla_refused: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Precision:
+class Precision(NamedTuple):
     """One row of the table :data:`rtda_export.precision.PRECISIONS`; everything that depends on a precision asks it.
 
     Attributes:

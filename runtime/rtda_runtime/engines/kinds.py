@@ -3,22 +3,22 @@
 One row each, which everything that knows an engine by name or suffix reads.
 
 To add one: a module with an :class:`~rtda_runtime.engines.Engine` and its opener, and a call of :func:`register` below;
-a program of its own calls it before the first command. Nothing here imports a library: ``--help`` reads the rows.
+a program of its own calls it before the first command. ``--help`` reads the rows, so nothing here imports
+a library, or a module of ours that it does not need.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from rtda_deploy.errors import ConfigError, DeviceError, EngineError
-from rtda_deploy.files import readable_file
-from rtda_deploy.model_files import is_checkpoint_name
 from rtda_deploy.optional import Package
-from rtda_deploy.spec import ModelSpec
-from rtda_runtime.engines.base import Engine
 from rtda_runtime.kinds import function_named
+
+if TYPE_CHECKING:
+    from rtda_deploy.spec import ModelSpec
+    from rtda_runtime.engines.base import Engine
 
 __all__ = [
     "EngineKind",
@@ -33,8 +33,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class EngineKind:
+class EngineKind(NamedTuple):
     """A library that runs model files.
 
     Functions are named ``"module:function"``, for :func:`rtda_runtime.kinds.function_named`.
@@ -174,6 +173,8 @@ def open_engine(
         DeviceError: If the provider asked for does not load here, or runs no such file.
         ConfigError: If the provider or the number of threads makes no sense.
     """
+    from rtda_deploy.files import readable_file
+
     if provider not in providers():
         raise ConfigError(f"unknown provider {provider!r}", hint=f"known: {', '.join(providers())}")
     if threads is not None and threads < 1:
@@ -196,6 +197,8 @@ def open_engine(
 
 
 def _other_file_hint(path: Path) -> str:
+    from rtda_deploy.model_files import is_checkpoint_name
+
     if is_checkpoint_name(path):
         return f"export it first: rtda-deploy export {path}"
     return f"known suffixes: {', '.join(suffix for kind in engine_kinds() for suffix in kind.suffixes)}"

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequence, Tuple, cast
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, cast
 
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.masking import mask_password
 from rtda_deploy.optional import Package
-from rtda_deploy.spec import ModelSpec
 from rtda_runtime.kinds import OPENCV, Kind, examples, find_kind
 
 if TYPE_CHECKING:
+    from rtda_deploy.spec import ModelSpec
     from rtda_runtime.sinks.base import Sink
     from rtda_runtime.sinks.overlay import Overlay
     from rtda_runtime.sinks.publish.base import Publisher
@@ -27,8 +26,7 @@ __all__ = ["SINK_KINDS", "SinkContext", "SinkKind", "open_publisher", "open_sink
 def _nothing() -> None: ...
 
 
-@dataclasses.dataclass(frozen=True)
-class SinkContext:
+class SinkContext(NamedTuple):
     """What a sink may ask about the run that it is opened for.
 
     Attributes:
@@ -155,6 +153,8 @@ def sink_kind(option: str, address: str) -> SinkKind:
     kinds = sinks_of(option)
     kind = find_kind(kinds, address)
     if kind is None:
+        from rtda_deploy.masking import mask_password  # no --help needs it
+
         raise ConfigError(f"--{option} does not know {mask_password(address)!r}", hint=f"known: {examples(kinds)}")
     return kind
 

@@ -9,22 +9,20 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple, Union
 
 from rtda_deploy.errors import ConfigError
-from rtda_deploy.masking import mask_password
 from rtda_deploy.optional import Package
 from rtda_runtime.kinds import OPENCV, Kind, examples, find_kind, function_named
-from rtda_runtime.sources.base import Source
 
 if TYPE_CHECKING:
+    from rtda_runtime.sources.base import Source
     from rtda_runtime.sources.v4l2 import CameraInfo
 
 __all__ = ["SOURCE_KINDS", "CameraRequest", "SourceKind", "cameras", "open_source", "source_files", "source_kind"]
 
 
-@dataclasses.dataclass(frozen=True)
-class CameraRequest:
+class CameraRequest(NamedTuple):
     """What is asked of a camera; a value that it does not grant is an error. None: its own choice.
 
     Attributes:
@@ -127,6 +125,8 @@ def source_kind(address: str) -> SourceKind:
     """
     kind = find_kind(SOURCE_KINDS, address)
     if kind is None:
+        from rtda_deploy.masking import mask_password  # no --help needs it
+
         said = f"unknown kind of source: {mask_password(address)}" if address else "no source was given"
         raise ConfigError(said, hint=f"known: {examples(SOURCE_KINDS)}")
     return kind
@@ -192,8 +192,10 @@ def _typed(uri: Union[int, str, Path]) -> str:
 
 
 def _check_request(kind: SourceKind, address: str, request: CameraRequest) -> None:
-    asked: Any = dataclasses.asdict(request)
+    asked = request._asdict()
     words = {"size_wh": "size", "fps": "rate", "fourcc": "pixel format"}
     refused = [words[field] for field, value in asked.items() if value is not None and field not in kind.requests]
     if refused:
+        from rtda_deploy.masking import mask_password
+
         raise ConfigError(f"{mask_password(address)} cannot be asked for a {' or '.join(refused)}", hint=kind.instead)
