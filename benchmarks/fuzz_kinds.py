@@ -306,7 +306,7 @@ def _results(folder: Path) -> List[bytes]:
 
 
 def _read_result(path: Path) -> None:
-    from rtda_deploy.cli.bench.compare import compare_files
+    from rtda_deploy.cli.bench.show import compare_files
 
     good = path.with_name("good.json")
     good.write_bytes(_results(path.parent)[0])

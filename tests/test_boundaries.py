@@ -52,7 +52,7 @@ ROBOT_ROOTS = (
     "rtda_deploy",
     "rtda_runtime",
     "rtda_export.overwrite",
-    "rtda_export.engine_plan",
+    "rtda_export.request",
     "rtda_export.export",
     "rtda_export.graph.allowed",
     "rtda_export.options",

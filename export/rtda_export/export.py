@@ -16,17 +16,15 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 from rtda_deploy.files import atomic_path, remove_leftovers
 from rtda_deploy.run_folders import folder_lock, is_locked
 from rtda_deploy.spec import ModelSpec
-from rtda_export.engine_plan import EnginePlan, engine_plan
 from rtda_export.options import EngineOptions, ExportOptions
 from rtda_export.overwrite import refuse_losing
 from rtda_export.parity.frames import NamedFrame, read_frames, stored_frames
 from rtda_export.parity.report import ParityReport
 from rtda_export.precision import FP32, Precision
-from rtda_export.request import Request, checked_request
-from rtda_export.steps.check import check_onnx
+from rtda_export.request import EnginePlan, Request, checked_request, engine_plan
 from rtda_export.steps.step import ExportEvent, ExportStep, Tell, Workbench
 from rtda_export.steps.to_engine import build_engine
-from rtda_export.steps.to_onnx import write_onnx
+from rtda_export.steps.to_onnx import check_onnx, write_onnx
 from rtda_export.steps.to_precision import reduce_precision
 
 __all__ = ["EngineOptions", "ExportEvent", "ExportOptions", "ExportResult", "ExportStep", "export_model"]

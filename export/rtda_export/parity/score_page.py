@@ -10,8 +10,7 @@ import numpy as np
 
 from rtda_deploy.files import writable_folder, write_text
 from rtda_deploy.report import ReportPage, short
-from rtda_export.parity.extremes import ScoredPicture
-from rtda_export.parity.scoring import Evaluation
+from rtda_export.parity.scoring import Evaluation, ScoredPicture
 
 __all__ = ["save_evaluation", "scored_text"]
 

@@ -18,14 +18,18 @@ from rtda_deploy.files import atomic_path, sha256_file
 from rtda_deploy.onnx_file import OnnxFacts, read_onnx_facts
 from rtda_deploy.spec import ModelSpec
 from rtda_export.precision import ENGINE_DEFAULT, Precision, precision_named
-from rtda_export.tensorrt.cache import cached_engine, engine_path
-from rtda_export.tensorrt.dialects import Dialect, check_precision, dialect_of, keep_layers, set_precision
+from rtda_export.tensorrt.cache import (
+    cached_engine,
+    engine_path,
+    load_timing_cache,
+    save_timing_cache,
+    timing_cache_path,
+)
+from rtda_export.tensorrt.dialects import Dialect, check_precision, dialect_of, keep_layers, parse, set_precision
 from rtda_export.tensorrt.dla import DlaCoverage, use_dla
 from rtda_export.tensorrt.library import load_tensorrt, machine_of, new_builder
-from rtda_export.tensorrt.network import parse
 from rtda_export.tensorrt.progress import BuildProgress, Watch, monitor_for, run_watched
 from rtda_export.tensorrt.settings import BuildSettings, apply_settings, check_settings
-from rtda_export.tensorrt.timing import load_timing_cache, save_timing_cache, timing_cache_path
 from rtda_runtime.engines.tensorrt_session import tensorrt_logger
 
 __all__ = ["EngineFile", "engine_from_onnx"]

@@ -8,6 +8,8 @@ dialect  network                 FP16                                          I
          the file is FP16        as 8.x                                        as 8.x
 11.x     always strongly typed   the file's own types, nothing else            Q/DQ nodes, nothing else
 =======  ======================  ============================================  ==================================
+
+:func:`parse` reads an ``.onnx`` in one of them, with every complaint of the parser in one error.
 """
 
 from __future__ import annotations
@@ -15,13 +17,23 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from pathlib import Path
-from typing import Any, Dict, Sequence, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, Union
 
-from rtda_deploy.errors import ConfigError
+from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.onnx_file import OnnxFacts
 from rtda_export.precision import PRECISIONS, Precision, listed, precision_of_file
+from rtda_runtime.engines.tensorrt_session import tensorrt_logger
 
-__all__ = ["Dialect", "check_precision", "dialect_of", "engine_stem", "keep_layers", "set_precision"]
+__all__ = [
+    "Dialect",
+    "ParsedNetwork",
+    "check_precision",
+    "dialect_of",
+    "engine_stem",
+    "keep_layers",
+    "parse",
+    "set_precision",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,3 +166,49 @@ def _without_number(layer: str) -> str:
     """``Sigmoid_2`` -> ``Sigmoid``: the parser numbers the further layers of a node, and of a name used before."""
     stem, _, number = layer.rpartition("_")
     return stem if number.isdigit() else layer
+
+
+_NAMED = 5  # complaints told in full; the others are counted
+
+
+class ParsedNetwork(NamedTuple):
+    """A network and the parser that owns its weights: both must live until the engine is built."""
+
+    network: Any
+    parser: Any
+
+
+def parse(trt: Any, builder: Any, dialect: Dialect, facts: OnnxFacts) -> ParsedNetwork:
+    """Parse the file of ``facts``.
+
+    Raises:
+        ExportError: If TensorRT does not take it, naming nodes and operators.
+    """
+    log = tensorrt_logger(trt)
+    log.clear()
+    network = builder.create_network(dialect.network_flags(trt, strongly_typed=dialect.strongly_typed(facts)))
+    parser = trt.OnnxParser(network, log)
+    if parser.parse_from_file(str(facts.path)) and network.num_layers:
+        return ParsedNetwork(network, parser)
+    complaints = [_complaint(parser.get_error(index), facts) for index in range(parser.num_errors)]
+    complaints = list(dict.fromkeys(complaints)) or [log.reason() or "it gives no reason"]
+    more = f"; and {len(complaints) - _NAMED} more" if len(complaints) > _NAMED else ""
+    raise ExportError(
+        f"TensorRT {trt.__version__} cannot parse {facts.path.name} (opset {facts.opset})",
+        why="; ".join(complaints[:_NAMED]) + more,
+        hint="export it again with operators that TensorRT 8.5 knows: rtda-deploy export ckpt.pth --to onnx --opset 17",
+    )
+
+
+def _complaint(error: Any, facts: OnnxFacts) -> str:
+    """One error of the parser: ``node /head/Resize (Resize): This version of TensorRT ... (UNSUPPORTED_NODE)``."""
+    index = error.node()
+    name = operator = ""
+    if 0 <= index < len(facts.nodes):
+        name, operator = facts.node_names[index], facts.nodes[index].operator
+    if hasattr(error, "node_operator"):  # from TensorRT 10 on the parser says it itself
+        name, operator = error.node_name() or name, error.node_operator() or operator
+    said = " ".join(str(error.desc()).split())
+    code = str(error.code()).rpartition(".")[2]
+    where: List[str] = [f"node {name} ({operator}): "] if operator else []
+    return f"{''.join(where)}{said} ({code})"

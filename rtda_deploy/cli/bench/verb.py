@@ -56,7 +56,7 @@ def bench(
     if json_ and csv_:
         raise ConfigError("--json and --csv both want stdout", hint="take one; times.json is saved in any case")
     if any(compare):
-        from rtda_deploy.cli.bench.compare import compare_files
+        from rtda_deploy.cli.bench.show import compare_files
 
         compare_files(*map(Path, compare), force=force, as_json=json_, as_csv=csv_)
         return

@@ -74,7 +74,7 @@ class Screen:
         self, source: Source, board: BoardWatch, *, json_: bool, every_s: Optional[float], limit: Optional[int]
     ) -> None:
         from rtda_deploy.cli.terminal.console import LiveLine
-        from rtda_deploy.cli.terminal.keys import Keys
+        from rtda_deploy.cli.terminal.signals import Keys
 
         total = source.num_frames if limit is None else limit
         self.quit = threading.Event()

@@ -1,4 +1,6 @@
-"""An end in order: SIGTERM, which init systems and container engines send, does what Ctrl-C does; and it is quick.
+"""What a running command is told from outside: single keys typed into the terminal, and signals.
+
+An end in order: SIGTERM, which init systems and container engines send, does what Ctrl-C does; and it is quick.
 
 A second signal does not stop the stop.
 """
@@ -9,13 +11,15 @@ import atexit
 import contextlib
 import gc
 import os
+import select
 import signal
+import sys
 import threading
 import time
-from types import FrameType
-from typing import Callable, Iterator, List, Optional
+from types import FrameType, TracebackType
+from typing import Any, Callable, Iterator, List, Optional, Type
 
-__all__ = ["Terminated", "exit_quickly", "stops_in_order"]
+__all__ = ["Keys", "Terminated", "exit_quickly", "stops_in_order"]
 
 _PATIENCE_S = 3.0  # a stop may take so long before one more signal ends it
 
@@ -70,3 +74,46 @@ def exit_quickly() -> None:
     """Spare the garbage collector its last walk through all that was imported: a third of a second of each stop."""
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
+
+
+class Keys:
+    """Reads keys without waiting for Enter, where stdin is a terminal; Ctrl-C stays what it is.
+
+    The terminal is as before when the block is left.
+    """
+
+    def __init__(self, wanted: bool = True) -> None:
+        self.active = False
+        self._wanted = wanted
+        self._before: Any = None
+
+    def __enter__(self) -> Keys:
+        if self._wanted and sys.stdin is not None and sys.stdin.isatty():
+            import termios
+            import tty
+
+            with contextlib.suppress(OSError, ValueError, termios.error):
+                terminal = sys.stdin.fileno()
+                if os.tcgetpgrp(terminal) == os.getpgrp():  # in the background, asking would stop the process
+                    self._before = termios.tcgetattr(terminal)
+                    tty.setcbreak(terminal, termios.TCSANOW)
+                    self.active = True
+        return self
+
+    def pressed(self) -> str:
+        """The next key that was pressed, at once; empty where there is none."""
+        if not self.active:
+            return ""
+        terminal = sys.stdin.fileno()
+        ready, _, _ = select.select([terminal], [], [], 0)
+        return os.read(terminal, 1).decode("ascii", "replace") if ready else ""
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if self.active:
+            import termios
+
+            self.active = False
+            with contextlib.suppress(termios.error):  # the terminal is gone
+                termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._before)
