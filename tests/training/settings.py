@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -111,6 +113,30 @@ def make_pictures(
         frames.append((label[..., None] * (220 // num_classes) + noise).astype(np.uint8))
         labels.append(label)
     return PictureList(frames, labels, classes or class_names(num_classes))
+
+
+def write_domains(base: Path, num_classes: int, count: int, block: int, *, target_val: bool = False) -> Path:
+    """``base/source`` and ``base/target``, each of two splits, 64x64: classes by brightness, the target tinted.
+
+    Labels of the target are written for its val split alone, and only where they are asked for.
+    """
+    rng = np.random.default_rng(0)
+    classes = class_names(num_classes)
+    for domain, tint in (("source", 0), ("target", 25)):
+        for split in ("train", "val"):
+            labelled = domain == "source" or (target_val and split == "val")
+            for name in ("images", "labels")[: 1 + labelled]:
+                (base / domain / split / name).mkdir(parents=True)
+            for index in range(count):
+                blocks = rng.integers(0, num_classes, (64 // block, 64 // block))
+                label = np.kron(blocks, np.ones((block, block))).astype(np.uint8)
+                frame = np.repeat((label * (220 // num_classes) + 20 + tint)[..., None], 3, axis=2).astype(np.uint8)
+                cv2.imwrite(str(base / domain / split / "images" / f"{index}.png"), frame)
+                if labelled:
+                    cv2.imwrite(str(base / domain / split / "labels" / f"{index}.png"), label)
+        text = json.dumps({"names": classes.names, "palette": classes.palette})
+        (base / domain / "classes.json").write_text(text)
+    return base
 
 
 def make_stage(

@@ -24,15 +24,6 @@ def model():
     return BiSeNet("resnet18", "rtda").eval()
 
 
-def test_round_trip_gives_the_same_network_and_spec(model, tmp_path):
-    path = write_checkpoint(tmp_path / "a.pth", Checkpoint(spec(), model.state_dict(), {"step": 3}))
-    found = read_checkpoint(path)
-    assert found.spec == spec() and found.training == {"step": 3}
-    picture = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.equal(model_from_checkpoint(found)(picture).coarse, model(picture).coarse)
-
-
 @pytest.mark.parametrize(
     "architecture",
     [
@@ -45,8 +36,10 @@ def test_round_trip_gives_the_same_network_and_spec(model, tmp_path):
 def test_every_network_makes_the_round_trip(architecture, tmp_path):
     network = build_network(architecture).eval()
     named = spec(provenance={"architecture": network.architecture})
-    path = write_checkpoint(tmp_path / "a.pth", Checkpoint(named, network.state_dict()))
-    found = model_from_checkpoint(read_checkpoint(path))
+    path = write_checkpoint(tmp_path / "a.pth", Checkpoint(named, network.state_dict(), {"step": 3}))
+    read = read_checkpoint(path)
+    assert read.spec == named and read.training == {"step": 3}
+    found = model_from_checkpoint(read)
     assert type(found) is type(network) and found.architecture == architecture and not found.training
     picture = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -97,13 +90,6 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"x\.pth"):
         read_checkpoint(tmp_path / "x.pth")
-
-
-def test_a_truncated_checkpoint_is_refused(model, tmp_path):
-    path = write_checkpoint(tmp_path / "a.pth", Checkpoint(spec(), model.state_dict()))
-    os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(CheckpointError, match="no checkpoint that torch can read"):
-        read_checkpoint(path)
 
 
 def test_missing_and_empty_files_are_refused(tmp_path):

@@ -117,11 +117,6 @@ def test_unknown_recipes_and_files_are_refused(tmp_path):
         load_plan(str(tmp_path / "bad.toml"))
 
 
-def test_a_stage_that_needs_a_target_says_so():
-    with pytest.raises(ConfigError, match="target"):
-        plan_from_table({"objectives": ["supervised", "adversarial"]})
-
-
 @pytest.mark.parametrize("name", ["../../../escaped", "..", "a/b", "a\\b", " "])
 def test_names_that_become_files_lead_to_no_other_folder(tmp_path, name):
     import json

@@ -3,9 +3,8 @@
 import json
 import math
 
-import cv2
-import numpy as np
 import pytest
+from training.settings import write_domains
 
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 from rtda_training.plan import load_plan, recipe_names
@@ -19,20 +18,7 @@ SMALL = ["size=64x64", "batch_size=2", "steps=2", "device=cpu", "precision=fp32"
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Cityscapes' classes by brightness; the target is tinted and has no labels."""
-    base = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for domain, tint in (("source", 0), ("target", 25)):
-        for split in ("train", "val"):
-            for index in range(4):
-                label = np.kron(rng.integers(0, 19, (4, 4)), np.ones((16, 16))).astype(np.uint8)
-                frame = np.repeat((label * 11 + 20 + tint)[..., None], 3, axis=2).astype(np.uint8)
-                images, labels = base / domain / split / "images", base / domain / split / "labels"
-                images.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(images / f"{index}.png"), frame)
-                if domain == "source" or split == "val":
-                    labels.mkdir(parents=True, exist_ok=True)
-                    cv2.imwrite(str(labels / f"{index}.png"), label)
-    return base
+    return write_domains(tmp_path_factory.mktemp("data"), 19, 4, 16, target_val=True)
 
 
 @pytest.mark.parametrize("name", sorted(set(recipe_names()) - TOO_LONG - {"target-only"}))

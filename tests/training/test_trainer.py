@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from interrupting import at_step, interrupt
+from torch import nn
+from training.settings import class_names, write_domains
 
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError, DeviceError, ModelError, TrainingError
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
@@ -15,29 +17,14 @@ from rtda_training.loop.hardware import build_fabric
 from rtda_training.loop.runlog import RunLog
 from rtda_training.plan import load_plan
 from rtda_training.run_folder import progress_in
+from rtda_training.stages.segmentation import reestimate
 from rtda_training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A source with labels and a target without any: four classes told apart by brightness."""
-    base = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for domain, tint in (("source", 0), ("target", 25)):
-        for split in ("train", "val"):
-            for index in range(6):
-                label = np.kron(rng.integers(0, 4, (2, 2)), np.ones((32, 32))).astype(np.uint8)
-                frame = np.repeat((label * 60 + 20 + tint)[..., None], 3, axis=2).astype(np.uint8)
-                images = base / domain / split / "images"
-                images.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(images / f"{index}.png"), frame)
-                if domain == "source":
-                    labels = base / domain / split / "labels"
-                    labels.mkdir(parents=True, exist_ok=True)
-                    cv2.imwrite(str(labels / f"{index}.png"), label)
-        classes = {"names": ["a", "b", "c", "d"], "palette": [[i, i, i] for i in range(4)]}
-        (base / domain / "classes.json").write_text(json.dumps(classes))
-    return base
+    return write_domains(tmp_path_factory.mktemp("data"), 4, 6, 32)
 
 
 def plan(folders, *overrides, recipe="rtda-light-thin"):
@@ -129,7 +116,7 @@ def test_a_plan_goes_from_stage_to_stage_and_leaves_its_files(folders, tmp_path)
     assert any(not torch.equal(first[key], last[key]) for key in first)
     assert read_checkpoint(tmp_path / "stage-adapted.pth").training == {}
     spec = read_checkpoint(tmp_path / "last.pth").spec
-    assert spec.class_names == ("a", "b", "c", "d") and spec.size_hw == (64, 64)
+    assert spec.class_names == class_names(4).names and spec.size_hw == (64, 64)
     assert spec.provenance["domains"]["target"].startswith("folder:")
     model_from_checkpoint(read_checkpoint(tmp_path / "best.pth"))
 
@@ -227,3 +214,28 @@ def test_a_validation_without_a_labelled_pixel_is_no_score(folders, tmp_path):
     with pytest.raises(DataError, match="none of the 1 pictures") as caught:
         Trainer(recipe, tmp_path / "run").run()
     assert "val_pictures=0" in caught.value.hint
+
+
+# batch-norm statistics of the target
+
+
+def test_statistics_become_the_average_over_the_given_batches():
+    norm = nn.BatchNorm2d(3)
+    model = nn.Sequential(norm).eval()
+    norm.running_mean.fill_(7.0)
+    batches = [torch.randn(4, 3, 5, 5) * (k + 1) + k for k in range(3)]
+    assert reestimate(model, batches) == 3
+    means = torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0)
+    variances = torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0)
+    torch.testing.assert_close(norm.running_mean, means)
+    torch.testing.assert_close(norm.running_var, variances)
+
+
+def test_weights_momentum_and_mode_stay():
+    norm = nn.BatchNorm2d(2, momentum=0.3)
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), norm).eval()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    reestimate(model, [torch.randn(2, 3, 4, 4)])
+    assert norm.momentum == 0.3 and not model.training
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) and parameter.grad is None

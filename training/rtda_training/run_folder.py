@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rtda_deploy import __version__
-from rtda_deploy.errors import CheckpointError, ConfigError, RtdaError
+from rtda_deploy.border import json_values
+from rtda_deploy.errors import CheckpointError, ConfigError, DataError, RtdaError
 from rtda_deploy.files import file_error, write_text
 from rtda_training.plan import PlanConfig, changed_plan, load_plan, plan_from_table, recipe_title
 from rtda_training.toml_file import toml_text
@@ -25,6 +27,7 @@ __all__ = [
     "is_trained",
     "loss_keys",
     "progress_in",
+    "read_record",
     "read_rows",
     "resumed_plan",
     "run_files",
@@ -230,6 +233,18 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError, RecursionError):  # the last line of a killed run may be half written
             rows.append(json.loads(line))
     return rows
+
+
+def read_record(path: Path, hint: str) -> dict[str, Any]:
+    """The values of a JSON file that a run left; none where it is not there.
+
+    Raises:
+        DataError: If it is no JSON, with ``hint`` and the command that removes it.
+    """
+    if not path.is_file():
+        return {}
+    fix = f"{hint}: rm {shlex.quote(str(path))}"
+    return json_values(path.read_bytes(), str(path), DataError, hint=fix, allow_nan=True) or {}
 
 
 def loss_keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:

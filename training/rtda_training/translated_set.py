@@ -12,7 +12,7 @@ import torch
 from rtda_deploy.errors import ConfigError, DataError
 from rtda_deploy.files import sha256_file, writable_folder, write_text
 from rtda_deploy.optional import require
-from rtda_training.data.png_file import write_png
+from rtda_training.data.labels.files import write_png
 from rtda_training.loop.hardware import build_fabric
 from rtda_training.readers import UnlabelledSet
 from rtda_training.translator import FrameTranslator, read_translator

@@ -5,14 +5,41 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as functional
 from training.settings import make_context, make_stage
 
-from rtda_training.adapt.losses import SOURCE, domain_loss
+from rtda_training.adapt.losses import SOURCE, TARGET, domain_loss, pixel_cross_entropy
 from rtda_training.adapt.objectives.adversarial import Adversarial, AdversarialConfig
 from rtda_training.adapt.objectives.supervised import Supervised, SupervisedConfig
 from rtda_training.adapt.slots import components
 from rtda_training.models import BiSeNet
 from rtda_training.plan import StageConfig
+
+# losses
+
+
+def test_cross_entropy_equals_torch_with_ignored_pixels():
+    logits = torch.randn(2, 19, 8, 8).contiguous(memory_format=torch.channels_last)
+    label = torch.randint(0, 19, (2, 8, 8))
+    label[0, :3] = 255
+    expected = functional.cross_entropy(logits, label, ignore_index=255)
+    torch.testing.assert_close(pixel_cross_entropy(logits, label), expected)
+
+
+def test_a_batch_without_labels_gives_zero_and_a_zero_gradient():
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = pixel_cross_entropy(logits, torch.full((1, 4, 4), 255))
+    loss.backward()
+    assert loss.item() == 0.0 and logits.grad is not None and logits.grad.abs().sum() == 0
+
+
+def test_domain_loss_is_binary_cross_entropy_of_one_logit():
+    logits = torch.tensor([[[[2.0]]]])
+    torch.testing.assert_close(domain_loss(logits, TARGET), functional.softplus(torch.tensor(-2.0)))
+    torch.testing.assert_close(domain_loss(logits, SOURCE), functional.softplus(torch.tensor(2.0)))
+
+
+# objectives
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +119,7 @@ def test_forwards_are_computed_once_per_domain_and_shared(context, stage, advers
 
 def test_supervised_is_the_sum_of_three_heads(context, stage):
     output = context.source_output()
-    expected = sum(torch.nn.functional.cross_entropy(logits, context.label) for logits in (output.logits, *output.aux))
+    expected = sum(functional.cross_entropy(logits, context.label) for logits in (output.logits, *output.aux))
     torch.testing.assert_close(Supervised(SupervisedConfig(), stage).network_loss(context), expected)
 
 
@@ -100,7 +127,7 @@ def test_auxiliary_heads_weigh_what_their_network_says_unless_the_recipe_says_ot
     stage = make_stage()  # its auxiliary heads weigh 0.5
     context = make_context(stage)
     main, *aux = (
-        torch.nn.functional.cross_entropy(logits, context.label)
+        functional.cross_entropy(logits, context.label)
         for logits in (context.source_output().logits, *context.source_output().aux)
     )
     for asked, used in ((-1.0, 0.5), (0.0, 0.0), (0.2, 0.2)):

@@ -90,9 +90,8 @@ def test_flipping_happens_about_half_the_time():
     assert 10 < same < 30
 
 
-def test_an_unlabelled_set_gives_no_labels_and_has_no_way_to_them():
+def test_an_unlabelled_set_gives_no_labels():
     assert batches(labelled=False)[0][1].numel() == 0
-    assert not hasattr(UnlabelledSet(Memory(), ADDRESS), "label")
 
 
 def test_worker_processes_change_nothing():

@@ -109,18 +109,6 @@ def test_an_unlabelled_set_never_touches_labels(folder):
         open_labelled(f"folder:{folder}")
 
 
-def test_a_plain_folder_of_pictures_is_enough_for_a_target(tmp_path):
-    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((8, 9, 3), np.uint8))
-    assert open_unlabelled(f"folder:{tmp_path}").frame(0).shape == (8, 9, 3)
-
-
-def test_labels_outside_the_class_list_are_named_with_their_file(folder):
-    cv2.imwrite(str(folder / "train" / "labels" / "town" / "1.png"), np.full((24, 32), 7, np.uint8))
-    data = open_labelled(f"folder:{folder}")
-    with pytest.raises(DataError, match=r"1\.png.*outside its 3 classes: 7"):
-        data.label(1)
-
-
 def test_broken_and_empty_pictures_and_other_sizes_are_named(folder):
     images = folder / "train" / "images" / "town"
     (images / "0.png").write_bytes(b"no picture")

@@ -12,8 +12,7 @@ from rtda_deploy.errors import DataError
 from rtda_deploy.optional import available
 from rtda_training.data.address import DataAddress
 from rtda_training.loop.runlog import RunLog
-from rtda_training.loop.samples import colours, picture_grid, spread_places, usable_frame
-from rtda_training.loop.validate import masks_of, validate
+from rtda_training.loop.validate import colours, masks_of, picture_grid, spread_places, usable_frame, validate
 from rtda_training.plan import PlanConfig
 from rtda_training.readers import LabelledSet
 from rtda_training.run_folder import read_rows

@@ -9,8 +9,9 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from rtda_training.labels import IGNORE_INDEX
+from rtda_training.models import SegOutput
 
-__all__ = ["SOURCE", "TARGET", "domain_loss", "pixel_cross_entropy"]
+__all__ = ["SOURCE", "TARGET", "domain_loss", "heads_cross_entropy", "pixel_cross_entropy"]
 
 SOURCE, TARGET = 0.0, 1.0  # the adversary's labels, as in RTDA's code (its text has them the other way round)
 
@@ -39,6 +40,19 @@ def pixel_cross_entropy(
     if share is not None:
         count = share(count)
     return total / torch.where(count > 0, count, torch.ones_like(count))
+
+
+def heads_cross_entropy(
+    output: SegOutput,
+    label: Tensor,
+    aux_weight: float,
+    weight: Tensor | None = None,
+    share: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """:func:`pixel_cross_entropy` of the main head and, each with ``aux_weight``, of the auxiliary ones, summed."""
+    losses = [pixel_cross_entropy(output.logits, label, weight, share)]
+    losses += [aux_weight * pixel_cross_entropy(logits, label, weight, share) for logits in output.aux]
+    return torch.stack(losses).sum()
 
 
 def domain_loss(logits: Tensor, domain: float, gan: str = "bce") -> Tensor:

@@ -19,6 +19,7 @@ from rtda_training.data.address import DataAddress
 from rtda_training.grids.paper_tables import PublishedRow, published_row
 from rtda_training.plan import PlanConfig, load_plan
 from rtda_training.plan.loading import refuse_half_typed
+from rtda_training.plan.recipes import shipped_folder
 from rtda_training.toml_file import known_hint, read_toml, typed_value
 
 __all__ = ["Grid", "GridRow", "GridRun", "grid_names", "is_grid", "load_grid"]
@@ -187,7 +188,7 @@ def is_grid(recipe: str) -> bool:
 
 def grid_names() -> list[str]:
     """Names of the grids that come with the package."""
-    return sorted(_FOLDER + path.stem for path in _folder().glob("*.toml"))
+    return sorted(_FOLDER + path.stem for path in shipped_folder("ablations").glob("*.toml"))
 
 
 def load_grid(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Grid:
@@ -278,16 +279,10 @@ def _expanded(key: str, text: str) -> str:
     return expanded
 
 
-def _folder() -> Path:
-    package = Path(__file__).parent.parent
-    installed = package / "ablations"
-    return installed if installed.is_dir() else package.parent / "ablations"
-
-
 def _find(recipe: str) -> Path | None:
     if recipe.endswith(".toml"):
         return Path(recipe)
-    found = _folder() / f"{recipe.removeprefix(_FOLDER)}.toml"
+    found = shipped_folder("ablations") / f"{recipe.removeprefix(_FOLDER)}.toml"
     return found if recipe.startswith(_FOLDER) and found.is_file() else None
 
 

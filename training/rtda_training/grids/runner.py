@@ -11,7 +11,6 @@ import csv
 import gc
 import io
 import json
-import shlex
 import statistics
 import time
 import traceback
@@ -21,19 +20,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rtda_deploy.border import json_values
-from rtda_deploy.errors import ConfigError, DataError, RtdaError, TrainingError
+from rtda_deploy.errors import ConfigError, RtdaError, TrainingError
 from rtda_deploy.files import writable_folder, write_text
 from rtda_deploy.run_folders import FolderBusyError, folder_lock, is_locked
 from rtda_training.grids.grid import Grid, GridRun
 from rtda_training.grids.results import assemble
-from rtda_training.grids.table import csv_table, failures, markdown_table
+from rtda_training.grids.table import csv_table, failures, markdown_table, write_grid_page
 from rtda_training.labels import class_list
 from rtda_training.loop.events import Tell, TrainEvent, TrainResult
 from rtda_training.readers import LabelledSet, Progress, open_labelled, open_unlabelled
 from rtda_training.run import train_plan
 from rtda_training.run_choice import new_training_folder, processes
-from rtda_training.run_folder import is_run, read_rows
+from rtda_training.run_folder import is_run, read_record, read_rows
 
 __all__ = ["Evaluated", "grid_folder", "raise_failures", "seconds_per_step", "train_grid", "unfinished"]
 
@@ -221,8 +219,6 @@ class _GridTraining:
         return scores
 
     def _write_results(self) -> dict[str, Any]:
-        from rtda_training.pages.grid_page import write_grid_page
-
         folder = self._folder
         results = assemble(self._grid, self._runs, {run.folder: _found(folder / run.folder) for run in self._runs})
         write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
@@ -294,8 +290,4 @@ def _found(folder: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    hint = f"remove it, and the row is trained again: rm {shlex.quote(str(path))}"
-    found: dict[str, Any] = json_values(path.read_bytes(), str(path), DataError, hint=hint, allow_nan=True)
-    return found
+    return read_record(path, "remove it, and the row is trained again")

@@ -1,4 +1,4 @@
-"""The table of an ablation for people: shaped as the papers print it, with the printed rows beside the measured ones.
+"""The table of an ablation for people, and its page: shaped as the papers print it, with the printed rows beside.
 
 Everything here reads what :func:`rtda_training.grids.results.assemble` gives, or a ``results.json`` of it.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from rtda_deploy.report import ReportPage
 from rtda_training.grids.results import MIOUS
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "notes",
     "shown_mious",
     "table_lines",
+    "write_grid_page",
 ]
 
 _DASH = "–"
@@ -202,3 +205,33 @@ def _markdown(headers: Sequence[str], lines: Iterable[Sequence[str]], words: Seq
     rule = ["---", *("---" if header in words else "---:" for header in headers[1:])]
     rows = [headers, rule, *([cell.replace("|", "\\|") for cell in line] for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def write_grid_page(results: Mapping[str, Any], folder: Path) -> Path:
+    """Write the page of a grid's ``results.json`` into its folder.
+
+    Raises:
+        FileAccessError: If it cannot be written.
+    """
+    page = ReportPage(f"Ablation: {results['name']}", f"{results['source']} -> {results['target']}")
+    if results["description"]:
+        page.text(results["description"])
+    key, heading = shown_mious(results)[0]
+    known = [row for row in results["rows"] if row.get(key, {}).get("mean") is not None]
+    if known:
+        page.bars(
+            [row["label"] for row in known],
+            [row[key]["mean"] for row in known],
+            unit="%",
+            caption=f"{heading} on {results['scored_on']}, mean over seeds",
+        )
+    page.heading("Gain and cost")
+    page.table(*gain_lines(results))
+    page.heading("IoU per class")
+    columns, names, values = heat_lines(results)
+    page.matrix(names, values, columns, normalise=False, caption="Percent, means over seeds; below, as printed.")
+    page.heading("Notes")
+    for text in notes(results):
+        page.text(text)
+    page.data(results)
+    return page.save(folder / "report.html")

@@ -14,7 +14,7 @@ import numpy as np
 from rtda_deploy.errors import DataError, FileAccessError
 from rtda_deploy.files import file_error, write_text
 from rtda_deploy.optional import available
-from rtda_training.loop.samples import picture_grid
+from rtda_training.loop.validate import picture_grid
 from rtda_training.models import SegmentationNetwork
 from rtda_training.plan import PlanConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet

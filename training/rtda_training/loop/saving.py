@@ -12,8 +12,8 @@ import torch
 from rtda_deploy.files import writable_folder
 from rtda_deploy.spec import ModelSpec
 from rtda_training.checkpoint import Checkpoint, write_checkpoint
-from rtda_training.data.png_file import write_png
-from rtda_training.loop.samples import usable_frame
+from rtda_training.data.labels.files import write_png
+from rtda_training.loop.validate import usable_frame
 from rtda_training.models import SegmentationNetwork
 from rtda_training.plan import PlanConfig
 from rtda_training.readers import UnlabelledSet

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rtda_deploy.border import json_values
-from rtda_deploy.errors import DataError, RtdaError
+from rtda_deploy.errors import RtdaError
 from rtda_deploy.optional import require
 from rtda_deploy.report import ReportPage, short
 from rtda_training.adapt.styles.fda import fourier_transfer
@@ -20,12 +18,11 @@ from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 from rtda_training.labels import class_list
 from rtda_training.loop.diagnostics import warnings_of
 from rtda_training.loop.events import TrainResult
-from rtda_training.loop.samples import colours, spread_places, usable_frame
-from rtda_training.loop.validate import masks_of
+from rtda_training.loop.validate import colours, masks_of, spread_places, usable_frame
 from rtda_training.pages.sheets import GAP_PX, WIDTH_PX, jpeg, mistakes, sheet, tiled
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import open_labelled, open_unlabelled
-from rtda_training.run_folder import loss_keys, read_rows
+from rtda_training.run_folder import loss_keys, read_record, read_rows
 
 __all__ = ["write_run_page"]
 
@@ -265,8 +262,4 @@ def _series(rows: Sequence[Mapping[str, Any]], key: str, factor: float) -> dict[
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    hint = f"remove it, it is written again: rm {shlex.quote(str(path))}"
-    found: dict[str, Any] | None = json_values(path.read_bytes(), str(path), DataError, hint=hint, allow_nan=True)
-    return found or {}
+    return read_record(path, "remove it, it is written again")

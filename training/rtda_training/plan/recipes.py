@@ -9,12 +9,12 @@ from typing import Any
 from rtda_deploy.errors import ConfigError
 from rtda_training.toml_file import known_hint, read_toml
 
-__all__ = ["laid_over", "read_recipe", "recipe_names", "recipe_title"]
+__all__ = ["laid_over", "read_recipe", "recipe_names", "recipe_title", "shipped_folder"]
 
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(path.stem for path in _recipe_folder().glob("*.toml"))
+    return sorted(path.stem for path in shipped_folder("recipes").glob("*.toml"))
 
 
 def recipe_title(recipe: str) -> tuple[str, str]:
@@ -59,7 +59,7 @@ def _find(recipe: str) -> Path:
     known = recipe_names()
     if recipe not in known:
         raise ConfigError(f"recipe {recipe!r} is unknown", hint=f"{known_hint(recipe, known)}; or a path to a .toml")
-    return _recipe_folder() / f"{recipe}.toml"
+    return shipped_folder("recipes") / f"{recipe}.toml"
 
 
 def laid_over(shared: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +71,8 @@ def laid_over(shared: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def _recipe_folder() -> Path:
+def shipped_folder(name: str) -> Path:
+    """Where ``recipes`` or ``ablations`` lie: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).parent.parent
-    installed = package / "recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
+    installed = package / name
+    return installed if installed.is_dir() else package.parent / name

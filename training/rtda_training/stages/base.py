@@ -99,11 +99,11 @@ class Stream:
         stage: StageContext,
         start: int,
         stream: int,
-        workers: int,
         order: PictureOrder | None = None,
     ) -> None:
         part = (stage.fabric.global_rank, stage.fabric.world_size)
         data = step_batches(pictures, plan, stage.steps, stream, part=part, order=order)
+        workers = plan.workers if plan.workers >= 0 else (4 if stage.fabric.device.type == "cuda" else 0)
         self._batches = batches_from(data, start, workers)
         self._device = stage.fabric.device
         self._tell = stage.tell

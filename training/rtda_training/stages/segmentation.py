@@ -44,16 +44,15 @@ class SegmentationStage(StageRun):
 
     def begin(self, step: int) -> None:
         plan, stage = self._plan, self._stage
-        workers = plan.workers if plan.workers >= 0 else (4 if stage.fabric.device.type == "cuda" else 0)
         labelled = stage.source
         seed = (plan.seed, SOURCE_STREAM)
         order = self._sampler.order(labelled, seed) if self._sampler else None
-        self._source = Stream(labelled, plan, stage, step, SOURCE_STREAM, workers, order)
+        self._source = Stream(labelled, plan, stage, step, SOURCE_STREAM, order)
         self._target = None
         if self._stage_config.trains_on_target:
             assert stage.target is not None
             pictures = self._labeler.prepare(stage.target) if self._labeler else stage.target
-            self._target = Stream(pictures, plan, stage, step, TARGET_STREAM, workers)
+            self._target = Stream(pictures, plan, stage, step, TARGET_STREAM)
 
     def step(self, step: int) -> dict[str, Any]:
         context = self._context(step)

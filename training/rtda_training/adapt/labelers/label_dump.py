@@ -22,8 +22,7 @@ from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.pseudo import ConfidenceHistogram, Coverage, fuse, keep_confident, thresholds
 from rtda_training.adapt.slots import choice, number
 from rtda_training.data.index import in_order
-from rtda_training.data.labels.files import read_mask
-from rtda_training.data.png_file import write_png
+from rtda_training.data.labels.files import read_mask, write_png
 from rtda_training.data.pseudo_set import RECORD
 from rtda_training.labels import IGNORE_INDEX
 from rtda_training.readers import UnlabelledSet

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from rtda_training.adapt.components import Objective
 from rtda_training.adapt.context import StageContext, StepContext
-from rtda_training.adapt.losses import pixel_cross_entropy
+from rtda_training.adapt.losses import heads_cross_entropy
 from rtda_training.adapt.objectives.supervised import aux_weight
 from rtda_training.adapt.slots import component, number
 from rtda_training.models import SegOutput
@@ -38,11 +37,7 @@ class LabelledTerm(Objective):
 
     def _cross_entropy(self, output: SegOutput, label: Tensor, weight: Tensor | None, context: StepContext) -> Tensor:
         """Over the labelled pixels of all processes; 0 where there is none."""
-        losses = [pixel_cross_entropy(output.logits, label, weight, context.share)]
-        losses += [
-            self._aux_weight * pixel_cross_entropy(logits, label, weight, context.share) for logits in output.aux
-        ]
-        return self._weight * torch.stack(losses).sum()
+        return self._weight * heads_cross_entropy(output, label, self._aux_weight, weight, context.share)
 
 
 @component("objectives", "pseudo", LabelledTermConfig)

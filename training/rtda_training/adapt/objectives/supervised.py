@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
 from torch import Tensor
 
 from rtda_training.adapt.components import Objective
 from rtda_training.adapt.context import StageContext, StepContext
-from rtda_training.adapt.losses import pixel_cross_entropy
+from rtda_training.adapt.losses import heads_cross_entropy
 from rtda_training.adapt.slots import component, number
 
 __all__ = ["Supervised", "SupervisedConfig", "aux_weight"]
@@ -35,12 +34,7 @@ class Supervised(Objective):
         self._aux_weight = aux_weight(config.aux_weight, stage)
 
     def network_loss(self, context: StepContext) -> Tensor:
-        output = context.source_output()
-        losses = [pixel_cross_entropy(output.logits, context.label, share=context.share)]
-        losses += [
-            self._aux_weight * pixel_cross_entropy(logits, context.label, share=context.share) for logits in output.aux
-        ]
-        return torch.stack(losses).sum()
+        return heads_cross_entropy(context.source_output(), context.label, self._aux_weight, share=context.share)
 
 
 def aux_weight(asked: float, stage: StageContext) -> float:

@@ -1,4 +1,4 @@
-"""Pictures and label files as they are stored.
+"""Pictures and label files as they are stored, read and written.
 
 A camera that was held upright stores lying pixels and a note, EXIF's orientation. Viewers and :func:`read_frame` turn
 such a picture; many tools that make labels do not. Beside a label it is refused, with the commands that settle it: for
@@ -14,14 +14,14 @@ from typing import Tuple
 import numpy as np
 
 from rtda_deploy.errors import DataError
-from rtda_deploy.files import file_bytes, file_error, readable_file
+from rtda_deploy.files import file_bytes, file_error, readable_file, write_bytes
 from rtda_deploy.optional import require
 from rtda_deploy.pictures.content_kind import PICTURE_KINDS
 from rtda_deploy.pictures.decode import checked_picture, decode_bgr, decode_stored
 from rtda_deploy.pictures.whole import PictureFacts, look
 from rtda_training.data.labels.palette_png import GREY, GREY_ALPHA, PALETTE, png_header, stored_bytes
 
-__all__ = ["TurnedError", "mask_size", "read_frame", "read_mask", "red_channel"]
+__all__ = ["TurnedError", "mask_size", "read_frame", "read_mask", "red_channel", "write_png"]
 
 _BY_MOGRIFY = ("jpeg", "tiff")  # of PNG and WEBP it takes the note away and leaves the pixels lying
 
@@ -131,3 +131,17 @@ def _turned_label(path: Path, facts: PictureFacts) -> TurnedError:
 
 def _without_exif(path: Path) -> str:
     return f"exiftool -overwrite_original -n -Orientation=1 {shlex.quote(str(path))}"
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write uint8 (H, W) or (H, W, 3) BGR, whole or not at all.
+
+    Raises:
+        DataError: If it cannot be encoded.
+        FileAccessError: If the folder cannot be written to or the disk is full.
+    """
+    cv2 = require("cv2", extra="training", purpose="to store pictures")
+    encoded, content = cv2.imencode(".png", picture)
+    if not encoded:
+        raise DataError(f"cannot encode {path} as PNG", hint="memory may be short (free -h); run it again")
+    write_bytes(path, content.tobytes())

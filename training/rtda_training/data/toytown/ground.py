@@ -7,8 +7,7 @@ from typing import Optional
 import cv2
 import numpy as np
 
-from rtda_training.data.toytown.camera import NEAR_M
-from rtda_training.data.toytown.canvas import Canvas, ClassId
+from rtda_training.data.toytown.canvas import NEAR_M, Canvas, ClassId
 from rtda_training.data.toytown.city import Bgr, City
 from rtda_training.data.toytown.scene import Scene
 from rtda_training.data.toytown.textures import TILE_PX, cloud_tone, ground_tones

@@ -8,8 +8,7 @@ from typing import Iterator, List, Tuple
 import cv2
 import numpy as np
 
-from rtda_training.data.toytown.camera import Camera
-from rtda_training.data.toytown.canvas import Canvas, Light
+from rtda_training.data.toytown.canvas import Camera, Canvas, Light
 from rtda_training.data.toytown.city import CITIES, City
 from rtda_training.data.toytown.frontage import paint_building, paint_fence, paint_wall
 from rtda_training.data.toytown.furniture import paint_bush, paint_lamp, paint_sign, paint_traffic_light, paint_tree

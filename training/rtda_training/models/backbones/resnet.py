@@ -1,6 +1,6 @@
 """ResNet-18 and ResNet-101 without a classifier, under torchvision's parameter names.
 
-The names are a contract: a standard ImageNet file loads as it is (``imagenet_weights``).
+The names are a contract: a standard ImageNet file loads as it is (``load_backbone_weights``).
 
 Source: He et al., Deep Residual Learning for Image Recognition (CVPR 2016); dilation instead of stride: Chen et al.,
 DeepLab (TPAMI 2018); stride on the 3x3 convolution of a bottleneck ("v1.5"), as in torchvision, whose ImageNet files

@@ -1,7 +1,7 @@
 """VGG-16 without ImageNet's last layer, under torchvision's parameter names.
 
-The names are a contract: a standard ImageNet file loads as it is (``imagenet_weights``). Its two fully connected layers
-are convolutions here; torchvision's matrices hold the same numbers in the same order.
+The names are a contract: a standard ImageNet file loads as it is (``load_backbone_weights``). Its two fully connected
+layers are convolutions here; torchvision's matrices hold the same numbers in the same order.
 
 Source: Simonyan and Zisserman, Very Deep Convolutional Networks (ICLR 2015), configuration D, no batch norm.
 """

@@ -17,7 +17,7 @@ from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.objectives.adversarial import frozen
 from rtda_training.adapt.slots import choice, component, number
 from rtda_training.data.config import AugmentConfig
-from rtda_training.data.png_file import write_png
+from rtda_training.data.labels.files import write_png
 from rtda_training.models import network_class
 from rtda_training.models.cyclegan import Discriminators, Generators, Translated
 from rtda_training.plan import PlanConfig, StageConfig
@@ -103,9 +103,8 @@ class TranslationStage(StageRun):
     def begin(self, step: int) -> None:
         plan, stage = self._plan, self._stage
         assert stage.target is not None
-        workers = plan.workers if plan.workers >= 0 else (4 if stage.fabric.device.type == "cuda" else 0)
-        self._source = Stream(stage.source, plan, stage, step, SOURCE_STREAM, workers)
-        self._target = Stream(stage.target, plan, stage, step, TARGET_STREAM, workers)
+        self._source = Stream(stage.source, plan, stage, step, SOURCE_STREAM)
+        self._target = Stream(stage.target, plan, stage, step, TARGET_STREAM)
 
     def step(self, step: int) -> dict[str, Any]:
         rate = self._config.learning_rate * losses.half_linear_decay(step, self._stage_config.steps)
