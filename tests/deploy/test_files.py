@@ -1,4 +1,6 @@
-"""Files are whole or absent, whatever happens while they are written."""
+"""Files are whole or absent, whatever happens while they are written; and names out of a user's file lead to
+no other folder.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,10 @@ from pathlib import Path
 import pytest
 
 import rtda_deploy.files as files
-from rtda_deploy.errors import FileAccessError
+from rtda_deploy.errors import ConfigError, FileAccessError
 from rtda_deploy.files import (
     atomic_path,
+    check_file_name,
     file_bytes,
     readable_file,
     sha256_file,
@@ -260,3 +263,17 @@ def test_an_address_typed_for_a_file_keeps_its_secret() -> None:
 
 def test_names_that_are_no_text_are_written_spelled_out(tmp_path: Path) -> None:
     assert write_text(tmp_path / "a.json", "caf\udce9 é").read_bytes() == b"caf\\udce9 \xc3\xa9"
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", ".", "..", "...", "../x", "/etc", "a/b", "a\\b", "..\\x", "a\0b", "a\nb", " a", "é" * 51]
+)
+def test_a_name_that_is_no_part_of_a_file_name_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="a stage's name") as caught:
+        check_file_name(name, "a stage's name")
+    assert repr(name) in caught.value.message and "letters" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["adapted", "..hidden", "Straße 2", "v1.2-rc_3", "é" * 50])
+def test_any_other_name_is_kept(name: str) -> None:
+    assert check_file_name(name, "a stage's name") == name
