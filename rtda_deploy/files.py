@@ -83,7 +83,7 @@ def atomic_path(path: PathLike, *, verb: str = "write") -> Iterator[Path]:
 
     The temporary name keeps the suffix, because encoders choose their container by it. On any error, Ctrl-C included,
     the temporary file is removed and ``path`` stays what it was. A lock on it, which ends with the process, tells
-    :func:`remove_leftovers` that somebody is writing it.
+    :func:`remove_leftovers` that it is being written.
 
     Raises:
         FileAccessError: For every ``OSError`` of the block or of the rename; it names ``path``.
@@ -284,7 +284,7 @@ def _unlock(written: str, final: str) -> None:
 
 
 def _being_written(path: Path) -> bool:
-    """Whether a process holds a lock on the file; True where nobody can say."""
+    """Whether a process holds a lock on the file; True where that cannot be told."""
     import fcntl
 
     descriptor: Optional[int] = None

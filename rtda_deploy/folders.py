@@ -105,7 +105,7 @@ def _entries(folder: str, wanted: Callable[[str], bool]) -> List[Tuple[str, str]
 
 
 def _kind(entry: os.DirEntry[str], wanted: Callable[[str], bool]) -> str:
-    """``file``, ``folder``, ``link`` (to a folder), the reason it is left out, or ``""`` for what is no matter."""
+    """``file``, ``folder``, ``link`` (to a folder), the reason it is left out, or ``""``: neither read nor reported."""
     linked = entry.is_symlink()
     is_folder = os.path.isdir(entry.path) if linked else entry.is_dir()
     if is_hidden(entry.name):

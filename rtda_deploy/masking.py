@@ -1,9 +1,9 @@
 """Addresses fit to be shown: without whatever in them may be a secret.
 
-The rule is turned round: of an address everything is masked that is not known to be harmless. What stands before the
+Everything in an address is masked that is not known to be harmless. What stands before the
 host's ``@`` is a user, a password or a token. Values in a query are shown where their key is in a short list
-(:data:`HARMLESS`) and they look like a number or a word; ``?sig=``, ``?X-Amz-Signature=``, ``?%74oken=`` and what
-somebody thinks of tomorrow are not in it.
+(:data:`HARMLESS`) and they look like a number or a word; ``?sig=``, ``?X-Amz-Signature=``, ``?%74oken=`` and keys
+that do not exist yet are not in it.
 """
 
 from __future__ import annotations

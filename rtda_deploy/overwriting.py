@@ -23,8 +23,8 @@ def refuse_overwriting(outputs: Iterable[Tuple[str, PathLike]], inputs: Mapping[
     """Check that no file that will be written is one that is read.
 
     Args:
-        outputs: ``(what, path)`` for each file that may be written, such as ``("--save", "out.mp4")``. One that is not
-            there yet harms nobody.
+        outputs: ``(what, path)`` for each file that may be written, such as ``("--save", "out.mp4")``. One that does
+            not exist yet is allowed.
         inputs: What each file or folder that is read is called; of a folder, everything below it is read.
 
     Raises:

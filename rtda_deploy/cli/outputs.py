@@ -78,7 +78,7 @@ def _refuse_doubles(sinks: Sequence[AskedSink], outputs: Iterable[Tuple[str, Pat
 
 
 def _refuse_foreign(masks: Path, there: List[Path], force: bool) -> None:
-    """Somebody's labels are not replaced; masks of an earlier run are, and those that stay are told."""
+    """Refuse a folder with other pictures than masks of ``run``; warn where masks of an earlier run will stay."""
     from rtda_deploy.cli.terminal.console import warn
     from rtda_runtime.sinks.masks import is_own_mask
 

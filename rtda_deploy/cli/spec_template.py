@@ -1,4 +1,4 @@
-"""A ``spec.json`` to fill in for somebody else's model: what the file says of itself stands in it already."""
+"""A ``spec.json`` to fill in, for a model without one; it starts from what the file itself says."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _of_checkpoint(file: Path) -> Tuple[ModelSpec, List[str]]:
 
 
 def _classes(count: int) -> Dict[str, Any]:
-    """Names and colours that nobody takes for the real ones; hues a golden section apart."""
+    """Placeholder names and colours; the hues are a golden section apart."""
     hues = (index * 0.618034 % 1.0 for index in range(count))
     colours = [tuple(int(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.75, 0.95)) for hue in hues]
     return {"class_names": tuple(f"class_{index}" for index in range(count)), "palette": tuple(colours)}

@@ -1,4 +1,4 @@
-"""What is made of classes, by the address that earlier programs import it from; it lives in ``rtda_runtime.mask``."""
+"""Earlier programs import these names from here; the code is in ``rtda_runtime.mask``."""
 
 from rtda_runtime.mask.groups import ClassCounts, ClassGroups, class_shares, count_classes
 from rtda_runtime.mask.regions import RegionOfInterest

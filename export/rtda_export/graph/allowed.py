@@ -1,4 +1,4 @@
-"""What an ONNX file of ours may be: opsets that every target reads, outputs, sizes. Checked before work."""
+"""What may be asked of an exported ONNX file: its opset, outputs and size; checked before work starts."""
 
 from __future__ import annotations
 

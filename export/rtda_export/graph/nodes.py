@@ -1,4 +1,4 @@
-"""The nodes of an ONNX graph: exchanged, given names, and rid of constants and of weights that none of them reads."""
+"""Edits of an ONNX graph: name its nodes, replace them, lift constants out of them, drop unused weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def named(model: Any) -> Any:
 
 
 def replace_nodes(graph: Any, nodes: list[Any]) -> None:
-    """Put ``nodes``, which may be those of the graph itself, in the place of its nodes."""
+    """Replace all nodes of the graph by ``nodes``, some of which may be its own."""
     kept = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(kept)
@@ -39,7 +39,7 @@ def drop_unused_weights(graph: Any) -> None:
 
 
 def lift_constants(onnx: Any, graph: Any) -> None:
-    """Constant nodes as initializers: these have a type for each reader, and TensorRT wants a Resize's scales so."""
+    """Turn Constant nodes into initializers: these have a type, and TensorRT requires them for Resize's scales."""
     nodes = []
     for node in graph.node:
         value = _constant(onnx, node) if node.op_type == "Constant" else None

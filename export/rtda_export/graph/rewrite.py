@@ -198,7 +198,7 @@ def _replace(model: Any, found: _Candidate) -> Rewrite:
 
 
 def _exchange(graph: Any, conv: Any, gone: list[Any], nodes: list[Any]) -> None:
-    """``nodes`` in the place of ``conv``; without ``gone``, unused weights and outdated shapes."""
+    """Replace ``conv`` by ``nodes``; remove ``gone``, unused weights and outdated shapes."""
     kept: list[Any] = []
     for node in graph.node:
         if node is conv or node == conv:

@@ -32,7 +32,7 @@ def _make(work: Work) -> Made:
 
 
 def _gain_on_cpu(work: Work) -> Tuple[str, ...]:
-    """What the file gains on this CPU; what it gains on a GPU, ``bench`` tells there."""
+    """The speed-up on this CPU, for people; on a GPU ``bench`` measures it."""
     from rtda_export.precision.speedup import speedup
 
     work.progress("time", 0, 1)

@@ -90,7 +90,7 @@ def _rewritten(spec: ModelSpec) -> str:
 
 
 def check_onnx(request: Request, graph: Any, notes: Sequence[str], tell: Tell) -> Tuple[ModelSpec, Tuple[str, ...]]:
-    """The spec of the file, and what there is to say of it.
+    """The spec of the file, and notes on it for people.
 
     Args:
         request: What was asked for.

@@ -69,7 +69,7 @@ def summary_rows(summary: Dict[str, Any]) -> List[Tuple[Any, ...]]:
 
 
 def _stage(name: str) -> str:
-    """The clip is a recording: nothing of it has an age."""
+    """A stage for people; the clip is a recording, so what is an age for a camera is the time from file to mask."""
     return "file to mask" if name == "age" else name
 
 

@@ -46,7 +46,7 @@ class EarlierDemo(NamedTuple):
 
 
 def find_earlier(plan: PlanConfig, out: Optional[Path]) -> Optional[EarlierDemo]:
-    """A demo that nobody works on: that in ``out``, else the newest of those in ``runs/demo``."""
+    """A trained demo that no process is writing: that in ``out``, else the newest of those in ``runs/demo``."""
     from rtda_training.run_folder import is_trained
 
     newest_first = sorted(Path("runs/demo").glob("*/last.pth"), reverse=True)

@@ -205,7 +205,7 @@ def _open_sinks(
 
 
 def _attend(pipeline: Pipeline, screen: Screen) -> Tuple[Optional[RtdaError], int]:
-    """Keep the screen until the end of the source, or until somebody asks for it; what failed, and the exit code."""
+    """Update the screen until the source ends or the user quits; gives what failed, and the exit code."""
     screen.begin(pipeline)
     try:
         while not screen.quit.is_set() and not pipeline.join(min(_TICK_S, screen.every_s)):

@@ -67,7 +67,7 @@ def print_error(err: RtdaError) -> None:
 
 
 def _indented(text: str) -> str:
-    """No line of it begins where ``fix`` stands: a name from a file could look like our advice."""
+    """Later lines indented, so that text from a file cannot pass for a line of ours such as ``fix``."""
     return _shown(text).replace("\n", "\n       ")
 
 

@@ -1,8 +1,8 @@
-"""What a running command is told from outside: single keys typed into the terminal, and signals.
+"""What reaches a running command from outside: single keys typed into the terminal, and signals.
 
-An end in order: SIGTERM, which init systems and container engines send, does what Ctrl-C does; and it is quick.
+SIGTERM, which init systems and container engines send, stops it as Ctrl-C does: in order, and quickly.
 
-A second signal does not stop the stop.
+A second signal does not interrupt what the first began to finish.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def stops_in_order(first: Optional[Callable[[int], bool]] = None) -> Iterator[No
 
 
 def exit_quickly() -> None:
-    """Spare the garbage collector its last walk through all that was imported: a third of a second of each stop."""
+    """Skip the last garbage collection over all that was imported, which takes a third of a second at each stop."""
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
 

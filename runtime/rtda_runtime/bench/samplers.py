@@ -2,8 +2,8 @@
 
 A source gives frames that are due by a schedule which nothing delays: an open loop, as a camera is one. Where the next
 frame comes only after the one before is finished, a stall delays the frames behind it and their waiting is never seen
-(coordinated omission). Here a frame is due when it is due; what finds nobody ready waits, and what a newer one
-overtakes is missed and counted.
+(coordinated omission). Here a frame that is due while the network is busy waits, and one that a newer frame
+overtakes is counted as missed.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ class TensorrtEngine(Engine):
         return self._session.times_ms()
 
     def device_memory_used(self) -> int:
-        """Bytes of the GPU's memory in use, by whomever."""
+        """Bytes of the GPU's memory in use, by all processes."""
         self.input_buffer  # noqa: B018
         return self._session.cuda.memory_used()
 

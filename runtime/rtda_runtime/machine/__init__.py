@@ -1,1 +1,1 @@
-"""The machine it runs on: what it is, its cores, processes, and what a Jetson tells of itself."""
+"""The machine it runs on: what it is, its cores, processes, and a Jetson's clocks, power and temperatures."""

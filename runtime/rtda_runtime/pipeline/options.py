@@ -25,7 +25,7 @@ class PipelineOptions:
         with Pipeline.open("model.onnx", "clip.mp4", options=options) as pipeline: ...
 
     A model or a source that is given open stays as it is: ``provider``, ``spec``, ``threads``, ``in_flight`` and
-    ``reconnect`` say nothing about it.
+    ``reconnect`` do not apply to it.
 
     Attributes:
         policy: ``newest`` or ``every``; None: newest for a live source, every for a recording.

@@ -97,7 +97,7 @@ class Overlay:
         """:meth:`draw` for a result, with its age where it has one and is live.
 
         With the mask of a second network the picture is twice as wide: uint8 (H, 2 W, 3), the second on the right.
-        Without ``out`` the picture is in memory of the overlay, used again once nobody holds the picture any more.
+        Without ``out`` the picture is in memory of the overlay, which is reused once nothing refers to the picture.
         """
         age_ms = result.timing.get("age") if result.live else None
         height, width = result.mask.shape

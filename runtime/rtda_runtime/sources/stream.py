@@ -1,7 +1,7 @@
 """Network cameras and films: RTSP, HTTP, motion JPEG, video files and whatever else FFmpeg reads, through PyAV.
 
 PyAV and not OpenCV's FFmpeg, because of what can be chosen per stream (no frame-parallel decoder, no buffering while
-the stream is probed, RTSP over TCP), because errors say what happened, and because it tells of each frame its time, its
+the stream is probed, RTSP over TCP), because errors say what happened, and because it gives each frame's time, its
 orientation and whether it is whole. ``docs/sources.md`` has the measured delays of both.
 """
 

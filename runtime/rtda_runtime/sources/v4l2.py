@@ -33,7 +33,7 @@ class CameraInfo:
         stable_path: The name under ``/dev/v4l/by-id`` that stays the same, where there is one.
         permitted: Whether this user may open it.
         main: False for the second node of a camera, which carries metadata and no pictures.
-        group: Whose members may open it; None where nobody knows, or only root may.
+        group: Whose members may open it; None where that is unknown, or only root may.
     """
 
     path: str
@@ -73,7 +73,7 @@ def stable_path(device: Path, dev: Path = _DEV) -> Optional[Path]:
 
 
 def _group_of(device: Path) -> Optional[str]:
-    """The group that may open it; None where nobody knows, or only root may."""
+    """The group that may open it; None where that is unknown, or only root may."""
     try:
         name = grp.getgrgid(device.stat().st_gid).gr_name
     except (KeyError, OSError):

@@ -167,7 +167,7 @@ class Translated(NamedTuple):
     source: Tensor  # of the target batch
     source_again: Tensor
     target_again: Tensor
-    source_kept: Tensor  # source by the generator of source pictures; a copy of the batch where nobody asks
+    source_kept: Tensor  # source by the generator of source pictures; a copy of the batch where it is not asked for
     target_kept: Tensor
 
 

@@ -18,7 +18,7 @@ from rtda_training.models.network import SegmentationNetwork
 __all__ = ["NETWORKS", "build_network", "network_class", "network_settings"]
 
 NETWORKS: dict[str, type[SegmentationNetwork]] = {"bisenet": BiSeNet, "deeplab-v2": DeepLabV2, "fcn8s": FCN8s}
-_UNASKED = "rtda"  # what a plan's ``variant`` is where nobody set it
+_UNASKED = "rtda"  # a plan's ``variant`` where none was set
 
 
 def network_class(network: str) -> type[SegmentationNetwork]:

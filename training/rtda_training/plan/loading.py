@@ -104,7 +104,7 @@ def _unused(key: str, stage: str = "") -> ConfigError:
 
 
 def refuse_half_typed(typed: Mapping[str, str], own: Mapping[str, Any], what: str) -> None:
-    """Refuse one domain without the other: a user who names his own source does not mean the file's target.
+    """Refuse one domain without the other: a user who names a source does not mean the file's target.
 
     Args:
         typed: ``source`` and ``target``, where they were typed.

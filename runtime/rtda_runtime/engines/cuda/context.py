@@ -171,7 +171,7 @@ class Cuda:
             _attempt(self._driver.destroy_graph, self._graphs.pop())
 
     def memory_used(self) -> int:
-        """Bytes of the GPU's memory in use, by whomever."""
+        """Bytes of the GPU's memory in use, by all processes."""
         with self.current():
             free, total = self._driver.memory()
         return total - free

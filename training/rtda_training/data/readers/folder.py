@@ -91,7 +91,7 @@ class FolderPictures(PairedPictures):
         return {**super().left_out(), **told}
 
     def belongs(self, label: Path, keys: Set[str]) -> bool:
-        """Lists pair ``a.png`` with ``a_L.png``; what another list pairs so is not without a picture."""
+        """``a_L.png`` belongs to ``a.png``: a list, even one that is not used here, may pair the two."""
         if self._stems is None:
             self._stems = {key.rpartition("/")[2] for key in keys}
         cuts = (place for place, letter in enumerate(label.stem) if letter in "_-." and place)

@@ -103,7 +103,7 @@ class PairedPictures(Pictures):
         return told
 
     def belongs(self, label: Path, keys: Set[str]) -> bool:
-        """Whether a file of the label folders that is no picture's label is right there all the same."""
+        """Whether a file in a label folder that is the label of no picture is no fault."""
         return False
 
     def require_labels(self) -> None:

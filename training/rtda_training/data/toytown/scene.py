@@ -1,4 +1,4 @@
-"""What stands where: one street, sampled once and then only looked at."""
+"""The layout of a street: sampled once, then rendered from wherever the camera is."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class ImagePool:
         return len(self._kept)
 
     def exchange(self, pictures: Tensor, rng: np.random.Generator) -> Tensor:
-        """Pictures to show the discriminator in the place of these, detached; all chance comes from ``rng``."""
+        """Pictures to show the discriminator instead of these, detached; random choices come from ``rng``."""
         pictures = pictures.detach()
         if not self._size:
             return pictures
