@@ -26,13 +26,7 @@ from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, ope
 from rtda_training.trainer import Trainer
 
 SIZE_HW = (32, 64)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """An empty cache."""
-    monkeypatch.setenv("RTDA_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture()

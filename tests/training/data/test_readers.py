@@ -136,12 +136,6 @@ def test_a_broken_classes_file_is_refused(folder):
         open_labelled(f"folder:{folder}")
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("RTDA_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def test_toytown_is_rendered_once_and_read_back_as_drawn(cache):
     told = []
     address = "toytown:target?split=val&count=3&size=64x32"

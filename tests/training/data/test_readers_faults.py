@@ -20,11 +20,7 @@ from rtda_training.readers import open_labelled, open_unlabelled
 cv2 = pytest.importorskip("cv2", reason="pictures need OpenCV")
 HW = (40, 48)
 COLOURS = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("RTDA_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def write(path, picture):

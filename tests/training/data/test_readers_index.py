@@ -16,12 +16,7 @@ from rtda_training.data.survey import survey
 from rtda_training.readers import open_labelled, open_unlabelled
 
 cv2 = pytest.importorskip("cv2", reason="pictures need OpenCV")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("RTDA_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture()
