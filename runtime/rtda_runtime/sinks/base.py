@@ -1,14 +1,20 @@
-"""What every sink promises."""
+"""What every sink promises, and the file of one that is complete or nothing."""
 
 from __future__ import annotations
 
 import abc
+import logging
+from pathlib import Path
 from types import TracebackType
-from typing import Mapping, Optional, Type, TypeVar
+from typing import ContextManager, Mapping, Optional, Type, TypeVar
 
+from rtda_deploy.errors import FileAccessError
+from rtda_deploy.files import atomic_path, file_error
 from rtda_runtime.result import Result
 
-__all__ = ["Sink"]
+__all__ = ["FileInProgress", "Sink"]
+
+_log = logging.getLogger(__name__)
 
 _Self = TypeVar("_Self", bound="Sink")
 
@@ -48,3 +54,51 @@ class Sink(abc.ABC):
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.close()
+
+
+class FileInProgress:
+    """A file that a sink writes under a temporary name, until it is complete or given up.
+
+    Args:
+        path: Its name; replaced by :meth:`complete` if it exists.
+
+    Attributes:
+        temporary: Where it is written.
+        ended: Whether it is complete or given up.
+
+    Raises:
+        FileAccessError: If it cannot be written; then nothing is left under ``path``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ended = False
+        self._writing: ContextManager[Path] = atomic_path(path)
+        self.temporary = self._writing.__enter__()
+
+    def complete(self) -> None:
+        """Give it its name."""
+        self.ended = True
+        self._writing.__exit__(None, None, None)
+
+    def failed(self, err: OSError) -> FileAccessError:
+        """Give it up for this error; gives the one to raise."""
+        error = file_error(err, self.path, "write")
+        self._give_up(error)
+        return error
+
+    def give_up_empty(self, what_was_not_done: str) -> None:
+        """Give it up because no frame was there to be ``written`` or ``recorded``; only a warning tells."""
+        _log.warning("no frame was %s, so there is no %s", what_was_not_done, self.path)
+        self._give_up(FileAccessError("no frame", hint="nothing was recorded: let it run until a first frame is there"))
+
+    def _give_up(self, error: FileAccessError) -> None:
+        """Remove the temporary file."""
+        if self.ended:
+            return
+        self.ended = True
+        try:
+            self._writing.__exit__(type(error), error, None)
+        except FileAccessError as same:
+            if same is not error:
+                raise

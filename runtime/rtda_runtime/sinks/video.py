@@ -15,17 +15,16 @@ import threading
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Dict, Iterator, Mapping, Optional, Tuple, Type, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, Type, Union
 
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, FileAccessError, FrameError, MissingPackageError
-from rtda_deploy.files import atomic_path, file_error
 from rtda_deploy.optional import available, install_line, require
 from rtda_runtime._opencv import opencv
 from rtda_runtime.mask.preprocess import check_frame
 from rtda_runtime.result import Result
-from rtda_runtime.sinks.base import Sink
+from rtda_runtime.sinks.base import FileInProgress, Sink
 from rtda_runtime.sinks.kinds import SinkContext
 from rtda_runtime.sinks.overlay import Overlay
 from rtda_runtime.threads.buffers import BufferPool
@@ -114,8 +113,7 @@ class VideoSink(Sink):
         self._lock = threading.Lock()  # an encoder that is closed while it encodes takes the process with it
         self._encoder: Union[_AvEncoder, _CvEncoder, None] = None
         self._writer = _writer_kind(self.path)
-        self._writing: Optional[ContextManager[Path]] = atomic_path(self.path)
-        self._temporary = self._writing.__enter__()
+        self._file = FileInProgress(self.path)
 
     def write(self, item: Union[Result, np.ndarray]) -> Mapping[str, float]:
         """Add a frame: a result, or a picture uint8 (H, W, 3) BGR. Gives ms for ``overlay`` and ``encode``.
@@ -157,23 +155,19 @@ class VideoSink(Sink):
         return result.captured_ns if self._timed else None
 
     def _finish(self) -> None:
-        if self._writing is None:
+        if self._file.ended:
             return
         if self._encoder is None:
-            _log.warning("no frame was written, so there is no %s", self.path)
-            self._give_up(
-                FileAccessError("no frame", hint="nothing was recorded: let it run until a first frame is there")
-            )
+            self._file.give_up_empty("written")
             return
         try:
             self._encoder.finish()
         except OSError as err:
             raise self._failed(err) from err
-        writing, self._writing = self._writing, None
-        writing.__exit__(None, None, None)
+        self._file.complete()
 
     def _encode(self, picture: np.ndarray, shown_ns: Optional[int]) -> None:
-        if self._writing is None:
+        if self._file.ended:
             raise FileAccessError(f"video {self.path} is closed", hint="make a new sink for a new file")
         check_frame(picture)
         height, width = picture.shape[:2]
@@ -192,7 +186,7 @@ class VideoSink(Sink):
         try:
             if self._encoder is None:
                 even_wh = (width + width % 2, height + height % 2)
-                self._encoder = self._writer(self._temporary, self.fps, even_wh, timed=shown_ns is not None)
+                self._encoder = self._writer(self._file.temporary, self.fps, even_wh, timed=shown_ns is not None)
             self._encoder.add(_even(picture), shown_ns)
         except OSError as err:
             raise self._failed(err) from err
@@ -201,19 +195,7 @@ class VideoSink(Sink):
     def _failed(self, err: OSError) -> FileAccessError:
         if self._encoder is not None:
             self._encoder.abandon()
-        error = file_error(err, self.path, "write")
-        self._give_up(error)
-        return error
-
-    def _give_up(self, error: FileAccessError) -> None:
-        """Remove the temporary file."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            try:
-                writing.__exit__(type(error), error, None)
-            except FileAccessError as same:
-                if same is not error:
-                    raise
+        return self._file.failed(err)
 
 
 class _AvEncoder:

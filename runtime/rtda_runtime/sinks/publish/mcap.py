@@ -11,13 +11,13 @@ import functools
 import json
 import logging
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, ContextManager, Dict, Mapping, Optional
+from typing import Any, BinaryIO, Callable, Dict, Mapping
 
 from rtda_deploy.errors import ConfigError, FileAccessError
-from rtda_deploy.files import atomic_path, file_error
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.result import Result
+from rtda_runtime.sinks.base import FileInProgress
 from rtda_runtime.sinks.kinds import SinkContext
 from rtda_runtime.sinks.publish.base import Publisher
 from rtda_runtime.sinks.publish.messages import FRAME_ID, LOG_LEVELS, SCHEMA_OF, SCHEMAS, TOPICS, timestamp
@@ -57,12 +57,10 @@ class McapSink(Publisher):
     def __init__(self, path: Path, spec: ModelSpec, *, name: str) -> None:
         super().__init__(spec, name)
         self.address = self.url = self.note = str(path)
-        self._path = path
         writer: Any = require("mcap.writer", extra="robotics", purpose="to write MCAP files")
         self._frames = 0
-        self._writing: Optional[ContextManager[Path]] = atomic_path(path)
-        temporary = self._writing.__enter__()
-        self._stream: BinaryIO = temporary.open("wb")
+        self._file = FileInProgress(path)
+        self._stream: BinaryIO = self._file.temporary.open("wb")
         self._writer: Any = writer.Writer(self._stream)
         self._writer.start(profile="", library="rtda-deploy")
         self._ids = {topic: self._register(topic) for topic in TOPICS}
@@ -130,42 +128,24 @@ class McapSink(Publisher):
         self._writer.add_message(self._ids[topic], stamp_ns, content, stamp_ns, sequence & 0xFFFFFFFF)
 
     def _end(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is None:
+        if self._file.ended:
             return
         if not self._frames:
-            _log.warning("no frame was recorded, so there is no %s", self._path)
-            self._give_up(
-                writing,
-                FileAccessError("no frame", hint="nothing was recorded: let it run until a first frame is there"),
-            )
+            self._close_stream()
+            self._file.give_up_empty("recorded")
             return
-        try:
-            self._writer.finish()
-            self._stream.close()
-        except OSError as err:
-            error = file_error(err, self._path, "write")
-            self._give_up(writing, error)
-            raise error from err
-        writing.__exit__(None, None, None)
+        self._writer.finish()
+        self._stream.close()
+        self._file.complete()
 
     def _failed(self, err: OSError) -> FileAccessError:
-        error = file_error(err, self._path, "write")
         with self._lock:
             self._closed = True
-            writing, self._writing = self._writing, None
-        if writing is not None:
-            self._give_up(writing, error)
-        return error
+            self._close_stream()
+            return self._file.failed(err)
 
-    def _give_up(self, writing: ContextManager[Path], error: FileAccessError) -> None:
-        """Remove the temporary file."""
+    def _close_stream(self) -> None:
         try:
             self._stream.close()
         except OSError as err:  # what was left in the buffer does not fit either
-            _log.debug("closing %s: %s", self._path, err)
-        try:
-            writing.__exit__(type(error), error, None)
-        except FileAccessError as same:
-            if same is not error:
-                raise
+            _log.debug("closing %s: %s", self._file.path, err)
