@@ -7,11 +7,14 @@ import contextlib
 import http.server
 import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
 from patience import PATIENCE_S
+
+from rtda_runtime.sources import Source, open_source
 
 
 @contextlib.contextmanager
@@ -54,6 +57,19 @@ def jpeg(picture: np.ndarray) -> bytes:
     """A picture as a camera sends it."""
     content: bytes = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     return content
+
+
+def read_frames(source: Source) -> List[Any]:
+    """Every frame until the end."""
+    return list(iter(lambda: source.read(5.0), None))
+
+
+def read_images(source: Union[Source, Path]) -> List[np.ndarray]:
+    """The picture of each frame, of a source that is open or of a film."""
+    if isinstance(source, Path):
+        with open_source(source) as opened:
+            return read_images(opened)
+    return [frame.image for frame in read_frames(source)]
 
 
 @contextlib.contextmanager

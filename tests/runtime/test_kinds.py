@@ -40,8 +40,6 @@ _COMMANDS = (
     f"{_FAST} --save a.avi",
     f"{_FAST} --publish carrier-pigeon",
     f"{_FAST} --save x.tally --publish mcap:x.tally",
-    "run a.onnx --camera thermal://0 --size 640x480",
-    "run a.onnx --camera foo://1",
 )
 
 
@@ -89,8 +87,6 @@ def test_doctor_and_cameras_look_for_them(said: Dict[str, Outcome]) -> None:
         (f"{_FAST} --save a.avi", "--save does not know 'a.avi'", "overlay.mp4, .*frames.tally, it.breaks"),
         (f"{_FAST} --publish carrier-pigeon", "does not know 'carrier-pigeon'", "mcap:drive.mcap, .*beacon:garage"),
         (f"{_FAST} --save x.tally --publish mcap:x.tally", "both write to x.tally", "place of its own"),
-        ("run a.onnx --camera thermal://0 --size 640x480", "cannot be asked for a size", "its size is fixed"),
-        ("run a.onnx --camera foo://1", "unknown kind of source: foo://1", "frames/%06d.png, .*thermal://0"),
     ],
 )
 def test_errors_list_every_kind(said: Dict[str, Outcome], command: str, error: str, fix: str) -> None:

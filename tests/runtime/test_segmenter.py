@@ -11,7 +11,7 @@ from patience import PATIENCE_S
 from runtime.fakes import FakeClock, NumpyEngine
 from runtime.models import tiny_logits, tiny_spec, write_model
 
-from rtda_deploy.errors import ConfigError, DeviceError, EngineError, FrameError
+from rtda_deploy.errors import ConfigError, EngineError, FrameError
 from rtda_runtime import Segmenter, open_engine
 from rtda_runtime.engines.base import FramePath
 from rtda_runtime.mask.groups import ClassGroups
@@ -153,11 +153,6 @@ def test_close_may_be_called_again_and_use_after_it_is_an_error() -> None:
     assert engine.released == 1
     with pytest.raises(EngineError, match="closed"):
         segmenter.segment(_frame())
-
-
-def test_a_provider_that_is_not_here_is_an_error_not_a_cpu(model_path: Path) -> None:
-    with pytest.raises(DeviceError):
-        Segmenter.open(model_path, provider="tensorrt")
 
 
 def test_a_region_is_segmented_as_a_frame_of_its_own(model_path: Path) -> None:

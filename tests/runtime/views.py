@@ -11,7 +11,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import numpy as np
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_for
 from runtime.models import tiny_spec
 
 from rtda_runtime import Result
@@ -104,10 +104,7 @@ class View:
         return dict(json.loads(self.get("/stats.json")[2]))
 
     def until(self, happened: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not happened():
-            assert time.monotonic() < deadline, f"no {what} within {PATIENCE_S:g} s"
-            time.sleep(0.01)
+        wait_for(happened, what)
 
 
 class Stream:

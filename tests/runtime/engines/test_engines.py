@@ -202,13 +202,6 @@ def test_truncated_model_is_an_error_with_a_cause(tmp_path: Path, model_path: Pa
     assert caught.value.hint
 
 
-def test_text_that_calls_itself_onnx_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "notes.onnx"
-    path.write_text("hello world, this is not a model at all")
-    with pytest.raises(EngineError, match="cannot be loaded"):
-        open_engine(path)
-
-
 def test_model_newer_than_onnxruntime_is_told_to_be_exported_again(tmp_path: Path) -> None:
     path = write_model(tmp_path / "new.onnx", ir_version=99)
     with pytest.raises(EngineError) as caught:

@@ -14,8 +14,8 @@ from cli.commandline import Outcome, assert_refused, environment
 from runtime.models import tiny_spec
 from runtime.toy_engine import TOY
 
-from rtda_deploy.errors import ConfigError, DeviceError
-from rtda_runtime.engines import open_engine, providers, register
+from rtda_deploy.errors import ConfigError
+from rtda_runtime.engines import providers, register
 from rtda_runtime.engines.kinds import engine_kinds, one_of
 from rtda_runtime.kinds import function_named
 
@@ -126,11 +126,3 @@ def test_two_kinds_of_one_name_are_refused() -> None:
 @pytest.mark.parametrize(("words", "text"), [(("a",), "a"), (("a", "b"), "a or b"), (("a", "b", "c"), "a, b or c")])
 def test_words_for_a_help_text(words: Tuple[str, ...], text: str) -> None:
     assert one_of(words) == text
-
-
-def test_a_file_of_one_kind_does_not_run_on_the_provider_of_another(tmp_path: Path) -> None:
-    path = tmp_path / "a.engine"
-    path.write_bytes(b"engine")
-    with pytest.raises(DeviceError, match="does not run on provider openvino-bf16") as caught:
-        open_engine(path, "openvino-bf16")
-    assert "TensorRT takes tensorrt" in caught.value.why

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 from typing import Optional
 
 import pytest
+from patience import wait_for
 from runtime.boards import RECORDED, FakeJetson
 
 from rtda_deploy.errors import ConfigError, DeviceError
+from rtda_runtime.machine.board_watch import BoardWatch
 from rtda_runtime.machine.jetson import (
     ClockRange,
     PowerMode,
@@ -119,3 +123,21 @@ def test_without_nvpmodel_no_mode_can_be_set(tmp_path: Path, monkeypatch: pytest
     assert read_power_mode() is None
     with pytest.raises(DeviceError, match="nvpmodel is not there"):
         set_power_mode(0)
+
+
+def test_a_jetson_tells_its_power_mode_clocks_temperature_and_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jetson = FakeJetson(tmp_path / "xavier")
+    monkeypatch.setenv("PATH", f"{jetson.bin}:{os.environ['PATH']}")
+    with BoardWatch(jetson.root) as board:
+        assert re.fullmatch(r"MODE_\w+, clocks not locked", board.line()) and board.clocks_locked is False
+        wait_for(board.now, "a reading")
+        assert re.fullmatch(r"\d+ °C \d+\.\d W", board.now())
+        told = json.loads(json.dumps(board.to_dict()))
+    assert told["power_mode"]["name"].startswith("MODE_") and told["telemetry"]["power_w"] > 0
+
+
+def test_any_other_machine_tells_nothing(tmp_path: Path) -> None:
+    with BoardWatch(tmp_path) as board:
+        assert (board.line(), board.now(), board.to_dict(), board.clocks_locked) == ("", "", None, None)

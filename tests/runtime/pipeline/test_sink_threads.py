@@ -129,12 +129,6 @@ def test_close_returns_though_a_sink_is_stuck(caplog: Any) -> None:
     release.set()
 
 
-def test_sinks_of_a_pipeline_that_never_ran_are_closed() -> None:
-    sink = ListSink()
-    Pipeline(numpy_segmenter(), ListSource(3), sinks=[sink]).close()
-    assert sink.closed == 1 and sink.results == []
-
-
 @pytest.mark.parametrize("started", range(4))
 def test_ctrl_c_between_the_starts_of_two_threads_leaves_nothing_open(started: int, monkeypatch: Any) -> None:
     before, count = set(threading.enumerate()), [0]

@@ -4,14 +4,13 @@ import array
 import contextlib
 import json
 import threading
-import time
 from pathlib import Path
 from typing import Any, Callable, Collection, Dict, List
 
 import cv2
 import numpy as np
 import pytest
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_for
 from runtime.fakes import NumpyEngine
 from runtime.models import PALETTE, tiny_spec
 
@@ -222,13 +221,6 @@ def make(request: pytest.FixtureRequest) -> Callable[..., SegmentationWorker]:
     return make_one
 
 
-def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
 def test_one_image_gives_three_pictures_with_its_header(make: Any, model_path: Path) -> None:
     published = Published()
     make(published).give(message(picture()[..., ::-1], "rgb8", padding=7))
@@ -274,7 +266,7 @@ def test_pictures_are_drawn_into_the_same_memory_again(make: Any, monkeypatch: p
         worker.give(message(picture(size_hw=(480, 640)), "bgr8", header=Header(number, 0, "")))
         published.wait_for(number)
         between += [np.empty((480, 640, 3), np.uint8) for _ in range(3)]  # takes what was freed
-        _wait(lambda number=number: worker.stats["published"] == number)
+        wait_for(lambda number=number: worker.stats["published"] == number)
     second, third = ({address for sec, address in addresses if sec == number} for number in (2, 3))
     assert second == third and len(second) == 3 and between
 
@@ -296,7 +288,7 @@ def test_the_network_rests_while_nobody_listens(make: Any) -> None:
     ran: List[int] = []
     worker = make(Published(), NumpyEngine(before=lambda: ran.append(1)), wanted=lambda: ())
     worker.give(message(picture(), "bgr8"))
-    _wait(lambda: worker.stats["unwanted"] == 1)
+    wait_for(lambda: worker.stats["unwanted"] == 1)
     assert ran == [] and worker.stats["published"] == 0
 
 
@@ -323,11 +315,11 @@ def test_stale_images_are_left_out_and_counted(make: Any) -> None:
     published = Published()
     worker = make(published, now_ns=lambda: 20_000_000_000, max_age_s=0.5)
     worker.give(message(picture(), "bgr8", header=Header(19, 400_000_000, "old")))
-    _wait(lambda: worker.stats["stale"] == 1)
+    wait_for(lambda: worker.stats["stale"] == 1)
     worker.give(message(picture(), "bgr8", header=Header(19, 600_000_000, "new")))
     worker_outputs = published.wait_for(1)
     assert [outputs.header.frame_id for outputs in worker_outputs] == ["new"]
-    _wait(lambda: worker.stats["published"] == 1)
+    wait_for(lambda: worker.stats["published"] == 1)
     assert worker.stats["age_ms"] == pytest.approx(400)
 
 
@@ -343,9 +335,9 @@ def test_images_that_cannot_be_used_are_told_once_and_do_not_stop_it(make: Any) 
     for _ in range(3):
         worker.give(ImageMessage(HEADER, 4, 4, "16UC1", 0, 8, bytes(32)))
         count = worker.stats["refused"]
-        _wait(lambda count=count: worker.stats["refused"] > count or worker.stats["replaced"] > 0)
+        wait_for(lambda count=count: worker.stats["refused"] > count or worker.stats["replaced"] > 0)
     worker.give(CompressedMessage(HEADER, "jpeg", b"no"))
-    _wait(lambda: len(said) == 2)
+    wait_for(lambda: len(said) == 2)
     worker.give(message(picture(), "bgr8"))
     published.wait_for(1)
     assert "'16UC1'" in said[0] and "image_proc" in said[0] and "is no picture" in said[1]
@@ -356,7 +348,7 @@ def test_reasons_without_end_do_not_fill_memory(make: Any) -> None:
     worker = make(Published(), warn=said.append)
     for number in range(80):
         worker.give(ImageMessage(HEADER, 4, 4, f"kind{number}", 0, 8, bytes(32)))
-        _wait(lambda number=number: worker.stats["refused"] == number + 1)
+        wait_for(lambda number=number: worker.stats["refused"] == number + 1)
     assert len(said) == 50
 
 
@@ -368,7 +360,7 @@ def test_a_publisher_that_fails_while_ros_ends_does_not_stop_it(make: Any) -> No
 
     worker = make(fail, warn=said.append)
     worker.give(message(picture(), "bgr8"))
-    _wait(lambda: worker.stats["refused"] == 1)
+    wait_for(lambda: worker.stats["refused"] == 1)
     assert "publisher is gone" in said[0]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from patience import PATIENCE_S
 from runtime.models import tiny_spec
+from runtime.streams import read_images
 
 from rtda_deploy.errors import ConfigError, FileAccessError, FrameError, MissingPackageError
 from rtda_deploy.optional import available
@@ -30,16 +31,6 @@ def _write(path: Path, pictures: List[np.ndarray], fps: float = 25.0) -> None:
             sink.write(picture)
 
 
-def _read(path: Path) -> List[np.ndarray]:
-    images = []
-    with open_source(path) as source:
-        while True:
-            frame = source.read()
-            if frame is None:
-                return images
-            images.append(frame.image)
-
-
 def _result(picture: np.ndarray) -> Result:
     return Result(picture, np.zeros(picture.shape[:2], np.uint8), 0, 3, 0, {}, tiny_spec())
 
@@ -50,7 +41,7 @@ def _result(picture: np.ndarray) -> Result:
 def test_every_frame_is_in_the_file(tmp_path: Path, suffix: str, count: int) -> None:
     path = tmp_path / f"clip{suffix}"
     _write(path, [bars(number, (96, 64)) for number in range(count)], fps=12.5)
-    assert len(_read(path)) == count
+    assert len(read_images(path)) == count
     with open_source(path) as source:
         assert (source.size_wh, source.fps) == ((96, 64), pytest.approx(12.5))
 
@@ -61,7 +52,7 @@ def test_pictures_look_the_same_again(tmp_path: Path, suffix: str) -> None:
     ramp = np.tile(np.linspace(0, 255, 160).astype(np.uint8)[None, :, None], (96, 1, 3))
     _write(tmp_path / f"clip{suffix}", [ramp] * 10)
     # quantisation of a lossy codec: a few grey levels
-    assert np.abs(_read(tmp_path / f"clip{suffix}")[9].astype(int) - ramp).mean() < 4
+    assert np.abs(read_images(tmp_path / f"clip{suffix}")[9].astype(int) - ramp).mean() < 4
 
 
 @needs_av
@@ -87,7 +78,7 @@ def test_mp4_begins_with_its_index_so_that_it_plays_while_it_loads(tmp_path: Pat
 @needs_av
 def test_odd_sizes_get_their_last_row_and_column_twice(tmp_path: Path) -> None:
     _write(tmp_path / "clip.mp4", [bars(0, (63, 47))] * 2)
-    assert _read(tmp_path / "clip.mp4")[0].shape == (48, 64, 3)
+    assert read_images(tmp_path / "clip.mp4")[0].shape == (48, 64, 3)
 
 
 @needs_av
@@ -107,7 +98,7 @@ def test_the_name_appears_only_when_the_file_is_whole(tmp_path: Path) -> None:
     assert path.read_bytes() == b"the video before"
     sink.close()
     sink.close()
-    assert len(_read(path)) == 1 and os.listdir(tmp_path) == ["clip.mp4"]
+    assert len(read_images(path)) == 1 and os.listdir(tmp_path) == ["clip.mp4"]
 
 
 @needs_av
@@ -115,7 +106,7 @@ def test_a_recording_survives_an_error_in_the_loop(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), VideoSink(tmp_path / "clip.mp4", 25) as sink:
         sink.write(bars(0, (64, 48)))
         raise KeyboardInterrupt
-    assert len(_read(tmp_path / "clip.mp4")) == 1
+    assert len(read_images(tmp_path / "clip.mp4")) == 1
 
 
 @needs_av
@@ -132,8 +123,8 @@ def test_results_are_written_with_their_overlay(tmp_path: Path) -> None:
     with VideoSink(tmp_path / "b.mp4", 25) as sink:
         assert set(sink.write(_result(picture))) == {"encode"}
     road = tiny_spec().palette[0][::-1]
-    assert np.abs(_read(tmp_path / "a.mp4")[0].astype(int) - road).max() < 8
-    assert np.abs(_read(tmp_path / "b.mp4")[0].astype(int) - 200).max() < 8
+    assert np.abs(read_images(tmp_path / "a.mp4")[0].astype(int) - road).max() < 8
+    assert np.abs(read_images(tmp_path / "b.mp4")[0].astype(int) - 200).max() < 8
 
 
 @needs_av
@@ -149,7 +140,7 @@ def test_a_film_of_a_camera_plays_at_its_true_speed_though_frames_were_dropped(t
     with av.open(str(path)) as container:
         shown_ms = [round(1000 * frame.time) for frame in container.decode(video=0)]
     assert shown_ms == [0, 33, 67, 400, 401, 1600]
-    assert len(_read(path)) == 6
+    assert len(read_images(path)) == 6
 
 
 @needs_av
@@ -215,7 +206,7 @@ def test_closing_waits_for_the_frame_that_is_being_written(tmp_path: Path) -> No
     release.set()
     for thread in threads:
         thread.join(PATIENCE_S)
-    assert order == ["added", "finished"] and len(_read(tmp_path / "clip.mp4")) == 2
+    assert order == ["added", "finished"] and len(read_images(tmp_path / "clip.mp4")) == 2
 
 
 @needs_av
@@ -263,7 +254,7 @@ def _without_pyav(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_pyav_opencv_writes_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _without_pyav(tmp_path, monkeypatch)
     _write(tmp_path / "clip.webm", [bars(number, (64, 48)) for number in range(9)])
-    assert len(_read(tmp_path / "clip.webm")) == 9
+    assert len(read_images(tmp_path / "clip.webm")) == 9
 
 
 def test_without_any_encoder_the_package_to_install_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

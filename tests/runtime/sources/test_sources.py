@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from runtime.fakes import FakeClock
 from runtime.source_contract import SECRET, OpenSource, SourceContract
-from runtime.streams import mjpeg_server
+from runtime.streams import mjpeg_server, read_images
 from turned_files import turned
 
 from rtda_deploy.errors import CameraError, ConfigError, DeviceError, FileAccessError, SourceError
-from rtda_runtime.sources import Source, open_source, v4l2
+from rtda_runtime.sources import open_source, v4l2
 from rtda_runtime.sources.base import frame_rate
 from rtda_runtime.sources.gstreamer import csi_pipeline
 from rtda_runtime.sources.kinds import CameraRequest
@@ -42,15 +42,6 @@ def _video(path: Path, pictures: List[np.ndarray], codec: str = "mp4v", fps: flo
     return path
 
 
-def _read_all(source: Source) -> List[np.ndarray]:
-    images = []
-    while True:
-        frame = source.read(5.0)
-        if frame is None:
-            return images
-        images.append(frame.image)
-
-
 class TestVideoFile(SourceContract):
     @pytest.fixture()
     def open_short(self, tmp_path: Path) -> OpenSource:
@@ -62,36 +53,12 @@ class TestVideoFile(SourceContract):
             assert (source.fps, source.num_frames) == (25.0, 5)
 
 
-class TestMotionJpegFile(SourceContract):
-    @pytest.fixture()
-    def open_short(self, tmp_path: Path) -> OpenSource:
-        path = _video(tmp_path / "clip.avi", _pictures(), codec="MJPG")
-        return lambda: open_source(str(path))
-
-
 class TestPictureFolder(SourceContract):
     @pytest.fixture()
     def open_short(self, tmp_path: Path) -> OpenSource:
         for number, picture in enumerate(_pictures()):
             cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
         return lambda: open_source(f"{tmp_path}/")
-
-
-class TestPicturePattern(SourceContract):
-    @pytest.fixture()
-    def open_short(self, tmp_path: Path) -> OpenSource:
-        for number, picture in enumerate(_pictures()):
-            cv2.imwrite(str(tmp_path / f"{number:06d}.png"), picture)
-        return lambda: open_source(tmp_path / "%06d.png")
-
-
-class TestSinglePicture(SourceContract):
-    frames = 1
-
-    @pytest.fixture()
-    def open_short(self, tmp_path: Path) -> OpenSource:
-        cv2.imwrite(str(tmp_path / "one.jpg"), _pictures(1)[0])
-        return lambda: open_source(tmp_path / "one.jpg")
 
 
 class TestFileUri(SourceContract):
@@ -107,12 +74,6 @@ class TestBars(SourceContract):
     @pytest.fixture()
     def open_short(self) -> OpenSource:
         return lambda: open_source("test://bars?fps=500&size=64x48&frames=5")
-
-
-class TestBarsWithoutPace(SourceContract):
-    @pytest.fixture()
-    def open_short(self) -> OpenSource:
-        return lambda: open_source("test://bars?fps=0&size=64x48&frames=5")
 
 
 class TestHttpStream(SourceContract):
@@ -140,13 +101,13 @@ class TestHttpStream(SourceContract):
 def test_pictures_come_in_natural_order(tmp_path: Path) -> None:
     for number in (10, 9, 1, 2, 100):
         cv2.imwrite(str(tmp_path / f"frame{number}.png"), np.full((4, 4, 3), number, np.uint8))
-    assert [int(image[0, 0, 0]) for image in _read_all(open_source(tmp_path))] == [1, 2, 9, 10, 100]
+    assert [int(image[0, 0, 0]) for image in read_images(open_source(tmp_path))] == [1, 2, 9, 10, 100]
 
 
 def test_patterns_take_the_files_they_would_have_written(tmp_path: Path) -> None:
     for name, value in (("000002", 2), ("000010", 10), ("1000000", 100), ("7", 7), ("x000003", 3), ("0000004", 4)):
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((4, 4, 3), value, np.uint8))
-    assert [int(image[0, 0, 0]) for image in _read_all(open_source(tmp_path / "%06d.png"))] == [2, 10, 100]
+    assert [int(image[0, 0, 0]) for image in read_images(open_source(tmp_path / "%06d.png"))] == [2, 10, 100]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +122,7 @@ def test_patterns_take_the_files_they_would_have_written(tmp_path: Path) -> None
 )
 def test_every_kind_of_picture_becomes_bgr(tmp_path: Path, written: np.ndarray, expected: Any) -> None:
     cv2.imwrite(str(tmp_path / "one.png"), written)
-    image = _read_all(open_source(tmp_path / "one.png"))[0]
+    image = read_images(open_source(tmp_path / "one.png"))[0]
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, np.full((5, 7, 3), expected))
 
@@ -171,7 +132,7 @@ def test_pictures_of_any_size_work(tmp_path: Path, size_wh: Any) -> None:
     cv2.imwrite(str(tmp_path / "one.bmp"), np.zeros((size_wh[1], size_wh[0], 3), np.uint8))
     with open_source(tmp_path / "one.bmp") as source:
         assert source.size_wh == size_wh
-        assert _read_all(source)[0].shape == (size_wh[1], size_wh[0], 3)
+        assert read_images(source)[0].shape == (size_wh[1], size_wh[0], 3)
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -197,7 +158,7 @@ def test_a_dark_picture_of_16_bits_is_taken_behind_a_bright_one_and_refused_befo
     for name, value in (("1.png", 60000), ("2.png", 4000)):
         assert cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), value, np.uint16))
     with open_source(tmp_path) as source:
-        assert [int(image.max()) for image in _read_all(source)] == [60000 >> 8, 4000 >> 8]
+        assert [int(image.max()) for image in read_images(source)] == [60000 >> 8, 4000 >> 8]
     with pytest.raises(SourceError, match="12 bits in a 16-bit file"):
         open_source(tmp_path / "2.png")
 
@@ -277,7 +238,7 @@ def test_video_cut_off_gives_what_can_be_read_and_warns(tmp_path: Path, caplog: 
     (tmp_path / "cut.avi").write_bytes(damaged)
     with caplog.at_level(logging.WARNING), open_source(tmp_path / "cut.avi") as source:
         assert source.num_frames == 40
-        read = len(_read_all(source))
+        read = len(read_images(source))
     assert 10 <= read < 40
     assert f"ended after {read} of 40 frames" in caplog.text
 
@@ -396,7 +357,7 @@ def test_a_mistyped_address_is_no_file_and_its_password_in_no_error(typo: str) -
 def test_a_file_whose_name_looks_like_a_password_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("10:30@home.png", _pictures(1)[0])
-    assert len(_read_all(open_source("10:30@home.png"))) == 1
+    assert len(read_images(open_source("10:30@home.png"))) == 1
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "foo"])

@@ -7,14 +7,14 @@ import struct
 import sys
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Iterator, Optional, Sequence
 
 import av
 import cv2
 import numpy as np
 import pytest
 from runtime.fakes import NumpyEngine
-from runtime.streams import byte_server
+from runtime.streams import byte_server, read_frames
 
 from rtda_deploy.errors import CameraError, FrameError, MissingPackageError
 from rtda_runtime import Pipeline, Segmenter, VideoSink
@@ -68,10 +68,6 @@ def _opened(path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
         yield stack.enter_context(open_source(address))
 
 
-def _read_all(source: Source) -> List[Any]:
-    return list(iter(source.read, None))
-
-
 # How it is to be turned
 
 
@@ -98,7 +94,7 @@ def test_a_film_is_turned_as_it_says_however_it_is_opened(
         pytest.skip("OpenCV turns, but does not mirror")
     path = _turned(_write(tmp_path / "film.mp4", [_corners()] * 2), matrix)
     with _opened(path, way, monkeypatch) as source:
-        frames = _read_all(source)
+        frames = read_frames(source)
         assert source.size_wh == ((64, 96) if matrix[1] else (96, 64))
     height, width = frames[1].image.shape[:2]
     assert (width, height) == source.size_wh and frames[1].image.flags.c_contiguous
@@ -113,7 +109,7 @@ def test_a_film_is_turned_as_it_says_however_it_is_opened(
 def test_frames_carry_the_times_of_the_recording(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _write(tmp_path / "film.mp4", [_corners()] * len(UNEVEN_MS), UNEVEN_MS)
     with _opened(path, way, monkeypatch) as source:
-        times_ms = [round(frame.recorded_ns / 1e6) for frame in _read_all(source)]
+        times_ms = [round(frame.recorded_ns / 1e6) for frame in read_frames(source)]
     assert times_ms == UNEVEN_MS
 
 
@@ -139,7 +135,7 @@ def test_a_film_of_an_even_rate_keeps_it_exactly(tmp_path: Path) -> None:
         assert pipeline.join()
     with open_source(saved) as source:
         assert (source.fps, source.num_frames) == (25.0, 10)
-        assert [frame.recorded_ns for frame in _read_all(source)] == [40_000_000 * number for number in range(10)]
+        assert [frame.recorded_ns for frame in read_frames(source)] == [40_000_000 * number for number in range(10)]
 
 
 def test_opencv_says_when_a_film_plays_faster_than_it_was_filmed(
@@ -170,12 +166,12 @@ def test_pictures_that_ffmpeg_marks_as_damaged_are_left_out(tmp_path: Path, capl
         content[place + size // 2 : place + size - 4] = bytes(size - 4 - size // 2)
     path.write_bytes(content)
     with open_source(path) as source:
-        given = len(_read_all(source))
+        given = len(read_frames(source))
     assert source.damaged >= 1 and given + source.damaged == 20
     feed = feeds._demuxed(av.open(str(path)), "camera", live=True)
     with StreamSource(feed, "camera", refuse=lambda said: CameraError(str(said))) as camera:
         with contextlib.suppress(CameraError):
-            _read_all(camera)
+            read_frames(camera)
         assert camera.damaged == source.damaged, "of a camera as of a film"
     assert f"ended after {given} of 20 frames: {source.damaged} damaged and left out" in caplog.text
 
@@ -193,11 +189,11 @@ def test_any_name_of_a_film_is_one(name: str, way: str, tmp_path: Path, monkeypa
             patched.setitem(sys.modules, "av", None)
         for address in (name, tmp_path / name, (tmp_path / name).as_uri(), f"file://{tmp_path}/{name}"):
             with open_source(address) as source:
-                assert len(_read_all(source)) == 2
+                assert len(read_frames(source)) == 2
             assert [path.resolve() for path in source_files(address)] == [tmp_path / name], "nothing is written over it"
     with VideoSink(Path(f"saved-{name.strip()}"), 25) as sink:
         sink.write(_corners())
-    assert len(_read_all(open_source(f"saved-{name.strip()}"))) == 1
+    assert len(read_frames(open_source(f"saved-{name.strip()}"))) == 1
 
 
 def test_spaces_around_a_name_are_no_part_of_it_unless_there_is_such_a_file(tmp_path: Path) -> None:
