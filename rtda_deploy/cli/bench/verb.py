@@ -33,7 +33,7 @@ def bench(
     window: float = typer.Option(2.0, min=0.05, help="Length of a window, s."),
     frame_size: Optional[str] = typer.Option(None, help="Frame WIDTHxHEIGHT without --source (default: 1280x720)."),
     threads: Optional[int] = typer.Option(None, min=1, help="CPU threads (default: one per core)."),
-    in_flight: int = typer.Option(1, min=1, help="Frames to segment at once, each on its own engine; not of a camera."),
+    in_flight: int = typer.Option(1, min=1, help="Frames segmented at once, each on its own engine; not for a camera."),
     spec: Optional[Path] = typer.Option(None, help="spec.json for a model without one."),
     max_p95_ms: Optional[float] = typer.Option(None, help="Exit 4 if the total's p95 is above this."),
     out: Optional[Path] = typer.Option(None, help="Folder of times.json and report.html (default: runs/bench/<time>)."),

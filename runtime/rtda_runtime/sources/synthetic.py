@@ -45,7 +45,10 @@ def opener(address: str, request: CameraRequest) -> Callable[[], Source]:
         if key == "fps" and re.fullmatch(r"\d+(\.\d+)?", value) and float(value) <= 1000:
             options["fps"] = float(value)
         elif key == "size":
-            height, width = parse_size(value)
+            try:
+                height, width = parse_size(value)
+            except ConfigError as err:
+                raise ConfigError(f"{address}: {err.message}", hint=_KNOWN) from err
             options["size_wh"] = (width, height)
         elif key == "frames" and re.fullmatch(r"[1-9]\d*", value):
             options["num_frames"] = int(value)

@@ -327,8 +327,9 @@ def test_bars_slower_than_the_timeout_are_an_error() -> None:
      "test://bars?frames=0", "test://bars?speed=3", "test://bars?fps=-1", "test://bars?fps="],
 )  # fmt: skip
 def test_odd_test_addresses_are_refused(uri: str) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         open_source(uri)
+    assert uri in caught.value.message
 
 
 # Addresses
