@@ -33,7 +33,7 @@ def evaluate(
     from rtda_deploy.cli.terminal.console import ProgressLines, note, print_json, warn
     from rtda_deploy.run_folders import new_run_folder
     from rtda_deploy.spec import ModelSpec
-    from rtda_export.parity.score_page import save_evaluation
+    from rtda_export.parity.page import save_evaluation
     from rtda_export.parity.scoring import evaluate as score
     from rtda_training.labels import protocol_indices
     from rtda_training.readers import open_labelled
@@ -66,7 +66,7 @@ def evaluate(
 
 def _show(found: Evaluation, chosen: Sequence[int], miou: float) -> None:
     from rtda_deploy.cli.terminal.console import print_table
-    from rtda_export.parity.score_page import scored_text
+    from rtda_export.parity.page import scored_text
 
     rows = [(found.scores.class_names[index], 100 * found.scores.iou[index]) for index in chosen]
     print_table(("class", "IoU %"), rows)

@@ -11,7 +11,7 @@ import numpy as np
 from runtime.models import tiny_spec
 
 from rtda_deploy.report import short
-from rtda_export.parity.score_page import save_evaluation
+from rtda_export.parity.page import save_evaluation
 from rtda_export.parity.scoring import Evaluation, Extremes, ScoredPicture
 from rtda_training.metrics import ConfusionMatrix
 
