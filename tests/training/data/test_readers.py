@@ -109,6 +109,13 @@ def test_an_unlabelled_set_never_touches_labels(folder):
         open_labelled(f"folder:{folder}")
 
 
+def test_labels_outside_the_class_list_are_named_with_their_file(folder):
+    cv2.imwrite(str(folder / "train" / "labels" / "town" / "1.png"), np.full((24, 32), 7, np.uint8))
+    data = open_labelled(f"folder:{folder}")
+    with pytest.raises(DataError, match=r"1\.png.*outside its 3 classes: 7"):
+        data.label(1)
+
+
 def test_broken_and_empty_pictures_and_other_sizes_are_named(folder):
     images = folder / "train" / "images" / "town"
     (images / "0.png").write_bytes(b"no picture")
