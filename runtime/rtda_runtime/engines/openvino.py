@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -21,6 +22,8 @@ __all__ = ["OpenvinoEngine", "open_openvino", "openvino_core"]
 # Left to itself OpenVINO computes float32 files in bfloat16 wherever the processor can: a silent change of precision.
 # INT8 models (Q/DQ) run in INT8 with either; the precision is that of their float layers.
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+_ONE_AT_A_TIME = threading.Lock()  # lru_cache alone would let two threads make a core each
 
 _DTYPES = {"f32": "float32", "u8": "uint8", "i32": "int32", "i64": "int64"}
 
@@ -58,7 +61,6 @@ def open_openvino(
     return OpenvinoEngine(core, model, contract, path=path, threads=count, precision=precision)
 
 
-@functools.lru_cache(maxsize=1)
 def openvino_core() -> Any:
     """The one ``openvino.Core`` of this process, never given back.
 
@@ -70,6 +72,12 @@ def openvino_core() -> Any:
     Raises:
         MissingPackageError: If OpenVINO is not installed.
     """
+    with _ONE_AT_A_TIME:
+        return _core()
+
+
+@functools.lru_cache(maxsize=1)
+def _core() -> Any:
     return require("openvino", extra="openvino", purpose="to run .onnx files with it").Core()
 
 
