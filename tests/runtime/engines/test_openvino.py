@@ -40,7 +40,7 @@ class TestOpenvinoEngine(EngineContract):
 
 
 class OneCore:
-    """The core of this process, with what a test changes: one of its own would end in it (``openvino_core`` says how)."""
+    """The core of this process with what a test changes; a second one would end in the test (see ``openvino_core``)."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(openvino_core(), name)
