@@ -68,6 +68,14 @@ def stops_in_order(first: Optional[Callable[[int], bool]] = None) -> Iterator[No
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if arrived_s:
+            atexit.register(_ignore_signals)
+
+
+def _ignore_signals() -> None:
+    """All is finished: a second signal that comes while Python ends would change the exit code to its own."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def exit_quickly() -> None:
