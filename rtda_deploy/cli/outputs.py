@@ -150,6 +150,6 @@ def _recording(address: str, name: str) -> Dict[str, str]:
 
 
 def _is_picture(path: str) -> bool:
-    from rtda_runtime.sources.pictures import PICTURE_SUFFIXES
+    from rtda_runtime.sources.names import PICTURE_SUFFIXES
 
     return path.lower().endswith(PICTURE_SUFFIXES)

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional
 
 import numpy as np
 
@@ -16,17 +16,14 @@ from rtda_deploy.folders import is_hidden
 from rtda_deploy.pictures.decode import SixteenBits, decode_bgr
 from rtda_runtime._opencv import opencv
 from rtda_runtime.sources.base import Frame, Source
+from rtda_runtime.sources.names import PICTURE_SUFFIXES, natural_key
 
 __all__ = [
-    "PICTURE_SUFFIXES",
     "PictureSource",
-    "natural_key",
     "pictures_of_folder",
     "pictures_of_pattern",
     "read_picture",
 ]
-
-PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 class PictureSource(Source):
@@ -121,9 +118,3 @@ def _pattern_expression(name: str) -> re.Pattern[str]:
     # %06d writes at least six digits: 000001, but also 1234567.
     number = rf"(\d{{{digits}}}|[1-9]\d{{{digits},}})" if digits else r"(\d+)"
     return re.compile(re.escape(before) + number + re.escape(after) + r"\Z")
-
-
-def natural_key(name: str) -> Tuple[Tuple[int, int, str], ...]:
-    """Sort key under which numbers inside names count as numbers."""
-    parts = re.split(r"(\d+)", name)
-    return (*((0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in parts if part), (2, 0, name))

@@ -18,7 +18,8 @@ from rtda_deploy.optional import available
 from rtda_runtime.kinds import examples
 from rtda_runtime.sources.base import Source
 from rtda_runtime.sources.kinds import SOURCE_KINDS, CameraRequest
-from rtda_runtime.sources.pictures import PICTURE_SUFFIXES, PictureSource, pictures_of_folder, pictures_of_pattern
+from rtda_runtime.sources.names import PICTURE_SUFFIXES
+from rtda_runtime.sources.pictures import PictureSource, pictures_of_folder, pictures_of_pattern
 
 __all__ = ["files", "opener"]
 
