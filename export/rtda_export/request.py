@@ -122,7 +122,7 @@ def _check_precision(request: Request) -> None:
         raise ConfigError(
             f"{chosen.title} needs pictures to calibrate on",
             why="the range of every layer is measured on what the robot sees",
-            hint="--calibrate PATH   (a folder or a video: some dozens of frames, not those it is verified on)",
+            hint="--calibrate PATH   (a folder, a video, a bag: some dozens of frames, not those it is verified on)",
         )
 
 

@@ -16,7 +16,7 @@ __all__ = ["verify"]
 def verify(
     a: Path = typer.Argument(..., help="The reference: .pth, .onnx or an engine."),
     b: Path = typer.Argument(..., help="What is compared with it."),
-    frames: str = typer.Option(..., help="Pictures: a file, a folder, a video."),
+    frames: str = typer.Option(..., help="Pictures: a file, a folder, a video, a bag."),
     limit: str = typer.Option(FP32.name, help=f"How far apart they may be: {known_precisions()}."),
     max_frames: int = typer.Option(8, min=1, help="Pictures to compare, spread evenly."),
     force: bool = typer.Option(False, "--force", help="Exit 0 even past the limit."),

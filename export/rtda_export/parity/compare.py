@@ -65,8 +65,8 @@ def verify(
     Args:
         a: The reference: ``.pth``, ``.onnx`` or an engine.
         b: What is checked against it.
-        frames: A picture, folder or video, of which up to ``max_frames`` are taken evenly; or arrays uint8 (H, W, 3)
-            BGR.
+        frames: A picture, folder, video or bag, of which up to ``max_frames`` are taken evenly; or arrays uint8
+            (H, W, 3) BGR.
         limit: Name of the precision that says how far ``b`` may be from ``a``, such as ``fp16``.
         out_dir: Folder to write the page to; None: no page.
         max_frames: Most pictures to compare.
@@ -237,7 +237,9 @@ def _named_frames(
     for index, entry in enumerate(frames):
         named.append((f"frame {index}", entry) if isinstance(entry, np.ndarray) else (str(entry[0]), entry[1]))
     if not named:
-        raise ExportError("there is no picture to compare on", hint="--frames PATH   (a picture, a folder, a video)")
+        raise ExportError(
+            "there is no picture to compare on", hint="--frames PATH   (a picture, folder, video, bag)"
+        )
     return named[:max_frames]
 
 

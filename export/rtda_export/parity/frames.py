@@ -1,14 +1,17 @@
-"""The pictures a model is verified on: a picture, a folder or a recording, at most a few, spread evenly."""
+"""The pictures a model is verified or calibrated on: a picture, a folder or footage, at most a few, spread evenly."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, List, Optional, Tuple, Union
 
 import numpy as np
 
 from rtda_deploy.errors import ExportError
 from rtda_deploy.folders import is_hidden
+
+if TYPE_CHECKING:
+    from rtda_runtime.sources.footage import FootageAddress
 
 __all__ = ["MAX_FRAMES", "NamedFrame", "read_frames", "stored_frames"]
 
@@ -35,20 +38,32 @@ def stored_frames(model_path: Union[str, Path], asked: Optional[Union[str, Path]
         raise ExportError(
             f"nothing to verify {Path(model_path).name} on: {folder} has no pictures",
             why="an exported file is only trusted once it gave the same masks as its parent on real pictures",
-            hint="give a picture, a folder or a video of what the robot sees: --verify PATH",
+            hint="give a picture, a folder, a video or a bag of what the robot sees: --verify PATH",
         )
     return folder
 
 
 def read_frames(source: Union[str, Path], max_frames: int = MAX_FRAMES) -> List[NamedFrame]:
-    """Up to ``max_frames`` frames of a source, evenly spread over its (first 3000) frames.
+    """Up to ``max_frames`` frames, evenly spread over a folder or a recording; of a camera, the first.
+
+    Args:
+        source: A picture, a folder, an address of footage (``drive.mp4``, ``bag:run?topic=/front&from=1:30``) or of any
+            other source, of which 3000 frames are looked at.
+        max_frames: How many at most.
 
     Raises:
+        ConfigError: If an option of the address makes no sense.
+        FileAccessError: If a file is missing or unreadable.
         SourceError: If it cannot be opened or read.
         ExportError: If it holds no frame.
+        MissingPackageError: If the package that reads such a recording is not installed.
     """
+    from rtda_runtime.sources.footage import FootageAddress, names_footage
+
     path = Path(source)
-    if path.is_dir():
+    if names_footage(str(source)):
+        frames = _recorded(FootageAddress.parse(str(source)), max_frames)
+    elif path.is_dir():
         pictures = _pictures(path)
         chosen = _spread(len(pictures), max_frames)
         frames = [frame for index in chosen for frame in _some(str(pictures[index]), 1)]
@@ -56,7 +71,7 @@ def read_frames(source: Union[str, Path], max_frames: int = MAX_FRAMES) -> List[
         frames = _some(str(source), max_frames)
     if not frames:
         raise ExportError(
-            f"{source} holds no picture to verify with", hint="--verify PATH   (a picture, a folder, a video)"
+            f"{source} holds no picture to verify with", hint="--verify PATH   (a picture, a folder, a video, a bag)"
         )
     return frames
 
@@ -64,6 +79,26 @@ def read_frames(source: Union[str, Path], max_frames: int = MAX_FRAMES) -> List[
 def _pictures(folder: Path) -> List[Path]:
     shown = (path for path in folder.iterdir() if not is_hidden(path.name))
     return sorted(path for path in shown if path.suffix.lower() in _PICTURES)
+
+
+def _recorded(address: FootageAddress, count: int) -> List[NamedFrame]:
+    """Evenly spread over every frame that the address means, decoding no more than these need."""
+    from rtda_runtime.sources.footage import numbers_every, open_footage
+
+    recordings = open_footage(address)
+    pool = [
+        (place, number)
+        for place, recording in enumerate(recordings)
+        for number in numbers_every(recording, address.every_s, address.from_s, address.to_s)
+    ]
+    chosen = [pool[index] for index in _spread(len(pool), count)]
+    return [
+        (f"{recording.name} #{frame.number}", frame.image)
+        for place, recording in enumerate(recordings)
+        for numbers in [[number for other, number in chosen if other == place]]
+        if numbers
+        for frame in recording.frames(numbers)
+    ]
 
 
 def _some(uri: str, count: int) -> List[NamedFrame]:

@@ -13,8 +13,10 @@ from rtda_deploy.lazy import lazy
 if TYPE_CHECKING:
     from rtda_runtime.sources.footage.address import FootageAddress as FootageAddress
     from rtda_runtime.sources.footage.address import footage_kind as footage_kind
+    from rtda_runtime.sources.footage.address import names_footage as names_footage
     from rtda_runtime.sources.footage.base import RecordedFrame as RecordedFrame
     from rtda_runtime.sources.footage.base import Recording as Recording
+    from rtda_runtime.sources.footage.base import numbers_every as numbers_every
     from rtda_runtime.sources.footage.kinds import open_footage as open_footage
 
 _HOMES = {
@@ -22,6 +24,8 @@ _HOMES = {
     "RecordedFrame": "rtda_runtime.sources.footage.base",
     "Recording": "rtda_runtime.sources.footage.base",
     "footage_kind": "rtda_runtime.sources.footage.address",
+    "names_footage": "rtda_runtime.sources.footage.address",
+    "numbers_every": "rtda_runtime.sources.footage.base",
     "open_footage": "rtda_runtime.sources.footage.kinds",
 }
 

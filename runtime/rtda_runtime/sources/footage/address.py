@@ -25,6 +25,7 @@ __all__ = [
     "FootageAddress",
     "folder_holds",
     "footage_kind",
+    "names_footage",
     "parse_seconds",
 ]
 
@@ -165,12 +166,21 @@ def split_address(text: str) -> Tuple[Optional[str], str, Dict[str, str]]:
     return found["kind"], found["path"] or "", options
 
 
+def names_footage(text: str) -> bool:
+    """Whether a user who typed this means footage: with its kind, or by the suffix or what a folder holds."""
+    path = text if os.path.lexists(_expanded(text)) else text.partition("?")[0]
+    kind = path.partition(":")[0]
+    return (kind in FOOTAGE_KINDS and not path.startswith(f"{kind}://")) or footage_kind(path) is not None
+
+
 def footage_kind(path: str) -> Optional[str]:
     """``video`` or ``bag``, by the suffix, or by what a folder holds; None: neither, or a folder of several kinds.
 
     Args:
         path: Without a kind and options.
     """
+    if "://" in path:  # a film on a server
+        return None
     if os.path.isdir(_expanded(path)):
         holds = folder_holds(Path(_expanded(path)))
         return next(iter(holds)) if len(holds) == 1 and "picture" not in holds else None
