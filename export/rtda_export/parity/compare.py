@@ -237,9 +237,7 @@ def _named_frames(
     for index, entry in enumerate(frames):
         named.append((f"frame {index}", entry) if isinstance(entry, np.ndarray) else (str(entry[0]), entry[1]))
     if not named:
-        raise ExportError(
-            "there is no picture to compare on", hint="--frames PATH   (a picture, folder, video, bag)"
-        )
+        raise ExportError("there is no picture to compare on", hint="--frames PATH   (a picture, folder, video, bag)")
     return named[:max_frames]
 
 
