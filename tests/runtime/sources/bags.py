@@ -69,8 +69,8 @@ def drive(
     """Messages of ``count`` pictures, each stamped ``LAG_NS`` before it was logged.
 
     Args:
-        content: ``rgb8``, ``bgr8``, ``mono8`` (sensor_msgs/Image), ``jpeg``, ``png`` (CompressedImage), ``h264``, ``h265``
-            (foxglove CompressedVideo, a key frame in five), ``fox-jpeg``, ``fox-rgb8``: the same in Foxglove's types.
+        content: ``rgb8``, ``bgr8``, ``mono8`` (sensor_msgs/Image); ``jpeg``, ``png`` (CompressedImage); ``h264``,
+            ``h265`` (foxglove CompressedVideo, a key frame in five); ``fox-jpeg``, ``fox-rgb8``: in Foxglove's types.
     """
     shown = [picture(number) for number in range(count)] if pictures is None else list(pictures)
     logged = log_times(len(shown)) if logged_ns is None else list(logged_ns)
