@@ -17,7 +17,7 @@ from rtda_runtime.sources.base import RefusedError, frame_rate
 from rtda_runtime.sources.ffmpeg import pyav
 from rtda_runtime.sources.jpegs import JpegSplitter, holds_jpegs
 
-__all__ = ["Feed", "open_feed", "open_film_feed"]
+__all__ = ["DemuxedFeed", "Feed", "open_feed", "open_film_feed"]
 
 _OPTIONS = {
     "fflags": "nobuffer",  # what is read to learn the format is not kept: the first frame is a new one
@@ -26,6 +26,7 @@ _OPTIONS = {
     "rtsp_flags": "prefer_tcp",  # lost UDP packets are smeared pictures; cameras without TCP still work
 }
 _PIECE_BYTES = 1 << 16
+_ATTACHED_PICTURE = 0x0400  # AV_DISPOSITION_ATTACHED_PIC
 _CLOCKLESS = 0x0080  # AVFMT_NOTIMESTAMPS: bare pictures, whose times FFmpeg makes up
 
 
@@ -42,6 +43,7 @@ class Feed(abc.ABC):
         steady: Its frames come one by one as they are filmed, not in files of some seconds.
         timed: Its packets and pictures carry the times at which they were filmed.
         packets: ``av.Packet``; waits for each.
+        decoder: ``av.VideoCodecContext``, what :meth:`decode` uses.
     """
 
     live: bool
@@ -53,6 +55,7 @@ class Feed(abc.ABC):
     jpeg: bool
     timed: bool
     packets: Iterator[Any]
+    decoder: Any
 
     @abc.abstractmethod
     def decode(self, packet: Any) -> Iterable[Any]:
@@ -63,8 +66,13 @@ class Feed(abc.ABC):
         """Close the connection or file."""
 
 
-class _DemuxedFeed(Feed):
-    """The first video of an opened container."""
+class DemuxedFeed(Feed):
+    """The first video of an opened container, cover pictures aside.
+
+    Attributes:
+        container: PyAV's.
+        stream: The video in it.
+    """
 
     def __init__(self, container: Any, name: str, *, live: bool, below: Any = None) -> None:
         self._opened = [container] if below is None else [container, below]
@@ -83,6 +91,7 @@ class _DemuxedFeed(Feed):
         if stream.codec_context.name == "h264":
             stream.codec_context.thread_count = 1  # with more, FFmpeg gives one damaged picture or another as whole
         self.packets = container.demux(stream)
+        self.decoder, self.container, self.stream = stream.codec_context, container, stream
 
     def decode(self, packet: Any) -> Iterable[Any]:
         pictures: Iterable[Any] = packet.decode()
@@ -104,8 +113,8 @@ class _JpegFeed(Feed):
         av: Any = pyav()
         self.live = live
         self._close = close
-        self._decoder: Any = av.CodecContext.create("mjpeg", "r")
-        self._decoder.thread_count = 1
+        self.decoder = av.CodecContext.create("mjpeg", "r")
+        self.decoder.thread_count = 1
         self._packet = av.Packet
         self.packets = self._cut(pieces)
 
@@ -116,7 +125,7 @@ class _JpegFeed(Feed):
         yield from map(self._packet, splitter.rest())
 
     def decode(self, packet: Any) -> Iterable[Any]:
-        pictures: Iterable[Any] = self._decoder.decode(packet)
+        pictures: Iterable[Any] = self.decoder.decode(packet)
         return pictures
 
     def close(self) -> None:
@@ -220,7 +229,7 @@ def _demuxed(container: Any, name: str, below: Any = None, *, live: Optional[boo
         # A length is what recordings have; a camera's server may claim one all the same.
         live = name.startswith(("rtsp", "rtp")) or (container.duration is None and _has_no_size(container))
     try:
-        return _DemuxedFeed(container, name, live=live, below=below)
+        return DemuxedFeed(container, name, live=live, below=below)
     except BaseException:
         container.close()
         raise
@@ -256,4 +265,9 @@ def _video_of(container: Any, name: str) -> Any:
         raise RefusedError(
             f"{name} sends a codec that FFmpeg does not know", hint="choose H.264 or MJPEG in the camera's settings"
         )
-    return known[0]
+    return next((stream for stream in known if not _is_cover(stream)), known[0])
+
+
+def _is_cover(stream: Any) -> bool:
+    """Whether it is the picture of a cover, which some recorders put before the video; PyAV 12 does not tell."""
+    return bool(int(getattr(stream, "disposition", 0)) & _ATTACHED_PICTURE)

@@ -24,6 +24,7 @@ from rtda_runtime.sources.feeds import Feed, open_feed, open_film_feed
 from rtda_runtime.sources.ffmpeg import Trouble, escape_login, pyav, trouble_of
 from rtda_runtime.sources.kinds import CameraRequest
 from rtda_runtime.sources.lateness import Lateness
+from rtda_runtime.sources.shown import ShownPictures
 from rtda_runtime.threads.buffers import BufferPool
 
 __all__ = ["StreamSource", "open_film", "open_stream", "opener"]
@@ -61,7 +62,7 @@ class StreamSource(GrabbingSource):
         self._error = av.FFmpegError
         self._invalid: Tuple[Any, ...] = (av.error.InvalidDataError,)
         self._pool = BufferPool()
-        self._reformatter: Any = av.video.reformatter.VideoReformatter()
+        self._shown = ShownPictures()
         self.live = feed.live
         self.stamp = "arrival" if self.live else "read"
         self.fps = feed.fps
@@ -182,10 +183,7 @@ class StreamSource(GrabbingSource):
             _log.warning("%s ended after %d of %d frames: %s", self.name, self._given, max(there, claimed), told)
 
     def _frame(self, picture: Any) -> Frame:
-        plane = self._reformatter.reformat(picture, format="bgr24").planes[0]
-        width, height = picture.width, picture.height
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-        shown = _upright(rows[:height, : width * 3].reshape(height, width, 3), picture)
+        shown = self._shown.view(picture)
         size_wh = (shown.shape[1], shown.shape[0])
         if size_wh != self.size_wh:
             if self._given:
@@ -205,23 +203,6 @@ class StreamSource(GrabbingSource):
         self._began_s = time_s if self._began_s is None else self._began_s
         self._shown_s = time_s - self._began_s
         return round(self._shown_s * 1e9)
-
-
-def _upright(image: np.ndarray, picture: Any) -> np.ndarray:
-    """A view of ``image`` (H, W, 3) as it is to be shown: turned by quarters and mirrored, by the display matrix.
-
-    Args:
-        picture: The ``av.VideoFrame`` that it comes from.
-
-    Source: libavutil/display.h of FFmpeg, ISO/IEC 14496-12 (``tkhd``): (x, y) is shown at (ax + cy, bx + dy).
-    """
-    matrix = picture.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return image
-    a, b, _, c, d = (int(number) for number in np.frombuffer(matrix, np.int32)[:5])
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        image, a, d = image.transpose(1, 0, 2), c, b
-    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def open_film(path: Path) -> StreamSource:
