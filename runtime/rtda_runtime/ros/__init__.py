@@ -6,16 +6,16 @@ catkin and colcon; they translate messages, parameters and QoS, and nothing else
 
 from __future__ import annotations
 
-from rtda_runtime.ros.images import (
+from rtda_runtime.ros.images import image_from_array
+from rtda_runtime.ros.parameters import LabelInfo, label_info, open_segmenter
+from rtda_runtime.ros.worker import Outputs, SegmentationWorker
+from rtda_runtime.sources.image_messages import (
     CompressedMessage,
     Header,
     ImageMessage,
     frame_from_compressed,
     frame_from_image,
-    image_from_array,
 )
-from rtda_runtime.ros.parameters import LabelInfo, label_info, open_segmenter
-from rtda_runtime.ros.worker import Outputs, SegmentationWorker
 
 __all__ = [
     "CompressedMessage",

@@ -7,8 +7,8 @@ import json
 from typing import Any, List, Mapping, Tuple
 
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.ros.images import Header
 from rtda_runtime.segmenter import Segmenter
+from rtda_runtime.sources.image_messages import Header
 
 __all__ = ["LabelInfo", "VisionClass", "label_info", "open_segmenter"]
 

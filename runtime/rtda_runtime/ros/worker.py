@@ -17,16 +17,16 @@ import numpy as np
 
 from rtda_deploy.errors import ConfigError, RtdaError
 from rtda_runtime.result import Result
-from rtda_runtime.ros.images import (
+from rtda_runtime.ros.images import image_from_array
+from rtda_runtime.segmenter import Segmenter
+from rtda_runtime.sinks.overlay import Overlay, colorize
+from rtda_runtime.sources.image_messages import (
     CompressedMessage,
     Header,
     ImageMessage,
     frame_from_compressed,
     frame_from_image,
-    image_from_array,
 )
-from rtda_runtime.segmenter import Segmenter
-from rtda_runtime.sinks.overlay import Overlay, colorize
 from rtda_runtime.threads.buffers import BufferPool
 from rtda_runtime.threads.mailbox import WAKE_S, Mailbox
 from rtda_runtime.threads.named import NamedThread
