@@ -44,7 +44,7 @@ class SelectOptions:
     blur_clip: float = 0.35  # of the sharpness that the best quarter of the recording reaches
     blur_window: int = 101  # frames of the running median, half of them after the frame
     moved_share: float = 0.3  # of what has texture; a frame in which less changed is a near-duplicate
-    window: int = 32  # frames before that a frame is compared with
+    window: int = 8  # frames that may be chosen, before it, that a frame is compared with
     hash_bits: int = 4  # of 64; a frame with a dHash as near as that ...
     hash_window: int = 256  # ... to one of so many frames before is a near-duplicate ...
     hash_moved_share: float = 0.5  # ... where less than this share changed
@@ -98,6 +98,7 @@ class Chosen:
 @dataclass(frozen=True)
 class _Candidate:
     place: int
+    recording: int
     descriptor: np.ndarray  # float32 (D,)
 
 
@@ -161,7 +162,7 @@ class Selector:
         if reason is None:
             described = describe(self._small) if self._describe is None else self._describe(image)
             descriptor = np.asarray(described, np.float32).ravel()
-            self._candidates.append(_Candidate(place, descriptor))
+            self._candidates.append(_Candidate(place, len(self._sharpness), descriptor))
         return reason
 
     def choose(self) -> Chosen:
@@ -173,7 +174,9 @@ class Selector:
         passed = [candidate for candidate in self._candidates if not reasons[candidate.place]]
         limit = self.options.limit(len(reasons))
         if limit is not None and len(passed) > limit:
-            kept = set(most_diverse(np.stack([candidate.descriptor for candidate in passed]), limit))
+            descriptors = np.stack([candidate.descriptor for candidate in passed])
+            recordings = np.array([candidate.recording for candidate in passed])
+            kept = set(most_diverse(descriptors, limit, recordings))
             for number, candidate in enumerate(passed):
                 if number not in kept:
                     reasons[candidate.place] = "less diverse"
