@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import heapq
+import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -16,7 +17,14 @@ from rtda_runtime.sources.base import RefusedError
 from rtda_runtime.sources.feeds import DemuxedFeed, Feed, open_film_feed
 from rtda_runtime.sources.ffmpeg import pyav
 from rtda_runtime.sources.footage.base import RecordedFrame, Recording
-from rtda_runtime.sources.footage.video_index import VideoIndex, index_video, numbered_packets
+from rtda_runtime.sources.footage.video_index import (
+    VideoIndex,
+    VideoPackets,
+    index_by_decoding,
+    index_by_times,
+    numbered_packets,
+    read_packets,
+)
 from rtda_runtime.sources.shown import ShownPictures
 
 __all__ = ["VideoRecording"]
@@ -50,10 +58,7 @@ class VideoRecording(Recording):
         self.name = str(path)
         self.files = (path,)
         self._path = path
-        with contextlib.closing(self._open()) as feed:
-            self._index = index_video(feed)
-        if self._index.counted:
-            self._index = self._count(self._index)
+        self._index = self._read_index()
         self.times_ns, self.keys, self.notes = self._index.times_ns, self._index.keys, self._index.notes
         self.size_wh = self._size_of_first()
 
@@ -87,11 +92,23 @@ class VideoRecording(Recording):
                 return (image.shape[1], image.shape[0])
         raise self._refuse("holds no frame that can be decoded")
 
-    def _count(self, index: VideoIndex) -> VideoIndex:
-        """The index of what decoding gives."""
+    def _read_index(self) -> VideoIndex:
         with contextlib.closing(self._open()) as feed:
-            count = sum(1 for _ in _Decoder(feed, index).all_pictures())
-        return dataclasses.replace(index, times_ns=index.times_ns[:count], keys=index.keys[:count])
+            packets = read_packets(feed)
+        if packets.tells_order and packets.keys.any():
+            return self._without_leading(packets, index_by_times(packets))
+        with contextlib.closing(self._open()) as feed:
+            return index_by_decoding(packets, _Decoder(feed).all_places())
+
+    def _without_leading(self, packets: VideoPackets, index: VideoIndex) -> VideoIndex:
+        """The index without the frames that are shown before the first key frame, and cannot be decoded."""
+        leading = range(int(np.flatnonzero(index.keys)[0]) if index.keys.any() else 0)
+        if not leading:
+            return index
+        with contextlib.closing(self._open()) as feed:
+            found = [number for run in _runs(index, leading) for number, _ in _Decoder(feed, index).decode(run)]
+        lost = np.isin(index.numbers, sorted(set(leading) - set(found)))
+        return index_by_times(dataclasses.replace(packets, shown=packets.shown & ~lost))
 
     def _decoded(self, numbers: Sequence[int]) -> Iterator[Tuple[int, np.ndarray]]:
         with contextlib.closing(self._open()) as feed:
@@ -107,9 +124,11 @@ class VideoRecording(Recording):
 class _Decoder:
     """Decodes runs of packets, in the order of the file."""
 
-    def __init__(self, feed: Feed, index: VideoIndex) -> None:
+    def __init__(self, feed: Feed, index: Optional[VideoIndex] = None) -> None:
         self._feed = feed
-        self._index = index
+        self._numbers = index.numbers if index is not None else np.zeros(0, np.int64)
+        self._pts = index.pts if index is not None else None
+        self._counted = index is not None and index.counted
         self._invalid: Tuple[Any, ...] = (pyav().error.InvalidDataError,)
         self._failed = pyav().FFmpegError
         self._packets = numbered_packets(feed)
@@ -135,9 +154,10 @@ class _Decoder:
             done = heapq.heappop(waiting)
             yield done, images.pop(done)
 
-    def all_pictures(self) -> Iterator[Any]:
-        """Whatever the whole file gives."""
-        return self._pictures(_Run(0, len(self._index.numbers) - 1, set(), alone=False))
+    def all_places(self) -> List[int]:
+        """The packets of all pictures that the file gives, in the order in which they come."""
+        whole = _Run(0, sys.maxsize - 1, set(), alone=False)
+        return [int(picture.pts) for picture in self._pictures(whole) if picture.pts is not None]
 
     def _image(self, picture: Any) -> np.ndarray:
         view = self._shown.view(picture)
@@ -146,18 +166,18 @@ class _Decoder:
         return image
 
     def _numbered(self, pictures: Iterator[Any]) -> Iterator[Tuple[int, Any]]:
-        if self._index.counted:
+        if self._counted:
             yield from enumerate(pictures)
             return
         for picture in pictures:
-            if picture.pts is not None and 0 <= picture.pts < len(self._index.numbers):
-                yield int(self._index.numbers[picture.pts]), picture
+            if picture.pts is not None and 0 <= picture.pts < len(self._numbers):
+                yield int(self._numbers[picture.pts]), picture
 
     def _pictures(self, run: _Run) -> Iterator[Any]:
         """Decode a run; each picture carries the place of its packet in the file as its time."""
         self._go_to(run.first)
         for place, packet in self._read_to(run.last):
-            if place < run.first or (run.alone and int(self._index.numbers[place]) not in run.numbers):
+            if place < run.first or (run.alone and int(self._numbers[place]) not in run.numbers):
                 continue
             if self._feed.jpeg and not jpeg_is_whole(bytes(packet)):
                 continue
@@ -180,7 +200,7 @@ class _Decoder:
 
     def _go_to(self, place: int) -> None:
         """Be at a packet or before it."""
-        pts, feed = self._index.pts, self._feed
+        pts, feed = self._pts, self._feed
         if pts is not None and isinstance(feed, DemuxedFeed) and place - self._next >= _WORTH_SEEKING:
             with contextlib.suppress(self._failed):
                 feed.container.seek(int(pts[place]), stream=feed.stream)
