@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 import typer
 
@@ -37,18 +38,18 @@ def frames(
     from rtda_deploy.cli.terminal.console import ProgressLines, note, print_json, print_next, warn
     from rtda_deploy.run_folders import working_in
     from rtda_training.data.footage.chosen import chosen_frames
-    from rtda_training.data.footage.written import write_frames
+    from rtda_training.data.footage.written import refuse_foreign, write_frames
 
     address = _address(footage, {"every": every, "count": count, "select": select, "topic": topic})
     written = 0
     if out is not None:
         check_frames(str(address), out)
-    with ProgressLines() as lines:
-        found = chosen_frames(address, lambda done, total: lines.update("look    frames", done, total))
+        refuse_foreign(out)
+    with contextlib.nullcontext() if out is None else working_in(out), ProgressLines() as lines:
+        found = chosen_frames(address, lambda done, total: lines.update("choose  frames", done, total))
         if out is not None:
-            with working_in(out):
-                told = lambda done, total: lines.update("write   frames", done, total)  # noqa: E731
-                written = write_frames(found, out, address.split or "all", told)
+            told: Callable[[int, int], None] = lambda done, total: lines.update("write   frames", done, total)  # noqa: E731
+            written = write_frames(found, out, address.split or "all", told)
     values = _values(address, found, out, written)
     for text in _notes(found):
         warn(text)

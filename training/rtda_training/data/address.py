@@ -100,7 +100,7 @@ class DataAddress:
         options = dict(self.options)
         if self.split:
             options["split"] = self.split
-        query = "&".join(f"{key}={value.replace('%', '%25').replace('&', '%26')}" for key, value in options.items())
+        query = "&".join(f"{key}={_escaped(value)}" for key, value in options.items())
         return f"{self.kind}:{self.path}" + (f"?{query}" if query else "")
 
 
@@ -122,6 +122,11 @@ def _typed(text: str) -> Optional[Tuple[str, str]]:
     if found is None or (found["kind"] not in DATA_KINDS and _is_there(text)):
         return None
     return found["kind"], found["rest"]
+
+
+def _escaped(value: str) -> str:
+    """As it is typed after the question mark: ``20%`` stays what it is, ``%26`` would be read as ``&``."""
+    return re.sub(r"%(?=[0-9A-Fa-f]{2})", "%25", value).replace("&", "%26")
 
 
 def _options(text: str, query: str) -> Dict[str, str]:

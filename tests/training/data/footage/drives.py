@@ -32,7 +32,9 @@ def write_drive(path: Path, frames: Iterable[np.ndarray]) -> Path:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=FPS, options={"crf": "8", "g": "10", "sc_threshold": "0"})
+        stream: Any = container.add_stream(
+            "libx264", rate=FPS, options={"preset": "ultrafast", "crf": "8", "g": "10", "sc_threshold": "0"}
+        )
         stream.width, stream.height = SIZE_WH
         stream.pix_fmt = "yuv444p"
         for frame in frames:

@@ -53,6 +53,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("drives/*.mp4", "video:drives/*.mp4"),
         ("drives", "video:drives"),
         ("drives/?count=9", "video:drives/?count=9"),
+        ("drive.mp4?hold_back=20%&list=a%2526b", "video:drive.mp4?hold_back=20%&list=a%2526b"),
         ("run.mcap?topic=/front", "bag:run.mcap?topic=/front"),
         ("ros", "bag:ros"),
         ("pictures", "folder:pictures"),

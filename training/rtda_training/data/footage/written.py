@@ -15,7 +15,7 @@ from rtda_training.data.footage.chosen import ChosenFrames
 from rtda_training.data.footage.record import RECORD, SPLITS, FootageRecord, KeptFrame
 from rtda_training.readers import Progress
 
-__all__ = ["write_frames"]
+__all__ = ["refuse_foreign", "write_frames"]
 
 
 def write_frames(chosen: ChosenFrames, folder: Path, split: str = "all", progress: Optional[Progress] = None) -> int:
@@ -39,7 +39,8 @@ def write_frames(chosen: ChosenFrames, folder: Path, split: str = "all", progres
     """
     frames = _placed(chosen, split)
     record = dataclasses.replace(chosen.record, frames=tuple(frame for _, frame in frames))
-    _refuse_foreign(folder, record)
+    refuse_foreign(folder)
+    _refuse_others(folder, record)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     write_text(folder / RECORD, record.text())
@@ -63,20 +64,28 @@ def _placed(chosen: ChosenFrames, split: str) -> List[Tuple[Path, KeptFrame]]:
     return found
 
 
-def _refuse_foreign(folder: Path, record: FootageRecord) -> None:
+def refuse_foreign(folder: Path) -> None:
+    """Check that a folder is empty, not there, or one that frames were written to; asked before frames are chosen.
+
+    Raises:
+        ConfigError: If it holds something else.
+    """
     there = sorted(set(os.listdir(folder)) - {LOCK_NAME}) if folder.is_dir() else []
-    if not there:
-        return
-    if RECORD not in there:
+    if there and RECORD not in there:
         raise ConfigError(
             f"{folder} holds other files, such as {there[0]}",
             hint="choose a new folder for the frames, or empty this one",
         )
+
+
+def _refuse_others(folder: Path, record: FootageRecord) -> None:
+    if not (folder / RECORD).is_file():
+        return
     try:
         before = FootageRecord.read(folder)
     except DataError as err:
         raise ConfigError(
-            f"{folder} holds a {RECORD} of something else", why=err.message, hint="choose a new folder"
+            f"{folder} holds a {RECORD} of something else", why=err.message, hint="choose a new folder for the frames"
         ) from err
     if (before.key, before.frames) != (record.key, record.frames):
         raise ConfigError(
