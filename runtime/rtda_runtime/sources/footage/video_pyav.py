@@ -30,6 +30,7 @@ from rtda_runtime.sources.shown import ShownPictures
 __all__ = ["VideoRecording"]
 
 _WORTH_SEEKING = 100  # packets; fewer are read over in less time than a jump takes
+_SKIPS_UNREFERRED = ("h264", "hevc", "mpeg2video", "mpeg4")  # frames that no other is made from need not be decoded
 _MOST_AHEAD = 16  # frames that a decoder may give before an earlier one: the largest buffer of H.264 and HEVC
 
 
@@ -129,6 +130,7 @@ class _Decoder:
         self._numbers = index.numbers if index is not None else np.zeros(0, np.int64)
         self._pts = index.pts if index is not None else None
         self._counted = index is not None and index.counted
+        self._skips = index is not None and not index.counted and feed.decoder.name in _SKIPS_UNREFERRED
         self._invalid: Tuple[Any, ...] = (pyav().error.InvalidDataError,)
         self._failed = pyav().FFmpegError
         self._packets = numbered_packets(feed)
@@ -143,7 +145,7 @@ class _Decoder:
         for number, picture in self._numbered(self._pictures(run)):
             if number not in run.numbers or number in images or picture.is_corrupt:
                 continue
-            images[number] = self._image(picture)
+            images[number] = self._shown.image(picture)
             heapq.heappush(waiting, number)
             while waiting and (waiting[0] == wanted[-1] or len(waiting) > _MOST_AHEAD):
                 done = heapq.heappop(waiting)
@@ -158,12 +160,6 @@ class _Decoder:
         """The packets of all pictures that the file gives, in the order in which they come."""
         whole = _Run(0, sys.maxsize - 1, set(), alone=False)
         return [int(picture.pts) for picture in self._pictures(whole) if picture.pts is not None]
-
-    def _image(self, picture: Any) -> np.ndarray:
-        view = self._shown.view(picture)
-        image = np.empty(view.shape, np.uint8)
-        np.copyto(image, view)
-        return image
 
     def _numbered(self, pictures: Iterator[Any]) -> Iterator[Tuple[int, Any]]:
         if self._counted:
@@ -181,6 +177,9 @@ class _Decoder:
                 continue
             if self._feed.jpeg and not jpeg_is_whole(bytes(packet)):
                 continue
+            if self._skips:
+                wanted = int(self._numbers[place]) in run.numbers
+                self._feed.decoder.skip_frame = "DEFAULT" if wanted else "NONREF"
             packet.pts, packet.dts = place, None
             with contextlib.suppress(*self._invalid):
                 yield from self._feed.decoder.decode(packet)
