@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import shlex
+import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 from rtda_deploy.border import parsing
-from rtda_deploy.errors import SourceError
-from rtda_deploy.optional import require
+from rtda_deploy.errors import MissingPackageError, SourceError
+from rtda_deploy.optional import available, require
 from rtda_runtime.sources.footage.bags.storage import Entries, MessageReader, Storage, Topic, entries_of
 
 __all__ = ["ROS1_MAGIC", "Ros1Storage"]
@@ -28,7 +30,7 @@ class Ros1Storage(Storage):
     def __init__(self, path: Path, shown: Path) -> None:
         self.path = path
         self._shown = shown
-        self._rosbag1: Any = require("rosbags.rosbag1", extra="footage", purpose="to read bags of ROS 1")
+        self._rosbag1 = _rosbag1()
         found: Dict[Tuple[str, str], List[Any]] = {}
         with self._bag() as bag:
             for link in bag.connections:
@@ -67,3 +69,12 @@ class Ros1Storage(Storage):
             yield bag
         finally:
             bag.close()
+
+
+def _rosbag1() -> Any:
+    if sys.version_info < (3, 10) and not available("rosbags"):
+        raise MissingPackageError(
+            f"package rosbags needs Python 3.10 or newer, this is {platform.python_version()}; it reads bags of ROS 1",
+            hint="on another machine: pip install rosbags; rosbags-convert --src run.bag --dst run --dst-storage mcap",
+        )
+    return require("rosbags.rosbag1", extra="footage", purpose="to read bags of ROS 1")
