@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sqlite3 as database
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -15,11 +17,13 @@ from runtime.sources.bags import (
     SIZE_WH,
     START_NS,
     Logged,
+    by_hand,
     drive,
     laid_out,
     log_times,
     picture,
     schema_name,
+    serialised,
     write_mcap,
     write_ros1,
     write_ros2,
@@ -91,6 +95,14 @@ def check_times(recording: Recording, frames: List[RecordedFrame]) -> None:
     assert recording.notes == [] and recording.damaged == 0
     for frame in frames:
         assert frame.image.dtype == np.uint8 and frame.image.flags.c_contiguous and frame.image.flags.writeable
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rosbags") is None, reason="needs rosbags")
+@pytest.mark.parametrize("wire", ["ros1", "cdr"])
+@pytest.mark.parametrize("content", ["rgb8", "jpeg", "fox-rgb8", "fox-png", "h264"])
+def test_what_old_pythons_write_by_hand_is_what_rosbags_writes(content: str, wire: str) -> None:
+    for message in drive(3, content):
+        assert by_hand(message, wire) == serialised(message, wire)
 
 
 @pytest.mark.parametrize("content", ["rgb8", "bgr8"])
@@ -188,6 +200,28 @@ def test_a_single_file_of_a_folder_is_read_without_its_metadata(tmp_path: Path) 
         (folder / "metadata.yaml").unlink()
         recording = opened(folder / name)
         assert recording.num_frames == 3 and recording.files == (folder / name,)
+
+
+def test_a_bag_of_a_release_that_writes_no_definitions_is_read(tmp_path: Path) -> None:
+    """The tables of ROS 2 Foxy, as rosbag2_storage_default_plugins made them."""
+    path, messages = tmp_path / "run.db3", drive(3)
+    connection = database.connect(path)
+    connection.executescript(
+        "CREATE TABLE topics(id INTEGER PRIMARY KEY,name TEXT NOT NULL,type TEXT NOT NULL,"
+        "serialization_format TEXT NOT NULL,offered_qos_profiles TEXT NOT NULL);"
+        "CREATE TABLE messages(id INTEGER PRIMARY KEY,topic_id INTEGER NOT NULL,timestamp INTEGER NOT NULL,"
+        "data BLOB NOT NULL);"
+        "INSERT INTO topics VALUES(1,'/tf','tf2_msgs/msg/TFMessage','cdr',''),"
+        "(2,'/front','sensor_msgs/msg/Image','cdr','');"
+        "INSERT INTO messages VALUES(1,1,5,x'00010000')"
+    )
+    rows = [(2, message.log_ns, serialised(message, "cdr")) for message in messages]
+    connection.executemany("INSERT INTO messages(topic_id,timestamp,data) VALUES(?,?,?)", rows)
+    connection.commit()
+    connection.close()
+    frames = read(opened(path))
+    assert [frame.stamp_ns for frame in frames] == [message.stamp_ns for message in messages]
+    assert all(np.array_equal(frame.image, picture(frame.number)) for frame in frames)
 
 
 @pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
