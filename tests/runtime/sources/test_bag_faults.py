@@ -218,13 +218,17 @@ def test_a_db3_that_is_being_written_is_read_as_it_is(tmp_path: Path) -> None:
     assert opened(folder).num_frames == 3
 
 
-def test_clocks_that_jump_back_are_told_and_the_log_times_order(tmp_path: Path) -> None:
+def test_clocks_that_jump_back_are_told_and_the_log_times_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     stamps = [START_NS + (number - 20 * (number > 3)) * PERIOD_NS for number in range(7)]
     recording = opened(mcap(tmp_path, {FRONT: drive(7, stamps_ns=stamps)}))
     frames = read(recording)
     assert [frame.stamp_ns for frame in frames] == stamps and (np.diff(recording.times_ns) > 0).all()
     (note,) = recording.notes
     assert note.startswith("the stamps of its messages jump back once, by up to 1.9 s")
+    assert caplog.text.count("jump back") == 1 and len(read(recording)) == 7
+    assert caplog.text.count("jump back") == 1
 
 
 def test_a_recorder_whose_clock_was_set_back_is_told(tmp_path: Path) -> None:

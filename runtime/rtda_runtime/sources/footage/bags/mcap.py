@@ -64,8 +64,8 @@ class McapStorage(Storage):
                 if len(rows) == topic.num_messages:
                     return entries_of(rows)
                 self._walk(stream)  # its index does not name all of them
-        walked = self._rows or {}
-        return entries_of(sorted((row for id_ in topic.ids for row in walked.get(id_, ())), key=_place))
+            walked = self._rows or {}
+            return entries_of(sorted((row for id_ in topic.ids for row in walked.get(id_, ())), key=_place))
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[MessageReader]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 from pathlib import Path
-from typing import Callable, Dict, Generator, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Generator, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from rtda_deploy.border import reason
 from rtda_deploy.errors import FrameError, RtdaError, SourceError
 from rtda_runtime.sources.footage.bags.messages import PictureMessage, VideoMessage, picture_message
 from rtda_runtime.sources.footage.bags.storage import MessageReader, Storage, Topic
-from rtda_runtime.sources.footage.bags.video import CODECS, Codec, VideoDecoder, video_facts
+from rtda_runtime.sources.footage.bags.video import CODECS, Codec, VideoDecoder, bgr_of, video_facts
 from rtda_runtime.sources.footage.base import RecordedFrame, Recording
 from rtda_runtime.sources.image_messages import (
     CompressedMessage,
@@ -23,6 +24,8 @@ from rtda_runtime.sources.image_messages import (
 )
 
 __all__ = ["BagRecording", "Part"]
+
+_log = logging.getLogger(__name__)
 
 _TRIED = 100  # messages, before a recording whose first ones are damaged is given up
 _UNKNOWN = np.iinfo(np.int64).min  # the stamp of a message that was not read yet
@@ -70,7 +73,7 @@ class BagRecording(Recording):
         self.files = tuple(files)
         self.topic = parts[0].topic.name
         self._parts = parts
-        self._known = [note for part in parts for note in part.storage.notes]
+        self.notes = self._known = [note for part in parts for note in part.storage.notes]
         self._index = self._ordered()
         self._stamps = np.full(len(self._index.log_ns), _UNKNOWN, np.int64)
         self._codec: Optional[str] = None
@@ -83,6 +86,7 @@ class BagRecording(Recording):
         self.size_wh = self._first_size()
 
     def frames(self, numbers: Sequence[int]) -> Generator[RecordedFrame, None, None]:
+        numbers = [int(number) for number in numbers]
         given, trouble = 0, None
         with contextlib.ExitStack() as stack:
             stack.callback(self._tell)
@@ -101,10 +105,11 @@ class BagRecording(Recording):
 
     def _tell(self) -> None:
         stamps = self._stamps[self._stamps != _UNKNOWN]
-        self.notes = [
-            *self._known,
-            *_jumps(stamps, "the stamps of its messages jump", "they stay in the order of logging"),
-        ]
+        so = "the frames are in the order in which they were logged"
+        found = _jumps(stamps, "the stamps of its messages jump", so)
+        if found and len(self.notes) == len(self._known):
+            _log.warning("%s: %s", self.name, found[0])  # whoever shows notes did so when it was opened
+        self.notes = [*self._known, *found]
 
     def _ordered(self) -> _Index:
         entries = [part.storage.entries(part.topic) for part in self._parts]
@@ -230,13 +235,13 @@ def _picture(message: PictureMessage) -> np.ndarray:
     return frame_from_compressed(message)
 
 
-def _asked(decoded: List[Tuple[int, np.ndarray]], wanted: List[int], trouble: RtdaError) -> Iterator[_Decoded]:
+def _asked(decoded: List[Tuple[int, Any]], wanted: List[int], trouble: RtdaError) -> Iterator[_Decoded]:
     """Those that are wanted, which are taken off the list; one that a later one overtook is missing."""
     for number, picture in decoded:
         while wanted and wanted[0] < number:
             yield wanted.pop(0), trouble
         if wanted and wanted[0] == number:
-            yield wanted.pop(0), picture
+            yield wanted.pop(0), bgr_of(picture)
 
 
 def _jumps(times_ns: np.ndarray, what: str, so: str) -> List[str]:

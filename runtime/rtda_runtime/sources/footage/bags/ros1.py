@@ -35,21 +35,21 @@ class Ros1Storage(Storage):
         with self._bag() as bag:
             for link in bag.connections:
                 found.setdefault((link.topic, link.msgtype), []).append(link)
-        self.topics = [
-            Topic(*key, "ros1", sum(link.msgcount for link in links), tuple(link.id for link in links))
-            for key, links in found.items()
-        ]
+            self.topics = [
+                Topic(*key, "ros1", sum(link.msgcount for link in links), tuple(link.id for link in links))
+                for key, links in found.items()
+            ]
+            self._entries = {topic: _entries(bag, topic) for topic in self.topics if topic.kind}
 
     def entries(self, topic: Topic) -> Entries:
-        with self._bag() as bag:
-            rows = [(entry.time, entry.chunk_pos, entry.offset) for id_ in topic.ids for entry in bag.indexes[id_]]
-        return entries_of(sorted(rows, key=lambda row: row[1:]))
+        return self._entries[topic]
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[MessageReader]:
         with self._bag() as bag:
             link = bag.connections[0]
-            entries = {entry[1:]: entry for index in bag.indexes.values() for entry in index}
+            pictures = [bag.indexes[id_] for topic in self._entries for id_ in topic.ids]
+            entries = {entry[1:]: entry for index in pictures for entry in index}
 
             def message(place: Tuple[int, int]) -> bytes:
                 bag.indexes = {link.id: [entries[place]]}  # what it is to read, in whatever topic
@@ -69,6 +69,11 @@ class Ros1Storage(Storage):
             yield bag
         finally:
             bag.close()
+
+
+def _entries(bag: Any, topic: Topic) -> Entries:
+    rows = [(entry.time, entry.chunk_pos, entry.offset) for id_ in topic.ids for entry in bag.indexes[id_]]
+    return entries_of(sorted(rows, key=lambda row: row[1:]))
 
 
 def _rosbag1() -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from rtda_deploy.errors import SourceError
 from rtda_runtime.sources.ffmpeg import pyav
 
-__all__ = ["CODECS", "Codec", "VideoDecoder", "VideoFacts", "video_facts"]
+__all__ = ["CODECS", "Codec", "VideoDecoder", "VideoFacts", "bgr_of", "video_facts"]
 
 _START = b"\0\0\1"
 
@@ -31,6 +31,7 @@ CODECS: Dict[str, Codec] = {
     "h264": Codec(0, 31, range(1, 6), range(5, 6), range(7, 9)),
     "h265": Codec(1, 63, range(32), range(16, 24), range(32, 35)),
 }
+_DAMAGED = "a message of its video is damaged"
 _DECODERS = {"h264": "h264", "h265": "hevc"}
 
 
@@ -82,27 +83,30 @@ class VideoDecoder:
         self._context: Any = self._av.CodecContext.create(_DECODERS[codec], "r")
         self._context.thread_count = 1  # with more, FFmpeg keeps pictures back, and gives damaged ones as whole
 
-    def feed(self, content: bytes, number: int) -> List[Tuple[int, np.ndarray]]:
-        """The pictures that are complete with this message, with the numbers of theirs: uint8 (H, W, 3) BGR.
+    def feed(self, content: bytes, number: int) -> List[Tuple[int, Any]]:
+        """The pictures that are complete with this message, with the numbers of theirs: ``av.VideoFrame``.
 
         Raises:
-            SourceError: If the message is damaged.
+            SourceError: If one is damaged; so are then all that follow until the next key frame.
         """
         packet = self._av.Packet(content)
         packet.pts = packet.dts = number
         return self._pictures(packet)
 
-    def rest(self) -> List[Tuple[int, np.ndarray]]:
+    def rest(self) -> List[Tuple[int, Any]]:
         """What is still in the decoder; nothing can be fed afterwards."""
         return self._pictures(None)
 
-    def _pictures(self, packet: Any) -> List[Tuple[int, np.ndarray]]:
+    def _pictures(self, packet: Any) -> List[Tuple[int, Any]]:
         try:
             pictures = self._context.decode(packet)
         except self._av.error.InvalidDataError as err:
-            raise SourceError("a message holds no whole picture of its video") from err
-        return [(picture.pts, _bgr(picture)) for picture in pictures if not picture.is_corrupt]
+            raise SourceError(_DAMAGED) from err
+        if any(picture.is_corrupt for picture in pictures):
+            raise SourceError(_DAMAGED)
+        return [(picture.pts, picture) for picture in pictures]
 
 
-def _bgr(picture: Any) -> np.ndarray:
+def bgr_of(picture: Any) -> np.ndarray:
+    """uint8 (H, W, 3) BGR of an ``av.VideoFrame``."""
     return np.array(picture.to_ndarray(format="bgr24"), order="C")
