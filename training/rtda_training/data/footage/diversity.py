@@ -42,7 +42,12 @@ def describe(small: np.ndarray) -> np.ndarray:
     return np.concatenate([(colours / _COLOUR).ravel(), np.sqrt(edges) / _EDGE]).astype(np.float32)
 
 
-def most_diverse(descriptors: np.ndarray, count: int, recordings: Optional[np.ndarray] = None) -> List[int]:
+def most_diverse(
+    descriptors: np.ndarray,
+    count: int,
+    recordings: Optional[np.ndarray] = None,
+    repeated: Optional[np.ndarray] = None,
+) -> List[int]:
     """So many numbers of frames, ascending, that show most of what all of them show.
 
     Farthest points, the first the one in the middle of all, with two changes. How far a frame is counts less the less
@@ -54,8 +59,12 @@ def most_diverse(descriptors: np.ndarray, count: int, recordings: Optional[np.nd
         descriptors: float32 (M, D), in order of time.
         count: At most M.
         recordings: int (M,), which recording each is of; None: all of one.
+        repeated: bool (M,), frames that were seen more than once, their near-duplicates being dropped: what a standing
+            robot saw resembles nothing around it any more, and is no fault. None: none.
     """
     company = _company(descriptors, np.zeros(len(descriptors)) if recordings is None else recordings)
+    if repeated is not None:
+        company[repeated] = 1.0
     chosen = [int(np.argmin(_distance(descriptors, descriptors.mean(axis=0))))]
     nearest = _distance(descriptors, descriptors[chosen[0]])
     owner = np.zeros(len(descriptors), int)  # the number, among those chosen, of the one that is nearest

@@ -19,7 +19,7 @@ FINE_PX = 640  # about so wide is the copy that sharpness is measured on
 SMALL_PX = 160  # so wide is the colour copy
 GLANCE_WH = (64, 36)  # cells that two frames are compared in
 _BRIGHT = 250  # grey level; nothing can be told apart above
-_STRONG = 2.0  # times the usual difference of neighbours: edges that sharpness is measured at, and not the noise
+_STRONG = 3.0  # times the usual difference of neighbours: edges that sharpness is measured at, and not the noise
 _LEAST_EDGE = 6.0  # grey levels; what differs by less is noise
 
 
@@ -84,12 +84,14 @@ def measure(image: np.ndarray) -> Tuple[Measures, np.ndarray]:
 def _sharpness(cv2: Any, grey: np.ndarray) -> Tuple[float, float]:
     """Energy of the second difference over that of the first, at the strongest edges, across and along."""
     found = []
-    for steps in ((grey[:, :-1], grey[:, 1:]), (grey[:-1], grey[1:])):
-        rise = cv2.subtract(steps[1], steps[0], dtype=cv2.CV_16S)
-        before, after = (rise[:, :-1], rise[:, 1:]) if steps[0].shape[0] == grey.shape[0] else (rise[:-1], rise[1:])
-        first = cv2.convertScaleAbs(cv2.add(before, after))  # from the pixel before to the one after
-        second = cv2.convertScaleAbs(cv2.subtract(after, before))
-        usual = cv2.norm(first, cv2.NORM_L2) / first.size**0.5 if first.size else 0.0
+    for lines in (grey, cv2.transpose(grey)):
+        if lines.shape[1] < 3:
+            found.append(float("nan"))
+            continue
+        rise = cv2.subtract(lines[:, 1:], lines[:, :-1], dtype=cv2.CV_16S)
+        first = cv2.convertScaleAbs(cv2.add(rise[:, 1:], rise[:, :-1]))  # from the pixel before to the one after
+        second = cv2.convertScaleAbs(cv2.subtract(rise[:, 1:], rise[:, :-1]))
+        usual = cv2.norm(first, cv2.NORM_L2) / first.size**0.5
         edges = cv2.compare(first, max(_STRONG * usual, _LEAST_EDGE), cv2.CMP_GT)
         energy = cv2.norm(cv2.bitwise_and(first, edges), cv2.NORM_L2SQR)
         found.append(cv2.norm(cv2.bitwise_and(second, edges), cv2.NORM_L2SQR) / energy if energy else float("nan"))

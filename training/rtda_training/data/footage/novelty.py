@@ -14,7 +14,7 @@ import numpy as np
 
 from rtda_training.data.footage.measures import Measures
 
-__all__ = ["Look", "Seen", "moved_share"]
+__all__ = ["Look", "Novelty", "Seen", "moved_share"]
 
 _CHANGED_STD = 0.08  # of a frame's standard deviation of grey; a cell that differs by more has changed,
 _CHANGED_LEVELS = (1.5, 4.0)  # but by no less and no more grey levels: noise of a night, contrast of a day
@@ -41,6 +41,18 @@ class Look(NamedTuple):
         return cls(place, found.sharpness, found.dhash, cells, np.abs(down) + np.abs(across), float(cells.std()))
 
 
+class Novelty(NamedTuple):
+    """How a frame compares with those before.
+
+    Attributes:
+        is_new: Whether it may be chosen.
+        same: Places of those that show the same; where it is new, it takes their place, being sharper.
+    """
+
+    is_new: bool
+    same: List[int]
+
+
 class Seen:
     """The frames that those to come are compared with.
 
@@ -57,20 +69,16 @@ class Seen:
         self._hash_bits, self._hash_window, self._hash_moved = hash_bits, hash_window, hash_moved
         self._looks: List[Look] = []
 
-    def add(self, place: int, found: Measures) -> Tuple[bool, List[int]]:
-        """Compare a frame, and remember it if it is new.
-
-        Returns:
-            Whether it is new, and the places of frames before that it takes the place of, being the same but sharper.
-        """
+    def add(self, place: int, found: Measures) -> Novelty:
+        """Compare a frame, and remember it if it is new."""
         look = Look.of(place, found)
         same = self._same(look)
+        places = [other.place for other in same]
         if any(not _is_sharper(look, other) for other in same):
-            return False, []
-        replaced = [other.place for other in same]
-        kept = [other for other in self._looks if other.place not in replaced]
+            return Novelty(False, places)
+        kept = [other for other in self._looks if other.place not in places]
         self._looks = [*kept, look][-self._hash_window :]
-        return True, replaced
+        return Novelty(True, places)
 
     def _same(self, look: Look) -> List[Look]:
         """Those before that show the same."""
