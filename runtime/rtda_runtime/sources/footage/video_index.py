@@ -12,7 +12,7 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from rtda_runtime.sources.feeds import DemuxedFeed, Feed
+from rtda_runtime.sources.feeds import DemuxedFeed, Feed, is_cover
 from rtda_runtime.sources.ffmpeg import pyav
 from rtda_runtime.sources.footage.video_keys import believes_all_keys, is_shown, stands_alone, unit_length_bytes
 
@@ -21,6 +21,8 @@ __all__ = ["VideoIndex", "VideoPackets", "index_by_decoding", "index_by_times", 
 _USUAL_FPS = 25.0  # where nothing says the rate; FFmpeg's own for bare streams
 _NO_TIME = np.iinfo(np.int64).min
 _MAKES_UP_TIMES = ("avi", "mpeg")  # what FFmpeg makes up for them is wrong where pictures are reordered
+_NEAR_END = 0.9  # of its claimed length; a video that ends before lacks a part
+_TS_PACKETS = (188, 192, 204)  # bytes of a packet of MPEG-TS, with a time before it, with a checksum after it
 _JUMP_S = 0.5  # a key frame that is shown so long before an earlier one: the clock was set back, or files were joined
 
 
@@ -56,7 +58,8 @@ class VideoPackets:
         pts: int64 (P,), their own times, in ticks.
         keys: bool (P,), what is decoded without any other.
         shown: bool (P,), what is to be seen.
-        timed: Every one that is shown has a time of its own, which tells the order.
+        clock: int64 (P,), the same where they do not jump back.
+        timed: Every one that is shown has a time of its own in ``clock``, which tells the order.
         reordered: Pictures are not stored in the order in which they are shown.
         tick_ns: Of ``pts``.
         step_ns: From one frame to the next, where there are no times.
@@ -64,6 +67,7 @@ class VideoPackets:
     """
 
     pts: np.ndarray
+    clock: np.ndarray
     keys: np.ndarray
     shown: np.ndarray
     timed: bool
@@ -86,39 +90,64 @@ def read_packets(feed: Feed) -> VideoPackets:
     if len(keys) > 1 and all(keys) and not believes_all_keys(codec.name, getattr(codec, "intra_only", True)):
         keys = [place == 0 for place in range(len(keys))]
         notes.append("does not tell its key frames: each frame is reached from the first")
-    claimed = int(stream.frames) if stream is not None else 0
-    if len(pts) < claimed and not notes:
-        notes.append(f"is cut off: {len(pts)} of {claimed} frames are there")
-    found = np.array(pts, np.int64)
-    seen = np.array(shown, bool)
     container = feed.container.format.name if isinstance(feed, DemuxedFeed) else ""
     reordered = bool(getattr(feed.decoder, "has_b_frames", False))
-    return VideoPackets(
-        pts=found,
+    found = VideoPackets(
+        pts=np.array(pts, np.int64),
+        clock=np.array(pts, np.int64),
         keys=np.array(keys, bool),
-        shown=seen,
-        timed=feed.timed and _are_times(found[seen]) and not (reordered and container in _MAKES_UP_TIMES),
+        shown=np.array(shown, bool),
+        timed=False,
         reordered=reordered,
         tick_ns=1_000_000_000 * Fraction(stream.time_base if stream is not None else 1),
         step_ns=1_000_000_000 / Fraction(feed.fps or _USUAL_FPS),
         notes=notes,
     )
+    if feed.timed and not (reordered and container in _MAKES_UP_TIMES):
+        _find_times(found)
+    if isinstance(feed, DemuxedFeed):
+        notes.extend(_lacking(feed, found))
+    return found
 
 
-def _are_times(pts: np.ndarray) -> bool:
-    return bool((pts != _NO_TIME).all()) and len(np.unique(pts)) == len(pts)
+def _find_times(packets: VideoPackets) -> None:
+    shown = packets.pts[packets.shown]
+    if (shown == _NO_TIME).any():
+        return
+    clock, jumps = _without_jumps(packets)
+    if len(np.unique(clock[packets.shown])) < len(shown):
+        return
+    packets.clock, packets.timed = clock, True
+    if jumps:
+        packets.notes.append(f"its clock jumps back ({jumps} times): there the times go on from the frame before")
+
+
+def _lacking(feed: DemuxedFeed, packets: VideoPackets) -> Iterator[str]:
+    """What a file says of itself and does not hold."""
+    count, claimed = len(packets.pts), int(feed.stream.frames)
+    length_s = float(feed.container.duration or 0) / 1e6
+    if count < claimed:
+        yield f"is cut off: {count} of {claimed} frames are there"
+    elif packets.timed and count and not claimed:
+        clock = packets.clock[packets.shown]
+        last_s = float((int(clock.max() - clock.min()) * packets.tick_ns + packets.step_ns) / 1_000_000_000)
+        if last_s < _NEAR_END * length_s:
+            yield f"is cut off, or its sound is longer: it ends at {last_s:.3g} of {length_s:.3g} s"
+    size = int(feed.container.size or 0)
+    if feed.container.format.name == "mpegts" and all(size % packet for packet in _TS_PACKETS):
+        yield "is cut off: its last packet is not whole"
+    videos = sum(not is_cover(stream) for stream in feed.container.streams.video)
+    if videos > 1:
+        yield f"holds {videos} videos: the first one is read"
 
 
 def index_by_times(packets: VideoPackets) -> VideoIndex:
     """The index where :attr:`VideoPackets.tells_order`."""
-    first = int(np.argmax(packets.keys)) if packets.keys.any() else 0
+    first = _first_key(packets)
     shown = np.flatnonzero(packets.shown & (np.arange(len(packets.pts)) >= first))
-    notes = list(packets.notes)
-    if first:
-        notes.append(f"begins between two key frames: {first} frames before the first one cannot be decoded")
-    clock = _without_jumps(packets, notes) if packets.timed else np.arange(len(packets.pts))
+    clock = packets.clock if packets.timed else np.arange(len(packets.pts))
     order = shown[np.argsort(clock[shown], kind="stable")]
-    return _index(packets, order, clock, notes)
+    return _index(packets, order, clock, [*packets.notes, *_missed(first)])
 
 
 def index_by_decoding(packets: VideoPackets, places: Sequence[int]) -> VideoIndex:
@@ -128,7 +157,7 @@ def index_by_decoding(packets: VideoPackets, places: Sequence[int]) -> VideoInde
         places: The packet of each frame that decoding gave, in the order it gave them.
     """
     order = np.array(places, np.int64)
-    notes = list(packets.notes)
+    notes = [*packets.notes, *_missed(_first_key(packets))]
     if len(np.unique(order)) == len(order):
         clock = np.full(len(packets.pts), -1, np.int64)
         clock[order] = np.arange(len(order))
@@ -168,6 +197,16 @@ def _read(feed: Feed) -> Tuple[List[int], List[bool], List[bool], List[str]]:
     return pts, keys, shown, []
 
 
+def _first_key(packets: VideoPackets) -> int:
+    return int(np.argmax(packets.keys)) if packets.keys.any() else 0
+
+
+def _missed(first: int) -> List[str]:
+    if not first:
+        return []
+    return [f"begins between two key frames: what stands before the first one is lost ({first} of its packets)"]
+
+
 def _index(packets: VideoPackets, order: np.ndarray, clock: np.ndarray, notes: Sequence[str]) -> VideoIndex:
     """The index of frames whose packets are ``order``; ``clock`` (P,) tells which of two packets is shown first."""
     numbers = np.full(len(packets.pts), -1, np.int64)
@@ -204,8 +243,8 @@ def _starts(keys: np.ndarray, clock: np.ndarray) -> np.ndarray:
         starts = np.where(leads, np.where(starts > 0, before[starts - 1], -1), starts)
 
 
-def _without_jumps(packets: VideoPackets, notes: List[str]) -> np.ndarray:
-    """The times of packets, in ticks; where they jump back, they go on from the latest one."""
+def _without_jumps(packets: VideoPackets) -> Tuple[np.ndarray, int]:
+    """The times of packets, in ticks; where they jump back, they go on from the latest one. And how often they do."""
     clock = packets.pts.copy()
     far = int(_JUMP_S * 1_000_000_000 / packets.tick_ns)
     step = max(1, round(packets.step_ns / packets.tick_ns))
@@ -219,6 +258,4 @@ def _without_jumps(packets: VideoPackets, notes: List[str]) -> np.ndarray:
             jumps += 1
         clock[place] = int(time) + shift
         latest = max(latest, int(clock[place]))
-    if jumps:
-        notes.append(f"its times jump back {jumps} times: there they go on from the frame before")
-    return clock
+    return clock, jumps

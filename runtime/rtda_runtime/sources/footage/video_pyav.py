@@ -11,11 +11,11 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Se
 
 import numpy as np
 
-from rtda_deploy.errors import SourceError
 from rtda_deploy.pictures.whole import jpeg_is_whole
 from rtda_runtime.sources.base import RefusedError
 from rtda_runtime.sources.feeds import DemuxedFeed, Feed, open_film_feed
 from rtda_runtime.sources.ffmpeg import pyav
+from rtda_runtime.sources.film_errors import film_error
 from rtda_runtime.sources.footage.base import RecordedFrame, Recording
 from rtda_runtime.sources.footage.video_index import (
     VideoIndex,
@@ -72,26 +72,23 @@ class VideoRecording(Recording):
             given += 1
             yield RecordedFrame(image, number, time_ns, time_ns)
         if not given:
-            raise self._refuse(f"holds no frame that can be decoded among the {len(numbers)} that were asked for")
+            raise film_error(
+                self._path, f"holds no frame that can be decoded among the {len(numbers)} that were asked for"
+            )
 
     def _open(self) -> Feed:
         av: Any = pyav()
         try:
             return open_film_feed(self._path)
         except (av.FFmpegError, RefusedError) as err:
-            raise self._refuse("cannot be opened as a video") from err
-
-    def _refuse(self, happened: str) -> SourceError:
-        return SourceError(
-            f"video {self._path} {happened}", hint="is it damaged, or no video? Try it in a player: ffplay, vlc"
-        )
+            raise film_error(self._path, err) from err
 
     def _size_of_first(self) -> Tuple[int, int]:
         for number in range(len(self.times_ns)):
             for _, image in self._decoded([number]):
                 self.damaged = 0
                 return (image.shape[1], image.shape[0])
-        raise self._refuse("holds no frame that can be decoded")
+        raise film_error(self._path, "holds no frame that can be decoded")
 
     def _read_index(self) -> VideoIndex:
         with contextlib.closing(self._open()) as feed:

@@ -155,16 +155,17 @@ def test_at_its_own_times_the_newest_frame_wins_where_that_is_asked(drives: Path
     source = open_source(f"{drives}/drive2.mp4?speed=40")
     with Pipeline(numpy_segmenter(before=until_all_are_read), source, policy="newest") as pipeline:
         numbers = [number_of(result.frame) for result in pipeline]
-    assert numbers[-1] == 99 and len(numbers) <= 3 and pipeline.stats["dropped"] == 100 - len(numbers)
+    assert numbers[-1] == 99 and len(numbers) <= 3 and pipeline.stats["dropped"] >= 97
     with Pipeline(numpy_segmenter(), open_source(f"{drives}/drive10.mkv?speed=20")) as pipeline:
         assert len(list(pipeline)) == 5, "nothing is dropped where nothing is asked"
 
 
-def test_a_rate_takes_frames_of_a_paced_recording_and_does_not_slow_it(drives: Path) -> None:
-    source = open_source(f"{drives}/drive2.mp4?speed=20")
-    with Pipeline(numpy_segmenter(), source, rate=50) as pipeline:
-        times_s = [result.recorded_ns / 1e9 for result in pipeline if result.recorded_ns is not None]
-    assert 2 <= len(times_s) < 60 and times_s[-1] > 2.0
+def test_a_rate_passes_over_frames_of_a_paced_recording_and_does_not_slow_it(drives: Path) -> None:
+    clock = _Time()
+    source = _paced(drives / "drive2.mp4", 1.0, clock)
+    with Pipeline(numpy_segmenter(), source, rate=5, policy="every", clock=clock) as pipeline:
+        times_ms = [round(result.recorded_ns / 1e6) for result in pipeline if result.recorded_ns is not None]
+    assert times_ms == [0, *range(160, 3961, 200)], "a quarter of a period early is not too early"
 
 
 @pytest.mark.parametrize(
