@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-import numpy as np
-
-from rtda_deploy.errors import DataError, FileAccessError
-from rtda_deploy.files import file_error
-from rtda_deploy.optional import require
+from rtda_deploy.border import parsing
+from rtda_deploy.errors import DataError, SourceError
 from rtda_runtime.sources.footage.base import RecordedFrame, Recording, numbers_every
 from rtda_runtime.sources.footage.kinds import open_footage
 from rtda_training.data.footage.asked import AskedFrames
+from rtda_training.data.footage.frame_writer import FrameWriter
+from rtda_training.data.footage.names import frame_name, recording_folders
 from rtda_training.data.footage.record import FRAMES, RECORD, FootageRecord, KeptFrame, KeptRecording
 from rtda_training.data.footage.select import SelectOptions, Selector
 from rtda_training.readers import Progress
 
-__all__ = ["cannot_keep", "choose_into"]
+__all__ = ["choose_into"]
 
-_AHEAD = 4  # frames that wait to be written
-_LEVEL = 1  # of PNG's compression; at 9 a street picture takes many times as long and is little smaller
-_LONGEST = 80  # characters of a folder's name
 _ALONE_S = 0.04  # how long a recording of one frame is
 
 
@@ -130,7 +122,7 @@ def _parts(asked: AskedFrames, address: str) -> Tuple[List[_Part], Optional[floa
         ends = min(own_s + pace, asked.footage.to_s or own_s + pace)
         spans.append(max(0.0, ends - begins))
     every_s = asked.every_s(sum(spans))
-    folders = _folders(recordings)
+    folders = recording_folders(recordings)
     parts, at_s = [], 0.0
     for recording, folder, span in zip(recordings, folders, spans):
         numbers = numbers_every(recording, every_s, asked.footage.from_s, asked.footage.to_s)
@@ -150,54 +142,33 @@ def _look(
     """Every frame of the parts, in their order; those that may be chosen are written."""
     total = sum(len(part.numbers) for part in parts)
     seen: List[_Seen] = []
-    writer = _Writer(folder)
-    try:
-        with writer:
-            for found in _looked_at(parts, selector, writer):
-                seen.append(found)
+    with FrameWriter(folder, total) as writer:
+        for place, part in enumerate(parts):
+            if selector is not None:
+                selector.begin()
+            names: Set[str] = set()
+            for frame in _frames(part):
+                kept = _kept_frame(place, part, frame, names)
+                may = selector is None or selector.look(frame.image) is None
+                if may:
+                    writer.write(kept.file, frame.image)
+                seen.append(_Seen(kept, may))
                 if progress is not None:
                     progress(len(seen), total)
-    except OSError as err:
-        taken = writer.size / writer.count if writer.count else _bytes_of(parts[0])
-        raise cannot_keep(
-            err, folder, f"{total} frames are looked at, which may take {taken * total / 1e6:.1f} MB"
-        ) from err
     if progress is not None and len(seen) < total:
         progress(total, total)  # the rest is damaged
     return seen
 
 
-def _looked_at(parts: Sequence[_Part], selector: Optional[Selector], writer: _Writer) -> Iterator[_Seen]:
-    for place, part in enumerate(parts):
-        if selector is not None:
-            selector.begin()
-        names: Set[str] = set()
-        for frame in part.recording.frames(part.numbers) if part.numbers else ():
-            kept = _kept_frame(place, part, frame, names)
-            may = selector is None or selector.look(frame.image) is None
-            if may:
-                writer.write(kept.file, frame.image)
-            yield _Seen(kept, may)
-
-
-def cannot_keep(err: OSError, folder: Path, why: str) -> FileAccessError:
-    """The error of a cache that cannot be written to."""
-    return FileAccessError(
-        file_error(err, folder, "write to").message,
-        why=why,
-        hint="name a folder on another disk with RTDA_CACHE=DIR, or take fewer: ?every=, ?count=",
-    )
-
-
-def _bytes_of(part: _Part) -> float:
-    width, height = part.recording.size_wh
-    return 3.0 * width * height
+def _frames(part: _Part) -> Iterator[RecordedFrame]:
+    hint = "does a player show it to its end? name a part of it with from= and to="
+    with parsing(SourceError, f"{part.recording.name} cannot be read", hint=hint):
+        if part.numbers:
+            yield from part.recording.frames(part.numbers)
 
 
 def _kept_frame(place: int, part: _Part, frame: RecordedFrame, names: Set[str]) -> KeptFrame:
-    name = f"{frame.time_ns / 1e9:010.3f}s"
-    name = f"{name}-{frame.number}" if name in names else name  # two frames of one time
-    names.add(name)
+    name = frame_name(frame.time_ns, frame.number, names)
     time_s = round(frame.time_ns / 1e9, 6)
     at_s = round(part.begins_s + time_s - part.from_s, 6)
     return KeptFrame(f"{part.folder}/{name}.png", place, frame.number, time_s, frame.stamp_ns, at_s)
@@ -217,68 +188,3 @@ def _kept_recording(part: _Part) -> KeptRecording:
         notes=tuple(recording.notes),
         damaged=recording.damaged,
     )
-
-
-def _folders(recordings: Sequence[Recording]) -> List[str]:
-    """A folder's name for each recording: its file's, with more of the path where several are called alike."""
-    paths = [recording.files[0].parent if _is_folder(recording) else recording.files[0] for recording in recordings]
-    found = [_plain(path.stem) for path in paths]
-    if len(set(found)) < len(found):
-        shared = os.path.commonpath([str(path.absolute().parent) for path in paths])
-        found = [_plain(os.path.relpath(str(path.absolute()), shared).replace(os.sep, "-")) for path in paths]
-    return [name if found.index(name) == place else f"{name}-{place + 1}" for place, name in enumerate(found)]
-
-
-def _is_folder(recording: Recording) -> bool:
-    return recording.kind == "bag" and (recording.files[0].parent / "metadata.yaml").is_file()
-
-
-def _plain(name: str) -> str:
-    """A name that every file system takes and that is not hidden."""
-    plain = re.sub(r"[^\w.+-]+", "_", name).strip("._")[-_LONGEST:]
-    return plain or "footage"
-
-
-class _Writer:
-    """Writes pictures on a thread of its own, beside what is decoded; it may be a few behind.
-
-    Attributes:
-        size: Bytes that were written.
-        count: Pictures that were.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._cv2: Any = require("cv2", extra="training", purpose="to keep frames")
-        self._pending: Deque[Future[None]] = deque()
-        self.size = self.count = 0
-
-    def __enter__(self) -> _Writer:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="rtda-frames")
-        return self
-
-    def write(self, name: str, image: np.ndarray) -> None:
-        """Write uint8 (H, W, 3) BGR, losslessly; an earlier picture's error comes out here."""
-        if len(self._pending) >= _AHEAD:
-            self._pending.popleft().result()
-        self._pending.append(self._pool.submit(self._store, self._folder / name, image))
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            while self._pending:
-                done = self._pending.popleft()
-                if error is not None:
-                    done.cancel()
-                else:
-                    done.result()
-        finally:
-            self._pool.shutdown()
-
-    def _store(self, path: Path, image: np.ndarray) -> None:
-        encoded, content = self._cv2.imencode(".png", image, [self._cv2.IMWRITE_PNG_COMPRESSION, _LEVEL])
-        if not encoded:
-            raise DataError(f"cannot encode {path.name} as PNG", hint="memory may be short (free -h); run it again")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.tobytes())
-        self.size += len(content)
-        self.count += 1

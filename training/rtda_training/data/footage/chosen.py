@@ -69,7 +69,8 @@ def chosen_frames(address: DataAddress, progress: Optional[Progress] = None) -> 
     folder = _folder_of(asked)
     if folder.is_dir():
         return ChosenFrames(folder, FootageRecord.read(folder), asked)
-    from rtda_training.data.footage.choosing import cannot_keep, choose_into
+    from rtda_training.data.footage.choosing import choose_into
+    from rtda_training.data.footage.frame_writer import cannot_keep
 
     try:
         with filling(folder) as work:
