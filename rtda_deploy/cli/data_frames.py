@@ -57,7 +57,8 @@ def frames(
         print_json(values)
         return
     _show(found, values)
-    note(f"look    {found.sheet}")
+    if found.sheet.is_file():  # select=none draws none
+        note(f"look    {found.sheet}")
     if out is not None:
         print(out)
         note(f"done    {written} frames written, {values['written_before']} were there")
@@ -109,7 +110,7 @@ def _values(address: DataAddress, found: ChosenFrames, out: Optional[Path], writ
         "held_back_s": round(record.held_back_s(hold_back), 3),
         "notes": _notes(found),
         "cache": str(found.folder),
-        "sheet": str(found.sheet),
+        "sheet": str(found.sheet) if found.sheet.is_file() else None,
         "out": None if out is None else str(out),
         "written": written,
         "written_before": 0 if out is None else wanted - written,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import List, Optional, Sequence
 
 import numpy as np
 import pytest
+from training.data.footage.drives import dark, drive, write_drive
 
+from rtda_training.data.address import DataAddress
+from rtda_training.data.footage.chosen import chosen_frames
 from rtda_training.data.footage.sheet import contact_sheet
 from rtda_training.data.footage.thumbnails import Thumbnails
 
@@ -105,3 +109,14 @@ def test_pictures_of_dropped_frames_are_few_and_evenly_spread() -> None:
     kept = [place for place in range(10_000) if place in found]
     assert 32 <= len(kept) <= 64 and len(set(np.diff(kept))) == 1 and kept[-1] > 9_500
     assert abs(int(found.picture(kept[3])[0, 0, 0]) - (50 + kept[3] % 200)) <= 2
+
+
+def test_the_sheet_of_footage_lies_beside_its_frames(cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    video = write_drive(tmp_path / "drive.mp4", [*drive(2), *[dark()] * 10])
+    chosen = chosen_frames(DataAddress.parse(f"video:{video}"))
+    drawn = cv2.imread(str(chosen.sheet))
+    assert drawn.shape[1] == WIDTH
+    for share, colour in ((0.1, KEPT), (0.97, DARK)):
+        assert np.abs(strip(drawn, share)[20:40].astype(int) - colour).max() < 20
+    assert not chosen_frames(DataAddress.parse(f"video:{video}?select=none")).sheet.exists()

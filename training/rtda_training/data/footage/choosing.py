@@ -12,8 +12,10 @@ from rtda_runtime.sources.footage.kinds import open_footage
 from rtda_training.data.footage.asked import AskedFrames
 from rtda_training.data.footage.frame_writer import FrameWriter
 from rtda_training.data.footage.names import frame_name, recording_folders
-from rtda_training.data.footage.record import FRAMES, RECORD, FootageRecord, KeptFrame, KeptRecording
+from rtda_training.data.footage.record import FRAMES, RECORD, SHEET, FootageRecord, KeptFrame, KeptRecording
 from rtda_training.data.footage.select import SelectOptions, Selector
+from rtda_training.data.footage.sheet import contact_sheet, jpeg
+from rtda_training.data.footage.thumbnails import Thumbnails
 from rtda_training.readers import Progress
 
 __all__ = ["choose_into"]
@@ -58,7 +60,8 @@ def choose_into(
     """
     parts, every_s = _parts(asked, address)
     selector = Selector(SelectOptions(count=asked.count)) if asked.select else None
-    seen = _look(work / FRAMES, parts, selector, progress)
+    pictures = Thumbnails()
+    seen = _look(work / FRAMES, parts, selector, pictures, progress)
     places: Set[int] = set(range(len(seen)))
     dropped: Dict[str, List[str]] = {}
     notes: Tuple[str, ...] = ()
@@ -87,7 +90,16 @@ def choose_into(
     if not kept:
         raise _all_dropped(record)
     (work / RECORD).write_bytes(record.text().encode("utf-8"))
+    if selector is not None:
+        (work / SHEET).write_bytes(_sheet(record, seen, chosen.reasons, pictures))
     return record
+
+
+def _sheet(record: FootageRecord, seen: Sequence[_Seen], reasons: Sequence[str], pictures: Thumbnails) -> bytes:
+    times_s = [frame.kept.at_s for frame in seen]
+    recordings = [(recording.name, recording.begins_s) for recording in record.recordings]
+    drawn = contact_sheet(record.address, times_s, reasons, pictures, why=record.why, recordings=recordings)
+    return jpeg(drawn)
 
 
 def _words(options: SelectOptions, reasons: Iterable[str]) -> Dict[str, str]:
@@ -137,7 +149,11 @@ def _parts(asked: AskedFrames, address: str) -> Tuple[List[_Part], Optional[floa
 
 
 def _look(
-    folder: Path, parts: Sequence[_Part], selector: Optional[Selector], progress: Optional[Progress]
+    folder: Path,
+    parts: Sequence[_Part],
+    selector: Optional[Selector],
+    pictures: Thumbnails,
+    progress: Optional[Progress],
 ) -> List[_Seen]:
     """Every frame of the parts, in their order; those that may be chosen are written."""
     total = sum(len(part.numbers) for part in parts)
@@ -149,10 +165,13 @@ def _look(
             names: Set[str] = set()
             for frame in _frames(part):
                 kept = _kept_frame(place, part, frame, names)
-                may = selector is None or selector.look(frame.image) is None
-                if may:
+                reason = None
+                if selector is not None:
+                    reason = selector.look(frame.image)
+                    pictures.add(len(seen), selector.thumbnail, reason)
+                if reason is None:
                     writer.write(kept.file, frame.image)
-                seen.append(_Seen(kept, may))
+                seen.append(_Seen(kept, reason is None))
                 if progress is not None:
                     progress(len(seen), total)
     if progress is not None and len(seen) < total:

@@ -14,7 +14,7 @@ import numpy as np
 from rtda_deploy.optional import require
 from rtda_training.data.footage.thumbnails import Thumbnails
 
-__all__ = ["contact_sheet"]
+__all__ = ["contact_sheet", "jpeg"]
 
 _KEPT = ""  # the reason of a frame that is kept
 _COLUMNS, _KEPT_ROWS = 8, 6  # of small pictures
@@ -22,6 +22,7 @@ _TILE_PX, _GAP_PX, _MARGIN_PX = 160, 8, 24
 _WIDTH_PX = 2 * _MARGIN_PX + _COLUMNS * _TILE_PX + (_COLUMNS - 1) * _GAP_PX
 _STRIP_PX = 64
 _LINE_PX = 22
+_QUALITY = 85  # of JPEG
 _PAPER, _INK, _SOFT, _EDGE = (255, 255, 255), (40, 34, 30), (120, 112, 106), (214, 208, 204)
 # BGR, after Okabe and Ito, which people who are colour-blind can tell apart; drawn in this order, from below.
 _COLOURS: Dict[str, Tuple[int, int, int]] = {
@@ -70,6 +71,12 @@ def contact_sheet(
             parts.append(_tiles([(_clock(times_s[place], long), thumbnails.picture(place)) for place in shown]))
     parts.append(_paper(_MARGIN_PX - _GAP_PX))
     return np.vstack(parts)
+
+
+def jpeg(drawn: np.ndarray) -> bytes:
+    """A sheet as the content of a file."""
+    cv2: Any = require("cv2", extra="training")
+    return bytes(cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes())
 
 
 def _heading(title: str, kept: int, times_s: Sequence[float], long: bool) -> np.ndarray:
