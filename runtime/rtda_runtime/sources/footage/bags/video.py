@@ -5,7 +5,7 @@ Source: ITU-T H.264, 7.3.1 and table 7-1; H.265, 7.3.1.2 and table 7-1; both ann
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -52,23 +52,16 @@ class VideoFacts(NamedTuple):
 def video_facts(content: bytes, codec: Codec) -> VideoFacts:
     """Looks at a message up to its picture."""
     parameters: Dict[int, bytes] = {}
-    for begin, end in _units(content):
+    begin = content.find(_START) + len(_START)
+    while len(_START) <= begin < len(content):
         kind = content[begin] >> codec.shift & codec.mask
         if kind in codec.picture:
             return VideoFacts(True, kind in codec.key, parameters)
+        end = content.find(_START, begin)
         if kind in codec.parameters:
-            parameters[kind] = b"\0" + _START + content[begin:end]
+            parameters[kind] = b"\0" + _START + content[begin : end if end >= 0 else len(content)]
+        begin = end + len(_START)
     return VideoFacts(False, False, parameters)
-
-
-def _units(content: bytes) -> Iterator[Tuple[int, int]]:
-    """Where the units of annex B begin, behind their start codes, and end."""
-    begin = content.find(_START)
-    while 0 <= begin < len(content) - len(_START):
-        begin += len(_START)
-        after = content.find(_START, begin)
-        yield begin, len(content) if after < 0 else after
-        begin = after
 
 
 class VideoDecoder:
