@@ -72,7 +72,7 @@ def test_what_is_dropped_is_told_with_its_reason(tmp_path: Path) -> None:
     assert "d/000001.000s" in told["dropped as near-duplicate"] and "d/000000.000s" in keys(found)
     record = chosen_frames(DataAddress.parse(f"video:{tmp_path}/d.mp4")).record
     assert record.looked_at == 16 == len(record.frames) + sum(map(len, told.values()))
-    assert set(record.why) == {"dark", "near-duplicate"} and "30 of 255" in record.why["dark"]
+    assert set(record.why) == {"dark", "near-duplicate"} and "20 of 255" in record.why["dark"]
 
 
 def test_select_none_takes_every_frame_of_the_rate(twenty: Path) -> None:

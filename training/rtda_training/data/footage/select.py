@@ -38,7 +38,7 @@ class SelectOptions:
     """How frames are chosen. Figures of real drives are in docs/results/footage.md."""
 
     count: Union[int, float] = 500  # at most so many frames; 0: all that pass; 0.1: a tenth of those looked at
-    dark_light: float = 30.0  # grey level; dark is a frame with 95 % of its pixels below
+    dark_light: float = 20.0  # grey level; dark is a frame with 95 % of its pixels below
     bright_share: float = 0.6  # of pixels that are clipped; bright is a frame with more
     blur_local: float = 0.5  # of the running median of sharpness; blurred is a frame with less
     blur_clip: float = 0.4  # of the sharpness that the best quarter of the recording reaches
