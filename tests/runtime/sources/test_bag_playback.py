@@ -66,3 +66,10 @@ def test_a_part_of_a_bag_is_segmented(tmp_path: Path, model_path: Path) -> None:
     with Pipeline.open(str(model_path), source=address, policy="every") as pipeline:
         results = list(pipeline)
     assert [result.recorded_ns for result in results] == [200_000_000, 300_000_000, 400_000_000]
+
+
+def test_a_bag_is_opened_in_one_thread_and_read_in_another(bag: Path, model_path: Path) -> None:
+    address = f"bag:{bag}?topic=/front&speed=0"
+    with Pipeline.open(str(model_path), source=address, policy="every") as pipeline:
+        results = list(pipeline)
+    assert [result.recorded_ns for result in results] == [number * PERIOD_NS for number in range(4)]

@@ -74,7 +74,8 @@ class SqliteStorage(Storage):
             keeps_wal = stream.read(20)[18:20] == _WAL
         whole = keeps_wal and not Path(f"{self.path}-wal").exists()
         address = f"file:{quote(str(self.path.resolve()))}?mode=ro" + ("&immutable=1" if whole else "")
-        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+        # One thread at a time, but not one alone: a player opens it, another thread reads on.
+        with contextlib.closing(sqlite3.connect(address, uri=True, check_same_thread=False)) as connection:
             connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
             yield connection
 
