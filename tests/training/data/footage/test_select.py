@@ -18,7 +18,7 @@ from training.data.footage.made_drive import (
     lit,
     made_drive,
     noisy,
-    passer_by,
+    standing,
     turned,
     write_video,
 )
@@ -105,11 +105,16 @@ def test_the_same_frames_give_the_same_choice_whatever_the_number_of_threads(dri
     assert len(found[0].places) == 30
 
 
-def test_blur_that_lasts_longer_than_the_running_median_is_still_blur() -> None:
+@pytest.mark.parametrize("blurred_first", [False, True])
+def test_blur_that_lasts_longer_than_the_running_median_is_still_blur(blurred_first: bool) -> None:
     sharp = list(lap())
     blurred = [*turned(sharp, 21), *defocused(sharp, 2.0)]
-    chosen = choose([*sharp, *blurred], SelectOptions(count=0, blur_window=31))
-    assert chosen.reasons == (*choose(sharp).reasons, *["blurred"] * len(blurred))
+    frames = [*blurred, *sharp] if blurred_first else [*sharp, *blurred]
+    reasons = choose(frames, SelectOptions(count=0, blur_window=31)).reasons
+    ends = len(blurred) if blurred_first else len(sharp)
+    parts = (reasons[:ends], reasons[ends:])
+    own, other = parts if blurred_first else parts[::-1]
+    assert "blurred" not in other and set(own) == ({"blurred", "near-duplicate"} if blurred_first else {"blurred"})
 
 
 def test_a_night_that_lasts_is_kept() -> None:
@@ -128,6 +133,13 @@ def test_what_was_in_the_way_is_gone_and_the_view_behind_it_is_not_new() -> None
     before, truck = noisy(lap()[0], 0, 2.0), noisy(lap()[0], 1, 2.0)
     truck[40:170, 30:290] = (60, 160, 220)
     assert choose([before, truck, noisy(lap()[0], 2, 2.0)]).reasons == ("", "", "near-duplicate")
+
+
+def test_a_view_that_was_seen_some_frames_ago_is_not_new() -> None:
+    between = [noisy(frame, number, 2.0) for number, frame in enumerate(lap()[5:30:2])]
+    chosen = choose([lap()[0], *between, noisy(lap()[0], 99, 2.0)])
+    assert chosen.reasons[1:-1].count("") > SelectOptions().window
+    assert chosen.reasons[-1] == "near-duplicate"
 
 
 def test_another_recording_is_not_compared_with_the_one_before() -> None:
@@ -158,7 +170,7 @@ def test_frames_with_a_fault_are_not_the_most_diverse() -> None:
 
 
 def test_where_a_robot_stood_alone_is_no_fault() -> None:
-    frames = [*lap()[:20], *passer_by(10), *lap()[20:]]
+    frames = [*lap()[:20], *standing(10), *lap()[20:]]
     assert set(range(20, 30)) & set(choose(frames, SelectOptions(count=8)).places)
 
 
