@@ -7,7 +7,7 @@ import dataclasses
 import heapq
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Generator, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -31,6 +31,7 @@ __all__ = ["VideoRecording"]
 
 _WORTH_SEEKING = 100  # packets; fewer are read over in less time than a jump takes
 _SKIPS_UNREFERRED = ("h264", "hevc", "mpeg2video", "mpeg4")  # frames that no other is made from need not be decoded
+_TS_MARGIN_S = 1  # MPEG-TS has no index: a jump leads to when a packet was sent, which is before it is shown
 _MOST_AHEAD = 16  # frames that a decoder may give before an earlier one: the largest buffer of H.264 and HEVC
 
 
@@ -84,8 +85,8 @@ class VideoRecording(Recording):
             raise film_error(self._path, err) from err
 
     def _size_of_first(self) -> Tuple[int, int]:
-        for number in range(len(self.times_ns)):
-            for _, image in self._decoded([number]):
+        with contextlib.closing(self._decoded(range(len(self.times_ns)))) as frames:
+            for _, image in frames:
                 self.damaged = 0
                 return (image.shape[1], image.shape[0])
         raise film_error(self._path, "holds no frame that can be decoded")
@@ -104,11 +105,12 @@ class VideoRecording(Recording):
         if not leading:
             return index
         with contextlib.closing(self._open()) as feed:
-            found = [number for run in _runs(index, leading) for number, _ in _Decoder(feed, index).decode(run)]
+            decoder = _Decoder(feed, index)
+            found = [number for run in _runs(index, leading) for number, _ in decoder.decode(run)]
         lost = np.isin(index.numbers, sorted(set(leading) - set(found)))
         return index_by_times(dataclasses.replace(packets, shown=packets.shown & ~lost))
 
-    def _decoded(self, numbers: Sequence[int]) -> Iterator[Tuple[int, np.ndarray]]:
+    def _decoded(self, numbers: Sequence[int]) -> Generator[Tuple[int, np.ndarray], None, None]:
         with contextlib.closing(self._open()) as feed:
             decoder = _Decoder(feed, self._index)
             for run in _runs(self._index, numbers):
@@ -140,7 +142,8 @@ class _Decoder:
         images: Dict[int, np.ndarray] = {}
         wanted = sorted(run.numbers, reverse=True)
         for number, picture in self._numbered(self._pictures(run)):
-            if number not in run.numbers or number in images or picture.is_corrupt:
+            late = not wanted or number < wanted[-1]  # one after it was given already
+            if number not in run.numbers or number in images or late or picture.is_corrupt:
                 continue
             images[number] = self._shown.image(picture)
             heapq.heappush(waiting, number)
@@ -198,8 +201,9 @@ class _Decoder:
         """Be at a packet or before it."""
         pts, feed = self._pts, self._feed
         if pts is not None and isinstance(feed, DemuxedFeed) and place - self._next >= _WORTH_SEEKING:
+            margin = round(_TS_MARGIN_S / feed.stream.time_base) if feed.container.format.name == "mpegts" else 0
             with contextlib.suppress(self._failed):
-                feed.container.seek(int(pts[place]), stream=feed.stream)
+                feed.container.seek(int(pts[place]) - margin, stream=feed.stream)
             self._packets = self._from_here(feed, pts, place)
 
     def _from_here(self, feed: DemuxedFeed, pts: np.ndarray, place: int) -> Iterator[Tuple[int, Any]]:
@@ -211,6 +215,7 @@ class _Decoder:
             yield here[0], packet
             yield from ((here[0] + number, later) for number, later in found)
             return
+        self._pts = None  # no more jumps
         feed.container.seek(0)
         yield from numbered_packets(feed)
 
@@ -228,7 +233,8 @@ def _runs(index: VideoIndex, numbers: Sequence[int]) -> List[_Run]:
     for number in wanted:
         place = int(places[number])
         start = int(index.starts[place])
-        if runs and (alone or start <= runs[-1].last or start == runs[-1].first):
+        near = start - runs[-1].last < (_WORTH_SEEKING if alone else 1) if runs else False
+        if near or (runs and start == runs[-1].first):
             runs[-1].numbers.add(number)
             runs[-1] = runs[-1]._replace(last=max(runs[-1].last, place))
         else:

@@ -31,6 +31,8 @@ VIDEOS: Dict[str, Dict[str, Any]] = {
     "in order.h264": {"options": {"g": "10", "bf": "0"}, "container": "h264"},
     "refreshed.ts": {"options": {"bf": "0", "x264-params": "intra-refresh=1:keyint=12:scenecut=0"}},
     "no keys.avi": {"codec": "h263p"},
+    "bgr.avi": {"codec": "rawvideo", "pixels": "bgr24"},
+    "rgb.mov": {"codec": "qtrle", "pixels": "rgb24", "options": {"g": "10"}},
 }
 
 

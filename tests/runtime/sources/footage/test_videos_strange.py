@@ -241,6 +241,20 @@ def test_frames_that_an_edit_list_hides_are_none(tmp_path: Path) -> None:
     assert number_of(next(iter(recording.frames([3]))).image) == 8
 
 
+def test_pictures_of_vp8_that_are_not_to_be_seen_are_no_frames(tmp_path: Path) -> None:
+    path = write_video(
+        tmp_path / "hidden.webm", "libvpx", options={"deadline": "realtime", "cpu-used": "8", "g": "100"}
+    )
+    with av.open(str(path)) as container:
+        packet = [bytes(packet) for packet in container.demux(video=0)][5]
+    content = path.read_bytes()
+    assert content.count(packet) == 1
+    path.write_bytes(content.replace(packet, bytes([packet[0] & ~0x10]) + packet[1:]))
+    recording, numbers = _read(path)
+    assert numbers == [number for number in range(24) if number != 5]
+    assert recording.damaged == 0 and recording.times_ns[5] == 240_000_000
+
+
 # Several in one file
 
 
