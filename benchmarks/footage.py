@@ -79,7 +79,7 @@ def measure(video: Path, folder: Path, options: argparse.Namespace) -> Dict[str,
         "decode": lambda number: _decoded(recording, numbers),
         "choose": chooser,
     }
-    runs = in_turns({name: _timed(way) for name, way in ways.items()}, options.rounds, warm_up=0)
+    runs = in_turns({name: _timed(name, way) for name, way in ways.items()}, options.rounds, warm_up=0)
     chosen = [run.gave for run in runs["choose"]]
     rows = [_row(name, own, runs["decode"]) for name, own in runs.items()]
     same = all(record.frames == chosen[0].frames and record.dropped == chosen[0].dropped for record in chosen)
@@ -132,11 +132,13 @@ def _look_ms(recording: Recording, numbers: Sequence[int]) -> float:
     return statistics.median(times)
 
 
-def _timed(way: Callable[[int], Any]) -> Callable[[int], Took]:
+def _timed(name: str, way: Callable[[int], Any]) -> Callable[[int], Took]:
     def run(number: int) -> Took:
         wall, cpu = time.perf_counter(), time.process_time()
         gave = way(number)
-        return Took(time.perf_counter() - wall, time.process_time() - cpu, gave)
+        took = Took(time.perf_counter() - wall, time.process_time() - cpu, gave)
+        print(f"round {number + 1}: {name} {took.wall_s:.1f} s, {took.cpu_s:.1f} s of processor", file=sys.stderr)
+        return took
 
     return run
 

@@ -35,30 +35,32 @@ def parts_of(town: List[np.ndarray]) -> List[Part]:
     mirrored = [frame[:, ::-1] for frame in town]
 
     def driven(frames: List[np.ndarray], first: float = 0.0, last: float = 1.0) -> Callable[[float], np.ndarray]:
-        return lambda over: frames[int((first + over * (last - first)) * len(frames))]
+        return lambda over: frames[int((first + over * (last - first)) * len(frames) + 1e-6) % len(frames)]
 
-    def changed(change: Callable[[np.ndarray], np.ndarray], first: float, last: float) -> Callable[[float], np.ndarray]:
-        way = driven(town, first, last)
+    def changed(
+        change: Callable[[np.ndarray], np.ndarray], first: float, last: float, frames: List[np.ndarray] = town
+    ) -> Callable[[float], np.ndarray]:
+        way = driven(frames, first, last)
         return lambda over: change(way(over))
 
     return [
         Part("a lap", 1920, driven(town)),
         Part("standing for a minute", 1500, lambda over: town[-1]),
-        Part("standing, people walk by", 500, lambda over: _passed(mirrored[len(mirrored) // 3], over)),
+        Part("standing, people walk by", 500, lambda over: _passed(mirrored[len(mirrored) // 24], over)),
         Part("turning: blurred by motion", 250, changed(lambda frame: cv2.blur(frame, (41, 1)), 0.2, 0.33)),
         Part("out of focus", 250, changed(lambda frame: cv2.GaussianBlur(frame, (0, 0), 5.0), 0.5, 0.63)),
         Part("a dark tunnel", 500, changed(lambda frame: cv2.convertScaleAbs(frame, alpha=0.05), 0.0, 0.26)),
-        Part("against the sun", 250, changed(lambda frame: cv2.convertScaleAbs(frame, alpha=1.8, beta=160), 0.3, 0.43)),
-        Part("a night", 750, changed(lambda frame: cv2.convertScaleAbs(frame, alpha=0.25), 0.4, 0.8)),
+        Part("against the sun", 250, changed(lambda frame: cv2.convertScaleAbs(frame, alpha=1.8, beta=160), 0.0, 0.13)),
+        Part("a night", 750, changed(lambda frame: cv2.convertScaleAbs(frame, alpha=0.25), 0.5, 0.89, mirrored)),
         Part("the same lap again", 1920, driven(town)),
-        Part("another town", 2160, driven(mirrored)),
+        Part("another town", 2160, driven(mirrored, 0.0, 1.125)),
     ]
 
 
 def _passed(frame: np.ndarray, over: float) -> np.ndarray:
-    """Somebody walks from left to right, and again."""
+    """Somebody walks from left to right."""
     frame = frame.copy()
-    x = int(2 * over % 1.0 * 1500) - 120
+    x = int(1750 * over) % 1700 - 200
     cv2.rectangle(frame, (x, 330), (x + 90, 520), (40, 60, 150), cv2.FILLED)
     cv2.rectangle(frame, (x + 10, 520), (x + 80, 690), (60, 50, 40), cv2.FILLED)
     cv2.circle(frame, (x + 45, 295), 38, (120, 150, 200), cv2.FILLED)

@@ -4,7 +4,8 @@
 
 ``DIR`` has ``camvid/`` (drives at a frame a second) and ``clips/`` (videos). Light is the grey level that 5 % of the
 pixels reach. Sharpness is told against the median of its drive, in the worse of both directions. What moved is the
-share of what has texture: the 5th, 50th and 95th percentile. Blur is in pixels of a picture 1280 wide.
+share of what has texture, and beside it the mean difference in grey levels: 5th, 50th and 95th percentile. Blur is in
+pixels of a picture 1280 wide.
 """
 
 from __future__ import annotations
@@ -82,8 +83,10 @@ def _changed(frames: List[np.ndarray], found: List[Measures]) -> Dict[str, Any]:
 
 def _moved(found: List[Measures], steps: Dict[str, int]) -> Dict[str, Any]:
     looks = [Look.of(place, measures) for place, measures in enumerate(found)]
-    values: Dict[str, Any] = {"half": None, "one": None}
+    values: Dict[str, Any] = dict.fromkeys(("half", "half mean", "one", "one mean"))
     for name, step in steps.items():
+        means = [float(np.abs(one.cells - other.cells).mean()) for one, other in zip(looks, looks[step:])]
+        values[f"{name} mean"] = " · ".join(f"{value:.1f}" for value in np.quantile(means, (0.05, 0.5, 0.95)))
         shares = [float(moved_share([one], other)[0]) for one, other in zip(looks, looks[step:])]
         values[name] = " · ".join(f"{value:.2f}" for value in np.quantile(shares, (0.05, 0.5, 0.95)))
     return values
@@ -124,7 +127,13 @@ _LIGHT = {
     ">defocus 3 px": "{defocus:.2f}",
     ">6 px and noise": "{noisy defocus:.2f}",
 }
-_MOVED = {"drive": "{name}", ">0.5 s apart": "{half}", ">1 s apart": "{one}"}
+_MOVED = {
+    "drive": "{name}",
+    ">0.5 s apart, share": "{half}",
+    ">mean": "{half mean}",
+    ">1 s apart, share": "{one}",
+    ">mean ": "{one mean}",
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,8 +2,7 @@
 
 Two frames are compared in 64x36 cells of grey, so small that the noise of sensor and codec has been averaged away.
 What counts is the share of cells with texture that changed: of a robot that moves nearly all do, of one that stands
-those that a passer-by covers. A mean difference, the usual measure, cannot tell the two apart where the passer-by is
-near or the road is bare.
+those that a passer-by covers. A mean difference over the frame cannot tell the two apart: docs/results/footage.md.
 """
 
 from __future__ import annotations
