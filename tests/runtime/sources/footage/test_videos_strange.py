@@ -7,14 +7,14 @@ import re
 import struct
 import sys
 from pathlib import Path
-from typing import Any, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import av
 import cv2
 import numpy as np
 import pytest
 from runtime.sources.footage.videos import number_of, numbered, numbers_of, turned, write_video
-from runtime.streams import jpeg
+from runtime.streams import jpeg, read_images
 
 from rtda_deploy.errors import ConfigError, FileAccessError, SourceError
 from rtda_runtime.sources.footage.base import Recording
@@ -161,17 +161,27 @@ def test_a_video_whose_size_changes_gives_each_frame_in_its_own(tmp_path: Path) 
     assert numbers_of([frame.image for frame in frames]) == [0, 23, 0, 23] and recording.size_wh == (96, 64)
 
 
-@pytest.mark.parametrize("open_gop", [0, 1])
-def test_h264_that_starts_between_key_frames_begins_with_the_first_that_can_be_decoded(
-    open_gop: int, tmp_path: Path
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"g": "10", "bf": "2", "x264-params": "scenecut=0"}),
+        ("libx264", {"g": "10", "bf": "3", "x264-params": "scenecut=0:open-gop=1:b-adapt=0"}),
+        ("mpeg2video", {"g": "10", "bf": "2"}),
+    ],
+    ids=["H.264", "H.264, open", "MPEG-2"],
+)
+def test_a_video_that_starts_between_key_frames_begins_with_the_first_that_can_be_decoded(
+    codec: str, options: Dict[str, str], tmp_path: Path
 ) -> None:
-    options = {"g": "10", "bf": "2", "x264-params": f"scenecut=0:open-gop={open_gop}"}
-    content = write_video(tmp_path / "drive.ts", count=60, options=options).read_bytes()
-    (tmp_path / "late.ts").write_bytes(content[30 * TS_PACKET :])
-    recording, numbers = _read(tmp_path / "late.ts")
-    assert numbers == list(range(numbers[0], 60)) and 0 < numbers[0] < 40
-    assert recording.num_frames == len(numbers) and recording.damaged == 0 and recording.keys[0]
-    assert "begins between two key frames" in recording.notes[0]
+    content = write_video(tmp_path / "drive.ts", codec, count=60, options=options).read_bytes()
+    notes = []
+    for packets in range(25, 46, 4):
+        (tmp_path / "late.ts").write_bytes(content[packets * TS_PACKET :])
+        recording, numbers = _read(tmp_path / "late.ts")
+        assert recording.num_frames == len(numbers) > 10 and recording.damaged == 0 and recording.keys[0]
+        assert numbers == list(range(numbers[0], 60)) == numbers_of(read_images(tmp_path / "late.ts"))
+        notes += recording.notes
+    assert "begins between two key frames" in notes[0]
 
 
 def test_bare_h264_that_starts_between_key_frames_says_so(tmp_path: Path) -> None:
