@@ -299,6 +299,14 @@ def test_video_without_a_key_frame_is_refused(tmp_path: Path) -> None:
     assert "holds no key frame in 4 frames of h264" in text and "IDR with SPS" in text
 
 
+def test_a_key_frame_whose_parameters_are_missing_is_none(tmp_path: Path) -> None:
+    messages = drive(9, "h264")
+    messages[0].fields["data"] = messages[0].fields["data"][messages[0].fields["data"].index(b"\0\0\1\x65") :]
+    recording = opened(mcap(tmp_path, {FRONT: messages}))
+    assert recording.num_frames == 4 and "5 frames before the first are left out" in recording.notes[0]
+    assert len(read(recording)) == 4 and recording.damaged == 0
+
+
 def test_parameters_that_come_once_or_in_a_message_of_their_own_are_kept(tmp_path: Path) -> None:
     messages = drive(12, "h264")
     units = [re.split(rb"\x00?\x00\x00\x01", message.fields["data"])[1:] for message in messages]
@@ -315,9 +323,12 @@ def test_parameters_that_come_once_or_in_a_message_of_their_own_are_kept(tmp_pat
             assert np.abs(frame.image.astype(int) - picture(frame.number)).mean() < 2
 
 
-def test_a_damaged_message_loses_the_video_up_to_the_next_key_frame(tmp_path: Path) -> None:
-    messages = drive(15, "h264")
-    messages[7].fields["data"] = b"\0\0\0\1\x41\xff\xff" + bytes(40)
+@pytest.mark.parametrize("damage", ["nonsense", "half"])
+def test_a_damaged_message_loses_the_video_up_to_the_next_key_frame(tmp_path: Path, damage: str) -> None:
+    rng = np.random.default_rng(1)
+    messages = drive(15, "h264", pictures=list(rng.integers(0, 256, (15, 64, 96, 3), dtype=np.uint8)))
+    whole = messages[7].fields["data"]
+    messages[7].fields["data"] = whole[: len(whole) // 2] if damage == "half" else b"\0\0\0\1\x41\xff\xff" + bytes(40)
     recording = opened(mcap(tmp_path, {FRONT: messages}))
     assert [frame.number for frame in read(recording)] == [*range(7), *range(10, 15)]
     assert recording.damaged == 3

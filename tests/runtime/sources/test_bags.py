@@ -22,6 +22,7 @@ from runtime.sources.bags import (
     laid_out,
     log_times,
     picture,
+    ros_types,
     schema_name,
     serialised,
     write_mcap,
@@ -195,6 +196,19 @@ def test_messages_of_mcap_ros2_support_are_read(tmp_path: Path) -> None:
     assert np.array_equal(frame.image, image) and frame.stamp_ns == 5_000_000_007
 
 
+def test_messages_with_the_other_byte_order_are_read(tmp_path: Path) -> None:
+    message = drive(1)[0]
+    folder = sqlite3(tmp_path, [message])
+    store, name = ros_types(2), schema_name(IMAGE, "cdr")
+    big = store.serialize_cdr(store.deserialize_cdr(serialised(message, "cdr"), name), name, little_endian=False)
+    connection = database.connect(folder / "run.db3")
+    connection.execute("UPDATE messages SET data = ?", (bytes(big),))
+    connection.commit()
+    connection.close()
+    (frame,) = read(opened(folder))
+    assert np.array_equal(frame.image, picture(0)) and frame.stamp_ns == message.stamp_ns
+
+
 def test_a_single_file_of_a_folder_is_read_without_its_metadata(tmp_path: Path) -> None:
     for folder, name in ((sqlite3(tmp_path, drive(3)), "run.db3"), (ros2_mcap(tmp_path / "b", drive(3)), "run.mcap")):
         (folder / "metadata.yaml").unlink()
@@ -297,6 +311,18 @@ def test_opening_reads_the_index_and_one_picture_and_a_frame_reads_its_own(tmp_p
     before = bytes_read()
     assert np.array_equal(next(recording.frames([29])).image, noise[29])
     assert bytes_read() - before < 12 * noise[0].nbytes
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts what Linux read")
+def test_a_frame_of_a_large_chunk_without_compression_is_read_alone(tmp_path: Path) -> None:
+    from mcap.writer import CompressionType
+
+    noise = np.random.default_rng(0).integers(0, 256, (30, 160, 240, 3), dtype=np.uint8)
+    messages = drive(30, "bgr8", pictures=list(noise))
+    recording = opened(mcap(tmp_path, messages, compression=CompressionType.NONE, chunk_size=1 << 30))
+    before = bytes_read()
+    assert np.array_equal(next(recording.frames([29])).image, noise[29])
+    assert bytes_read() - before < 2 * noise[0].nbytes
 
 
 def bytes_read() -> int:
