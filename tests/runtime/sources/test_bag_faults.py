@@ -380,6 +380,28 @@ def test_a_database_that_is_no_bag_names_its_tables(tmp_path: Path) -> None:
     assert "is an SQLite file, but no bag of ROS 2" in text and "birds" in text
 
 
+def test_a_topic_without_a_type_is_no_topic_of_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "run.db3"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE topics (id, name, type, serialization_format)")
+        connection.execute("INSERT INTO topics VALUES (1, '/front', NULL, 'cdr')")
+        connection.execute("CREATE TABLE messages (id, topic_id, timestamp, data)")
+    connection.close()
+    assert "holds no pictures" in said(refused(path))
+
+
+def test_messages_that_are_counted_and_belong_to_no_channel_are_told(tmp_path: Path) -> None:
+    messages = drive(2)
+    path = mcap(tmp_path, {FRONT: messages}, use_chunking=False)
+    content = bytearray(path.read_bytes())
+    for message in messages:
+        place = content.index(serialised(message, "cdr")) - 22  # channel, sequence, two times
+        assert content[place] == 1
+        content[place] = 9
+    path.write_bytes(content)
+    assert "holds no messages that are whole" in said(refused(path))
+
+
 def test_a_database_that_was_cut_off_is_told(tmp_path: Path) -> None:
     path = write_ros2(tmp_path / "run", {FRONT: drive(20)}) / "run.db3"
     content = path.read_bytes()

@@ -121,6 +121,8 @@ class BagRecording(Recording):
 
     def _first_size(self) -> Tuple[int, int]:
         """Of the first frame that can be decoded."""
+        if not self.num_frames:
+            raise SourceError(f"{self.name} holds no messages that are whole", hint="copy the bag again")
         with contextlib.closing(self.frames(range(min(self.num_frames, _TRIED)))) as frames:
             first = next(frames)
         self.damaged = 0

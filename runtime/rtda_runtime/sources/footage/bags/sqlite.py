@@ -65,7 +65,7 @@ class SqliteStorage(Storage):
         counts = dict(connection.execute("SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id").fetchall())
         query = "SELECT id, name, type, serialization_format FROM topics ORDER BY id"
         rows = connection.execute(query)
-        return [Topic(name, type_, wire, counts.get(id_, 0), (id_,)) for id_, name, type_, wire in rows]
+        return [Topic(str(name), str(type_), str(wire), counts.get(id_, 0), (id_,)) for id_, name, type_, wire in rows]
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
