@@ -62,7 +62,7 @@ class Ros1Storage(Storage):
     def _bag(self) -> Iterator[Any]:
         bag = self._rosbag1.Reader(self.path)
         name = shlex.quote(self._shown.name)
-        hint = f"where ROS 1 is installed: rosbag reindex {name}   (its damaged parts: rosbag fix)"
+        hint = f"where ROS 1 is installed: rosbag reindex {name}"
         with parsing(SourceError, f"{self._shown} cannot be read as a bag of ROS 1", hint=hint):
             bag.open()
         try:
