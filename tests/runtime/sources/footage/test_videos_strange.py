@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
@@ -263,6 +264,31 @@ def test_pictures_of_vp8_that_are_not_to_be_seen_are_no_frames(tmp_path: Path) -
     recording, numbers = _read(path)
     assert numbers == [number for number in range(24) if number != 5]
     assert recording.damaged == 0 and recording.times_ns[5] == 240_000_000
+
+
+def test_avi_whose_packets_hold_two_pictures_has_each_of_them(tmp_path: Path) -> None:
+    """As DivX packs it: a P picture and the B picture before it in one packet, then a packet that stands for none."""
+    reordered = {"g": "9", "bf": "1", "b_strategy": "0"}
+    plain = write_video(tmp_path / "plain.m4v", "mpeg4", options=reordered, container="m4v")
+    with av.open(str(plain)) as container:
+        pictures = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    group, code, packer = b"\0\0\1\xb3", b"\0\0\1\xb6", b"\0\0\1\xb2DivX503b1393p"
+    none = code + b"\x5f\xff"
+    kinds = [picture[picture.index(code) + 4] >> 6 for picture in pictures]  # 0: I, 1: P, 2: B
+    packets: List[bytes] = [pictures[0].replace(group, packer + group, 1)]
+    for picture, kind in zip(pictures[1:], kinds[1:]):
+        packets[-1:] = [packets[-1] + picture, none] if kind == 2 else [packets[-1], picture]
+    assert packets.count(none) == kinds.count(2) > 5
+    with av.open(str(tmp_path / "packed.avi"), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number, content in enumerate(packets):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.pts, packet.dts = stream, Fraction(1, 25), number, number
+            packet.is_keyframe = content[content.index(code) + 4] >> 6 == 0
+            container.mux(packet)
+    recording, numbers = _read(tmp_path / "packed.avi")
+    assert numbers == list(range(24)) == [number_of(next(iter(recording.frames([one]))).image) for one in range(24)]
 
 
 # Several in one file
