@@ -186,6 +186,27 @@ def test_two_topics_are_named_and_one_is_taken(tmp_path: Path) -> None:
     assert len(found) == 10 and np.array_equal(found.frame(3), bags.picture(3))
 
 
+@pytest.mark.parametrize("write", ["write_ros1", "write_ros2", "write_mcap"])
+def test_bags_are_footage_with_the_stamps_of_their_messages(tmp_path: Path, write: str, cache: Path) -> None:
+    bags = pytest.importorskip("runtime.sources.bags")
+    if write != "write_mcap":
+        pytest.importorskip("rosbags")
+    bag = tmp_path / {"write_ros1": "run.bag", "write_ros2": "run", "write_mcap": "run.mcap"}[write]
+    getattr(bags, write)(bag, {"/front": bags.drive(10)})
+    found = open_unlabelled(f"{bag}?select=none&split=all")
+    assert str(found.address).startswith(f"bag:{bag}?") and keys(found)[9] == "run/000000.900s"
+    assert all(np.array_equal(found.frame(number), bags.picture(number)) for number in range(10))
+    frames = FootageRecord.read(kept(cache)[0]).frames
+    assert [frame.stamp_ns - frames[0].stamp_ns for frame in frames] == [
+        number * bags.PERIOD_NS for number in range(10)
+    ]
+    assert frames[0].stamp_ns == bags.START_NS - bags.LAG_NS
+    file = next(path for path in ([bag] if bag.is_file() else sorted(bag.iterdir())))
+    os.utime(file, ns=(1, 1))
+    open_unlabelled(f"{bag}?select=none&split=all")
+    assert len(kept(cache)) == 2
+
+
 # the cache
 
 

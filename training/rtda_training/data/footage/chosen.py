@@ -9,6 +9,7 @@ since are not deleted for you.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,13 +20,14 @@ from rtda_deploy.files import cache_folder, file_error
 from rtda_training.data.address import DataAddress
 from rtda_training.data.footage.asked import AskedFrames
 from rtda_training.data.footage.record import FRAMES, SHEET, FootageRecord, KeptFrame
+from rtda_training.data.footage.select import SelectOptions
 from rtda_training.data.kept_folders import filling
 from rtda_training.readers import Progress
 
 __all__ = ["ChosenFrames", "chosen_frames"]
 
 _FORMAT = 1  # of the folder; part of its parent's name
-_CHOICE = 1  # raised with every change of what is chosen from the same footage
+_CHOICE = 1  # raised with every change of what the same thresholds choose from the same footage
 
 
 class ChosenFrames(NamedTuple):
@@ -83,7 +85,7 @@ def chosen_frames(address: DataAddress, progress: Optional[Progress] = None) -> 
 def _folder_of(asked: AskedFrames) -> Path:
     footage = asked.footage
     head = [_CHOICE, footage.kind, footage.topic, footage.from_s, footage.to_s, footage.every_s, asked.select]
-    head.append(asked.count if asked.select else None)
+    head.append(dataclasses.asdict(SelectOptions(count=asked.count)) if asked.select else None)
     digest = hashlib.sha256(json.dumps(head).encode())
     for path in footage.paths():
         for file in _files(path):
