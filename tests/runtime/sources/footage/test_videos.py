@@ -32,6 +32,7 @@ VIDEOS: Dict[str, Dict[str, Any]] = {
     "refreshed.ts": {"options": {"bf": "0", "x264-params": "intra-refresh=1:keyint=12:scenecut=0"}},
     "no keys.avi": {"codec": "h263p"},
     "bgr.avi": {"codec": "rawvideo", "pixels": "bgr24"},
+    "screen.flv": {"codec": "flashsv", "pixels": "bgr24"},
     "rgb.mov": {"codec": "qtrle", "pixels": "rgb24", "options": {"g": "10"}},
 }
 
@@ -64,6 +65,12 @@ def test_a_frame_has_the_same_pixels_whichever_way_it_was_reached(video: Path) -
         *([one] for one in range(1, COUNT, 23)),
     ]:
         _assert_same(recording, numbers, whole)
+
+
+def test_a_picture_is_the_callers_to_draw_on(video: Path) -> None:
+    for frame in open_video_recording(video, None).frames(range(30)):
+        assert number_of(frame.image) == frame.number
+        frame.image[:] = 255
 
 
 def test_it_has_the_pixels_of_the_film(video: Path) -> None:

@@ -291,6 +291,19 @@ def test_avi_whose_packets_hold_two_pictures_has_each_of_them(tmp_path: Path) ->
     assert numbers == list(range(24)) == [number_of(next(iter(recording.frames([one]))).image) for one in range(24)]
 
 
+def test_frames_whose_times_contradict_the_codec_come_in_the_order_of_their_times(tmp_path: Path) -> None:
+    plain = write_video(tmp_path / "plain.mkv", options=REORDERED)
+    with av.open(str(plain)) as read, av.open(str(tmp_path / "wrong.mkv"), "w") as container:
+        stream = container.add_stream_from_template(read.streams.video[0])
+        for number, packet in enumerate(packet for packet in read.demux(video=0) if packet.size):
+            packet.stream, packet.pts, packet.dts = stream, 40 * number, 40 * number
+            container.mux(packet)
+    recording = open_video_recording(tmp_path / "wrong.mkv")
+    frames = list(recording.frames(range(24)))
+    assert [frame.number for frame in frames] == list(range(24)) and recording.damaged == 0
+    assert sorted(numbers_of([frame.image for frame in frames])) == list(range(24))
+
+
 # Several in one file
 
 
