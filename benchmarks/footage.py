@@ -104,14 +104,16 @@ class _Chooser:
     """Chooses as a training does, into an empty folder each time, and deletes it, which is timed, too."""
 
     def __init__(self, video: Path, folder: Path, options: argparse.Namespace) -> None:
-        self._text = f"video:{video}?every={options.every:g}s&count={options.count}"
+        self._options = f"every={options.every:g}s&count={options.count}"
+        self._video = video
         self._folder = folder
         self.sheet = folder / SHEET
 
     def __call__(self, number: int) -> FootageRecord:
         work = self._folder / f"round-{number}"
         work.mkdir()
-        found = choose_into(work, AskedFrames.of(DataAddress.parse(self._text)), self._text, "benchmark")
+        asked = AskedFrames.of(DataAddress.parse(f"video:{self._video}?{self._options}"))
+        found = choose_into(work, asked, f"{self._video.name}?{self._options}", "benchmark")
         shutil.copyfile(str(work / SHEET), str(self.sheet))
         shutil.rmtree(str(work))
         return found
