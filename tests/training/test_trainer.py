@@ -17,7 +17,7 @@ from rtda_training.loop.hardware import build_fabric
 from rtda_training.loop.runlog import RunLog
 from rtda_training.plan import load_plan
 from rtda_training.run_folder import progress_in
-from rtda_training.stages.segmentation import reestimate
+from rtda_training.stages.segmentation import mix_statistics, reestimate
 from rtda_training.trainer import Trainer
 
 
@@ -239,3 +239,25 @@ def test_weights_momentum_and_mode_stay():
     assert norm.momentum == 0.3 and not model.training
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) and parameter.grad is None
+
+
+def test_mixed_statistics_lie_between_the_networks_own_and_the_batches():
+    norm = nn.BatchNorm2d(3)
+    norm.running_mean.fill_(7.0)
+    norm.running_var.fill_(2.0)
+    batch = torch.randn(4, 3, 5, 5)
+    mean, var = batch.mean((0, 2, 3)), batch.var((0, 2, 3))
+    for share in (0.25, 1.0, 0.0):  # from the statistics that the last one left
+        before = norm.running_mean.clone(), norm.running_var.clone()
+        assert mix_statistics(nn.Sequential(norm), [batch], share) == 1
+        torch.testing.assert_close(norm.running_mean, (1 - share) * before[0] + share * mean)
+        torch.testing.assert_close(norm.running_var, (1 - share) * before[1] + share * var)
+
+
+def test_a_stage_may_leave_mixed_statistics(folders, tmp_path):
+    for name in ("running", "target", "mixed"):
+        Trainer(plan(folders, "steps=2", f"bn_statistics={name}", "bn_share=0.25"), tmp_path / name).run()
+    own, target, mixed = (weights(tmp_path / name / "last.pth") for name in ("running", "target", "mixed"))
+    for key in own:
+        if "running_" in key:
+            torch.testing.assert_close(mixed[key], 0.75 * own[key] + 0.25 * target[key])

@@ -117,7 +117,7 @@ class Diagnostics:
             return {}
         best, self._best = self._best, max(self._best, miou)
         # A network that ends with the target's batch-norm statistics gives up some of the source on purpose.
-        expected = self._stage.bn_statistics == "target" and step == self._stage.steps
+        expected = self._stage.bn_statistics != "running" and step == self._stage.steps
         if best < _WORTH_FALLING or miou > _FALLEN * best or expected:
             return {}
         key = next((f"{key}.weight" for key, table in self._stage.settings.items() if hasattr(table, "weight")), "")
