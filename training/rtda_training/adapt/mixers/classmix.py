@@ -44,7 +44,7 @@ class ClassMix(Mixer):
     Source: Olsson et al., ClassMix (WACV 2021); Tranheden et al., DACS (WACV 2021), section 3.
     """
 
-    def __init__(self, config: ClassMixConfig, stage: StageContext) -> None:
+    def __init__(self, config: PastedConfig, stage: StageContext) -> None:
         del stage
         self._config = config
 
