@@ -19,7 +19,9 @@ __all__ = ["train"]
 @stops_in_order()
 def train(
     recipe: str = typer.Argument(
-        "", help="A recipe (training/recipes) or a grid of recipes (ablations/toytown): a name or a TOML file."
+        "",
+        help="A recipe (training/recipes) or a grid of recipes (ablations/toytown): a name or a TOML file. "
+        "--source and --target alone take 'recommended'.",
     ),
     source: str = typer.Option("", help="Labelled domain, kind:path?key=value."),
     target: str = typer.Option("", help="Unlabelled domain, kind:path?key=value."),
@@ -71,12 +73,14 @@ def _trained(recipe: str, out: Optional[Path], asked: Dict[str, Any]) -> Optiona
     from rtda_deploy.cli.train.progress import training_on_screen
     from rtda_training.plan import recipe_title
     from rtda_training.run import train
-    from rtda_training.run_choice import is_first_process
+    from rtda_training.run_choice import RECOMMENDED, is_first_process
 
     if recipe:
         recipe_title(recipe)  # an unknown one is refused before torch is loaded, which takes seconds
-    if is_first_process() and (recipe or asked["resume"]):
-        note(f"train   {recipe or 'the run in ' + str(out or 'runs/train')}: loading torch, looking at the data")
+    both = asked["source"] and asked["target"]
+    if is_first_process() and (recipe or asked["resume"] or both):
+        named = recipe or ("the run in " + str(out or "runs/train") if asked["resume"] else RECOMMENDED)
+        note(f"train   {named}: loading torch, looking at the data")
     started: List[Path] = []
     try:
         with training_on_screen(started=started.append) as (on_event, stop):
@@ -122,5 +126,5 @@ def _list_recipes(json_: bool) -> None:
     note(f"grids   {', '.join(grid_names())}")
     print_next(
         "rtda-deploy train source-only --source DATA   (a first network, of labelled pictures alone)",
-        "rtda-deploy train fda-light --source DATA --target DATA   (adapted to footage without labels)",
+        "rtda-deploy train --source DATA --target DATA   (adapted to footage without labels: recommended)",
     )
