@@ -17,6 +17,7 @@ from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.slots import components
 from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint
 from rtda_training.data.batches import normalise
+from rtda_training.loop.cards import add_cards
 from rtda_training.loop.events import StopRequest, Tell, TrainEvent, TrainResult
 from rtda_training.loop.hardware import build_fabric, describe, memory_kept
 from rtda_training.loop.runlog import RunLog
@@ -100,6 +101,8 @@ class Trainer:
                 stack.enter_context(memory_kept(self._fabric.device))
                 log = stack.enter_context(contextlib.closing(RunLog(self.folder, position))) if self._first else None
                 last = self._stages(resume, state, log)
+                if self._first:
+                    add_cards(self.plan, self.folder, self._sets, lambda text: self._tell(TrainEvent("note", text)))
         except BaseException:
             self._checkpoints.remove_start()
             raise

@@ -20,7 +20,7 @@ from rtda_deploy.border import reason
 from rtda_deploy.errors import ExportError
 from rtda_deploy.files import readable_file, sha256_file, write_bytes
 from rtda_deploy.model_files import impostor
-from rtda_deploy.onnx_file import SPEC_KEY
+from rtda_deploy.onnx_file import CARD_KEY, SPEC_KEY
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_export.graph.allowed import IR_VERSION, check_opset, check_output, check_size
@@ -100,6 +100,8 @@ def onnx_from_checkpoint(
     if output == "mask":
         sized = with_mask_output(graph, sized, confidence=confidence)
     _simplify(graph)
+    if checkpoint.card:
+        require("onnx", extra="export").helper.set_model_props(graph, {CARD_KEY: checkpoint.card})
     return write_bytes(out_path, stamped(graph, _with_provenance(sized, checkpoint, opset, changes)))
 
 
