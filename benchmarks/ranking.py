@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from rtda_deploy.cli.candidates import candidates
-from rtda_deploy.errors import EngineError
+from rtda_deploy.errors import EngineError, RtdaError
 from rtda_training.judge.answers import Answers, Frames, answers_of
 from rtda_training.judge.check import check_counts, miou_of
 from rtda_training.judge.ranking import RULE, judged_of, places
@@ -61,7 +61,11 @@ def measure(paths: list[Path], footage: str, truth: str, most: int, kept: Path) 
         for number, path in enumerate(paths):
             file = kept / f"{str(path.resolve()).replace('/', '_')}.npz"
             if not file.exists():
-                candidate = next(candidates([path]))
+                try:
+                    candidate = next(candidates([path]))
+                except RtdaError as err:
+                    print(f"left out {path}: {err.message}", flush=True)
+                    continue
                 if labelled is None:
                     classes = ClassList(candidate.class_names, tuple((0, 0, 0) for _ in candidate.class_names))
                     labelled = open_labelled(truth, classes=classes)
