@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import platform
 import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from tables import table, wide
 
 from rtda_deploy.cli.candidates import candidates
 from rtda_deploy.errors import EngineError, RtdaError
@@ -37,6 +37,16 @@ RULES = {
     "ensemble-miou and views": ("ensemble-miou", "views"),
     "combined": RULE,
     "combined and norms": (*RULE, "norms"),
+}
+COLUMNS = {
+    "selector": "{selector}",
+    "guards": "{guards}",
+    ">Spearman": "{spearman:.2f}",
+    ">regret": "{regret:.2f}",
+    ">regret, pools of 8": "{pool_regret:.2f}",
+    ">largest": "{pool_regret_max:.2f}",
+    ">worse than source-only": "{worse_than_first:%1}",
+    ">by at most": "{worst_loss:.2f}",
 }
 
 
@@ -148,11 +158,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--kept", type=Path, default=Path("runs/ranking-kept"), help="what was measured before")
     parser.add_argument("--rows", type=Path, help="CSV that a row for each candidate is added to")
-    parser.add_argument("--table", type=Path, help="print the tables of such a CSV's summary and end")
     asked = parser.parse_args()
-    if asked.table:
-        print(asked.table.read_text())
-        return
     import torch
 
     torch.set_num_threads(asked.threads)
@@ -164,9 +170,8 @@ def main() -> None:
     warnings = judged_of(answers, names).warnings
     if asked.rows:
         _add_rows(asked, answers, mious, pixels, scores, warnings)
-    print(f"{len(answers)} candidates, best {max(mious):.2f}, first {mious[0]:.2f}")
-    for row in summary(answers, mious, names):
-        print("  ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()), flush=True)
+    print(f"\n{len(answers)} candidates, best {max(mious):.2f}, source-only {mious[0]:.2f}\n")
+    print(wide(table(COLUMNS, summary(answers, mious, names))))
 
 
 def _add_rows(asked, answers, mious, pixels, scores, warnings) -> None:
@@ -176,12 +181,18 @@ def _add_rows(asked, answers, mious, pixels, scores, warnings) -> None:
     with asked.rows.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if new:
-            writer.writerow(["pair", "candidate", "commit", "cpu", "miou", "pixel_accuracy", "warnings", *SELECTORS])
+            fields = ["pair", "frames", "candidate", "commit", "cpu", "miou", "pixel_accuracy", "warnings", *SELECTORS]
+            writer.writerow(fields)
         for place, found in enumerate(answers):
             values = [f"{scores[key][place]:.5f}" for key in SELECTORS]
             told = "; ".join(warnings[place])
             figures = [f"{mious[place]:.2f}", f"{pixels[place]:.2f}"]
-            writer.writerow([asked.pair, found.name, commit, platform.machine(), *figures, told, *values])
+            writer.writerow([asked.pair, len(found.mean), found.name, commit, _cpu(), *figures, told, *values])
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

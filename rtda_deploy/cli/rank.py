@@ -74,4 +74,10 @@ def _row(entry: Ranked, found: Ranking, tested: bool) -> List[str]:
     texts = ["–" if value is None or value < -1 else f"{100 * value:.1f}" for value in scores]
     told = ["the first"] if entry.name == found.first else []
     checked = [f"{entry.check_miou:.1f}"] if tested and entry.check_miou is not None else []
-    return [entry.name, *texts, f"{100 * entry.first_share:.0f} %", *checked, "; ".join([*told, *entry.warnings])]
+    return [
+        entry.name,
+        *texts,
+        f"{100 * entry.first_share:.0f} %",
+        *checked,
+        "; ".join([*told, *entry.warnings, *entry.remarks]),
+    ]

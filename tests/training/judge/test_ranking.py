@@ -47,7 +47,7 @@ def test_without_the_correction_for_collapse_the_views_would_prefer_the_constant
     assert scores["constant"]["certainty"] > scores["first"]["certainty"]  # type: ignore[operator]
 
 
-def test_a_class_that_vanishes_is_named_and_puts_a_network_behind() -> None:
+def test_a_class_that_vanishes_is_named_and_decides_nothing() -> None:
     first = network("first", 0.3)
 
     def without(frame: np.ndarray) -> np.ndarray:
@@ -55,8 +55,19 @@ def test_a_class_that_vanishes_is_named_and_puts_a_network_behind() -> None:
         return np.where(found == 2, 3, found)
 
     ranking = rank([first, of_cells("blind", without, 4.0, NAMES), network("worse", 0.8)], footage())
-    assert names(ranking) == ["first", "worse", "blind"]  # blind is right far more often than worse
-    assert ranking.entries[-1].warnings == (f"{NAMES[2]} vanished",)
+    told = {entry.name: (entry.warnings, entry.remarks) for entry in ranking.entries}
+    assert told["blind"] == ((), (f"{NAMES[2]} vanished",))
+    assert told["worse"] == ((), ()) and names(ranking)[-1] == "worse"
+
+
+def test_a_network_that_keeps_few_of_the_classes_comes_last() -> None:
+    first = network("first", 0.3)
+
+    def two(frame: np.ndarray) -> np.ndarray:
+        return np.minimum(first.answer(frame).argmax(axis=0), 1)
+
+    ranking = rank([first, of_cells("two", two, 4.0, NAMES), network("worse", 0.8)], footage())
+    assert names(ranking)[-1] == "two" and "few classes" in ranking.entries[-1].warnings[0]
 
 
 def test_equals_are_no_better_than_the_first() -> None:

@@ -13,7 +13,7 @@ from rtda_deploy.errors import ConfigError, DataError, EngineError
 from rtda_training.judge.answers import Answers, Candidate, Dropped, Frames, answers_of
 from rtda_training.judge.check import Paired, check_counts, miou_of, paired
 from rtda_training.judge.evidence import Evidence, evidence_of
-from rtda_training.judge.guards import warnings_of
+from rtda_training.judge.guards import remarks_of, warnings_of
 from rtda_training.judge.resample import block_weights, one_of_each
 from rtda_training.judge.selectors import SELECTORS
 from rtda_training.readers import LabelledSet, UnlabelledSet
@@ -34,7 +34,8 @@ class Judged(NamedTuple):
 
     Attributes:
         evidence: Of each candidate that was not dropped, in their order.
-        warnings: What looks like a collapse, of each.
+        warnings: What looks like a collapse, of each; such a candidate comes last.
+        remarks: What is worth a look, of each.
         counts: Confusion matrices int64 (N, C, C) on labelled frames, of each; empty without such frames.
         dropped: Candidates that cannot be judged.
         frames: Number of frames.
@@ -43,6 +44,7 @@ class Judged(NamedTuple):
 
     evidence: List[Evidence]
     warnings: List[Tuple[str, ...]]
+    remarks: List[Tuple[str, ...]]
     counts: List[np.ndarray]
     dropped: List[Dropped]
     frames: int
@@ -56,7 +58,8 @@ class Ranked:
     Attributes:
         name: As it was given.
         scores: Of every selector, larger is better; None where it says nothing.
-        warnings: What looks like a collapse.
+        warnings: What looks like a collapse; it comes after all that have none.
+        remarks: What is worth a look.
         first_share: Share of the draws in which it ranks first, 0..1.
         beats_first: For each selector of the rule the share of the draws in which it beats the first candidate.
         check_miou: On the labelled frames, percent; None without any.
@@ -65,6 +68,7 @@ class Ranked:
     name: str
     scores: Mapping[str, Optional[float]]
     warnings: Tuple[str, ...]
+    remarks: Tuple[str, ...]
     first_share: float
     beats_first: Mapping[str, float]
     check_miou: Optional[float] = None
@@ -186,7 +190,7 @@ def judged_of(answers: Sequence[Answers], class_names: Sequence[str]) -> Judged:
     """The evidence of answers to the same frames; the first candidate's come first."""
     warnings = warnings_of(answers, class_names)
     evidence = evidence_of(answers, [not told for told in warnings])
-    return Judged(evidence, warnings, [], [], len(answers[0].mean), ())
+    return Judged(evidence, warnings, remarks_of(answers, class_names), [], [], len(answers[0].mean), ())
 
 
 def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = RULE) -> Ranking:
@@ -207,6 +211,7 @@ def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = RUL
             name=evidence[number].name,
             scores={key: _number(SELECTORS[key](evidence[number], once)[0]) for key in SELECTORS},
             warnings=judged.warnings[number],
+            remarks=judged.remarks[number],
             first_share=float(wins[number]),
             beats_first={key: float((drawn[key][number] > drawn[key][0]).mean()) for key in rule},
             check_miou=100 * miou_of(judged.counts[number].sum(axis=0)) if judged.counts else None,
