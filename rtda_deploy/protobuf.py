@@ -1,4 +1,4 @@
-"""The wire format of protobuf, as far as reading an ONNX file needs it: a message is walked over, field by field.
+"""The wire format of protobuf, as far as reading files needs it (ONNX, MCAP): a message is walked over, field by field.
 
 Nothing is copied that is not asked for, so that a file of gigabytes takes no longer than a small one, and every length
 is held against the bytes that are there: a file that was cut off is told from a whole one.
@@ -51,7 +51,12 @@ class Message:
 
     def texts(self, field: int) -> List[str]:
         """Every value of a field of text, which is UTF-8."""
-        return [bytes(self._content[part._begin : part._end]).decode("utf-8") for part in self.messages(field)]
+        return [bytes(part.content).decode("utf-8") for part in self.messages(field)]
+
+    @property
+    def content(self) -> Any:
+        """Its bytes, a piece of what it was made of: of a ``memoryview``, not copied."""
+        return self._content[self._begin : self._end]
 
     def number(self, field: int) -> int:
         """The last number in a field, which is the one that counts; 0 where there is none."""

@@ -24,6 +24,7 @@ def test_the_oldest_versions_that_are_run_are_the_lower_bounds() -> None:
     extras = project["optional-dependencies"]
     asked = [*project["dependencies"], *(text for name in _ROBOTS_EXTRAS for text in extras[name])]
     asked += [text for text in extras["robotics"] if text.startswith("mcap")]
+    asked += [text for text in extras["footage"] if "python_version" not in text]
     lines = (ROOT / "tests" / "oldest" / "requirements.txt").read_text().splitlines()
     run = dict(line.split("==") for line in lines if not line.startswith("#"))
     bounds = lower_bounds(asked)

@@ -11,7 +11,7 @@ from typing import Any, Callable
 import typer
 
 from rtda_deploy import __version__
-from rtda_deploy.cli import cameras, data, doctor, estimate, evaluate, export, inspect, rank, verify
+from rtda_deploy.cli import cameras, data, data_frames, doctor, estimate, evaluate, export, inspect, rank, verify
 from rtda_deploy.cli.bench import verb as bench
 from rtda_deploy.cli.demo import verb as demo
 from rtda_deploy.cli.run import verb as run
@@ -50,8 +50,11 @@ def build_app() -> Callable[..., Any]:
     app.callback()(_options)
     for name, function, panel in _VERBS:
         app.command(name, rich_help_panel=panel)(_in_order(function))
-    group = typer.Typer(help="Check a data set, measure pseudo labels, translate pictures.", no_args_is_help=True)
-    for verb in (data.check, data.labels, data.translate):
+    group = typer.Typer(
+        help="Check a data set, choose frames of footage, measure pseudo labels, translate pictures.",
+        no_args_is_help=True,
+    )
+    for verb in (data.check, data_frames.frames, data.labels, data.translate):
         group.command(verb.__name__)(_in_order(verb))
     app.add_typer(group, name="data", rich_help_panel=_TRAIN)
     return app

@@ -46,7 +46,7 @@ def check(
             data,
             labels=not target,
             progress=lambda done, total: lines.update("read    pictures", done, total),
-            prepare=lambda done, total: lines.update(f"render  {data}", done, total),
+            prepare=lambda done, total: lines.update(f"prepare {data}", done, total),
         )
     if json_:
         print_json(found.to_dict())
@@ -74,7 +74,7 @@ def labels(
     from rtda_training.readers import open_labelled
 
     with ProgressLines() as lines:
-        truth = open_labelled(data, progress=lambda done, total: lines.update(f"render  {data}", done, total))
+        truth = open_labelled(data, progress=lambda done, total: lines.update(f"prepare {data}", done, total))
         found = label_quality(folder, truth).to_dict()
     if json_:
         print_json({"labels": str(folder), "data": data, "pictures": len(truth), **found})
@@ -112,7 +112,7 @@ def translate(
 
     check_translate(translator, data, out)
     with working_in(out), ProgressLines() as lines:
-        pictures = open_unlabelled(data, progress=lambda done, total: lines.update(f"render  {data}", done, total))
+        pictures = open_unlabelled(data, progress=lambda done, total: lines.update(f"prepare {data}", done, total))
         written = translate_set(
             translator,
             pictures,
@@ -146,6 +146,8 @@ def _end(found: Survey, target: bool) -> None:
     told.append(("look at: labels of class 0 or of no class alone", found.blank_labels, ""))
     told.append(("unused: labels without a picture", found.no_picture, ""))
     told += [(f"left out: {why}", paths, "") for why, paths in found.left_out.items()]
+    for text in found.about:
+        note(text)
     for text in found.notes:
         warn(text)
     for title, entries, fix in told:

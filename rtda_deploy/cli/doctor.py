@@ -26,6 +26,7 @@ _TRAINING = (
     Package("tensorboard", "training", "training curves"),
     Package("onnx", "export", "writing an .onnx"),
 )
+_FOOTAGE = Package("rosbags", "footage", "bags of ROS 1")
 
 
 def doctor(
@@ -61,7 +62,7 @@ def examine() -> List[Dict[str, str]]:
     engines, others = engine_kinds(), (*SOURCE_KINDS, *SINK_KINDS)
     libraries = (package for kind in engines for package in kind.packages)
     further = (kind.package for kind in others if kind.package is not None)
-    packages = dict.fromkeys((_NUMPY, OPENCV, *libraries, *_TRAINING, *further))
+    packages = dict.fromkeys((_NUMPY, OPENCV, *libraries, *_TRAINING, *further, _FOOTAGE))
     asked = [*(kind.checks for kind in engines), *(kind.checks for kind in others)]
     lines = dict.fromkeys(line for checks in asked for line in checks)
     checks: List[Tuple[str, Check]] = [

@@ -14,6 +14,7 @@ __all__ = [
     "AskedSink",
     "check_bench",
     "check_eval",
+    "check_frames",
     "check_run",
     "check_translate",
     "check_verify",
@@ -129,8 +130,23 @@ def check_translate(translator: Path, data: str, out: Path) -> None:
     inputs = {**_files((translator,)), **dict.fromkeys(files_read(data), "--data")}
     written = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else []
     refuse_overwriting([("--out", path) for path in written], inputs)
-    for path in files_read(data):
-        above = (Path(os.path.realpath(out)), *Path(os.path.realpath(out)).parents)
+    _refuse_inside(out, files_read(data))
+
+
+def check_frames(footage: str, out: Path) -> None:
+    """``data frames``: a folder of frames, which is not in one that is read.
+
+    Raises:
+        ConfigError: If it is: the frames would be taken for footage.
+    """
+    from rtda_training.readers import files_read
+
+    _refuse_inside(out, files_read(footage))
+
+
+def _refuse_inside(out: Path, read: Iterable[str]) -> None:
+    above = (Path(os.path.realpath(out)), *Path(os.path.realpath(out)).parents)
+    for path in read:
         if os.path.isdir(path) and any(same_place(path, folder) for folder in above):
             raise ConfigError(f"--out {out} lies in the set that is read, {path}", hint="choose a folder beside it")
 

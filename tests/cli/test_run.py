@@ -204,6 +204,23 @@ def test_the_source_is_never_written_over() -> None:
     assert Path("o.mp4").read_bytes() == before
 
 
+@pytest.mark.parametrize("camera", ["video:o.mp4", "o.mp4?every=1s", "o.mp4,a.mp4", "video:*.mp4", "."])
+def test_a_film_is_not_written_over_the_footage_it_is_made_from(camera: str) -> None:
+    assert invoke("run", "a.onnx", "--camera", FAST, "--save", "o.mp4").code == 0
+    Path("a.mp4").write_bytes(Path("o.mp4").read_bytes())
+    outcome = invoke("run", "a.onnx", "--camera", camera, "--save", "o.mp4")
+    assert_refused(outcome, 2, r"write over o\.mp4, which is the source", "another name")
+
+
+def test_a_part_of_a_recording_is_segmented_at_its_times() -> None:
+    assert invoke("run", "a.onnx", "--camera", FAST, "--save", "o.mp4").code == 0
+    for options, frames in (("", 6), ("?from=0.06s&speed=20", 4), ("?every=0.1s", 2)):
+        outcome = invoke("run", "a.onnx", "--camera", f"video:o.mp4{options}", "--json")
+        summary = json.loads(outcome.out.splitlines()[-1])
+        assert (outcome.code, summary["frames"]) == (0, frames), outcome.err
+        assert summary["source"].startswith("video:o.mp4")
+
+
 def test_a_window_without_a_display_exits_3(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

@@ -64,7 +64,7 @@ def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
     assert always == {"numpy", "typer", "rich", "tomli"}, "no OpenCV, no TensorRT: a robot brings its own"
     extras = {line.split()[1] for line in lines if line.startswith("Provides-Extra")}
     wanted = {"runtime", "gpu-cu12", "gpu-cu13", "openvino", "tensorrt-cu12", "tensorrt-cu13", "pycuda", "training"}
-    assert wanted | {"export", "view", "robotics", "dev", "all"} <= extras
+    assert wanted | {"export", "view", "robotics", "footage", "dev", "all"} <= extras
 
 
 class Robot:

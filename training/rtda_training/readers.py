@@ -19,7 +19,7 @@ from typing import Callable, Dict, List, Optional, Tuple
 import numpy as np
 
 from rtda_deploy.border import parsing
-from rtda_deploy.errors import ConfigError, DataError
+from rtda_deploy.errors import ConfigError, DataError, RtdaError
 from rtda_deploy.files import file_error
 from rtda_training.data.address import DataAddress
 from rtda_training.data.readers.kinds import DATA_KINDS, data_kind
@@ -54,9 +54,11 @@ class Pictures(abc.ABC):
         revision: What the pictures depend on besides their names and files.
         meaning: What a user said of the labels' values; None where the kind of set says it.
         without_partner: Classes of the set that ``classes`` has no partner for; their pixels are not labelled here.
+        notes: What a person should know about the set.
     """
 
     classes: ClassList
+    notes: Tuple[str, ...] = ()
     without_partner: Tuple[str, ...] = ()
     meaning: Optional[LabelMeaning] = None
     split: Optional[str] = None
@@ -131,6 +133,7 @@ class UnlabelledSet:
         self.address = dataclasses.replace(address, split=taken) if taken else address
         self.classes = pictures.classes
         self.meaning = pictures.meaning
+        self.notes = pictures.notes
 
     def __len__(self) -> int:
         return len(self.__pictures)
@@ -222,7 +225,7 @@ def open_labelled(
         text: ``kind:path?key=value``.
         split: What is taken where the address names no split.
         classes: Give labels in this class list, joined by name; it goes before ``?classes=`` of the address.
-        progress: Called with (done, total) where the set must be prepared first, such as ToyTown's rendering.
+        progress: Called with (done, total) where the set must be prepared: ToyTown rendered, frames of footage chosen.
 
     Raises:
         ConfigError: If the address makes no sense.
@@ -302,12 +305,21 @@ def files_read(text: str) -> List[str]:
     """The files and folders that a data set is read from; none for a text that is no address."""
     try:
         found = DataAddress.parse(text) if text else None
-    except ConfigError:
+    except RtdaError:
         return []  # opening it reports what is wrong
     if found is None or (found.kind in DATA_KINDS and DATA_KINDS[found.kind].rendered):
         return []
-    named = [found.path, *(found.options[key] for key in ("list", "pictures", "classes") if key in found.options)]
-    return [str(Path(path).expanduser()) for path in named]
+    named = [found.options[key] for key in ("list", "pictures", "classes") if key in found.options]
+    return [*map(str, _places(found)), *(str(Path(path).expanduser()) for path in named)]
+
+
+def _places(address: DataAddress) -> List[Path]:
+    """What its path names: a folder; of footage, several files and folders."""
+    if address.kind in DATA_KINDS and not DATA_KINDS[address.kind].labelled:
+        from rtda_training.data.footage.asked import places
+
+        return places(address)
+    return [Path(address.path).expanduser()]
 
 
 def _open(
@@ -331,15 +343,25 @@ def _opened(
         wide = ", ".join(name for name, other in DATA_KINDS.items() if address.split in other.splits)
         hint = f"{', '.join(kind.splits)}; {address.split!r} is for {wide}"
         raise ConfigError(f"{address}: split {address.split!r} is unknown", hint=hint)
+    if labels and not kind.labelled:
+        raise DataError(
+            f"{address} is footage, which has no labels",
+            hint=f"adapt to it with --target {shlex.quote(str(address))}; to measure on it, label its frames:"
+            f" rtda-deploy data frames {shlex.quote(str(address))} --out DIR",
+        )
     named = address.options.get("classes")
     own = address.without("pictures")
+    if named is not None and not kind.labelled:
+        raise ConfigError(
+            f"{address}: footage has no labels that could be of other classes", hint="leave classes= away"
+        )
     if named is not None and not (address.kind == "folder" and named.lower().endswith(".json")):
         own = own.without("classes")
         classes = classes or class_list(named)
     wanted = classes
     module, _, name = kind.reader.partition(":")
     reader = getattr(importlib.import_module(module), name)
-    more = {"progress": progress} if kind.rendered else {}
+    more = {"progress": progress} if kind.prepared else {}
     pictures: Pictures = reader.open(own, address.split or split, labels=labels, **more)
     if len(pictures) == 0:
         where = f" ({pictures.where} was looked at)" if pictures.where else ""

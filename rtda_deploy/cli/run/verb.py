@@ -15,7 +15,10 @@ from rtda_runtime.sources.kinds import SOURCE_KINDS
 
 __all__ = ["run"]
 
-_CAMERA = f"A camera's index, or an address: {examples(SOURCE_KINDS)}."
+_CAMERA = (
+    f"A camera's index, or an address: {examples(SOURCE_KINDS)}."
+    " Recordings take ?from=10s&to=1:30&every=0.5s&speed=1 (speed 1: at their own times)."
+)
 _VIEW = f"Show it in a browser: {examples(sinks_of('view'))}."
 _SAVE = f"Write the overlay to a film: {examples(sinks_of('save'))}."
 _PUBLISH = f"Publish masks and overlays: {examples(sinks_of('publish'))}; may be repeated."

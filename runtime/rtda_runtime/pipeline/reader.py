@@ -76,7 +76,8 @@ class RateLimit:
     """Which frames to take of a source that gives them faster.
 
     A recording is read when the time has come. A camera cannot be told to wait, because frames would grow old in its
-    driver; so of a camera the frames that come too early are passed over, and each one taken is fresh.
+    driver; so of a camera the frames that come too early are passed over, and each one taken is fresh. So are those of
+    a recording that is played at its own times.
 
     Args:
         rate_hz: Frames per second, above 0.
@@ -145,13 +146,14 @@ class Reader(NamedThread):
     def _read_one(self) -> bool:
         """Read a frame and leave it for the network; tells whether there may be another."""
         source, clock, limit = self._flow.source, self._flow.clock, self._limit
-        if limit is not None and not source.live:
+        comes = source.live or source.paced  # whether it is read or not
+        if limit is not None and not comes:
             limit.wait(self._flow.stop)
         start = clock()
         frame = source.read(self._flow.options.timeout_s)
         if frame is None:
             return False
-        if limit is None or not source.live or limit.is_due(frame.captured_ns):
+        if limit is None or not comes or limit.is_due(frame.captured_ns):
             self._flow.frames.put(Captured(frame, (clock() - start) / 1e6))
         else:
             self._flow.frames.pass_over()

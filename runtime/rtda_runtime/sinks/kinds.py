@@ -133,7 +133,7 @@ SINK_KINDS: List[SinkKind] = [
         pattern=r"mcap(:(?P<path>.*))?",
         example="mcap:drive.mcap",
         opener="rtda_runtime.sinks.publish.mcap:opener",
-        package=Package("mcap", "robotics", "writing MCAP files"),
+        package=Package("mcap", "robotics", "MCAP files"),
         option="publish",
     ),
 ]

@@ -69,6 +69,7 @@ class Source(abc.ABC):
     Attributes:
         name: The address as typed, any password masked.
         live: A camera: frames come whether or not they are read. False: a recording, which waits.
+        paced: A recording whose frames come at their own times, one after the other.
         fps: Frames per second, where the source says so.
         size_wh: Width and height of its (first) frame.
         num_frames: Length, where it has one; a video file's own claim, which may be wrong.
@@ -89,6 +90,7 @@ class Source(abc.ABC):
 
     name: str
     live: bool
+    paced: bool = False
     fps: Optional[float] = None
     size_wh: Tuple[int, int]
     num_frames: Optional[int] = None

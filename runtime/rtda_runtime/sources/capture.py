@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
@@ -14,6 +15,7 @@ from rtda_deploy.errors import SourceError
 from rtda_deploy.pictures.whole import jpeg_is_whole
 from rtda_runtime._opencv import opencv
 from rtda_runtime.sources.base import Frame, GrabbingSource, frame_rate
+from rtda_runtime.sources.film_errors import film_error
 from rtda_runtime.sources.lateness import Lateness
 from rtda_runtime.threads.buffers import BufferPool
 
@@ -144,17 +146,12 @@ def open_video(path: Path) -> CaptureSource:
     """
     cv2: Any = opencv("to read videos")
 
-    def lost(happened: str) -> SourceError:
-        return SourceError(
-            f"video {path} {happened}", hint="is it damaged, or no video? Try it in a player: ffplay, vlc"
-        )
-
     name = os.path.abspath(path)  # in a relative name FFmpeg takes a colon for the end of a scheme
     capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
     if not capture.isOpened():
         capture = cv2.VideoCapture(name)  # JetPack's OpenCV reads files through GStreamer
     if not capture.isOpened():
-        raise lost("cannot be opened as a video")
+        raise film_error(path, None)
     is_jpegs = int(capture.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter_fourcc(*"MJPG")
     jpegs = is_jpegs and capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets as they are, where this OpenCV can
-    return CaptureSource(capture, str(path), live=False, lost=lost, jpegs=jpegs)
+    return CaptureSource(capture, str(path), live=False, lost=functools.partial(film_error, path), jpegs=jpegs)

@@ -17,7 +17,7 @@ from rtda_runtime.sources.base import RefusedError, frame_rate
 from rtda_runtime.sources.ffmpeg import pyav
 from rtda_runtime.sources.jpegs import JpegSplitter, holds_jpegs
 
-__all__ = ["DemuxedFeed", "Feed", "open_feed", "open_film_feed"]
+__all__ = ["DemuxedFeed", "Feed", "is_cover", "open_feed", "open_film_feed"]
 
 _OPTIONS = {
     "fflags": "nobuffer",  # what is read to learn the format is not kept: the first frame is a new one
@@ -258,16 +258,20 @@ def _video_of(container: Any, name: str) -> Any:
     if not videos:
         there = ", ".join(sorted({str(stream.type) for stream in container.streams})) or "nothing"
         raise RefusedError(
-            f"{name} sends no video that FFmpeg knows, but {there}", hint="choose H.264 in the camera's settings"
+            f"{name} sends no video that FFmpeg knows, but {there}",
+            why=f"it holds {there}",
+            hint="choose H.264 in the camera's settings",
         )
     known = [stream for stream in videos if stream.codec_context is not None]
     if not known:
         raise RefusedError(
-            f"{name} sends a codec that FFmpeg does not know", hint="choose H.264 or MJPEG in the camera's settings"
+            f"{name} sends a codec that FFmpeg does not know",
+            why="this FFmpeg does not know its codec",
+            hint="choose H.264 or MJPEG in the camera's settings",
         )
-    return next((stream for stream in known if not _is_cover(stream)), known[0])
+    return next((stream for stream in known if not is_cover(stream)), known[0])
 
 
-def _is_cover(stream: Any) -> bool:
+def is_cover(stream: Any) -> bool:
     """Whether it is the picture of a cover, which some recorders put before the video; PyAV 12 does not tell."""
     return bool(int(getattr(stream, "disposition", 0)) & _ATTACHED_PICTURE)

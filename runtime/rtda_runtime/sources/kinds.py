@@ -109,7 +109,7 @@ SOURCE_KINDS: List[SourceKind] = [
     SourceKind(
         name="recording",
         pattern=r"(?i:file)://.*|(?![A-Za-z][A-Za-z0-9+.-]*://).+",
-        example="clip.mp4, frames/, frames/%06d.png",
+        example="clip.mp4, video:drive.mp4?every=1s, frames/, frames/%06d.png",
         opener="rtda_runtime.sources.recording:opener",
         instead="a recording has its own size and rate",
         files="rtda_runtime.sources.recording:files",

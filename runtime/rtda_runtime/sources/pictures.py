@@ -92,7 +92,7 @@ def pictures_of_folder(folder: Path) -> List[Path]:
         there = f"{len(names)} other entries, such as {sorted(names)[0]}" if names else "it is empty"
         raise SourceError(
             f"no pictures in {folder} ({there})",
-            hint=f"pictures end in {' '.join(PICTURE_SUFFIXES)}; for a video name the file",
+            hint=f"pictures end in {' '.join(PICTURE_SUFFIXES)}; videos are video:{folder}, bags bag:{folder}",
         )
     return sorted(pictures, key=lambda path: natural_key(path.name))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import re
 from pathlib import Path
@@ -17,17 +18,28 @@ from rtda_deploy.masking import mask_password
 from rtda_deploy.optional import available
 from rtda_runtime.kinds import examples
 from rtda_runtime.sources.base import Source
+from rtda_runtime.sources.footage.address import BAG_SUFFIXES, VIDEO_SUFFIXES
+from rtda_runtime.sources.footage.playback import footage_files, is_footage, open_playback, parse_playback
 from rtda_runtime.sources.kinds import SOURCE_KINDS, CameraRequest
 from rtda_runtime.sources.names import PICTURE_SUFFIXES
 from rtda_runtime.sources.pictures import PictureSource, pictures_of_folder, pictures_of_pattern
 
 __all__ = ["files", "opener"]
 
+_log = logging.getLogger(__name__)
+
 _NUMBERED = re.compile(r"%(0\d+)?d")
 
 
 def opener(address: str, request: CameraRequest) -> Callable[[], Source]:
-    """What opens a file, a folder or a numbered pattern; nothing can be asked of it."""
+    """What opens a file, a folder, a numbered pattern or footage; nothing can be asked of it.
+
+    Raises:
+        ConfigError: If an option of footage is unknown or makes no sense.
+    """
+    footage = _without_scheme(address)
+    if is_footage(footage):
+        return functools.partial(open_playback, *parse_playback(footage))
     return functools.partial(_open, address)
 
 
@@ -35,6 +47,8 @@ def files(address: str) -> List[Path]:
     """The files that are read; none of a recording that is not there."""
     path = _path(address)
     with contextlib.suppress(RtdaError, OSError, ValueError):
+        if is_footage(_without_scheme(address)):
+            return footage_files(_without_scheme(address))
         if path.is_dir():
             return pictures_of_folder(path)
         if path.is_file():
@@ -42,6 +56,10 @@ def files(address: str) -> List[Path]:
         if _NUMBERED.search(path.name):
             return pictures_of_pattern(path)
     return []
+
+
+def _without_scheme(address: str) -> str:
+    return address[len("file://") :] if address.lower().startswith("file://") else address
 
 
 def _path(address: str) -> Path:
@@ -67,9 +85,20 @@ def _open(address: str) -> Source:
     )
 
 
+def _tell_videos_beside(folder: Path, pictures: int) -> None:
+    others = sorted(name for name in os.listdir(folder) if name.lower().endswith((*VIDEO_SUFFIXES, *BAG_SUFFIXES)))
+    if others:
+        _log.warning(
+            "%s: its %d pictures are read; %s and other footage beside them is not (video:%s plays it)",
+            *(folder, pictures, others[0], folder / others[0]),
+        )
+
+
 def _open_path(path: Path) -> Source:
     if path.is_dir():
-        return PictureSource(str(path), pictures_of_folder(path))
+        pictures = pictures_of_folder(path)
+        _tell_videos_beside(path, len(pictures))
+        return PictureSource(str(path), pictures)
     if _NUMBERED.search(path.name) and not path.exists():
         return PictureSource(str(path), pictures_of_pattern(path))
     try:

@@ -17,8 +17,14 @@ class ShownPictures:
     def __init__(self) -> None:
         self._reformatter: Any = pyav().video.reformatter.VideoReformatter()
 
+    def image(self, picture: Any) -> np.ndarray:
+        """The same as :meth:`view`, C-contiguous and the caller's own."""
+        shown = self.view(picture)
+        own = picture.format.name != "bgr24"  # what is converted has memory of its own, to which the array refers
+        return shown if own and shown.flags.c_contiguous else np.array(shown, order="C")
+
     def view(self, picture: Any) -> np.ndarray:
-        """uint8 (H, W, 3) BGR, turned as the video says; a view of memory that the next call may use again.
+        """uint8 (H, W, 3) BGR, turned as the video says, as a view.
 
         Args:
             picture: An ``av.VideoFrame`` of any pixel format; of more than 8 bits the upper ones count.

@@ -22,6 +22,7 @@ from rtda_deploy.pictures.whole import jpeg_is_whole
 from rtda_runtime.sources.base import CATCH_UP_S, TOO_SLOW, Frame, GrabbingSource, RefusedError
 from rtda_runtime.sources.feeds import Feed, open_feed, open_film_feed
 from rtda_runtime.sources.ffmpeg import Trouble, escape_login, pyav, trouble_of
+from rtda_runtime.sources.film_errors import film_error
 from rtda_runtime.sources.kinds import CameraRequest
 from rtda_runtime.sources.lateness import Lateness
 from rtda_runtime.sources.shown import ShownPictures
@@ -213,19 +214,13 @@ def open_film(path: Path) -> StreamSource:
     """
     av: Any = pyav()
 
-    def refuse(trouble: object) -> SourceError:
-        happened = trouble if isinstance(trouble, str) else "cannot be opened as a video"
-        return SourceError(
-            f"video {path} {happened}", hint="is it damaged, or no video? Try it in a player: ffplay, vlc"
-        )
-
     try:
         feed = open_film_feed(path)
     except (av.FFmpegError, RefusedError) as err:
-        raise refuse(err) from err
+        raise film_error(path, err) from err
     with contextlib.ExitStack() as opened:
         opened.callback(feed.close)
-        source = StreamSource(feed, str(path), refuse=refuse)
+        source = StreamSource(feed, str(path), refuse=functools.partial(film_error, path))
         opened.pop_all()
     return source
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import functools
+import importlib.util
 import json
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -29,6 +31,13 @@ _FOXGLOVE_MSGS = {
     "foxglove_msgs/msg/CompressedVideo": "TIME timestamp\nstring frame_id\nuint8[] data\nstring format\n",
     "foxglove_msgs/msg/RawImage": "TIME timestamp\nstring frame_id\nuint32 width\nuint32 height\nstring encoding\n"
     "uint32 step\nuint8[] data\n",
+}
+_FIELDS = {
+    IMAGE: "height width encoding is_bigendian step data",
+    COMPRESSED: "format data",
+    FOX_RAW: "width height encoding step data",
+    FOX_COMPRESSED: "data format",
+    FOX_VIDEO: "data format",
 }
 
 
@@ -211,6 +220,8 @@ def serialised(message: Logged, wire: str) -> bytes:
         return json.dumps({"timestamp": time, "frame_id": "front", **message.fields, "data": data}).encode()
     if wire == "protobuf":
         return _protobuf(message)
+    if importlib.util.find_spec("rosbags") is None:
+        return by_hand(message, wire)
     store = ros_types(1 if wire == "ros1" else 2)
     name = schema_name(message.kind, "cdr")
     time = store.types["builtin_interfaces/msg/Time"](*divmod(message.stamp_ns, 10**9))
@@ -224,6 +235,29 @@ def serialised(message: Logged, wire: str) -> bytes:
         fields.pop("is_bigendian", None)
     made = store.types[name](**fields)
     content = store.serialize_ros1(made, name) if wire == "ros1" else store.serialize_cdr(made, name)
+    return bytes(content)
+
+
+def by_hand(message: Logged, wire: str) -> bytes:
+    """What rosbags makes of a message, for Pythons that it is not made for."""
+    cdr = wire == "cdr"
+    content = bytearray(b"\0\1\0\0" if cdr else b"")
+
+    def add(name: str, value: Any) -> None:
+        if name == "is_bigendian":
+            content.append(value)
+            return
+        piece = value.encode() + b"\0" * cdr if isinstance(value, str) else value
+        content.extend(bytes(-len(content) % 4 if cdr else 0))
+        content.extend(struct.pack("<I", piece if isinstance(piece, int) else len(piece)))
+        content.extend(b"" if isinstance(piece, int) else piece)
+
+    if message.kind in (IMAGE, COMPRESSED) and not cdr:
+        add("seq", 7)
+    for name, value in zip(("sec", "nanosec", "frame_id"), (*divmod(message.stamp_ns, 10**9), "front")):
+        add(name, value)
+    for name in _FIELDS[message.kind].split():
+        add(name, message.fields[name])
     return bytes(content)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import struct
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from runtime.fakes import NumpyEngine
+from runtime.sources.footage.videos import turned
 from runtime.streams import byte_server, read_frames
 
 from rtda_deploy.errors import CameraError, FrameError, MissingPackageError
@@ -71,15 +71,6 @@ def _opened(path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 # How it is to be turned
 
 
-def _turned(path: Path, matrix: Sequence[int]) -> Path:
-    """Write the matrix (a, b, c, d) into the film's track header."""
-    content = bytearray(path.read_bytes())
-    a, b, c, d = (number << 16 for number in matrix)
-    struct.pack_into(">9i", content, content.index(b"tkhd") + 44, a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(content)
-    return path
-
-
 @pytest.mark.parametrize("way", ["pyav", "http", "opencv"])
 @pytest.mark.parametrize(
     ("matrix", "corners"),
@@ -92,7 +83,7 @@ def test_a_film_is_turned_as_it_says_however_it_is_opened(
 ) -> None:
     if way == "opencv" and matrix[0] * matrix[3] < matrix[1] * matrix[2]:
         pytest.skip("OpenCV turns, but does not mirror")
-    path = _turned(_write(tmp_path / "film.mp4", [_corners()] * 2), matrix)
+    path = turned(_write(tmp_path / "film.mp4", [_corners()] * 2), matrix)
     with _opened(path, way, monkeypatch) as source:
         frames = read_frames(source)
         assert source.size_wh == ((64, 96) if matrix[1] else (96, 64))

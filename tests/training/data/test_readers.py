@@ -71,7 +71,7 @@ def test_a_kind_is_one_class_and_one_row(monkeypatch):
     assert "train, all" in caught.value.hint
     with pytest.raises(ConfigError, match="split 'all'") as caught:
         open_labelled("camvid:x?split=all")
-    assert "'all' is for gta5, synthia, idda, painted" in caught.value.hint
+    assert "'all' is for gta5, synthia, idda, video, bag, painted" in caught.value.hint
 
 
 def test_the_page_of_data_sets_and_the_help_have_every_kind(monkeypatch):

@@ -29,6 +29,7 @@ class _Derived(Pictures):
         self.revision = inner.revision
         self.meaning = inner.meaning
         self.without_partner = inner.without_partner
+        self.notes = inner.notes
 
     def __len__(self) -> int:
         return len(self._inner)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import re
-import shlex
 import zlib
 from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
@@ -44,12 +43,13 @@ def root_folder(address: DataAddress, wants: str) -> Path:
             hint=f"check the spelling; {address.kind}:PATH wants the folder that holds {wants}",
         )
     if not root.is_dir():
-        frames = (
-            f"mkdir footage && ffmpeg -i {shlex.quote(str(root))} -vf fps=2 footage/%06d.png   and type folder:footage"
-        )
+        from rtda_runtime.sources.footage.address import footage_kind
+
+        kind = footage_kind(address.path)
+        footage = f"; this is footage: type {kind}:{mask_path(address.path)}" if kind else ""
         raise DataError(
             f"{mask_path(root)} is no folder",
-            hint=f"{address.kind}:PATH wants the folder that holds {wants}; of a film make pictures: {frames}",
+            hint=f"{address.kind}:PATH wants the folder that holds {wants}{footage}",
         )
     return root
 

@@ -9,15 +9,10 @@ Deleting a folder costs only the time to decode again; those of sets that have c
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -26,17 +21,16 @@ import numpy as np
 
 from rtda_deploy.border import reason
 from rtda_deploy.errors import DataError, FileAccessError
-from rtda_deploy.files import cache_folder, file_error, writable_folder
+from rtda_deploy.files import cache_folder, file_error
 from rtda_deploy.optional import require
 from rtda_training.data.batches import INTERPOLATION
 from rtda_training.data.index import in_order
+from rtda_training.data.kept_folders import filling
 from rtda_training.readers import LabelledSet, Pictures, Progress, UnlabelledSet, labels_closed
 
 __all__ = ["CachedPictures", "cached", "cached_size"]
 
 _FORMAT = 2  # of the folder and of how pictures are read; part of its parent's name
-_LOCK = ".lock"  # held by the process that fills the folder; a killed one holds it no more
-_YOUNG_S = 60.0  # a folder of this age may be one whose lock is about to be taken
 
 _Set = TypeVar("_Set", bound=UnlabelledSet)
 
@@ -162,30 +156,17 @@ def _state(name: str) -> str:
 def _fill(
     final: Path, pictures: UnlabelledSet, size_hw: tuple[int, int], interpolation: int, progress: Progress | None
 ) -> None:
-    """Two processes that fill the same cache at once both end with a whole one: the first to finish is kept."""
-    parent = writable_folder(final.parent)
-    _remove_abandoned(parent)
     try:
-        work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=str(parent)))
-        try:
-            with _held(work):
-                faults = _decode_into(work, pictures, size_hw, interpolation, progress)
-                record = {
-                    "address": str(pictures.address),
-                    "size_hw": list(size_hw),
-                    "faults": {index: [fault.message, fault.hint] for index, fault in faults.items()},
-                }
-                (work / "set.json").write_text(json.dumps(record), encoding="utf-8")
-                (work / _LOCK).unlink()
-                try:
-                    os.replace(work, final)
-                except OSError:
-                    if not final.is_dir():
-                        raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        with filling(final) as work:
+            faults = _decode_into(work, pictures, size_hw, interpolation, progress)
+            record = {
+                "address": str(pictures.address),
+                "size_hw": list(size_hw),
+                "faults": {index: [fault.message, fault.hint] for index, fault in faults.items()},
+            }
+            (work / "set.json").write_text(json.dumps(record), encoding="utf-8")
     except OSError as err:
-        told = file_error(err, parent, "write to")
+        told = file_error(err, final.parent, "write to")
         raise FileAccessError(
             told.message,
             why=f"{pictures.address} takes {_size_text(pictures, size_hw)} there",
@@ -269,21 +250,3 @@ def _broken(folder: Path, err: Exception) -> DataError:
     return DataError(
         f"cached set {folder} is broken", why=reason(err), hint=f"delete it, it is made again: rm -r {folder}"
     )
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock; the kernel gives it free however this process ends."""
-    with open(folder / _LOCK, "wb") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Take away what killed processes left half filled; a folder whose process lives is locked."""
-    for folder in parent.glob(".*.*"):
-        with contextlib.suppress(OSError), open(folder / _LOCK, "rb") as stream:
-            if time.time() - os.fstat(stream.fileno()).st_mtime < _YOUNG_S:
-                continue
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)

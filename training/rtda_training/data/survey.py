@@ -58,6 +58,7 @@ class Survey:
         blank_labels: Labels of class 0 or of no class alone; a training takes them, but they are seldom meant.
         no_picture: Labels without a picture; a training does not look at them.
         left_out: What lies among the pictures and is not taken, by the reason.
+        about: What a person should know about the set.
         notes: What is assumed about the labels, and what speaks against it.
         index: File of the index; None where faults or a closed cache left none.
     """
@@ -75,6 +76,7 @@ class Survey:
     blank_labels: List[str]
     no_picture: List[str]
     left_out: Dict[str, List[str]]
+    about: List[str]
     notes: List[str]
     index: Optional[str]
 
@@ -101,6 +103,7 @@ class Survey:
             "blank_labels": self.blank_labels,
             "no_picture": self.no_picture,
             "left_out": self.left_out,
+            "about": self.about,
             "notes": self.notes,
             "index": self.index,
         }
@@ -177,6 +180,7 @@ def survey(
         blank_labels=[pictures.label_name(place) for place, row in good if not row[1:num_classes].any()],
         no_picture=pictures.without_picture() if labels else [],
         left_out=pictures.left_out(),
+        about=list(pictures.notes),
         notes=_notes(pictures, total, len(good)) if labels else [],
         index=None if index is None else str(index),
     )

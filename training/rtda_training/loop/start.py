@@ -147,12 +147,12 @@ class PlanSets:
             progress=self._prepare(f"{text} (first look)"),
             tell=lambda text: self._tell(TrainEvent("warning", text)),
         )
-        self._say_left_out(found)
+        self._say_of(found)
         return self._cached(found) if split == "train" else found
 
     def _unlabelled(self, text: str) -> UnlabelledSet:
         found = open_unlabelled(text, progress=self._prepare(text))
-        self._say_left_out(found)
+        self._say_of(found)
         return self._cached(found)
 
     def _cached(self, pictures: _Set) -> _Set:
@@ -176,7 +176,9 @@ class PlanSets:
             )
         return other
 
-    def _say_left_out(self, pictures: UnlabelledSet) -> None:
+    def _say_of(self, pictures: UnlabelledSet) -> None:
+        for text in pictures.notes:
+            self._tell(TrainEvent("note", text))
         for why, paths in pictures.left_out().items():
             self._tell(TrainEvent("note", f"left out of {pictures.address}: {why}: {len(paths)}"))
 

@@ -13,12 +13,16 @@ from typing import Any
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import ConfigError
 from rtda_training.adapt.slots import check_field, components
+from rtda_training.data.address import with_kind
 from rtda_training.plan.config import PlanConfig
 from rtda_training.plan.recipes import laid_over, read_recipe
 from rtda_training.plan.stage import StageConfig
 from rtda_training.toml_file import check_value, known_hint, typed_value
 
 __all__ = ["changed_plan", "load_plan", "plan_from_table", "refuse_half_typed"]
+
+
+_SETS = ("source", "target", "val")
 
 
 def load_plan(recipe: str, overrides: Sequence[str] = (), **fields: str) -> PlanConfig:
@@ -67,6 +71,9 @@ def plan_from_table(table: Mapping[str, Any]) -> PlanConfig:
     """
     shared = {key: value for key, value in table.items() if key in _stage_keys()}
     own = {key: value for key, value in table.items() if key not in _stage_keys()}
+    for key in _SETS:
+        if isinstance(own.get(key), str):
+            own[key] = with_kind(own[key])
     entries = own.pop("stages", None) or [{}]
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
         raise ConfigError("stages must be a list of tables", hint="write [[stages]]")

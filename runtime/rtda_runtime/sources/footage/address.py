@@ -114,6 +114,15 @@ class FootageAddress:
         found = [path for text in texts for path in self._one(text)]
         return list(dict.fromkeys(found))
 
+    def places(self) -> List[Path]:
+        """The files and folders that are named, as typed; of a pattern its matches. What is not there is among them."""
+        found: List[Path] = []
+        for text in _parts(self.path):
+            path = _expanded(text)
+            matches = [] if os.path.lexists(path) or not glob.has_magic(text) else glob.glob(path, recursive=True)
+            found += [Path(match) for match in sorted(matches) or [path]]
+        return found
+
     def _one(self, text: str) -> List[Path]:
         path = Path(_expanded(text))
         if path.is_dir():

@@ -1,24 +1,29 @@
 """The index of a video: which frames it holds, when each is shown, and where decoding has to begin for it.
 
-Packets are read without being decoded. Where they carry times of their own these give the order in which frames are
-shown; bare streams and AVI files of pictures that are not stored in that order have none, and are decoded once.
+Packets are read without being decoded. Their own times give the order in which frames are shown. Bare streams, AVI
+and MPEG-1 files lack some; where their pictures are not stored in the order of showing, they are decoded once.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
-from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from rtda_runtime.sources.feeds import DemuxedFeed, Feed
+from rtda_runtime.sources.feeds import DemuxedFeed, Feed, is_cover
 from rtda_runtime.sources.ffmpeg import pyav
+from rtda_runtime.sources.footage.video_keys import believes_all_keys, is_shown, stands_alone, unit_length_bytes
 
-__all__ = ["VideoIndex", "index_video", "numbered_packets"]
+__all__ = ["VideoIndex", "VideoPackets", "index_by_decoding", "index_by_times", "numbered_packets", "read_packets"]
 
 _USUAL_FPS = 25.0  # where nothing says the rate; FFmpeg's own for bare streams
 _NO_TIME = np.iinfo(np.int64).min
+_MAKES_UP_TIMES = ("avi", "mpeg")  # what FFmpeg makes up for them is wrong where pictures are reordered
+_NEAR_END = 0.9  # of its claimed length; a video that ends before lacks a part
+_TS_PACKETS = (188, 192, 204)  # bytes of a packet of MPEG-TS, with a time before it, with a checksum after it
+_JUMP_S = 0.5  # a key frame that is shown so long before an earlier one: the clock was set back, or files were joined
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +37,7 @@ class VideoIndex:
         starts: int64 (P,), the packet at which decoding begins for this one.
         pts: int64 (P,), the packet's own time in the file, which no other has; None: there are no such times, and the
             file is read from its beginning.
-        counted: Frames were counted by decoding: their number is their place among all that are decoded.
+        counted: Packets hold several frames: the number of a frame is its place among all that are decoded.
         notes: What a person should know.
     """
 
@@ -45,40 +50,126 @@ class VideoIndex:
     notes: Tuple[str, ...] = ()
 
 
-class _Packets(NamedTuple):
-    pts: np.ndarray  # int64 (P,), _NO_TIME: none
-    keys: np.ndarray  # bool (P,)
-    shown: np.ndarray  # bool (P,)
+@dataclasses.dataclass
+class VideoPackets:
+    """What the packets of a file say, in its order.
+
+    Attributes:
+        pts: int64 (P,), their own times, in ticks.
+        keys: bool (P,), what is decoded without any other.
+        shown: bool (P,), what is to be seen.
+        clock: int64 (P,), the same where they do not jump back.
+        timed: Every one that is shown has a time of its own in ``clock``, which tells the order.
+        reordered: Pictures are not stored in the order in which they are shown.
+        tick_ns: Of ``pts``.
+        step_ns: From one frame to the next, where there are no times.
+        notes: What a person should know.
+    """
+
+    pts: np.ndarray
+    clock: np.ndarray
+    keys: np.ndarray
+    shown: np.ndarray
+    timed: bool
+    reordered: bool
+    tick_ns: Fraction
+    step_ns: Fraction
     notes: List[str]
 
+    @property
+    def tells_order(self) -> bool:
+        """Whether the order in which frames are shown is known without decoding."""
+        return self.timed or not self.reordered
 
-def index_video(feed: Feed) -> VideoIndex:
-    """Read all packets of a feed that was just opened; it is at its end afterwards.
 
-    ``counted`` is set where the order of frames is not known without decoding; the caller decodes then.
-    """
-    found = _read(feed)
-    first = int(np.argmax(found.keys)) if found.keys.any() else 0
-    found.shown[:first] = False
-    if first:
-        found.notes.append(f"begins between two key frames: {first} frames before the first one cannot be decoded")
-    shown = np.flatnonzero(found.shown)
-    pts = found.pts[shown]
-    timed = feed.timed and len(shown) > 0 and bool((pts != _NO_TIME).all()) and len(np.unique(pts)) == len(pts)
+def read_packets(feed: Feed) -> VideoPackets:
+    """Read all packets of a feed that was just opened; it is at its end afterwards."""
+    pts, keys, shown, notes = _read(feed)
+    stream = feed.stream if isinstance(feed, DemuxedFeed) else None
+    codec = feed.decoder.codec
+    if len(keys) > 1 and all(keys) and not believes_all_keys(codec.name, getattr(codec, "intra_only", True)):
+        keys = [place == 0 for place in range(len(keys))]
+        notes.append("does not tell its key frames: each frame is reached from the first")
+    container = feed.container.format.name if isinstance(feed, DemuxedFeed) else ""
     reordered = bool(getattr(feed.decoder, "has_b_frames", False))
-    if reordered and (not timed or _is_untimed_container(feed, pts)):
-        return _unordered(feed, found)
-    order = np.argsort(pts, kind="stable") if timed else np.arange(len(shown))
-    numbers = np.full(len(found.pts), -1, np.int64)
-    numbers[shown[order]] = np.arange(len(shown))
-    unique = timed and len(np.unique(found.pts)) == len(found.pts)
+    found = VideoPackets(
+        pts=np.array(pts, np.int64),
+        clock=np.array(pts, np.int64),
+        keys=np.array(keys, bool),
+        shown=np.array(shown, bool),
+        timed=False,
+        reordered=reordered,
+        tick_ns=1_000_000_000 * Fraction(stream.time_base if stream is not None else 1),
+        step_ns=1_000_000_000 / Fraction(feed.fps or _USUAL_FPS),
+        notes=notes,
+    )
+    if feed.timed and not (reordered and container in _MAKES_UP_TIMES):
+        _find_times(found)
+    if isinstance(feed, DemuxedFeed):
+        notes.extend(_lacking(feed, found))
+    return found
+
+
+def _find_times(packets: VideoPackets) -> None:
+    shown = packets.pts[packets.shown]
+    if (shown == _NO_TIME).any():
+        return
+    clock, jumps = _without_jumps(packets)
+    if len(np.unique(clock[packets.shown])) < len(shown):
+        return
+    packets.clock, packets.timed = clock, True
+    if jumps:
+        packets.notes.append(f"its clock jumps back ({jumps} times): there the times go on from the frame before")
+
+
+def _lacking(feed: DemuxedFeed, packets: VideoPackets) -> Iterator[str]:
+    """What a file says of itself and does not hold."""
+    count, claimed = len(packets.pts), int(feed.stream.frames)
+    length_s = float(feed.container.duration or 0) / 1e6
+    if count < claimed:
+        yield f"is cut off: {count} of {claimed} frames are there"
+    elif packets.timed and count and not claimed:
+        clock = packets.clock[packets.shown]
+        last_s = float((int(clock.max() - clock.min()) * packets.tick_ns + packets.step_ns) / 1_000_000_000)
+        if last_s < _NEAR_END * length_s:
+            yield f"is cut off, or its sound is longer: it ends at {last_s:.3g} of {length_s:.3g} s"
+    size = int(feed.container.size or 0)
+    if feed.container.format.name == "mpegts" and all(size % packet for packet in _TS_PACKETS):
+        yield "is cut off: its last packet is not whole"
+    videos = sum(not is_cover(stream) for stream in feed.container.streams.video)
+    if videos > 1:
+        yield f"holds {videos} videos: the first one is read"
+
+
+def index_by_times(packets: VideoPackets) -> VideoIndex:
+    """The index where :attr:`VideoPackets.tells_order`."""
+    first = _first_key(packets)
+    shown = np.flatnonzero(packets.shown & (np.arange(len(packets.pts)) >= first))
+    clock = packets.clock if packets.timed else np.arange(len(packets.pts))
+    order = shown[np.argsort(clock[shown], kind="stable")]
+    return _index(packets, order, clock, [*packets.notes, *_missed(first)])
+
+
+def index_by_decoding(packets: VideoPackets, places: Sequence[int]) -> VideoIndex:
+    """The index where the order is not known before.
+
+    Args:
+        places: The packet of each frame that decoding gave, in the order it gave them.
+    """
+    order = np.array(places, np.int64)
+    notes = [*packets.notes, *_missed(_first_key(packets))]
+    if len(np.unique(order)) == len(order):
+        clock = np.full(len(packets.pts), -1, np.int64)
+        clock[order] = np.arange(len(order))
+        return _index(packets, order, clock, notes)
     return VideoIndex(
-        times_ns=_times_ns(feed, pts[order] if timed else None, len(shown)),
-        keys=found.keys[shown[order]],
-        numbers=numbers,
-        starts=_starts(found.keys, found.pts if timed else None, first),
-        pts=found.pts if unique else None,
-        notes=tuple(found.notes),
+        times_ns=_rated(packets, len(order)),
+        keys=np.arange(len(order)) == 0,
+        numbers=np.arange(len(packets.pts)),
+        starts=np.zeros(len(packets.pts), np.int64),
+        pts=None,
+        counted=True,
+        notes=(*notes, "packs several frames together: each is reached from the first"),
     )
 
 
@@ -87,65 +178,84 @@ def numbered_packets(feed: Feed, first: int = 0) -> Iterator[Tuple[int, Any]]:
     return ((first + place, packet) for place, packet in enumerate(packet for packet in feed.packets if packet.size))
 
 
-def _read(feed: Feed) -> _Packets:
+def _read(feed: Feed) -> Tuple[List[int], List[bool], List[bool], List[str]]:
     av: Any = pyav()
     pts: List[int] = []
     keys: List[bool] = []
     shown: List[bool] = []
-    notes: List[str] = []
+    codec = feed.decoder.codec.name
+    length_bytes = unit_length_bytes(codec, feed.decoder.extradata)
     try:
         for _, packet in numbered_packets(feed):
+            key = feed.jpeg or (packet.is_keyframe and stands_alone(codec, bytes(packet), length_bytes))
             pts.append(_NO_TIME if packet.pts is None else packet.pts)
-            keys.append(feed.jpeg or bool(packet.is_keyframe))
-            shown.append(not getattr(packet, "is_discard", False))
+            keys.append(bool(key))
+            seen = codec != "vp8" or is_shown(codec, bytes(packet))
+            shown.append(seen and not getattr(packet, "is_discard", False))
     except av.FFmpegError:
-        notes.append(f"cannot be read on after {len(pts)} frames")
-    claimed = int(feed.stream.frames) if isinstance(feed, DemuxedFeed) else 0
-    if len(pts) < claimed and not notes:
-        notes.append(f"is cut off: {len(pts)} of {claimed} frames are there")
-    return _Packets(np.array(pts, np.int64), np.array(keys, bool), np.array(shown, bool), notes)
+        return pts, keys, shown, [f"cannot be read on after {len(pts)} frames"]
+    return pts, keys, shown, []
 
 
-def _is_untimed_container(feed: Feed, pts: np.ndarray) -> bool:
-    """AVI has no times of its own; FFmpeg makes up ascending ones where it cannot tell how frames are ordered."""
-    container = feed.container.format.name if isinstance(feed, DemuxedFeed) else ""
-    return "avi" in container.split(",") and bool((np.diff(pts) > 0).all())
+def _first_key(packets: VideoPackets) -> int:
+    return int(np.argmax(packets.keys)) if packets.keys.any() else 0
 
 
-def _starts(keys: np.ndarray, pts: Optional[np.ndarray], first: int) -> np.ndarray:
+def _missed(first: int) -> List[str]:
+    if not first:
+        return []
+    return [f"begins between two key frames: what stands before the first one is lost ({first} of its packets)"]
+
+
+def _index(packets: VideoPackets, order: np.ndarray, clock: np.ndarray, notes: Sequence[str]) -> VideoIndex:
+    """The index of frames whose packets are ``order``; ``clock`` (P,) tells which of two packets is shown first."""
+    numbers = np.full(len(packets.pts), -1, np.int64)
+    numbers[order] = np.arange(len(order))
+    unique = packets.timed and len(np.unique(packets.pts)) == len(packets.pts)
+    if packets.timed:
+        ticks = [int(one) for one in clock[order]]
+        times_ns = np.array([round((one - ticks[0]) * packets.tick_ns) for one in ticks], np.int64)
+    else:
+        times_ns = _rated(packets, len(order))
+    return VideoIndex(
+        times_ns=times_ns,
+        keys=packets.keys[order],
+        numbers=numbers,
+        starts=_starts(packets.keys, clock),
+        pts=packets.pts if unique else None,
+        notes=tuple(notes),
+    )
+
+
+def _rated(packets: VideoPackets, count: int) -> np.ndarray:
+    return np.array([round(number * packets.step_ns) for number in range(count)], np.int64)
+
+
+def _starts(keys: np.ndarray, clock: np.ndarray) -> np.ndarray:
     """For each packet the last key frame before it that is not shown after it; where there is none, the first one."""
     place = np.arange(len(keys))
-    before = np.maximum.accumulate(np.where(keys, place, -1))
+    before = np.maximum.accumulate(np.where(keys, place, -1))  # the last key frame up to each packet
     starts = before.copy()
-    if pts is None:
-        return np.maximum(starts, first)
     while True:
-        leads = (starts >= 0) & (pts[starts] > pts)
+        leads = (starts >= 0) & (clock[starts] > clock)
         if not leads.any():
-            return np.maximum(starts, first)
-        earlier = np.where(starts > 0, before[np.maximum(starts - 1, 0)], -1)
-        starts = np.where(leads, earlier, starts)
+            return np.maximum(starts, int(np.argmax(keys)) if len(keys) else 0)
+        starts = np.where(leads, np.where(starts > 0, before[starts - 1], -1), starts)
 
 
-def _times_ns(feed: Feed, pts: Optional[np.ndarray], count: int) -> np.ndarray:
-    if pts is None:
-        step_ns = 1_000_000_000 / Fraction(feed.fps or _USUAL_FPS)
-        return np.array([round(number * step_ns) for number in range(count)], np.int64)
-    assert isinstance(feed, DemuxedFeed)
-    tick_ns = 1_000_000_000 * Fraction(feed.stream.time_base)
-    first = int(pts[0]) if count else 0
-    return np.array([round((int(one) - first) * tick_ns) for one in pts], np.int64)
-
-
-def _unordered(feed: Feed, found: _Packets) -> VideoIndex:
-    """Until it is decoded: each packet might be a frame."""
-    count = len(found.pts)
-    return VideoIndex(
-        times_ns=_times_ns(feed, None, count),
-        keys=np.arange(count) == 0,
-        numbers=np.arange(count),
-        starts=np.zeros(count, np.int64),
-        pts=None,
-        counted=True,
-        notes=(*found.notes, "has no times of its own: frames are counted, and have the times of its rate"),
-    )
+def _without_jumps(packets: VideoPackets) -> Tuple[np.ndarray, int]:
+    """The times of packets, in ticks; where they jump back, they go on from the latest one. And how often they do."""
+    clock = packets.pts.copy()
+    far = int(_JUMP_S * 1_000_000_000 / packets.tick_ns)
+    step = max(1, round(packets.step_ns / packets.tick_ns))
+    latest = int(clock[0]) if len(clock) else 0
+    shift = jumps = 0
+    for place, time in enumerate(packets.pts):
+        if time == _NO_TIME:
+            continue
+        if packets.keys[place] and int(time) + shift < latest - far:
+            shift = latest + step - int(time)
+            jumps += 1
+        clock[place] = int(time) + shift
+        latest = max(latest, int(clock[place]))
+    return clock, jumps

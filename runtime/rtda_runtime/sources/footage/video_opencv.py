@@ -9,9 +9,9 @@ from typing import Any, Iterator, List, Optional, Sequence
 
 import numpy as np
 
-from rtda_deploy.errors import SourceError
 from rtda_runtime._opencv import opencv
 from rtda_runtime.sources.base import frame_rate
+from rtda_runtime.sources.film_errors import film_error
 from rtda_runtime.sources.footage.base import RecordedFrame, Recording
 
 __all__ = ["OpenCVRecording"]
@@ -44,7 +44,7 @@ class OpenCVRecording(Recording):
         self.notes = (_NOTE,)
         first = next(self._images([0]), None)
         if first is None:
-            raise self._refuse("holds no frame that can be decoded")
+            raise film_error(self._path, "holds no frame that can be decoded")
         self.size_wh = (first[1].shape[1], first[1].shape[0])
 
     def frames(self, numbers: Sequence[int]) -> Iterator[RecordedFrame]:
@@ -55,7 +55,9 @@ class OpenCVRecording(Recording):
             yield RecordedFrame(image, number, time_ns, time_ns)
         self.damaged += len(numbers) - given
         if len(numbers) and not given:
-            raise self._refuse(f"holds no frame that can be decoded among the {len(numbers)} that were asked for")
+            raise film_error(
+                self._path, f"holds no frame that can be decoded among the {len(numbers)} that were asked for"
+            )
 
     def _images(self, numbers: Sequence[int]) -> Iterator[Any]:
         with self._opened() as capture:
@@ -89,12 +91,7 @@ class OpenCVRecording(Recording):
             capture = self._cv2.VideoCapture(name)  # JetPack's OpenCV reads files through GStreamer
         try:
             if not capture.isOpened():
-                raise self._refuse("cannot be opened as a video")
+                raise film_error(self._path, None)
             yield capture
         finally:
             capture.release()
-
-    def _refuse(self, happened: str) -> SourceError:
-        return SourceError(
-            f"video {self._path} {happened}", hint="is it damaged, or no video? Try it in a player: ffplay, vlc"
-        )

@@ -5,23 +5,33 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import heapq
+import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Dict, Generator, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from rtda_deploy.errors import SourceError
 from rtda_deploy.pictures.whole import jpeg_is_whole
 from rtda_runtime.sources.base import RefusedError
 from rtda_runtime.sources.feeds import DemuxedFeed, Feed, open_film_feed
 from rtda_runtime.sources.ffmpeg import pyav
+from rtda_runtime.sources.film_errors import film_error
 from rtda_runtime.sources.footage.base import RecordedFrame, Recording
-from rtda_runtime.sources.footage.video_index import VideoIndex, index_video, numbered_packets
+from rtda_runtime.sources.footage.video_index import (
+    VideoIndex,
+    VideoPackets,
+    index_by_decoding,
+    index_by_times,
+    numbered_packets,
+    read_packets,
+)
 from rtda_runtime.sources.shown import ShownPictures
 
 __all__ = ["VideoRecording"]
 
 _WORTH_SEEKING = 100  # packets; fewer are read over in less time than a jump takes
+_SKIPS_UNREFERRED = ("h264", "hevc", "mpeg2video", "mpeg4")  # frames that no other is made from need not be decoded
+_TS_MARGIN_S = 1  # MPEG-TS has no index: a jump leads to when a packet was sent, which is before it is shown
 _MOST_AHEAD = 16  # frames that a decoder may give before an earlier one: the largest buffer of H.264 and HEVC
 
 
@@ -50,10 +60,7 @@ class VideoRecording(Recording):
         self.name = str(path)
         self.files = (path,)
         self._path = path
-        with contextlib.closing(self._open()) as feed:
-            self._index = index_video(feed)
-        if self._index.counted:
-            self._index = self._count(self._index)
+        self._index = self._read_index()
         self.times_ns, self.keys, self.notes = self._index.times_ns, self._index.keys, self._index.notes
         self.size_wh = self._size_of_first()
 
@@ -66,34 +73,44 @@ class VideoRecording(Recording):
             given += 1
             yield RecordedFrame(image, number, time_ns, time_ns)
         if not given:
-            raise self._refuse(f"holds no frame that can be decoded among the {len(numbers)} that were asked for")
+            raise film_error(
+                self._path, f"holds no frame that can be decoded among the {len(numbers)} that were asked for"
+            )
 
     def _open(self) -> Feed:
         av: Any = pyav()
         try:
             return open_film_feed(self._path)
         except (av.FFmpegError, RefusedError) as err:
-            raise self._refuse("cannot be opened as a video") from err
-
-    def _refuse(self, happened: str) -> SourceError:
-        return SourceError(
-            f"video {self._path} {happened}", hint="is it damaged, or no video? Try it in a player: ffplay, vlc"
-        )
+            raise film_error(self._path, err) from err
 
     def _size_of_first(self) -> Tuple[int, int]:
-        for number in range(len(self.times_ns)):
-            for _, image in self._decoded([number]):
+        with contextlib.closing(self._decoded(range(len(self.times_ns)))) as frames:
+            for _, image in frames:
                 self.damaged = 0
                 return (image.shape[1], image.shape[0])
-        raise self._refuse("holds no frame that can be decoded")
+        raise film_error(self._path, "holds no frame that can be decoded")
 
-    def _count(self, index: VideoIndex) -> VideoIndex:
-        """The index of what decoding gives."""
+    def _read_index(self) -> VideoIndex:
         with contextlib.closing(self._open()) as feed:
-            count = sum(1 for _ in _Decoder(feed, index).all_pictures())
-        return dataclasses.replace(index, times_ns=index.times_ns[:count], keys=index.keys[:count])
+            packets = read_packets(feed)
+        if packets.tells_order and packets.keys.any():
+            return self._without_leading(packets, index_by_times(packets))
+        with contextlib.closing(self._open()) as feed:
+            return index_by_decoding(packets, _Decoder(feed).all_places())
 
-    def _decoded(self, numbers: Sequence[int]) -> Iterator[Tuple[int, np.ndarray]]:
+    def _without_leading(self, packets: VideoPackets, index: VideoIndex) -> VideoIndex:
+        """The index without the frames that are shown before the first key frame, and cannot be decoded."""
+        leading = range(int(np.flatnonzero(index.keys)[0]) if index.keys.any() else 0)
+        if not leading:
+            return index
+        with contextlib.closing(self._open()) as feed:
+            decoder = _Decoder(feed, index)
+            found = [number for run in _runs(index, leading) for number, _ in decoder.decode(run)]
+        lost = np.isin(index.numbers, sorted(set(leading) - set(found)))
+        return index_by_times(dataclasses.replace(packets, shown=packets.shown & ~lost))
+
+    def _decoded(self, numbers: Sequence[int]) -> Generator[Tuple[int, np.ndarray], None, None]:
         with contextlib.closing(self._open()) as feed:
             decoder = _Decoder(feed, self._index)
             for run in _runs(self._index, numbers):
@@ -107,9 +124,12 @@ class VideoRecording(Recording):
 class _Decoder:
     """Decodes runs of packets, in the order of the file."""
 
-    def __init__(self, feed: Feed, index: VideoIndex) -> None:
+    def __init__(self, feed: Feed, index: Optional[VideoIndex] = None) -> None:
         self._feed = feed
-        self._index = index
+        self._numbers = index.numbers if index is not None else np.zeros(0, np.int64)
+        self._pts = index.pts if index is not None else None
+        self._counted = index is not None and index.counted
+        self._skips = index is not None and not index.counted and feed.decoder.name in _SKIPS_UNREFERRED
         self._invalid: Tuple[Any, ...] = (pyav().error.InvalidDataError,)
         self._failed = pyav().FFmpegError
         self._packets = numbered_packets(feed)
@@ -122,9 +142,10 @@ class _Decoder:
         images: Dict[int, np.ndarray] = {}
         wanted = sorted(run.numbers, reverse=True)
         for number, picture in self._numbered(self._pictures(run)):
-            if number not in run.numbers or number in images or picture.is_corrupt:
+            late = not wanted or number < wanted[-1]  # one after it was given already
+            if number not in run.numbers or number in images or late or picture.is_corrupt:
                 continue
-            images[number] = self._image(picture)
+            images[number] = self._shown.image(picture)
             heapq.heappush(waiting, number)
             while waiting and (waiting[0] == wanted[-1] or len(waiting) > _MOST_AHEAD):
                 done = heapq.heappop(waiting)
@@ -135,32 +156,30 @@ class _Decoder:
             done = heapq.heappop(waiting)
             yield done, images.pop(done)
 
-    def all_pictures(self) -> Iterator[Any]:
-        """Whatever the whole file gives."""
-        return self._pictures(_Run(0, len(self._index.numbers) - 1, set(), alone=False))
-
-    def _image(self, picture: Any) -> np.ndarray:
-        view = self._shown.view(picture)
-        image = np.empty(view.shape, np.uint8)
-        np.copyto(image, view)
-        return image
+    def all_places(self) -> List[int]:
+        """The packets of all pictures that the file gives, in the order in which they come."""
+        whole = _Run(0, sys.maxsize - 1, set(), alone=False)
+        return [int(picture.pts) for picture in self._pictures(whole) if picture.pts is not None]
 
     def _numbered(self, pictures: Iterator[Any]) -> Iterator[Tuple[int, Any]]:
-        if self._index.counted:
+        if self._counted:
             yield from enumerate(pictures)
             return
         for picture in pictures:
-            if picture.pts is not None and 0 <= picture.pts < len(self._index.numbers):
-                yield int(self._index.numbers[picture.pts]), picture
+            if picture.pts is not None and 0 <= picture.pts < len(self._numbers):
+                yield int(self._numbers[picture.pts]), picture
 
     def _pictures(self, run: _Run) -> Iterator[Any]:
         """Decode a run; each picture carries the place of its packet in the file as its time."""
         self._go_to(run.first)
         for place, packet in self._read_to(run.last):
-            if place < run.first or (run.alone and int(self._index.numbers[place]) not in run.numbers):
+            if place < run.first or (run.alone and int(self._numbers[place]) not in run.numbers):
                 continue
             if self._feed.jpeg and not jpeg_is_whole(bytes(packet)):
                 continue
+            if self._skips:
+                wanted = int(self._numbers[place]) in run.numbers
+                self._feed.decoder.skip_frame = "DEFAULT" if wanted else "NONREF"
             packet.pts, packet.dts = place, None
             with contextlib.suppress(*self._invalid):
                 yield from self._feed.decoder.decode(packet)
@@ -180,10 +199,11 @@ class _Decoder:
 
     def _go_to(self, place: int) -> None:
         """Be at a packet or before it."""
-        pts, feed = self._index.pts, self._feed
+        pts, feed = self._pts, self._feed
         if pts is not None and isinstance(feed, DemuxedFeed) and place - self._next >= _WORTH_SEEKING:
+            margin = round(_TS_MARGIN_S / feed.stream.time_base) if feed.container.format.name == "mpegts" else 0
             with contextlib.suppress(self._failed):
-                feed.container.seek(int(pts[place]), stream=feed.stream)
+                feed.container.seek(int(pts[place]) - margin, stream=feed.stream)
             self._packets = self._from_here(feed, pts, place)
 
     def _from_here(self, feed: DemuxedFeed, pts: np.ndarray, place: int) -> Iterator[Tuple[int, Any]]:
@@ -195,6 +215,7 @@ class _Decoder:
             yield here[0], packet
             yield from ((here[0] + number, later) for number, later in found)
             return
+        self._pts = None  # no more jumps
         feed.container.seek(0)
         yield from numbered_packets(feed)
 
@@ -212,7 +233,8 @@ def _runs(index: VideoIndex, numbers: Sequence[int]) -> List[_Run]:
     for number in wanted:
         place = int(places[number])
         start = int(index.starts[place])
-        if runs and (alone or start <= runs[-1].last or start == runs[-1].first):
+        near = start - runs[-1].last < (_WORTH_SEEKING if alone else 1) if runs else False
+        if near or (runs and start == runs[-1].first):
             runs[-1].numbers.add(number)
             runs[-1] = runs[-1]._replace(last=max(runs[-1].last, place))
         else:

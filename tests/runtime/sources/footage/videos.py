@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -28,7 +29,7 @@ def number_of(image: np.ndarray) -> int:
     """What :func:`numbered` wrote into it, whatever a codec made of it."""
     height, width = image.shape[:2]
     bar = width // BITS
-    return sum((image[height // 2, bit * bar + bar // 2].mean() > 130) << bit for bit in range(BITS))
+    return int(sum((image[height // 2, bit * bar + bar // 2].mean() > 130) << bit for bit in range(BITS)))
 
 
 def write_video(
@@ -61,3 +62,12 @@ def write_video(
 
 def numbers_of(images: Sequence[np.ndarray]) -> List[int]:
     return [number_of(image) for image in images]
+
+
+def turned(path: Path, matrix: Sequence[int]) -> Path:
+    """Write the matrix (a, b, c, d) into the film's track header."""
+    content = bytearray(path.read_bytes())
+    a, b, c, d = (number << 16 for number in matrix)
+    struct.pack_into(">9i", content, content.index(b"tkhd") + 44, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path

@@ -67,11 +67,7 @@ class Sharpness:
 
 
 def _running_median(values: np.ndarray, counted: np.ndarray, window: int) -> np.ndarray:
-    """For each value the median of those that count among its neighbours; 0 where none of them does."""
-    medians = np.zeros(len(values))
-    for number in range(len(values)):
-        start = max(0, min(number - window // 2, len(values) - window))  # whole at both ends, too
-        near = slice(start, start + window)
-        if counted[near].any():
-            medians[number] = np.median(values[near][counted[near]])
-    return medians
+    """For each value the median of the nearest that count, half of them before it and half of them after."""
+    numbers = np.flatnonzero(counted)
+    starts = np.clip(np.searchsorted(numbers, np.arange(len(values))) - window // 2, 0, max(0, len(numbers) - window))
+    return np.array([np.median(values[numbers[start : start + window]]) for start in starts])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List
+from typing import Any, List, Optional
 
 import numpy as np
 
@@ -13,7 +13,9 @@ __all__ = ["describe", "most_diverse"]
 _ROWS, _COLUMNS = 4, 6  # of the grid that colours and edges are averaged in
 _CELL_PX = 16
 _SIZE_WH = (_COLUMNS * _CELL_PX, _ROWS * _CELL_PX)
-_COLOUR, _EDGE = 32.0, 4.0  # what a usual difference is divided by, that colours and edges count alike
+_COLOUR = np.array((64.0, 16.0, 16.0))  # what a usual difference of lightness and of each colour is divided by,
+_EDGE = 4.0  # and of the root of the strength of edges, that all count alike
+_AROUND = 3  # frames before and after that one is held against
 _BINS = 6  # of the direction of edges, 30 degrees each
 
 
@@ -37,25 +39,69 @@ def describe(small: np.ndarray) -> np.ndarray:
     count = _ROWS * _COLUMNS * _BINS
     edges = np.bincount((cells * _BINS + bins).ravel(), weights=strength.ravel(), minlength=count) / _CELL_PX**2
     colours = lab.reshape(_ROWS, _CELL_PX, _COLUMNS, _CELL_PX, 3).mean(axis=(1, 3), dtype=np.float64)
-    return np.concatenate([colours.ravel() / _COLOUR, np.sqrt(edges) / _EDGE]).astype(np.float32)
+    return np.concatenate([(colours / _COLOUR).ravel(), np.sqrt(edges) / _EDGE]).astype(np.float32)
 
 
-def most_diverse(descriptors: np.ndarray, count: int) -> List[int]:
-    """So many numbers of descriptors, ascending: farthest points, from the one in the middle of all.
+def most_diverse(
+    descriptors: np.ndarray,
+    count: int,
+    recordings: Optional[np.ndarray] = None,
+    repeated: Optional[np.ndarray] = None,
+) -> List[int]:
+    """So many numbers of frames, ascending, that show most of what all of them show.
+
+    Farthest points, the first the one in the middle of all, with two changes. How far a frame is counts less the less
+    it resembles the frames around it in time: farthest points alone take nearly every frame with a flare, a wiper or a
+    fault of the decoder first. And at the end each frame chosen gives its place to the one in the middle of those that
+    it is nearest to. Measured with features of another network: docs/results/footage.md.
 
     Args:
-        descriptors: float32 (M, D).
+        descriptors: float32 (M, D), in order of time.
         count: At most M.
+        recordings: int (M,), which recording each is of; None: all of one.
+        repeated: bool (M,), frames that were seen more than once, their near-duplicates being dropped: what a standing
+            robot saw resembles nothing around it any more, and is no fault. None: none.
     """
-    middle = descriptors.mean(axis=0)
-    chosen = [int(np.argmin(_squared(descriptors, middle)))]
-    nearest = _squared(descriptors, descriptors[chosen[0]])
+    company = _company(descriptors, np.zeros(len(descriptors)) if recordings is None else recordings)
+    if repeated is not None:
+        company[repeated] = 1.0
+    chosen = [int(np.argmin(_distance(descriptors, descriptors.mean(axis=0))))]
+    nearest = _distance(descriptors, descriptors[chosen[0]])
+    owner = np.zeros(len(descriptors), int)  # the number, among those chosen, of the one that is nearest
     while len(chosen) < count:
-        chosen.append(int(np.argmax(nearest)))
-        nearest = np.minimum(nearest, _squared(descriptors, descriptors[chosen[-1]]))
-        nearest[chosen] = -1.0
-    return sorted(chosen)
+        worth = nearest * company
+        worth[chosen] = -1.0  # another frame may be the very same
+        chosen.append(int(np.argmax(worth)))
+        distance = _distance(descriptors, descriptors[chosen[-1]])
+        owner[distance < nearest] = len(chosen) - 1
+        nearest = np.minimum(nearest, distance)
+    owner[chosen] = np.arange(count)
+    return sorted(_middle(descriptors, np.flatnonzero(owner == number), own) for number, own in enumerate(chosen))
 
 
-def _squared(descriptors: np.ndarray, one: np.ndarray) -> np.ndarray:
-    return np.asarray(np.square(descriptors - one).sum(axis=1))
+def _company(descriptors: np.ndarray, recordings: np.ndarray) -> np.ndarray:
+    """1 for a frame that resembles those around it as most frames do, less for one that does not: float (M,)."""
+    count = len(descriptors)
+    distances = np.full((2 * _AROUND, count), np.inf)
+    for row, shift in enumerate(shift for shift in range(1, _AROUND + 1) if shift < count):
+        apart = _distance(descriptors[shift:], descriptors[:-shift])
+        apart[recordings[shift:] != recordings[:-shift]] = np.inf
+        distances[2 * row, shift:] = apart
+        distances[2 * row + 1, :-shift] = apart
+    second = np.sort(distances, axis=0)[1]
+    known = np.isfinite(second)
+    usual = np.median(second[known]) if known.any() else 0.0
+    return np.where(known & (second > usual), usual / np.maximum(second, 1e-9), 1.0)
+
+
+def _middle(descriptors: np.ndarray, group: np.ndarray, chosen: int) -> int:
+    if len(group) < 3:
+        return chosen
+    members = descriptors[group]
+    return int(group[np.argmin(_distance(members, members.mean(axis=0)))])
+
+
+def _distance(descriptors: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """float (M,): not by a matrix product, whose last digits change with the number of threads."""
+    apart = descriptors - others
+    return np.asarray(np.sqrt(np.einsum("md,md->m", apart, apart, dtype=np.float64)))

@@ -18,7 +18,9 @@ __all__ = ["Measures", "measure"]
 FINE_PX = 640  # about so wide is the copy that sharpness is measured on
 SMALL_PX = 160  # so wide is the colour copy
 GLANCE_WH = (64, 36)  # cells that two frames are compared in
-_BRIGHT, _DARK = 250, 8  # grey levels beyond which nothing can be told apart
+_BRIGHT = 250  # grey level; nothing can be told apart above
+_STRONG = 3.0  # times the usual difference of neighbours: edges that sharpness is measured at, and not the noise
+_LEAST_EDGE = 6.0  # grey levels; what differs by less is noise
 
 
 class Measures(NamedTuple):
@@ -82,13 +84,17 @@ def measure(image: np.ndarray) -> Tuple[Measures, np.ndarray]:
 def _sharpness(cv2: Any, grey: np.ndarray) -> Tuple[float, float]:
     """Energy of the second difference over that of the first, at the strongest edges, across and along."""
     found = []
-    for dx, dy in ((1, 0), (0, 1)):
-        first = cv2.Sobel(grey, cv2.CV_16S, dx, dy, ksize=1)
-        second = cv2.Sobel(grey, cv2.CV_16S, 2 * dx, 2 * dy, ksize=1)
-        strong = 2.0 * cv2.norm(first, cv2.NORM_L2) / grey.size**0.5
-        edges = cv2.compare(cv2.convertScaleAbs(first), max(strong, 6.0), cv2.CMP_GT)
-        energy = cv2.norm(first, cv2.NORM_L2SQR, edges)
-        found.append(cv2.norm(second, cv2.NORM_L2SQR, edges) / energy if energy else float("nan"))
+    for lines in (grey, cv2.transpose(grey)):
+        if lines.shape[1] < 3:
+            found.append(float("nan"))
+            continue
+        rise = cv2.subtract(lines[:, 1:], lines[:, :-1], dtype=cv2.CV_16S)
+        first = cv2.convertScaleAbs(cv2.add(rise[:, 1:], rise[:, :-1]))  # from the pixel before to the one after
+        second = cv2.convertScaleAbs(cv2.subtract(rise[:, 1:], rise[:, :-1]))
+        usual = cv2.norm(first, cv2.NORM_L2) / first.size**0.5
+        edges = cv2.compare(first, max(_STRONG * usual, _LEAST_EDGE), cv2.CMP_GT)
+        energy = cv2.norm(cv2.bitwise_and(first, edges), cv2.NORM_L2SQR)
+        found.append(cv2.norm(cv2.bitwise_and(second, edges), cv2.NORM_L2SQR) / energy if energy else float("nan"))
     return found[0], found[1]
 
 

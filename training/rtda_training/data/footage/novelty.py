@@ -8,13 +8,13 @@ near or the road is bare.
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from rtda_training.data.footage.measures import Measures
 
-__all__ = ["Seen", "moved_share"]
+__all__ = ["Look", "Novelty", "Seen", "moved_share"]
 
 _CHANGED_STD = 0.08  # of a frame's standard deviation of grey; a cell that differs by more has changed,
 _CHANGED_LEVELS = (1.5, 4.0)  # but by no less and no more grey levels: noise of a night, contrast of a day
@@ -23,9 +23,34 @@ _LEAST_TEXTURE = 0.05  # of all cells; with less texture than this, some that ch
 _SHARPER = 1.4  # times: a near-duplicate that is so much sharper takes the other's place
 
 
-class _Reference(NamedTuple):
+class Look(NamedTuple):
+    """What is kept of a frame, to compare others with."""
+
     place: int
     sharpness: Tuple[float, float]
+    dhash: int
+    cells: np.ndarray  # float32 (h, w), its glance
+    texture: np.ndarray  # float32 (h, w), how much neighbouring cells differ
+    contrast: float  # standard deviation of all cells
+
+    @classmethod
+    def of(cls, place: int, found: Measures) -> Look:
+        """What is kept of a frame that measures this."""
+        cells = found.glance.astype(np.float32)
+        down, across = np.gradient(cells)
+        return cls(place, found.sharpness, found.dhash, cells, np.abs(down) + np.abs(across), float(cells.std()))
+
+
+class Novelty(NamedTuple):
+    """How a frame compares with those before.
+
+    Attributes:
+        is_new: Whether it may be chosen.
+        same: Places of those that show the same; where it is new, it takes their place, being sharper.
+    """
+
+    is_new: bool
+    same: List[int]
 
 
 class Seen:
@@ -42,63 +67,41 @@ class Seen:
     def __init__(self, *, moved: float, window: int, hash_bits: int, hash_window: int, hash_moved: float) -> None:
         self._moved, self._window = moved, window
         self._hash_bits, self._hash_window, self._hash_moved = hash_bits, hash_window, hash_moved
-        self._references: List[_Reference] = []
-        self._glances = np.zeros((0, 0, 0), np.float32)
-        self._hashes = np.zeros((0, 8), np.uint8)
+        self._looks: List[Look] = []
 
-    def add(self, place: int, found: Measures) -> Tuple[bool, List[int]]:
-        """Compare a frame, and remember it if it is new.
+    def add(self, place: int, found: Measures) -> Novelty:
+        """Compare a frame, and remember it if it is new."""
+        look = Look.of(place, found)
+        same = self._same(look)
+        places = [other.place for other in same]
+        if any(not _is_sharper(look, other) for other in same):
+            return Novelty(False, places)
+        kept = [other for other in self._looks if other.place not in places]
+        self._looks = [*kept, look][-self._hash_window :]
+        return Novelty(True, places)
 
-        Returns:
-            Whether it is new, and the places of frames before that it takes the place of, being the same but sharper.
-        """
-        glance = found.glance.astype(np.float32)[None]
-        hashed = np.frombuffer(found.dhash.to_bytes(8, "big"), np.uint8)[None]
-        same = self._same(glance, hashed) if self._references else np.zeros(0, int)
-        if any(not _is_sharper(found.sharpness, self._references[number].sharpness) for number in same):
-            return False, []
-        replaced = [self._references[number].place for number in same]
-        rest = np.setdiff1d(np.arange(len(self._references)), same)[1 - self._hash_window :]
-        self._references = [*(self._references[number] for number in rest), _Reference(place, found.sharpness)]
-        first = not len(self._glances)
-        self._glances = glance if first else np.concatenate([self._glances[rest], glance])
-        self._hashes = hashed if first else np.concatenate([self._hashes[rest], hashed])
-        return True, replaced
-
-    def _same(self, glance: np.ndarray, hashed: np.ndarray) -> np.ndarray:
-        """Numbers of the references that show the same."""
-        count = len(self._references)
-        differing = np.unpackbits(self._hashes ^ hashed, axis=1).sum(axis=1)
-        near = np.flatnonzero((differing <= self._hash_bits) | (np.arange(count) >= count - self._window))
-        moved = moved_share(self._glances[near], glance)
-        alike = (moved < self._hash_moved) & (differing[near] <= self._hash_bits)
-        return np.asarray(near[alike | ((moved < self._moved) & (near >= count - self._window))])
+    def _same(self, look: Look) -> List[Look]:
+        """Those before that show the same."""
+        hashed = [other for other in self._looks if bin(other.dhash ^ look.dhash).count("1") <= self._hash_bits]
+        recent = self._looks[-self._window :]
+        same = [other for other, moved in zip(recent, moved_share(recent, look)) if moved < self._moved]
+        return same + [other for other, moved in zip(hashed, moved_share(hashed, look)) if moved < self._hash_moved]
 
 
-def moved_share(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """How much of what has texture changed, whatever became brighter or darker as a whole.
-
-    Args:
-        before: float32 (N, h, w), glances.
-        after: float32 (1, h, w), the glance they are compared with.
-
-    Returns:
-        float (N,), 0 to 1.
-    """
-    difference = after - before
-    difference = np.abs(difference - np.median(difference, axis=(1, 2), keepdims=True))
-    contrast = np.minimum(before.std(axis=(1, 2), keepdims=True), after.std(axis=(1, 2), keepdims=True))
-    changed_by = np.clip(_CHANGED_STD * contrast, *_CHANGED_LEVELS)
-    texture = np.maximum(_texture(before), _texture(after)) > _TEXTURE * changed_by
-    changed = (texture & (difference > changed_by)).sum(axis=(1, 2))
-    return np.asarray(changed / np.maximum(texture.sum(axis=(1, 2)), _LEAST_TEXTURE * difference[0].size))
+def moved_share(before: Sequence[Look], after: Look) -> np.ndarray:
+    """How much of what has texture changed, whatever became brighter or darker as a whole: float (N,), 0 to 1."""
+    if not before:
+        return np.zeros(0)
+    difference = after.cells - np.stack([look.cells for look in before])
+    lighter = np.median(difference[:, ::2, ::2], axis=(1, 2), keepdims=True)
+    contrast = np.minimum([look.contrast for look in before], after.contrast)
+    changed_by = np.clip(_CHANGED_STD * contrast, *_CHANGED_LEVELS).astype(np.float32)[:, None, None]
+    texture = np.maximum(after.texture, np.stack([look.texture for look in before])) > _TEXTURE * changed_by
+    changed = texture & (np.abs(difference - lighter) > changed_by)
+    least = _LEAST_TEXTURE * after.cells.size
+    return np.asarray(changed.sum(axis=(1, 2)) / np.maximum(texture.sum(axis=(1, 2)), least))
 
 
-def _texture(glances: np.ndarray) -> np.ndarray:
-    """How much neighbouring cells differ, to the sides and up and down."""
-    return np.asarray(np.abs(np.gradient(glances, axis=1)) + np.abs(np.gradient(glances, axis=2)))
-
-
-def _is_sharper(own: Tuple[float, float], other: Tuple[float, float]) -> bool:
-    ratios = [mine / its for mine, its in zip(own, other) if its]
+def _is_sharper(own: Look, other: Look) -> bool:
+    ratios = [mine / its for mine, its in zip(own.sharpness, other.sharpness) if its]
     return any(ratio > _SHARPER for ratio in ratios) and all(ratio > 1 / _SHARPER for ratio in ratios)

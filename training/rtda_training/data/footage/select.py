@@ -38,13 +38,13 @@ class SelectOptions:
     """How frames are chosen. Figures of real drives are in docs/results/footage.md."""
 
     count: Union[int, float] = 500  # at most so many frames; 0: all that pass; 0.1: a tenth of those looked at
-    dark_light: float = 30.0  # grey level; dark is a frame with 95 % of its pixels below
+    dark_light: float = 20.0  # grey level; dark is a frame with 95 % of its pixels below
     bright_share: float = 0.6  # of pixels that are clipped; bright is a frame with more
     blur_local: float = 0.5  # of the running median of sharpness; blurred is a frame with less
-    blur_clip: float = 0.35  # of the sharpness that the best quarter of the recording reaches
+    blur_clip: float = 0.4  # of the sharpness that the best quarter of the recording reaches
     blur_window: int = 101  # frames of the running median, half of them after the frame
     moved_share: float = 0.3  # of what has texture; a frame in which less changed is a near-duplicate
-    window: int = 32  # frames before that a frame is compared with
+    window: int = 8  # frames that may be chosen, before it, that a frame is compared with
     hash_bits: int = 4  # of 64; a frame with a dHash as near as that ...
     hash_window: int = 256  # ... to one of so many frames before is a near-duplicate ...
     hash_moved_share: float = 0.5  # ... where less than this share changed
@@ -98,6 +98,7 @@ class Chosen:
 @dataclass(frozen=True)
 class _Candidate:
     place: int
+    recording: int
     descriptor: np.ndarray  # float32 (D,)
 
 
@@ -121,6 +122,7 @@ class Selector:
         self._reasons: List[str] = []
         self._sharpness: List[Sharpness] = []  # of each recording
         self._candidates: List[_Candidate] = []
+        self._repeats: Counter[int] = Counter()  # near-duplicates of a place that may be chosen
         self._small = np.zeros((0, 0, 3), np.uint8)
         self.begin()
 
@@ -161,7 +163,7 @@ class Selector:
         if reason is None:
             described = describe(self._small) if self._describe is None else self._describe(image)
             descriptor = np.asarray(described, np.float32).ravel()
-            self._candidates.append(_Candidate(place, descriptor))
+            self._candidates.append(_Candidate(place, len(self._sharpness), descriptor))
         return reason
 
     def choose(self) -> Chosen:
@@ -173,7 +175,10 @@ class Selector:
         passed = [candidate for candidate in self._candidates if not reasons[candidate.place]]
         limit = self.options.limit(len(reasons))
         if limit is not None and len(passed) > limit:
-            kept = set(most_diverse(np.stack([candidate.descriptor for candidate in passed]), limit))
+            descriptors = np.stack([candidate.descriptor for candidate in passed])
+            recordings = np.array([candidate.recording for candidate in passed])
+            repeated = np.array([self._repeats[candidate.place] > 0 for candidate in passed])
+            kept = set(most_diverse(descriptors, limit, recordings, repeated))
             for number, candidate in enumerate(passed):
                 if number not in kept:
                     reasons[candidate.place] = "less diverse"
@@ -189,7 +194,11 @@ class Selector:
             return "bright"
         if self._sharpness[-1].add(place, found.sharpness):
             return "blurred"
-        is_new, replaced = self._seen.add(place, found)
-        for other in replaced:
+        novelty = self._seen.add(place, found)
+        if not novelty.is_new:
+            self._repeats.update(novelty.same)
+            return "near-duplicate"
+        for other in novelty.same:
             self._reasons[other] = "near-duplicate"
-        return None if is_new else "near-duplicate"
+            self._repeats[place] += 1 + self._repeats.pop(other, 0)
+        return None

@@ -22,7 +22,9 @@ class DataKind(NamedTuple):
         example: An address of it.
         help: What it is, in a few words.
         splits: What ``?split=`` takes.
-        rendered: It is made by the program: no file is read, and ``open`` takes ``progress=`` too.
+        rendered: It is made by the program: no file is read.
+        prepared: It is made, or chosen, before it is read: ``open`` takes ``progress=`` too.
+        labelled: Whether it can have labels.
     """
 
     reader: str
@@ -30,13 +32,21 @@ class DataKind(NamedTuple):
     help: str
     splits: Tuple[str, ...] = SPLITS
     rendered: bool = False
+    prepared: bool = False
+    labelled: bool = True
 
 
 _READERS = "rtda_training.data.readers"
 _BY_NUMBER = (*SPLITS, "all")  # no split of their own: ?split=all takes every picture, as the papers do
+_HELD_BACK = ("train", "val", "all")  # val is the end of the footage
+_FOOTAGE = f"{_READERS}.footage:FootageFrames"
 DATA_KINDS: Dict[str, DataKind] = {
     "toytown": DataKind(
-        "rtda_training.data.toytown.cache:ToyTownPictures", "toytown:source", "rendered here", rendered=True
+        "rtda_training.data.toytown.cache:ToyTownPictures",
+        "toytown:source",
+        "rendered here",
+        rendered=True,
+        prepared=True,
     ),
     "folder": DataKind(f"{_READERS}.folder:FolderPictures", "folder:PATH", "your own pictures and masks"),
     "gta5": DataKind(f"{_READERS}.gta5:Gta5Pictures", "gta5:ROOT", "Playing for Data", _BY_NUMBER),
@@ -45,6 +55,8 @@ DATA_KINDS: Dict[str, DataKind] = {
     "camvid": DataKind(f"{_READERS}.camvid:CamvidPictures", "camvid:ROOT", "CamVid, 11 classes"),
     "idda": DataKind(f"{_READERS}.idda:IddaPictures", "idda:ROOT", "IDDA", _BY_NUMBER),
     "carla": DataKind(f"{_READERS}.carla:CarlaPictures", "carla:ROOT?version=0.9.14", "recorded from CARLA"),
+    "video": DataKind(_FOOTAGE, "video:drive.mp4", "frames of videos", _HELD_BACK, prepared=True, labelled=False),
+    "bag": DataKind(_FOOTAGE, "bag:run.mcap", "frames of ROS bags", _HELD_BACK, prepared=True, labelled=False),
 }
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple
@@ -18,9 +16,10 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, DataError
-from rtda_deploy.files import cache_folder, file_error, writable_folder
+from rtda_deploy.files import cache_folder, file_error
 from rtda_training.data import toytown
 from rtda_training.data.address import DataAddress
+from rtda_training.data.kept_folders import filling
 from rtda_training.labels import CITYSCAPES
 from rtda_training.readers import Pictures, Progress, labels_closed
 
@@ -94,19 +93,11 @@ def cached_set(
     if final.is_dir():
         return final
     toytown.render(domain, split, 0, size_hw)  # a bad size or a missing OpenCV is told before anything is made
-    writable_folder(parent)
-    work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=str(parent)))
     try:
-        _render_into(work, domain, split, count, size_hw, progress)
-        try:
-            os.replace(str(work), str(final))
-        except OSError:
-            if not final.is_dir():
-                raise
+        with filling(final) as work:
+            _render_into(work, domain, split, count, size_hw, progress)
     except OSError as err:
         raise file_error(err, final, "write") from err
-    finally:
-        shutil.rmtree(str(work), ignore_errors=True)
     return final
 
 
