@@ -120,7 +120,7 @@ def test_inputs_stay_as_they_were(stage):
 
 @pytest.mark.parametrize("make", [classmix, lambda s, **k: CutMix(CutMixConfig(**k), s)])
 def test_two_processes_mix_what_one_would(stage, make):
-    mixer = make(stage, jitter=0.2, jitter_probability=0.5, blur_probability=0.5)
+    mixer = make(stage, jitter=0.2, jitter_probability=0.5, blur_probability=0.5, cutout=0.2)
     label = block_labels([[0, 1, 2, 3]] * 4)
     one = context_of(stage, label, step=9)
     together = mixer.mix(one)
