@@ -44,7 +44,8 @@ def test_a_discriminator_that_stays_at_chance_is_told_once_with_its_key():
     diagnostics = Diagnostics(stage("adversarial.learning_rate=1e-5"))
     findings = [finding for row in series("disc", [0.6931, 0.6945, 0.691] * 10) for finding in diagnostics.see(row)]
     assert [(finding.kind, finding.step) for finding in findings] == [("stuck", 300)], "100 steps count for nothing"
-    assert "raise adversarial.learning_rate (now 1e-05), or lower adversarial.weight" in findings[0].text
+    assert "raise adversarial.learning_rate (now 1e-05), start it with" in findings[0].text
+    assert 'adversarial.init = "he", or lower adversarial.weight (now 0.001)' in findings[0].text
     assert "is not the adversary's" in findings[0].text and findings[0].stage == "train"
 
 
@@ -82,6 +83,12 @@ def test_a_control_is_not_told_to_lower_a_weight_of_0():
     diagnostics = Diagnostics(stage("adversarial.weight=0"))
     (finding,) = [finding for row in series("disc", [0.693] * 30) for finding in diagnostics.see(row)]
     assert "weight" not in finding.text and "adversarial.learning_rate" in finding.text
+
+
+def test_first_weights_that_are_in_use_are_not_advised():
+    diagnostics = Diagnostics(stage("adversarial.init=he"))
+    (finding,) = [finding for row in series("disc", [0.693] * 30) for finding in diagnostics.see(row)]
+    assert "init" not in finding.text
 
 
 def test_a_discriminator_without_an_error_is_told():

@@ -63,11 +63,12 @@ class DiscriminatorWatch:
         if self._learned or early or steps < _SHORTEST:
             return {}
         right = sum(right for _, right in self._recent) / _ROWS
-        lower = f", or lower {self._key}.weight (now {self._table.weight:g})" if self._table.weight else ""
+        more = f', start it with {self._key}.init = "he"' if self._table.init == "torch" else ""
+        more += f", or lower {self._key}.weight (now {self._table.weight:g})" if self._table.weight else ""
         return {
             "stuck": f"the discriminator has told nothing apart in {step} steps (loss {loss:.3f}, chance is"
             f" {_CHANCE[self._table.gan]:.3f}; {right:.2f} of its answers right): what the stage gains is not the"
-            f" adversary's; raise {self._key}.learning_rate (now {self._table.learning_rate:g}){lower}"
+            f" adversary's; raise {self._key}.learning_rate (now {self._table.learning_rate:g}){more}"
         }
 
     def _certain(self, step: int, loss: float) -> dict[str, str]:
