@@ -195,7 +195,7 @@ def test_the_table_tells_the_gain_over_source_only_and_over_the_control(results)
         "Oracle": ("+30.0", "–"),
     }
     text = "\n".join(notes(results))
-    assert "Control of FCD and 1 other: of FCD, ADVENT." in text
+    assert "Control of FCD and 1 other: of FCD; ADVENT." in text
     assert "no control: Oracle: it learns from the target's labels." in text
     assert "| +0.5 |" in markdown_table(results)
     header, *rows = csv_table(results)

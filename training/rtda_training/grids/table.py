@@ -154,11 +154,11 @@ def _control_notes(results: Mapping[str, Any]) -> list[str]:
         return []
     told = ["over control: points over the same training whose method tells the network nothing: what the method adds."]
     told += [
-        f"{control}: of {', '.join(rows)}."
+        f"{control}: of {'; '.join(rows)}."
         for control, rows in users.items()
         if rows != [control.removeprefix("Control of ")]
     ]
-    return told + [f"no control: {', '.join(rows)}: {why}." for why, rows in without.items()]
+    return told + [f"no control: {'; '.join(rows)}: {why}." for why, rows in without.items()]
 
 
 def failures(results: Mapping[str, Any]) -> dict[str, list[str]]:
