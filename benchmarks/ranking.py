@@ -24,7 +24,7 @@ from rtda_deploy.cli.candidates import candidates
 from rtda_deploy.errors import EngineError, RtdaError
 from rtda_training.judge.answers import Answers, Frames, answers_of
 from rtda_training.judge.check import check_counts, miou_of
-from rtda_training.judge.ranking import RULE, judged_of, places
+from rtda_training.judge.ranking import RULE, RULE_WITHOUT_NORMS, judged_of, places
 from rtda_training.judge.resample import one_of_each
 from rtda_training.judge.selectors import SELECTORS
 from rtda_training.labels import ClassList
@@ -35,8 +35,10 @@ RULES = {
     **{key: (key,) for key in SELECTORS},
     "ensemble, both": ("ensemble-miou", "ensemble-pixels"),
     "ensemble-miou and views": ("ensemble-miou", "views"),
-    "combined": RULE,
-    "combined and norms": (*RULE, "norms"),
+    "ensemble-miou and norms": ("ensemble-miou", "norms"),
+    "the rule": RULE,
+    "the rule without norms": RULE_WITHOUT_NORMS,
+    "the rule and infomax": (*RULE, "infomax"),
 }
 COLUMNS = {
     "selector": "{selector}",

@@ -64,7 +64,16 @@ def _show(found: Ranking) -> None:
     from rtda_deploy.cli.terminal.console import print_table
 
     tested = found.entries[0].check_miou is not None
-    heads = ("model", "agreement mIoU", "agreement", "steadiness", "first in", *(("check mIoU",) if tested else ()), "")
+    heads = (
+        "model",
+        "agreement mIoU",
+        "agreement",
+        "steadiness",
+        "norms apart",
+        "first in",
+        *(("check mIoU",) if tested else ()),
+        "",
+    )
     print_table(heads, [_row(entry, found, tested) for entry in found.entries])
     print(found.verdict())
 
@@ -72,6 +81,8 @@ def _show(found: Ranking) -> None:
 def _row(entry: Ranked, found: Ranking, tested: bool) -> List[str]:
     scores = [entry.scores[key] for key in ("ensemble-miou", "ensemble-pixels", "views")]
     texts = ["–" if value is None or value < -1 else f"{100 * value:.1f}" for value in scores]
+    apart = entry.scores["norms"]
+    texts.append("–" if apart is None else f"{-apart:.2f}")
     told = ["the first"] if entry.name == found.first else []
     checked = [f"{entry.check_miou:.1f}"] if tested and entry.check_miou is not None else []
     return [

@@ -181,3 +181,16 @@ def test_the_same_question_has_the_same_answer_and_is_json() -> None:
     values = json.loads(asked())
     assert values["chosen"] == "a" and values["entries"][0]["scores"]["norms"] is None
     assert values["check"]["low"] <= values["check"]["difference"] <= values["check"]["high"]
+
+
+def test_batch_norms_have_a_say_where_all_networks_have_some() -> None:
+    """Of equals, the one whose statistics are the footage's is first; where one is silent, nobody's count."""
+    given = [
+        network(f"n{salt}", 0.4, salt=salt)._replace(norm_distance=lambda frames, salt=salt: 0.5 - 0.1 * salt)
+        for salt in range(5)
+    ]
+    told = rank(given, footage())
+    assert set(told.entries[0].beats_first) == {"ensemble-miou", "views", "norms"}
+    assert [entry.scores["norms"] for entry in told.entries if entry.name == "n4"] == [pytest.approx(-0.1)]
+    silent = rank([*given, network("n5", 0.4)], footage())
+    assert set(silent.entries[0].beats_first) == {"ensemble-miou", "ensemble-pixels", "views"}

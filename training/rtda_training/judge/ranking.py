@@ -18,9 +18,23 @@ from rtda_training.judge.resample import block_weights, one_of_each
 from rtda_training.judge.selectors import SELECTORS
 from rtda_training.readers import LabelledSet, UnlabelledSet
 
-__all__ = ["RULE", "Judged", "Ranked", "Ranking", "judge", "judged_of", "places", "rank", "ranking_of"]
+__all__ = [
+    "RULE",
+    "RULE_WITHOUT_NORMS",
+    "Judged",
+    "Ranked",
+    "Ranking",
+    "judge",
+    "judged_of",
+    "places",
+    "rank",
+    "ranking_of",
+]
 
-RULE = ("ensemble-miou", "ensemble-pixels", "views")  # whose places are averaged; docs/results/ranking.md says why
+# Selectors whose places are averaged; docs/results/ranking.md says why. The second where a candidate does not say how
+# far its batch norms are: one that is no .pth.
+RULE = ("ensemble-miou", "views", "norms")
+RULE_WITHOUT_NORMS = ("ensemble-miou", "ensemble-pixels", "views")
 _SURE = 0.95  # share of the draws in which a candidate has to beat the first
 _MAJORITY = 2  # selectors of the rule on which it has to
 _FEW = 4  # candidates below which agreement with all says little
@@ -193,14 +207,15 @@ def judged_of(answers: Sequence[Answers], class_names: Sequence[str]) -> Judged:
     return Judged(evidence, warnings, remarks_of(answers, class_names), [], [], len(answers[0].mean), ())
 
 
-def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = RULE) -> Ranking:
+def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = ()) -> Ranking:
     """Lay the rule over the evidence.
 
     Args:
         judged: What is known.
         draws: Of blocks of frames, which say how sure the order is.
-        rule: Selectors whose places are averaged.
+        rule: Selectors whose places are averaged; empty: ``RULE``, or the other where it cannot be used.
     """
+    rule = rule or _rule_for(judged.evidence)
     evidence, warned = judged.evidence, np.asarray([bool(told) for told in judged.warnings])
     once, again = one_of_each(judged.frames), block_weights(judged.frames, draws)
     order = places({key: np.stack([SELECTORS[key](one, once) for one in evidence]) for key in rule}, warned)[:, 0]
@@ -231,6 +246,11 @@ def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = RUL
         dropped=tuple(judged.dropped),
         notes=judged.notes,
     )
+
+
+def _rule_for(evidence: Sequence[Evidence]) -> Tuple[str, ...]:
+    silent = any(one.norm_distance is None or np.isnan(one.norm_distance) for one in evidence)
+    return RULE_WITHOUT_NORMS if silent else RULE
 
 
 def places(scores: Mapping[str, np.ndarray], warned: np.ndarray) -> np.ndarray:
