@@ -190,7 +190,7 @@ def test_batch_norms_have_a_say_where_all_networks_have_some() -> None:
         for salt in range(5)
     ]
     told = rank(given, footage())
-    assert set(told.entries[0].beats_first) == {"ensemble-miou", "views", "norms"}
+    assert set(told.entries[0].beats_first) == {"ensemble-miou", "views", "infomax", "norms"}
     assert [entry.scores["norms"] for entry in told.entries if entry.name == "n4"] == [pytest.approx(-0.1)]
     silent = rank([*given, network("n5", 0.4)], footage())
     assert set(silent.entries[0].beats_first) == {"ensemble-miou", "ensemble-pixels", "views"}

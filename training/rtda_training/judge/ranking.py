@@ -33,10 +33,9 @@ __all__ = [
 
 # Selectors whose places are averaged; docs/results/ranking.md says why. The second where a candidate does not say how
 # far its batch norms are: one that is no .pth.
-RULE = ("ensemble-miou", "views", "norms")
+RULE = ("ensemble-miou", "views", "infomax", "norms")
 RULE_WITHOUT_NORMS = ("ensemble-miou", "ensemble-pixels", "views")
 _SURE = 0.95  # share of the draws in which a candidate has to beat the first
-_MAJORITY = 2  # selectors of the rule on which it has to
 _FEW = 4  # candidates below which agreement with all says little
 _DRAWS = 500
 
@@ -95,8 +94,8 @@ class Ranking:
     Attributes:
         entries: Best first.
         first: Name of the first candidate, which the others are compared with.
-        better: Whether the one that ranks first is better than it: by two of the three selectors in 95 % of the draws
-            and, where frames are labelled, without their interval lying below 0.
+        better: Whether the one that ranks first is better than it: by most of the selectors in 95 % of the draws and,
+            where frames are labelled, without their interval lying below 0.
         check: The paired test of these two on labelled frames; None without any, and where they are one.
         frames: Number of frames of the footage.
         dropped: Candidates that cannot be judged.
@@ -122,7 +121,9 @@ class Ranking:
         if best.name == self.first:
             return f"{self.first} is best: none of the others ranks before it"
         shares = sorted((share for share in best.beats_first.values()), reverse=True)
-        sure = f"it beats {self.first} in {100 * shares[_MAJORITY - 1]:.0f} % of the draws on two of three measures"
+        most = _majority(len(shares))
+        draws = f"{100 * shares[most - 1]:.0f} % of the draws on {most} of {len(shares)} measures"
+        sure = f"it beats {self.first} in {draws}"
         tested = "" if self.check is None else f"; {_interval(self.check)}"
         if self.better:
             return f"{best.name} is best: {sure}{tested}"
@@ -235,7 +236,7 @@ def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = ())
     ]
     best = int(np.argmin(order))
     check = paired(judged.counts[best], judged.counts[0]) if judged.counts and best != 0 else None
-    sure = sum(share >= _SURE for share in entries[0].beats_first.values()) >= min(_MAJORITY, len(rule))
+    sure = sum(share >= _SURE for share in entries[0].beats_first.values()) >= _majority(len(rule))
     refuted = check is not None and check.high < 0
     return Ranking(
         entries=tuple(entries),
@@ -294,6 +295,10 @@ def _notes(frames: Frames, candidates: int) -> Tuple[str, ...]:
     if candidates < _FEW:
         told.append(f"agreement among {candidates} models says little: give more checkpoints of their runs, or --check")
     return tuple(told)
+
+
+def _majority(selectors: int) -> int:
+    return selectors // 2 + 1
 
 
 def _number(value: float) -> Optional[float]:
