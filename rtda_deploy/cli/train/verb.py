@@ -28,7 +28,12 @@ def train(
     val: str = typer.Option("", help="Labelled set that best.pth is chosen on (default: the source's val split)."),
     set_: Optional[List[str]] = typer.Option(None, "--set", help="Change a setting: key=value. May be repeated."),
     init: str = typer.Option("", help="Checkpoint to start from."),
-    backbone_weights: str = typer.Option("", help="ImageNet file for the backbone (.pth or .safetensors)."),
+    backbone_weights: str = typer.Option(
+        "", help="ImageNet file for the backbone (.pth, .npz, .safetensors), or imagenet: one that a package brings."
+    ),
+    backbone_stages: int = typer.Option(
+        0, help="Stages of the backbone, 1 to 4, that the file covers; the others start at random (0: all of them)."
+    ),
     out: Optional[Path] = typer.Option(None, help="Run folder (default: runs/train/<time>-<recipe>)."),
     resume: str = typer.Option(
         "", help="'auto': go on with the run in --out, or the newest of this recipe, with its own settings."
@@ -53,6 +58,8 @@ def train(
     if resume not in ("", "auto"):
         raise ConfigError(f"--resume {resume} is unknown", hint="--resume auto, with --out DIR for a certain run")
     typed = {"source": source, "target": target, "val": val, "init": init, "backbone_weights": backbone_weights}
+    if backbone_stages:
+        set_ = [f"backbone_stages={backbone_stages}", *(set_ or [])]
     from rtda_training.grids.grid import is_grid
 
     if recipe and is_grid(recipe):
