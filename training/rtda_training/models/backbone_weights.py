@@ -29,7 +29,7 @@ class BackboneReport:
 
     Attributes:
         matched: Tensors that were loaded, ``num_batches_tracked`` counters not counted.
-        total: Tensors the backbone has: 100 for ResNet-18, 520 for ResNet-101, 30 for VGG-16, 240 for
+        total: Tensors the backbone has: 100 for ResNet-18, 520 for ResNet-101, 30 for VGG-16, 245 for
             EfficientNet-Lite0.
         ignored: Names in the file that were left out: ImageNet's last layer (``BackboneKind.ignored_keys``), and what
             belongs to later stages than were asked for.

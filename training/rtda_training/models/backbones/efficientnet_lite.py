@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 without its head, under the parameter names of its published PyTorch file.
+"""EfficientNet-Lite0 without its classifier, under the parameter names of its published PyTorch file.
 
 Made for small devices and integers: ReLU6 everywhere, no squeeze-and-excitation. Not taken over from the ImageNet
 training: drop connect, and the batch norms' momentum (0.01 there; 0.1 here, because a statistic that averages the last
@@ -23,14 +23,24 @@ __all__ = ["STAGES", "EfficientNetLite0"]
 _STEM = 32  # channels of the map at stride 2
 _EPS = 1e-3  # of every batch norm, as the weights were trained
 
-# Names of the layers that lead from each map to the next: what --backbone-stages counts.
-STAGES = (
-    ("_conv_stem.", "_bn0.", "_blocks.0.", "_blocks.1.", "_blocks.2."),
-    ("_blocks.3.", "_blocks.4."),
-    tuple(f"_blocks.{place}." for place in range(5, 11)),
-    tuple(f"_blocks.{place}." for place in range(11, 16)),
-)
-_MAPS = (2, 4, 10, 15)  # the blocks after which a map is given
+_HEAD_FACTOR = 4  # channels of the head's 1x1 convolution per channel of the last block
+_EXPANSION = 6  # of every block but the first
+_OPENING = (3, 5, 11)  # blocks with which the map becomes smaller, whose wide maps are given
+
+
+def _stages() -> tuple[tuple[str, ...], ...]:
+    """Names of the layers that lead from each map to the next: what ``--backbone-stages`` counts."""
+    before = ("_conv_stem.", "_bn0.", "_blocks.0.")
+    found = []
+    for first, opening in zip((1, *(place + 1 for place in _OPENING)), _OPENING):
+        whole = (f"_blocks.{place}." for place in range(first, opening))
+        found.append((*before, *whole, f"_blocks.{opening}._expand_conv.", f"_blocks.{opening}._bn0."))
+        rest = ("_depthwise_conv", "_bn1", "_project_conv", "_bn2")
+        before = tuple(f"_blocks.{opening}.{layer}." for layer in rest)
+    return (*found, (*before, *(f"_blocks.{place}." for place in range(12, 16)), "_conv_head.", "_bn1."))
+
+
+STAGES = _stages()
 
 
 class _Group(NamedTuple):
@@ -45,15 +55,15 @@ class _Group(NamedTuple):
 
 def _groups(channels: Channels) -> tuple[_Group, ...]:
     """The seven rows; where the maps are narrower than published, the widths between them are in proportion."""
-    at4, at8, at16, at32 = channels
+    at4, at8, at16 = (wide // _EXPANSION for wide in channels[:3])
     return (
         _Group(1, 3, 1, 1, at4 * 2 // 3),
-        _Group(2, 3, 2, 6, at4),
-        _Group(2, 5, 2, 6, at8),
-        _Group(3, 3, 2, 6, at8 * 2),
-        _Group(3, 5, 1, 6, at16),
-        _Group(4, 5, 2, 6, at16 * 12 // 7),
-        _Group(1, 3, 1, 6, at32),
+        _Group(2, 3, 2, _EXPANSION, at4),
+        _Group(2, 5, 2, _EXPANSION, at8),
+        _Group(3, 3, 2, _EXPANSION, at8 * 2),
+        _Group(3, 5, 1, _EXPANSION, at16),
+        _Group(4, 5, 2, _EXPANSION, at16 * 12 // 7),
+        _Group(1, 3, 1, _EXPANSION, channels[3] // _HEAD_FACTOR),
     )
 
 
@@ -90,22 +100,31 @@ class _Block(nn.Module):
         self._relu = nn.ReLU6(inplace=True)
         self._adds = stride == 1 and in_channels == group.channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self._relu(self._bn0(self._expand_conv(x))) if self._expands else x
-        out = self._relu(self._bn1(self._depthwise_conv(out)))
+    def expanded(self, x: Tensor) -> Tensor:
+        """The input with more channels, after its activation."""
+        return self._relu(self._bn0(self._expand_conv(x))) if self._expands else x
+
+    def narrowed(self, wide: Tensor, x: Tensor) -> Tensor:
+        """The block's output, from its wide map and its input."""
+        out: Tensor = self._relu(self._bn1(self._depthwise_conv(wide)))
         out = self._bn2(self._project_conv(out))
         return out + x if self._adds else out
 
 
 class EfficientNetLite0(Backbone):
-    """The sixteen blocks of EfficientNet-Lite0, whose maps at strides 4, 8, 16 and 32 have 24, 40, 112 and 320 channels.
+    """The sixteen blocks of EfficientNet-Lite0 and its head's convolution, without the classifier.
 
-    The maps are the blocks' own outputs, which no activation follows. Input sides are multiples of 32.
+    The maps at strides 4, 8, 16 and 32 have 144, 240, 672 and 1280 channels: what the first block of the next scale
+    expands to, and what the head gives. All are 0..6. The blocks' own outputs are narrow and have no activation; their
+    means are about 0, which a network that weighs maps by their means (RTDA's context path) makes nothing of.
+    MobileNet-V2's detectors read the same places.
 
     Args:
         name: ``"efficientnet-lite0"``.
-        channels: Of the four maps.
-        output_stride: 32.
+        channels: Of the four maps; the first three multiples of 6, the last of 4.
+        output_stride: 32. Input sides are multiples of it.
+
+    Source of the places: Sandler et al., MobileNetV2 (CVPR 2018), section 6.2 (SSDLite).
     """
 
     def __init__(self, name: str, channels: Channels, output_stride: int) -> None:
@@ -120,17 +139,20 @@ class EfficientNetLite0(Backbone):
                 blocks.append(_Block(in_channels, group, stride=1 if place else group.stride))
                 in_channels = group.channels
         self._blocks = nn.ModuleList(blocks)
+        self._conv_head = _SameConv(in_channels, channels[3], 1)
+        self._bn1 = nn.BatchNorm2d(channels[3], eps=_EPS)
         self._initialise()
 
     def forward(self, image: Tensor) -> Features:
         x = self._relu(self._bn0(self._conv_stem(image)))  # (N, 32, H/2, W/2)
         maps: list[Tensor] = []
         for place, block in enumerate(self._blocks):
-            x = block(x)
-            if place in _MAPS:
-                maps.append(x)
-        x4, x8, x16, x32 = maps
-        return x4, x8, x16, x32
+            wide = block.expanded(x)
+            if place in _OPENING:
+                maps.append(wide)
+            x = block.narrowed(wide, x)
+        x4, x8, x16 = maps
+        return x4, x8, x16, self._relu(self._bn1(self._conv_head(x)))
 
     def _initialise(self) -> None:
         """Normal, fan out, counted within a group as TensorFlow counts it: a depthwise kernel has k * k outputs."""
