@@ -24,8 +24,9 @@ def read_npz(path: str | Path) -> dict[str, Tensor]:
     """
     file = Path(path)
     found: dict[str, Tensor] = {}
-    with parsing(CheckpointError, f"{file.name} is no .npz file of plain weights", hint=_HINT):
-        content = np.load(file, allow_pickle=False)
+    what = f"{file.name} is no .npz file of plain weights"
+    with parsing(CheckpointError, what, hint=_HINT), open(file, "rb") as stream:
+        content = np.load(stream, allow_pickle=False)
         if not isinstance(content, np.lib.npyio.NpzFile):
             raise CheckpointError(f"{file.name} holds one array without a name", hint=_HINT)
         with content:

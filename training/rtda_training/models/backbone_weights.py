@@ -124,15 +124,13 @@ def _what(name: str, stages: int) -> str:
 
 def _hint(name: str, stages: int, whole: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
     """The fix; for a file that holds the first stages whole and no more, how to load those."""
-    known = BACKBONES[name].stages
-    for count in range(len(known) - 1, 0, -1):
-        later = _later_layers(name, count)
+    for count in range(len(BACKBONES[name].stages) - 1, 0, -1):
+        out = (*_later_layers(name, count), *BACKBONES[name].ignored_keys)
         expected, found = (
-            {key: tensor for key, tensor in tensors.items() if not key.startswith((*later, *BACKBONES[name].ignored_keys))}
-            for tensors in (whole, weights)
+            {key: tensor for key, tensor in tensors.items() if not key.startswith(out)} for tensors in (whole, weights)
         )
         if count != stages and not difference(expected, found):
-            return f"it holds the first {count} stages: --backbone-stages {count} loads those, the rest starts at random"
+            return f"--backbone-stages {count} loads the first {count}, which it holds; the rest starts at random"
     return f"give the published ImageNet file of {name}, or another backbone"
 
 
