@@ -95,8 +95,8 @@ def _constant(model: Any, makers: dict[str, Any], name: str) -> np.ndarray | Non
     output = onnx.helper.make_empty_tensor_value_info(name)
     graph = onnx.helper.make_graph(ordered, "constant", [], [output], list(used.values()))
     part = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    found: np.ndarray = np.asarray(ReferenceEvaluator(part).run(None, {})[0])
-    return found
+    results: Any = ReferenceEvaluator(part).run(None, {})
+    return np.asarray(results[0])
 
 
 def _remove(graph: Any, gone: list[Any]) -> None:

@@ -11,7 +11,8 @@ The names, and the padding that the weights were trained with, are those of pip'
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,7 +31,7 @@ _OPENING = (3, 5, 11)  # blocks with which the map becomes smaller, whose wide m
 
 def _stages() -> tuple[tuple[str, ...], ...]:
     """Names of the layers that lead from each map to the next: what ``--backbone-stages`` counts."""
-    before = ("_conv_stem.", "_bn0.", "_blocks.0.")
+    before: tuple[str, ...] = ("_conv_stem.", "_bn0.", "_blocks.0.")
     found = []
     for first, opening in zip((1, *(place + 1 for place in _OPENING)), _OPENING):
         whole = (f"_blocks.{place}." for place in range(first, opening))
@@ -146,7 +147,7 @@ class EfficientNetLite0(Backbone):
     def forward(self, image: Tensor) -> Features:
         x = self._relu(self._bn0(self._conv_stem(image)))  # (N, 32, H/2, W/2)
         maps: list[Tensor] = []
-        for place, block in enumerate(self._blocks):
+        for place, block in enumerate(cast("Iterable[_Block]", self._blocks)):
             wide = block.expanded(x)
             if place in _OPENING:
                 maps.append(wide)
