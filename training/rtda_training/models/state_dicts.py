@@ -12,7 +12,7 @@ from torch import Tensor
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import CheckpointError, FileAccessError
 from rtda_deploy.optional import require
-from rtda_training.npz_file import read_npz
+from rtda_training.models.npz_file import read_npz
 from rtda_training.torch_file import read_torch_file
 
 __all__ = [
