@@ -22,6 +22,7 @@ from rtda_deploy.protobuf import BrokenMessage, Message
 from rtda_deploy.spec import ModelSpec
 
 __all__ = [
+    "CARD_KEY",
     "PRECISION_KEY",
     "SPEC_KEY",
     "NodeFacts",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 SPEC_KEY = "rtda.spec"  # name of the ModelSpec in the metadata
+CARD_KEY = "rtda.card"  # name of the calibration card, JSON; a model is complete without it
 PRECISION_KEY = "rtda.precision"  # name of what FP16 rescue and calibration found, JSON
 
 _FLOAT16, _EXTERNAL = 10, 1  # TensorProto.DataType.FLOAT16, TensorProto.DataLocation.EXTERNAL

@@ -16,7 +16,18 @@ from rtda_deploy.optional import available
 
 __all__ = ["narrow_networks", "published_networks"]
 
-_CHANNELS = {"resnet18": (24, 32, 48, 64), "resnet101": (96, 128, 192, 256), "vgg16": (32, 48, 64, 64)}
+_CHANNELS = {
+    "resnet18": (24, 32, 48, 64),
+    "resnet101": (96, 128, 192, 256),
+    "vgg16": (32, 48, 64, 64),
+    "efficientnet-lite0": (36, 48, 84, 80),
+}
+_PUBLISHED = {
+    "resnet18": (64, 128, 256, 512),
+    "resnet101": (256, 512, 1024, 2048),
+    "vgg16": (128, 256, 512, 512),
+    "efficientnet-lite0": (144, 240, 672, 1280),
+}
 
 
 def narrow_networks() -> None:
@@ -31,7 +42,7 @@ def published_networks() -> Iterator[None]:
     from rtda_training.models import BACKBONES
 
     before = {name: kind.channels for name, kind in BACKBONES.items()}
-    _set({"resnet18": (64, 128, 256, 512), "resnet101": (256, 512, 1024, 2048), "vgg16": (128, 256, 512, 512)})
+    _set(_PUBLISHED)
     try:
         yield
     finally:

@@ -62,6 +62,7 @@ ROBOT_ROOTS = (
     "rtda_runtime",
     "rtda_training.data.address",
     "rtda_training.data.readers.kinds",
+    "rtda_training.judge",
     "rtda_training.labels",
     "rtda_training.metrics",
     "rtda_training.pages.sheets",
@@ -170,6 +171,12 @@ BELOW = {
     ),
     "rtda_runtime.threads": ("rtda_runtime.threads",),
     "rtda_training.data": ("rtda_training.data", "rtda_training.labels", "rtda_training.readers"),
+    "rtda_training.judge": (
+        "rtda_training.judge",
+        "rtda_training.labels",
+        "rtda_training.metrics",
+        "rtda_training.readers",
+    ),
     "rtda_training.models": ("rtda_training.models", "rtda_training.torch_file"),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Sequence
+from typing import TYPE_CHECKING, List, Mapping, Optional, Sequence
 
 import typer
 
@@ -17,51 +17,87 @@ _LITTLE = 80.0  # percent of the labelled pixels: below it, the figures are of a
 
 
 def evaluate(
-    model: Path = typer.Argument(..., help="A .pth, an .onnx or an engine."),
+    models: List[Path] = typer.Argument(
+        ..., help="A .pth, an .onnx or an engine; several are compared with the first."
+    ),
     data: str = typer.Option(..., help="Labelled set, kind:path?key=value; its test split unless it says otherwise."),
     protocol: Optional[int] = typer.Option(None, help="19, 16 or 13: the papers' classes (default: all)."),
+    group: Optional[List[str]] = typer.Option(
+        None, help="Score these classes as one too: drivable=road,parking. May be repeated."
+    ),
     max_pictures: int = typer.Option(0, min=0, help="Score at most this many, spread evenly (default: all)."),
     spec: Optional[Path] = typer.Option(None, help="spec.json for a file without one."),
     out: Optional[Path] = typer.Option(None, help="Report folder (default: runs/eval/<time>)."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
-    """Score a model on labelled pictures: mIoU, IoU per class, pixel accuracy, confusion matrix.
+    """Score a model on labelled pictures: mIoU, IoU per class, accuracy, borders, calibration, confusion matrix.
+
+    Several models get one table, with what each gains over the first and a paired interval over the pictures.
 
     Example: rtda-deploy eval last.pth --data "toytown:target?split=test"
     """
     from rtda_deploy.cli.outputs import check_eval
-    from rtda_deploy.cli.terminal.console import ProgressLines, note, print_json, warn
+    from rtda_deploy.cli.terminal.console import ProgressLines, note, warn
     from rtda_deploy.run_folders import new_run_folder
     from rtda_deploy.spec import ModelSpec
-    from rtda_export.parity.page import save_evaluation
     from rtda_export.parity.scoring import evaluate as score
-    from rtda_training.labels import protocol_indices
     from rtda_training.readers import open_labelled
 
-    check_eval(model, data, spec, out)
+    check_eval(models, data, spec, out)
+    found: List[Evaluation] = []
     with ProgressLines() as lines:
         pictures = open_labelled(
             data, split="test", progress=lambda done, total: lines.update(f"render  {data}", done, total)
         )
-        found = score(
-            model,
-            pictures,
-            spec=ModelSpec.load(spec) if spec else None,
-            max_pictures=max_pictures,
-            progress=lambda done, total: lines.update("eval", done, total),
-        )
+        for model in models:
+            name = "eval" if len(models) == 1 else f"eval    {model}"
+            found.append(
+                score(
+                    model,
+                    pictures,
+                    spec=ModelSpec.load(spec) if spec else None,
+                    max_pictures=max_pictures,
+                    groups=group or (),
+                    progress=lambda done, total, name=name: lines.update(name, done, total),  # type: ignore[misc]
+                )
+            )
+    folder = (_tell_one if len(found) == 1 else _tell_several)(found, protocol, out or new_run_folder("eval"), json_)
+    if pictures.meaning is not None and pictures.meaning.assumed:
+        note(f"no {pictures.meaning.file}: the labels are taken for Cityscapes' 19 classes")
+    for text in dict.fromkeys(text for each in found for text in _doubts(each, pictures)):
+        warn(text)
+    note(f"wrote   {folder}/{{report.html,results.json}}")
+
+
+def _tell_one(models: Sequence[Evaluation], protocol: Optional[int], folder: Path, json_: bool) -> Path:
+    from rtda_deploy.cli.terminal.console import print_json
+    from rtda_export.parity.page import save_evaluation
+    from rtda_training.labels import protocol_indices
+
+    (found,) = models
     chosen = protocol_indices(found.scores.class_names, protocol)
     values = {**found.to_dict(), "protocol": protocol, "protocol_miou": round(100 * found.scores.miou(protocol), 2)}
-    folder = save_evaluation(found, out or new_run_folder("eval"))
+    save_evaluation(found, folder)
     if json_:
         print_json({**values, "folder": str(folder)})
     else:
         _show(found, chosen, values["protocol_miou"])
-    if pictures.meaning is not None and pictures.meaning.assumed:
-        note(f"no {pictures.meaning.file}: the labels are taken for Cityscapes' 19 classes")
-    for text in _doubts(found, pictures):
-        warn(text)
-    note(f"wrote   {folder}/{{report.html,results.json}}")
+    return folder
+
+
+def _tell_several(found: Sequence[Evaluation], protocol: Optional[int], folder: Path, json_: bool) -> Path:
+    from rtda_deploy.cli.terminal.console import print_json, print_table
+    from rtda_export.parity.several import compared, compared_lines, remarks, save_compared
+
+    values = compared(found, protocol)
+    save_compared(found, values, folder)
+    if json_:
+        print_json({**values, "folder": str(folder)})
+        return folder
+    print_table(*compared_lines(values))
+    for text in remarks(values):
+        print(text)
+    return folder
 
 
 def _show(found: Evaluation, chosen: Sequence[int], miou: float) -> None:
@@ -74,9 +110,21 @@ def _show(found: Evaluation, chosen: Sequence[int], miou: float) -> None:
     left_out = f" ({', '.join(absent)} not in the labels)" if absent else ""
     print(f"mIoU {miou:.2f} % over {len(chosen) - len(absent)} classes{left_out}")
     print(f"pixel accuracy {100 * found.scores.pixel_accuracy:.2f} %, {found.pictures} pictures of {found.data}")
+    borders, error = found.to_dict()["boundary_f1"], found.to_dict()["calibration_error"]
+    if borders is not None:
+        print(f"boundary F1 {borders:.2f} %, mean over classes")
+    print("calibration error " + ("not known: the model gives masks only" if error is None else f"{error:.2f} %"))
+    for group in found.groups:
+        print(_group_text(group.name, group.to_dict()))
     print(scored_text(found))
     if found.joined:
         print(f"{found.joined[0]} joined: {found.joined[1]}")
+
+
+def _group_text(name: str, percent: Mapping[str, Optional[float]]) -> str:
+    told = {"iou": "IoU", "false_rate": f"of the other pixels called {name}", "missed_rate": "of its own missed"}
+    parts = [f"{text} –" if percent[key] is None else f"{percent[key]:.2f} % {text}" for key, text in told.items()]
+    return f"{name}: {', '.join(parts)}"
 
 
 def _doubts(found: Evaluation, pictures: LabelledSet) -> List[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import typer
 
@@ -102,13 +102,14 @@ def _checkpoint(file: Path) -> Dict[str, Any]:
         "parameters": count_parameters(model),
         "macs": count_macs(model, checkpoint.spec.size_hw),
         "resumable": resumable,
+        "card": _card(checkpoint.card),
     }
 
 
 def _onnx(file: Path) -> Dict[str, Any]:
     import dataclasses
 
-    from rtda_deploy.onnx_file import precision_from_metadata, read_onnx_facts
+    from rtda_deploy.onnx_file import CARD_KEY, precision_from_metadata, read_onnx_facts
 
     facts = read_onnx_facts(file, allow_external=True)
     spec = facts.spec
@@ -116,6 +117,7 @@ def _onnx(file: Path) -> Dict[str, Any]:
         "spec": None if spec is None else spec.to_dict(),
         "opset": facts.opset,
         "precision": precision_from_metadata(facts.metadata),
+        "card": _card(facts.metadata.get(CARD_KEY, "")),
         "inputs": [dataclasses.asdict(value) for value in facts.inputs],
         "outputs": [dataclasses.asdict(value) for value in facts.outputs],
         "input_shape": list(facts.inputs[0].shape) if facts.inputs else None,
@@ -123,6 +125,26 @@ def _onnx(file: Path) -> Dict[str, Any]:
         "more_outputs": [output.name for output in facts.outputs[1:]],
         "weights_elsewhere": facts.external,
     }
+
+
+def _card(text: str) -> Optional[Dict[str, Any]]:
+    """The calibration card of a file as values, with what follows from them; None where it has none."""
+    import dataclasses
+
+    from rtda_training.judge.card import card_from_json
+
+    card = card_from_json(text)
+    if card is None:
+        return None
+    return {**dataclasses.asdict(card), "right": card.right, "calibration_error": card.calibration_error}
+
+
+def _card_text(card: Dict[str, Any]) -> str:
+    kind = "held out" if card["held_out"] else "trained on"
+    return (
+        f"{100 * card['right']:.1f} % right, calibration error {100 * card['calibration_error']:.1f} %,"
+        f" temperature {card['temperature']:.2f}, on {card['pictures']} pictures ({kind}) of {card['data']}"
+    )
 
 
 def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
@@ -152,6 +174,8 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
         facts = found["precision"]
         kept = facts.get("keep_fp32") or facts.get("kept_float") or []
         rows.append(("precision", facts["precision"] + (f", {len(kept)} layers in float32" if kept else "")))
+    if found.get("card"):
+        rows.append(("card", _card_text(found["card"])))
     for key, value in found.get("built", {}).items():
         if value not in (None, [], ()):
             rows.append((key, "x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))

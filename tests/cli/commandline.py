@@ -15,7 +15,10 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Union
 from unittest import mock
 
 ANSI = re.compile(r"\x1b[\[\]()]")
-VERBS = ("demo", "train", "eval", "export", "verify", "bench", "run", "inspect", "estimate", "cameras", "doctor")
+VERBS = (
+    *("demo", "train", "eval", "rank", "export", "verify", "bench"),
+    *("run", "inspect", "estimate", "cameras", "doctor"),
+)
 COMMAND = shutil.which("rtda-deploy", path=str(Path(sys.executable).parent))
 
 

@@ -112,7 +112,14 @@ def test_a_run_without_a_checkpoint_starts_its_own_plan_again(journey: Journey, 
 def test_nothing_to_resume_is_said(here: Path) -> None:
     outcome = invoke("train", "--resume", "auto", "--out", "nowhere")
     assert_refused_late(outcome, 2, "no run to resume in nowhere", "--list")
-    assert_refused(invoke("train"), 2, "no recipe was named", "--list")
+    assert_refused(invoke("train"), 2, "no recipe was named", "--source DATA --target DATA takes recommended.*--list")
+
+
+def test_two_domains_without_a_recipe_take_the_recommended_one(here: Path) -> None:
+    outcome = invoke("train", "--source", "folder:nowhere", "--target", "folder:nowhere")
+    assert outcome.code == 1 and "train   recommended: loading torch" in outcome.err
+    outcome = invoke("train", "--source", "folder:nowhere")  # one domain alone does not say what is wanted
+    assert_refused(outcome, 2, "no recipe was named", "takes recommended")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -69,14 +69,14 @@ def test_every_row_and_seed_is_trained_and_scored_in_a_folder_of_its_own(trained
             scores = json.loads((run / "scores.json").read_text())
             assert (scores["seed"], scores["plan"]["seed"], scores["steps"]) == (seed, seed, [2])
             assert scores["seconds_per_step"] > 0
-    assert "row     4/4  Light&Thin, seed 1: mIoU" in outcome.err
+    assert "row     5/6  Light&Thin, seed 1: mIoU" in outcome.err, "after the control of seed 0"
     assert "Light&Thin" in outcome.out and "mIoU19" in outcome.out
 
 
 def test_the_table_is_the_mean_of_the_runs_scores(trained):
     folder, _ = trained
     found = results(folder)
-    source, light = found["rows"]
+    source, light, _ = found["rows"]
     values = [json.loads((folder / f"light-thin-seed{s}" / "scores.json").read_text())["scores"] for s in (0, 1)]
     assert light["miou"]["values"] == [entry["miou"] for entry in values]
     assert light["miou"]["mean"] == pytest.approx(sum(entry["miou"] for entry in values) / 2, abs=0.006)
@@ -92,7 +92,13 @@ def test_the_table_is_there_for_people_and_for_programs(trained):
     assert "| printed: FCD-LightThin | 83.9 | 37.2 |" in text
     assert "| 33.2 | gta5 -> cityscapes, 1024x512, resnet101, pretrained weights |" in text
     lines = list(csv.DictReader((folder / "table.csv").read_text(encoding="utf-8").splitlines()))
-    assert [line["row"] for line in lines] == ["Source only", "Light&Thin", "rtda/table-1/light-thin"]
+    assert [line["row"] for line in lines] == [
+        "Source only",
+        "Light&Thin",
+        "rtda/table-1/light-thin",
+        "Control of Light&Thin",
+    ]
+    assert lines[1]["over_control"] and "over control" in text, "trained by the command as typed"
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Light&amp;Thin" in page and page_data(folder / "report.html") == results(folder)
 
@@ -104,9 +110,9 @@ def test_a_row_that_fails_is_an_error_after_all_others(here, tiny_data):
     )
     outcome = invoke("train", grid, "--out", "out", "--set", "seeds=[0]", "--json")
     assert outcome.code == 1
-    assert outcome.said["error"].startswith("1 of 2 runs failed: Source only (seed 0): cannot read no.pth")
+    assert outcome.said["error"].startswith("1 of 3 runs failed: Source only (seed 0): cannot read no.pth")
     statuses = {row["label"]: row["seeds"]["0"]["status"] for row in outcome.json["rows"]}
-    assert statuses == {"Source only": "failed", "Light&Thin": "done"}
+    assert statuses == {"Source only": "failed", "Light&Thin": "done", "Control of Light&Thin": "done"}
 
 
 def test_a_stopped_grid_says_how_to_go_on(here, tiny_data):

@@ -24,6 +24,7 @@ class Workshop:
     architectures: ClassVar[Dict[str, Dict[str, Any]]] = {
         "rtda": {"name": "BiSeNet", "backbone": "resnet18", "variant": "rtda"},
         "paper": {"name": "BiSeNet", "backbone": "resnet18", "variant": "paper"},
+        "lite0": {"name": "BiSeNet", "backbone": "efficientnet-lite0", "variant": "rtda"},
         "deeplab-v2": {"name": "DeepLab-v2", "backbone": "resnet18"},
         "fcn8s": {"name": "FCN8s", "backbone": "vgg16", "hidden": 32},
     }

@@ -15,6 +15,7 @@ from rtda_deploy.errors import CheckpointError, ConfigError, DataError
 from rtda_deploy.run_folders import FolderBusyError, folder_lock
 from rtda_training import StopRequest, TrainingStopped, evaluate, load, train
 from rtda_training.readers import open_labelled
+from rtda_training.run_choice import choose_run
 from rtda_training.run_folder import copy_run, is_trained, saved_plan
 
 README = Path(__file__).parents[2] / "training" / "README.md"
@@ -124,3 +125,11 @@ def test_a_checkpoint_a_network_and_a_function_are_scored(tiny_checkpoint, tiny_
     assert 0 < sky.iou[10] == pytest.approx(sky.pixel_accuracy, abs=1e-9)
     with pytest.raises(DataError, match="other classes"):
         evaluate(tiny_checkpoint, open_labelled(f"{address}?classes=camvid"))
+
+
+def test_two_domains_without_a_recipe_are_a_run_of_the_recommended_one(tmp_path):
+    chosen = choose_run("", ["steps=3"], tmp_path, False, False, source="toytown:source", target="toytown:target")
+    assert chosen.plan.name == "recommended" and chosen.note == "no recipe was named: recommended"
+    assert [stage.steps for stage in chosen.plan.stages] == [3] * len(chosen.plan.stages)
+    with pytest.raises(ConfigError, match="no recipe was named"):
+        choose_run("", [], tmp_path, False, False, target="toytown:target")

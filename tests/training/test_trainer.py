@@ -15,9 +15,10 @@ from rtda_deploy.errors import CheckpointError, ConfigError, DataError, DeviceEr
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 from rtda_training.loop.hardware import build_fabric
 from rtda_training.loop.runlog import RunLog
+from rtda_training.models import build_backbone
 from rtda_training.plan import load_plan
 from rtda_training.run_folder import progress_in
-from rtda_training.stages.segmentation import reestimate
+from rtda_training.stages.segmentation import mix_statistics, reestimate
 from rtda_training.trainer import Trainer
 
 
@@ -239,3 +240,55 @@ def test_weights_momentum_and_mode_stay():
     assert norm.momentum == 0.3 and not model.training
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) and parameter.grad is None
+
+
+def test_mixed_statistics_lie_between_the_networks_own_and_the_batches():
+    norm = nn.BatchNorm2d(3)
+    norm.running_mean.fill_(7.0)
+    norm.running_var.fill_(2.0)
+    batch = torch.randn(4, 3, 5, 5)
+    mean, var = batch.mean((0, 2, 3)), batch.var((0, 2, 3))
+    for share in (0.25, 1.0, 0.0):  # from the statistics that the last one left
+        before = norm.running_mean.clone(), norm.running_var.clone()
+        assert mix_statistics(nn.Sequential(norm), [batch], share) == 1
+        torch.testing.assert_close(norm.running_mean, (1 - share) * before[0] + share * mean)
+        torch.testing.assert_close(norm.running_var, (1 - share) * before[1] + share * var)
+
+
+def test_a_stage_may_leave_mixed_statistics(folders, tmp_path):
+    for name in ("running", "target", "mixed"):
+        Trainer(plan(folders, "steps=2", f"bn_statistics={name}", "bn_share=0.25"), tmp_path / name).run()
+    own, target, mixed = (weights(tmp_path / name / "last.pth") for name in ("running", "target", "mixed"))
+    for key in own:
+        if "running_" in key:
+            torch.testing.assert_close(mixed[key], 0.75 * own[key] + 0.25 * target[key])
+
+
+@pytest.mark.parametrize(("norms", "measured"), [("auto", True), ("file", False), ("source", True)])
+def test_batch_norms_of_an_npz_are_measured_on_the_source_before_the_first_step(folders, tmp_path, norms, measured):
+    torch.manual_seed(9)
+    made_up = {key: tensor.numpy() for key, tensor in build_backbone("resnet18").state_dict().items()}
+    made_up["bn1.running_mean"][:] = 100.0
+    np.savez(tmp_path / "folded.npz", **{key: array for key, array in made_up.items() if "layer4" not in key})
+    told, starts = [], []
+
+    def listen(event):
+        told.append(event.stage)
+        if event.kind == "step" and not starts:
+            starts.append(trainer._model.backbone.bn1.running_mean.clone())
+
+    settings = [f"backbone_weights={tmp_path / 'folded.npz'}", "backbone_stages=3", f"backbone_norms={norms}"]
+    frozen = plan(folders, *settings, "steps=1", "batch_norm=fixed", recipe="source-only")
+    trainer = Trainer(frozen, tmp_path / "run", listen)
+    trainer.run()
+    assert any(text.endswith("25 start at random: layer4") for text in told if text)
+    assert any("measured on 6 pictures of the source" in text for text in told if text) == measured
+    assert (float(starts[0].abs().max()) < 10.0) == measured
+
+
+def test_a_checkpoint_to_start_from_keeps_its_own_statistics(folders, tmp_path):
+    Trainer(plan(folders, "steps=1", recipe="source-only"), tmp_path / "first").run()
+    told = []
+    again = plan(folders, "steps=1", f"init={tmp_path / 'first' / 'last.pth'}", "backbone_norms=source")
+    Trainer(again, tmp_path / "second", lambda event: told.append(event.stage)).run()
+    assert not any("measured on" in text for text in told if text)

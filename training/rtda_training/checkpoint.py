@@ -1,7 +1,8 @@
 """Checkpoints: one file with the weights, the ModelSpec and, while training goes on, everything needed to go on.
 
 ``{"format": "rtda-deploy", "spec": JSON text, "weights": state dict, "training": dict}``, plain tensors and containers
-only, so that ``torch.load(weights_only=True)`` reads it and no code in an untrusted file runs.
+only, so that ``torch.load(weights_only=True)`` reads it and no code in an untrusted file runs. ``"card"``, JSON text,
+stands beside them once the network was measured, when its training ended.
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ class Checkpoint:
         weights: State dict of the network under our own names.
         training: State to resume from; empty in a file meant for export only.
         path: Where it was read from; empty for a new one.
+        card: Its calibration card as ``rtda_training.judge.card`` writes it; empty where it has none.
     """
 
     spec: ModelSpec
     weights: Mapping[str, Tensor]
     training: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
+    card: str = ""
 
 
 def read_checkpoint(path: str | Path, *, spec: ModelSpec | None = None) -> Checkpoint:
@@ -93,6 +96,7 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
         "spec": checkpoint.spec.to_json(),
         "weights": dict(checkpoint.weights),
         "training": dict(checkpoint.training),
+        **({"card": checkpoint.card} if checkpoint.card else {}),
     }
     return write_torch_file(path, content)
 
@@ -142,13 +146,15 @@ def _own(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> Chec
         weights = checked_tensors(weights)
     except CheckpointError as err:
         raise CheckpointError(f"{file}: {err.message}", hint=err.hint) from err
+    card = content.get("card", "")
+    card = card if isinstance(card, str) else ""
     if spec is not None and "architecture" in spec.provenance:
-        return Checkpoint(spec, weights, training, str(file))
+        return Checkpoint(spec, weights, training, str(file), card)
     own_spec = ModelSpec.from_json(str(content.get("spec", "")), where=f"spec of {file}")
     if spec is not None:  # written by hand, without the network; the checkpoint's own spec names it
         architecture = own_spec.provenance.get("architecture")
         own_spec = spec.replace(provenance={**spec.provenance, "architecture": architecture})
-    return Checkpoint(own_spec, weights, training, str(file))
+    return Checkpoint(own_spec, weights, training, str(file), card)
 
 
 def _foreign(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> Checkpoint:

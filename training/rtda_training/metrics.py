@@ -14,7 +14,7 @@ import numpy as np
 from rtda_deploy.errors import DataError
 from rtda_training.labels import IGNORE_INDEX, PROTOCOLS, protocol_indices
 
-__all__ = ["ConfusionMatrix", "Scores"]
+__all__ = ["ConfusionMatrix", "Scores", "as_percent"]
 
 
 class ConfusionMatrix:
@@ -37,13 +37,26 @@ class ConfusionMatrix:
         Raises:
             DataError: If the sizes differ.
         """
+        self._counts += self.of(label, mask)
+
+    def of(self, label: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """int64 (C, C + 1): what :meth:`add` counts of one picture; the last column is of values outside the classes.
+
+        Raises:
+            DataError: If the sizes differ.
+        """
         if label.shape != mask.shape:
             raise DataError(f"label is {label.shape}, mask is {mask.shape}", hint="score at the label's own size")
         valid = label != IGNORE_INDEX
         columns = self.num_classes + 1
         predicted = np.minimum(mask[valid].astype(np.int64), self.num_classes)
         index = label[valid].astype(np.int64) * columns + predicted
-        self._counts += np.bincount(index, minlength=self.num_classes * columns).reshape(self.num_classes, columns)
+        counts = np.bincount(index, minlength=self.num_classes * columns)
+        return np.asarray(counts.reshape(self.num_classes, columns))
+
+    def add_counts(self, counts: np.ndarray) -> None:
+        """Count what :meth:`of` gave."""
+        self._counts += counts
 
     @property
     def counts(self) -> np.ndarray:
@@ -96,18 +109,19 @@ class Scores:
     def to_dict(self) -> Dict[str, Any]:
         """JSON-ready: percentages rounded to 0.01, ``null`` for absent classes; every protocol that fits."""
         protocols = {
-            f"miou{protocol}": _percent(self.miou(protocol))
+            f"miou{protocol}": as_percent(self.miou(protocol))
             for protocol, names in PROTOCOLS.items()
             if set(names) <= set(self.class_names)
         }
         return {
-            "miou": _percent(self.miou()),
+            "miou": as_percent(self.miou()),
             **protocols,
-            "pixel_accuracy": _percent(self.pixel_accuracy),
-            "iou": {name: _percent(value) for name, value in zip(self.class_names, self.iou)},
+            "pixel_accuracy": as_percent(self.pixel_accuracy),
+            "iou": {name: as_percent(value) for name, value in zip(self.class_names, self.iou)},
             "pixels": self.pixels,
         }
 
 
-def _percent(value: float) -> Optional[float]:
+def as_percent(value: float) -> Optional[float]:
+    """A share 0..1 in percent, rounded to 0.01; None for NaN."""
     return None if math.isnan(value) else round(100.0 * value, 2)

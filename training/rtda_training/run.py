@@ -56,7 +56,8 @@ def train(
     """Train a network, or adapt one to a domain without labels; writes the run folder that ``rtda-deploy train`` does.
 
     Args:
-        recipe: Name of a recipe, or path of a TOML file; with ``resume`` it may be left away.
+        recipe: Name of a recipe, or path of a TOML file; with ``resume`` it may be left away, and with
+            both ``source`` and ``target``, which then takes ``recommended``.
         source: Labelled domain, ``kind:path?key=value``; empty: the recipe's.
         target: Unlabelled domain; empty: the recipe's.
         val: Labelled set that ``best.pth`` is chosen on; empty: the source's val split.

@@ -16,8 +16,17 @@ from rtda_training.plan import PlanConfig, load_plan, recipe_title
 from rtda_training.readers import files_read
 from rtda_training.run_folder import is_run, progress_in, resumed_plan, run_files, saved_plan
 
-__all__ = ["Chosen", "choose_run", "is_first_process", "new_training_folder", "processes", "refuse_losses"]
+__all__ = [
+    "RECOMMENDED",
+    "Chosen",
+    "choose_run",
+    "is_first_process",
+    "new_training_folder",
+    "processes",
+    "refuse_losses",
+]
 
+RECOMMENDED = "recommended"  # the recipe for two domains where none is named
 _RUNS = Path("runs/train")
 
 
@@ -43,7 +52,7 @@ def choose_run(
     """The plan and the folder that were asked for; both of an earlier run where that is resumed.
 
     Args:
-        recipe: Name or path; may be empty where a run is resumed.
+        recipe: Name or path; may be empty where a run is resumed, and where both domains are given: ``recommended``.
         overrides: ``key=value`` texts.
         out: The folder; None: a new one, or that of the newest run of the recipe.
         resume: Go on with the run there.
@@ -60,9 +69,12 @@ def choose_run(
     if found is not None:
         plan = resumed_plan(found, recipe, overrides, **typed)
         return Chosen(plan, found, True, _without_checkpoint(found))
+    chosen = ""
     if not recipe and not resume:
-        fix = "rtda-deploy train --list shows them   (source-only is the plainest)"
-        raise ConfigError("no recipe was named", hint=fix)
+        if not (typed.get("source") and typed.get("target")):
+            fix = f"--source DATA --target DATA takes {RECOMMENDED}; rtda-deploy train --list shows the others"
+            raise ConfigError("no recipe was named", hint=fix)
+        recipe, chosen = RECOMMENDED, f"no recipe was named: {RECOMMENDED}"
     if not recipe:
         raise ConfigError(
             f"there is no run to resume in {out or _RUNS}",
@@ -70,7 +82,7 @@ def choose_run(
         )
     plan = load_plan(recipe, overrides, **typed)
     folder = out or new_training_folder(plan.name)
-    return Chosen(plan, folder, False, f"nothing to resume, starting anew in {folder}" if resume else "")
+    return Chosen(plan, folder, False, f"nothing to resume, starting anew in {folder}" if resume else chosen)
 
 
 def _without_checkpoint(folder: Path) -> str:

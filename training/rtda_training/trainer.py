@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.slots import components
 from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint
 from rtda_training.data.batches import normalise
+from rtda_training.loop.cards import add_cards
 from rtda_training.loop.events import StopRequest, Tell, TrainEvent, TrainResult
 from rtda_training.loop.hardware import build_fabric, describe, memory_kept
 from rtda_training.loop.runlog import RunLog
@@ -24,9 +26,10 @@ from rtda_training.loop.saving import RunCheckpoints, save_verify_pictures, stag
 from rtda_training.loop.stage_loop import StageLoop, TrainingParts
 from rtda_training.loop.start import PlanSets, check_size, start_network, start_spec
 from rtda_training.models import SegmentationNetwork
-from rtda_training.plan import PlanConfig, StageConfig
+from rtda_training.plan import PlanConfig
 from rtda_training.readers import UnlabelledSet, open_unlabelled
 from rtda_training.stages import StageRun
+from rtda_training.stages.first_norms import measure_norms
 
 __all__ = ["Trainer"]
 
@@ -100,6 +103,8 @@ class Trainer:
                 stack.enter_context(memory_kept(self._fabric.device))
                 log = stack.enter_context(contextlib.closing(RunLog(self.folder, position))) if self._first else None
                 last = self._stages(resume, state, log)
+                if self._first:
+                    add_cards(self.plan, self.folder, self._sets, lambda text: self._tell(TrainEvent("note", text)))
         except BaseException:
             self._checkpoints.remove_start()
             raise
@@ -116,7 +121,7 @@ class Trainer:
                 if state.get("done"):
                     continue
             else:
-                self._load_start(self.plan.stages[index])
+                self._load_start(index)
             miou = self._stage(index, own_state, log, miou)
         return miou
 
@@ -166,13 +171,19 @@ class Trainer:
             tell=lambda text: self._tell(TrainEvent("note", text)),
         )
 
-    def _load_start(self, stage: StageConfig) -> None:
+    def _load_start(self, index: int) -> None:
         """Put the weights into the network that a stage starts from."""
+        stage = self.plan.stages[index]
         if stage.start == "scratch":
             torch.manual_seed(self.plan.seed)
             self._model.load_state_dict(start_network(self.plan, self._sets.source.classes).state_dict())
         elif stage.start != "previous":
             self._model.load_state_dict(dict(read_checkpoint(stage_file(self.folder, stage.start)).weights))
+
+        if (index == 0 or stage.start == "scratch") and self.plan.measures_norms and not self.plan.init:
+            backbone, normalised = self._model.backbone, partial(normalise, contract=self.plan.input)
+            count = measure_norms(backbone, self._sets.source, self.plan, normalised)
+            self._tell(TrainEvent("note", f"backbone: batch norms measured on {count} pictures of the source"))
 
     def _finished(self, name: str) -> SegmentationNetwork:
         model = model_from_checkpoint(read_checkpoint(stage_file(self.folder, name)))

@@ -20,7 +20,7 @@ from rtda_deploy.border import reason
 from rtda_deploy.errors import ExportError
 from rtda_deploy.files import readable_file, sha256_file, write_bytes
 from rtda_deploy.model_files import impostor
-from rtda_deploy.onnx_file import SPEC_KEY
+from rtda_deploy.onnx_file import CARD_KEY, SPEC_KEY
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_export.graph.allowed import IR_VERSION, check_opset, check_output, check_size
@@ -87,6 +87,7 @@ def onnx_from_checkpoint(
     check_opset(opset)
     check_output(output, confidence=confidence, batch=batch)
     from rtda_export.graph.outputs import with_batch, with_mask_output
+    from rtda_export.graph.padding import pads_into_convolutions
     from rtda_export.graph.rewrite import rewrite
     from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 
@@ -94,12 +95,15 @@ def onnx_from_checkpoint(
     model = model_from_checkpoint(checkpoint)
     sized = checkpoint.spec.replace(size_hw=check_size(size_hw or checkpoint.spec.size_hw, model.size_multiple))
     graph = _traced(model.deploy_view(), sized, opset)
+    pads_into_convolutions(graph)
     changes = rewrite(graph) if rewritten else ()
     if batch > 1:
         with_batch(graph, batch)
     if output == "mask":
         sized = with_mask_output(graph, sized, confidence=confidence)
     _simplify(graph)
+    if checkpoint.card:
+        require("onnx", extra="export").helper.set_model_props(graph, {CARD_KEY: checkpoint.card})
     return write_bytes(out_path, stamped(graph, _with_provenance(sized, checkpoint, opset, changes)))
 
 

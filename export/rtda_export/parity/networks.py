@@ -28,9 +28,11 @@ class Network(abc.ABC):
         name: File name for people.
         spec: What it was trained with.
         note: How it is run, where that is not as meant.
+        module: The torch module of a ``.pth``, in evaluation mode; None for other files.
     """
 
     note = ""
+    module: Any = None
 
     def __init__(self, name: str, spec: ModelSpec) -> None:
         self.name = name
@@ -124,11 +126,11 @@ class _TorchNetwork(Network):
         checkpoint = read_checkpoint(file, spec=spec)
         found = checkpoint.spec
         super().__init__(name, found if size_hw is None else found.replace(size_hw=size_hw))
-        self._view: Any = model_from_checkpoint(checkpoint).deploy_view()
+        self.module = model_from_checkpoint(checkpoint).deploy_view()
 
     def answer(self, image: np.ndarray) -> np.ndarray:
         with self._torch.inference_mode():
-            answer = self._view(self._torch.from_numpy(image))
+            answer = self.module(self._torch.from_numpy(image))
         return np.array(answer[0].numpy(), dtype=np.float32)
 
 

@@ -16,8 +16,9 @@ from rtda_deploy.files import writable_folder, write_text
 from rtda_deploy.optional import require
 from rtda_deploy.report import ReportPage, short
 from rtda_deploy.spec import ModelSpec
+from rtda_export.parity.extremes import ScoredPicture
 from rtda_export.parity.report import ParityReport, exponent, percent
-from rtda_export.parity.scoring import Evaluation, ScoredPicture
+from rtda_export.parity.scoring import Evaluation
 
 __all__ = ["disagreement_picture", "save_evaluation", "save_page", "scored_text"]
 
@@ -161,7 +162,8 @@ def scored_text(found: Evaluation) -> str:
 def _page(found: Evaluation) -> ReportPage:
     names, summary = list(found.scores.class_names), found.scores.to_dict()
     page = ReportPage(f"Evaluation of {Path(found.model).name}", f"{found.pictures} pictures of {short(found.data)}")
-    page.table(["", "%"], [[_figure_name(key), summary[key]] for key in summary if key not in ("iou", "pixels")])
+    rows = [[_figure_name(key), summary[key]] for key in summary if key not in ("iou", "pixels")]
+    page.table(["", "%"], rows + _more_rows(found))
     text = scored_text(found)
     page.text(f"{text[0].upper()}{text[1:]}.")
     if found.joined:
@@ -176,6 +178,20 @@ def _page(found: Evaluation) -> ReportPage:
     )
     page.data(found.to_dict())
     return page
+
+
+def _more_rows(found: Evaluation) -> List[List[object]]:
+    """Borders, calibration and groups, as far as they are known."""
+    values = found.to_dict()
+    rows: List[List[object]] = [
+        ["boundary F1, mean over classes, within 0.75 % of the diagonal", values["boundary_f1"]],
+        ["calibration error, confidence against the share that is right", values["calibration_error"]],
+    ]
+    for name, figures in values["groups"].items():
+        rows.append([f"IoU of {name} as one class", figures["iou"]])
+        rows.append([f"false {name}: other pixels called {name}", figures["false_rate"]])
+        rows.append([f"missed {name}: its pixels called something else", figures["missed_rate"]])
+    return [row for row in rows if row[1] is not None]
 
 
 def _figure_name(key: str) -> str:

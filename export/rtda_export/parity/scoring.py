@@ -1,12 +1,13 @@
 """Scores of a model file on a labelled set: a ``.pth``, an ``.onnx`` and an engine go through the same code.
 
 Frames are prepared and masks made by the runtime's own functions, so the figure is the robot's. Needs neither
-torch nor onnx for a file that the runtime runs. The best and the worst picture are kept, small enough for a page.
+torch nor onnx for a file that the runtime runs.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -14,73 +15,16 @@ import numpy as np
 
 from rtda_deploy.errors import DataError
 from rtda_deploy.spec import ModelSpec
-from rtda_export.parity.networks import open_network
-from rtda_runtime._opencv import opencv
+from rtda_export.parity.extremes import Extremes, ScoredPicture
+from rtda_export.parity.figures import Boundaries, Calibration, GroupScores, group_scores
+from rtda_export.parity.networks import Network, open_network
+from rtda_runtime.mask.groups import ClassGroups
 from rtda_runtime.mask.preprocess import Preprocessor, content_box
 from rtda_training.labels import IGNORE_INDEX, ClassList, describe_join, join_by_name, join_classes, needs_declared_join
-from rtda_training.metrics import ConfusionMatrix, Scores
+from rtda_training.metrics import ConfusionMatrix, Scores, as_percent
 from rtda_training.readers import LabelledSet
 
-__all__ = ["Evaluation", "Extremes", "JoinedClasses", "ScoredPicture", "evaluate"]
-
-_WIDTH = 640  # pixels; wider ones are reduced
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ScoredPicture:
-    """One picture, what the model made of it, and the truth; all of one size.
-
-    Attributes:
-        name: What the set calls it.
-        right: Share of its scored pixels that have the right class.
-        frame: uint8 (h, w, 3) BGR.
-        mask: uint8 (h, w), the predicted class of the scored ones.
-        truth: uint8 (h, w), 255 where nothing is scored.
-    """
-
-    name: str
-    right: float
-    frame: np.ndarray
-    mask: np.ndarray
-    truth: np.ndarray
-
-
-class Extremes:
-    """Looks at every picture and keeps two of them."""
-
-    def __init__(self) -> None:
-        self._worst: Optional[ScoredPicture] = None
-        self._best: Optional[ScoredPicture] = None
-
-    def add(self, name: str, frame: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> None:
-        """Look at a picture; ``mask`` and ``truth`` are of one size. One without a scored pixel is passed over."""
-        scored = truth != IGNORE_INDEX
-        if not scored.any():
-            return
-        right = float((mask == truth)[scored].mean())
-        worst = self._worst is None or right < self._worst.right
-        best = self._best is None or right > self._best.right
-        if worst or best:
-            picture = ScoredPicture(name, right, *_small(frame, mask, truth))
-            self._worst = picture if worst else self._worst
-            self._best = picture if best else self._best
-
-    def pictures(self) -> Tuple[ScoredPicture, ...]:
-        """The worst and the best; one where they are the same, none where nothing was scored."""
-        found: List[ScoredPicture] = []
-        for picture in (self._worst, self._best):
-            if picture is not None and not any(picture is other for other in found):
-                found.append(picture)
-        return tuple(found)
-
-
-def _small(frame: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    cv2: Any = opencv("to show pictures")
-    height, width = truth.shape
-    size_wh = (min(width, _WIDTH), max(1, round(height * min(width, _WIDTH) / width)))
-    small = cv2.resize(frame, size_wh, interpolation=cv2.INTER_AREA)
-    masks = (cv2.resize(array, size_wh, interpolation=cv2.INTER_NEAREST) for array in (mask, truth))
-    return (small, *masks)
+__all__ = ["Evaluation", "JoinedClasses", "evaluate"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +47,11 @@ class Evaluation:
         labelled: Number of labelled pixels, in whatever class; ``scores`` are over those whose class is scored.
         without_partner: Classes of the ``data`` that the model has no partner for, whose pixels are not scored, and
             classes of the ``model`` that the data has none for, which are never right.
+        by_picture: int64 (pictures, C, C + 1): pixels of each picture by true and predicted class, the last column of
+            predictions that are none of the classes.
+        boundary: Boundary F1 by class, 0..1; NaN for one without a boundary in the labels.
+        calibration_error: 0..1; NaN for a model that gives masks only.
+        groups: What was asked for by ``groups``.
     """
 
     model: str
@@ -117,6 +66,16 @@ class Evaluation:
     label_counts: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     labelled: int = 0
     without_partner: Mapping[str, Tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    by_picture: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0, 0), np.int64))
+    boundary: Tuple[float, ...] = ()
+    calibration_error: float = math.nan
+    groups: Tuple[GroupScores, ...] = ()
+
+    def boundary_f1(self, chosen: Optional[Sequence[int]] = None) -> float:
+        """Mean over the classes that have a boundary in the labels, 0..1; NaN of none."""
+        values = [self.boundary[index] for index in (range(len(self.boundary)) if chosen is None else chosen)]
+        known = [value for value in values if not math.isnan(value)]
+        return sum(known) / len(known) if known else math.nan
 
     @property
     def scored_percent(self) -> float:
@@ -135,6 +94,12 @@ class Evaluation:
             "scored_percent": round(self.scored_percent, 2),
             "without_partner": {side: list(names) for side, names in self.without_partner.items()},
             **self.scores.to_dict(),
+            "boundary_f1": as_percent(self.boundary_f1()),
+            "boundary_f1_by_class": {
+                name: as_percent(value) for name, value in zip(self.scores.class_names, self.boundary)
+            },
+            "calibration_error": as_percent(self.calibration_error),
+            "groups": {group.name: group.to_dict() for group in self.groups},
         }
 
 
@@ -145,6 +110,7 @@ def evaluate(
     spec: Optional[ModelSpec] = None,
     max_pictures: int = 0,
     provider: str = "",
+    groups: Sequence[str] = (),
     progress: Optional[Callable[[int, int], None]] = None,
 ) -> Evaluation:
     """Score a model on a labelled set, at each label's own size.
@@ -157,49 +123,96 @@ def evaluate(
         spec: Used instead of the file's own.
         max_pictures: Spread evenly over the set; 0: all.
         provider: As for ``open_network``.
+        groups: ``NAME=CLASS,CLASS`` of the scored classes: each also scored as one.
         progress: Called with (done, total).
 
     Raises:
         DataError: If the model knows none of the set's classes, no pixel is labelled with one, or a pair does not fit.
+        ConfigError: If a group names no scored class.
     """
     with open_network(model, spec=spec, provider=provider) as network:
         classes = JoinedClasses(network.spec, data, model)
-        confusion = ConfusionMatrix(len(classes.scored.names))
-        prepare = Preprocessor(network.spec)
-        image = np.empty((1, 3, *network.spec.size_hw), np.float32)
+        members = _members(groups, classes)
         count = min(len(data), max_pictures or len(data))
-        extremes = Extremes()
-        labelled, held = 0, np.zeros(256, np.int64)
+        scoring = _Scoring(network, data, classes)
         for done, index in enumerate(np.linspace(0, len(data) - 1, count).round().astype(int)):
-            frame, stored, pixels = data.counted_pair(int(index))
-            labelled += pixels
-            held += np.bincount(stored.ravel(), minlength=256)
-            label = classes.of_label[stored]
-            prepare(frame, image)
-            box = content_box((frame.shape[0], frame.shape[1]), network.spec)
-            predicted = network.mask(network.answer(image), (label.shape[0], label.shape[1]), box=box)
-            mask = predicted if classes.of_mask is None else classes.of_mask[predicted]
-            confusion.add(label, mask)
-            extremes.add(data.name(int(index)), frame, mask, label)
+            scoring.add(int(index))
             if progress is not None:
                 progress(done + 1, count)
-        scores = confusion.scores(classes.scored.names)
+        scores = scoring.confusion.scores(classes.scored.names)
         if not scores.pixels:
-            raise _nothing_scored(data, count, labelled, classes)
+            raise _nothing_scored(data, count, scoring.labelled, classes)
+        by_picture = np.stack(scoring.by_picture)
         return Evaluation(
             model=str(model),
             data=str(data.address),
             pictures=count,
             scores=scores,
-            confusion=confusion.counts,
+            confusion=scoring.confusion.counts,
             spec=network.spec,
             palette=tuple(classes.scored.palette),
-            extremes=extremes.pictures(),
+            extremes=scoring.extremes.pictures(),
             joined=classes.joined,
-            label_counts=held[: data.classes.num_classes],
-            labelled=labelled,
+            label_counts=scoring.held[: data.classes.num_classes],
+            labelled=scoring.labelled,
             without_partner=classes.without_partner,
+            by_picture=by_picture,
+            boundary=scoring.boundaries.f1(),
+            calibration_error=scoring.calibration.error(),
+            groups=tuple(group_scores(name, chosen, by_picture.sum(axis=0)) for name, chosen in members.items()),
         )
+
+
+class _Scoring:
+    """One model on one set, picture by picture."""
+
+    def __init__(self, network: Network, data: LabelledSet, classes: JoinedClasses) -> None:
+        self._network, self._data, self._classes = network, data, classes
+        self._prepare = Preprocessor(network.spec)
+        self._image = np.empty((1, 3, *network.spec.size_hw), np.float32)
+        number = len(classes.scored.names)
+        self.confusion = ConfusionMatrix(number)
+        self.boundaries = Boundaries(number)
+        self.calibration = Calibration(classes.of_mask)
+        self.extremes = Extremes()
+        self.by_picture: List[np.ndarray] = []
+        self.labelled, self.held = 0, np.zeros(256, np.int64)
+
+    def add(self, index: int) -> None:
+        """Run the model on a picture and count."""
+        spec, of_mask = self._network.spec, self._classes.of_mask
+        frame, stored, pixels = self._data.counted_pair(index)
+        self.labelled += pixels
+        self.held += np.bincount(stored.ravel(), minlength=256)
+        label = self._classes.of_label[stored]
+        self._prepare(frame, self._image)
+        box = content_box((frame.shape[0], frame.shape[1]), spec)
+        answer = self._network.answer(self._image)
+        predicted = self._network.mask(answer, (label.shape[0], label.shape[1]), box=box)
+        mask = predicted if of_mask is None else of_mask[predicted]
+        self.by_picture.append(self.confusion.of(label, mask))
+        self.confusion.add_counts(self.by_picture[-1])
+        self.boundaries.add(label, mask)
+        if spec.output != "mask":
+            top, left, height, width = (side / spec.output_stride for side in box)
+            self.calibration.add(label, answer, (top, left, height, width))
+        self.extremes.add(self._data.name(index), frame, mask, label)
+
+
+def _members(groups: Sequence[str], classes: JoinedClasses) -> Dict[str, List[int]]:
+    """Indices of the scored classes of each group that was asked for.
+
+    Raises:
+        ConfigError: As ``ClassGroups.parse`` does.
+    """
+    if not groups:
+        return {}
+    names = tuple(classes.scored.names)
+    made = ClassGroups.parse(groups, ModelSpec((8, 8), names, tuple(classes.scored.palette)))
+    asked = [text.partition("=")[0].strip() for text in groups]
+    return {
+        name: [int(i) for i in np.flatnonzero(made.table[: len(names)] == made.names.index(name))] for name in asked
+    }
 
 
 def _nothing_scored(data: LabelledSet, pictures: int, labelled: int, classes: JoinedClasses) -> DataError:

@@ -35,7 +35,7 @@ _CONVOLUTIONS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # TensorRT moves Q and DQ across the others by itself, and wants them at the inputs of convolutions and residual sums.
 _OPERATORS = {
     "tensorrt": ("Add", "Conv"),
-    "cpu": ("Add", "Concat", "Conv", "GlobalAveragePool", "MaxPool", "Mul", "Relu", "Resize", "Sigmoid"),
+    "cpu": ("Add", "Clip", "Concat", "Conv", "GlobalAveragePool", "MaxPool", "Mul", "Relu", "Resize", "Sigmoid"),
 }
 
 
@@ -293,10 +293,19 @@ def _free_sums(onnx: Any, graph: Any) -> None:
                 node.input[index] = quantize.input[0]
                 removed += [dequantize, quantize]
                 break
+    read = {name for node in graph.node if node not in removed for name in node.input}
+    # A map without an activation, as between the blocks of a MobileNet, is read by the next convolution too.
+    removed = [node for node in removed if not _read_elsewhere(node, removed, read)]
     gone = {output for node in removed for output in node.output}
     kept = [node for node in graph.node if not gone & set(node.output)]
     replace_nodes(graph, kept)
     drop_unused_weights(graph)
+
+
+def _read_elsewhere(node: Any, removed: list[Any], read: set[str]) -> bool:
+    """Whether a node that stays reads what this one gives, by itself or through a node of ``removed``."""
+    behind = [other for other in removed if set(other.input) & set(node.output)]
+    return bool(read & set(node.output)) or any(_read_elsewhere(other, removed, read) for other in behind)
 
 
 def _prepared(model: Any) -> Any:

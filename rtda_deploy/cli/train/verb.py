@@ -19,14 +19,21 @@ __all__ = ["train"]
 @stops_in_order()
 def train(
     recipe: str = typer.Argument(
-        "", help="A recipe (training/recipes) or a grid of recipes (ablations/toytown): a name or a TOML file."
+        "",
+        help="A recipe (training/recipes) or a grid of recipes (ablations/toytown): a name or a TOML file. "
+        "--source and --target alone take 'recommended'.",
     ),
     source: str = typer.Option("", help="Labelled domain, kind:path?key=value."),
     target: str = typer.Option("", help="Unlabelled domain, kind:path?key=value."),
     val: str = typer.Option("", help="Labelled set that best.pth is chosen on (default: the source's val split)."),
     set_: Optional[List[str]] = typer.Option(None, "--set", help="Change a setting: key=value. May be repeated."),
     init: str = typer.Option("", help="Checkpoint to start from."),
-    backbone_weights: str = typer.Option("", help="ImageNet file for the backbone (.pth or .safetensors)."),
+    backbone_weights: str = typer.Option(
+        "", help="ImageNet file for the backbone (.pth, .npz, .safetensors), or imagenet: one that a package brings."
+    ),
+    backbone_stages: int = typer.Option(
+        0, help="Stages of the backbone, 1 to 4, that the file covers; the others start at random (0: all of them)."
+    ),
     out: Optional[Path] = typer.Option(None, help="Run folder (default: runs/train/<time>-<recipe>)."),
     resume: str = typer.Option(
         "", help="'auto': go on with the run in --out, or the newest of this recipe, with its own settings."
@@ -51,6 +58,8 @@ def train(
     if resume not in ("", "auto"):
         raise ConfigError(f"--resume {resume} is unknown", hint="--resume auto, with --out DIR for a certain run")
     typed = {"source": source, "target": target, "val": val, "init": init, "backbone_weights": backbone_weights}
+    if backbone_stages:
+        set_ = [f"backbone_stages={backbone_stages}", *(set_ or [])]
     from rtda_training.grids.grid import is_grid
 
     if recipe and is_grid(recipe):
@@ -71,12 +80,14 @@ def _trained(recipe: str, out: Optional[Path], asked: Dict[str, Any]) -> Optiona
     from rtda_deploy.cli.train.progress import training_on_screen
     from rtda_training.plan import recipe_title
     from rtda_training.run import train
-    from rtda_training.run_choice import is_first_process
+    from rtda_training.run_choice import RECOMMENDED, is_first_process
 
     if recipe:
         recipe_title(recipe)  # an unknown one is refused before torch is loaded, which takes seconds
-    if is_first_process() and (recipe or asked["resume"]):
-        note(f"train   {recipe or 'the run in ' + str(out or 'runs/train')}: loading torch, looking at the data")
+    both = asked["source"] and asked["target"]
+    if is_first_process() and (recipe or asked["resume"] or both):
+        named = recipe or ("the run in " + str(out or "runs/train") if asked["resume"] else RECOMMENDED)
+        note(f"train   {named}: loading torch, looking at the data")
     started: List[Path] = []
     try:
         with training_on_screen(started=started.append) as (on_event, stop):
@@ -122,5 +133,5 @@ def _list_recipes(json_: bool) -> None:
     note(f"grids   {', '.join(grid_names())}")
     print_next(
         "rtda-deploy train source-only --source DATA   (a first network, of labelled pictures alone)",
-        "rtda-deploy train fda-light --source DATA --target DATA   (adapted to footage without labels)",
+        "rtda-deploy train --source DATA --target DATA   (adapted to footage without labels: recommended)",
     )

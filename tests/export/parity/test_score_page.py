@@ -11,8 +11,9 @@ import numpy as np
 from runtime.models import tiny_spec
 
 from rtda_deploy.report import short
+from rtda_export.parity.extremes import Extremes, ScoredPicture
 from rtda_export.parity.page import save_evaluation
-from rtda_export.parity.scoring import Evaluation, Extremes, ScoredPicture
+from rtda_export.parity.scoring import Evaluation
 from rtda_training.metrics import ConfusionMatrix
 
 ADDRESS = "folder:/home/somebody/a/very/long/way/down/to/footage?split=test"

@@ -272,3 +272,23 @@ def test_a_gain_that_the_spread_swallows_does_not_pay() -> None:
     gain = Speedup.of("onnxruntime 1.31.1, 1 thread(s)", [1.2, 1.2, 1.3, 1.6, 1.6])
     assert gain.sentence("int8") == "int8 pays here: 1.3x (1.2 to 1.6; onnxruntime 1.31.1, 1 thread(s))"
     assert Speedup("x", 1.3, 1.0, 1.6).sentence("int8").startswith("int8 does not pay here: 1.3x (1.0 to 1.6")
+
+
+def test_a_sum_of_two_convolutions_keeps_what_a_third_reads(tmp_path: Path) -> None:
+    """Between a MobileNet's blocks no activation stands: a convolution and a sum read what a convolution gave."""
+    model = network()
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name == "stem_relu":
+                node.input[index] = "stem"
+    for node in model.graph.node:
+        if node.name == "stem_relu":
+            model.graph.node.remove(node)
+            break
+    path = save(model, tmp_path / "linear.onnx")
+    for keep in ((), ("sum",), ("sum", "second"), ("first",)):
+        made = int8_onnx(path, pictures(2), tmp_path / "int8.onnx", keep_float=keep, limit=0.01)
+        written = onnx.load(str(made.path))
+        onnx.checker.check_model(written, full_check=True)
+        reads = {node.name: list(node.input) for node in written.graph.node}
+        assert "first" in keep or "stem" not in reads["first"], "in int8 it reads rounded values"

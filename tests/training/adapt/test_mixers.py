@@ -10,7 +10,9 @@ from training.settings import make_context, make_stage, to_input
 from rtda_training.adapt.context import PseudoLabels
 from rtda_training.adapt.mixers.appearance import AppearanceConfig, blurred, changed, recoloured
 from rtda_training.adapt.mixers.classmix import ClassMix, ClassMixConfig
-from rtda_training.adapt.mixers.cutmix import CutMix, CutMixConfig, _rectangle
+from rtda_training.adapt.mixers.cutmix import CutMix, CutMixConfig
+from rtda_training.adapt.mixers.in_turn import InTurn, InTurnConfig
+from rtda_training.adapt.mixers.rectangle import rectangle
 from rtda_training.adapt.slots import components
 
 PLAIN = {"jitter": 0.0, "blur_probability": 0.0}
@@ -64,7 +66,7 @@ def from_source(mixed):
 
 
 def test_mixers_are_found_by_their_names_in_recipes():
-    assert {"classmix", "cutmix"} <= components("mixer").keys()
+    assert {"classmix", "cutmix", "in-turn"} <= components("mixer").keys()
 
 
 def test_half_of_each_pictures_own_classes_is_pasted(stage):
@@ -118,7 +120,7 @@ def test_inputs_stay_as_they_were(stage):
 
 @pytest.mark.parametrize("make", [classmix, lambda s, **k: CutMix(CutMixConfig(**k), s)])
 def test_two_processes_mix_what_one_would(stage, make):
-    mixer = make(stage, jitter=0.2, jitter_probability=0.5, blur_probability=0.5)
+    mixer = make(stage, jitter=0.2, jitter_probability=0.5, blur_probability=0.5, cutout=0.2)
     label = block_labels([[0, 1, 2, 3]] * 4)
     one = context_of(stage, label, step=9)
     together = mixer.mix(one)
@@ -164,9 +166,31 @@ def test_rectangles_stay_inside_whatever_is_drawn():
     rng = np.random.default_rng(0)
     for area in (0.01, 0.5, 1.0):
         for _ in range(200):
-            top, bottom, left, right = _rectangle(rng, area, 32, 64)
+            top, bottom, left, right = rectangle(rng, area, 32, 64)
             assert 0 <= top < bottom <= 32 and 0 <= left < right <= 64
-    assert _rectangle(rng, 1.0, 32, 64) == (0, 32, 0, 64)
+    assert rectangle(rng, 1.0, 32, 64) == (0, 32, 0, 64)
+
+
+def test_in_turn_is_classmix_and_then_cutmix(stage):
+    settings = {"area": 0.3, **PLAIN}
+    in_turn = InTurn(InTurnConfig(**settings), stage)
+    for step, mixer in enumerate((classmix(stage), CutMix(CutMixConfig(**settings), stage)) * 2):
+        context = context_of(stage, block_labels([[0, 1, 2, 3]] * 4), step=step)
+        assert torch.equal(in_turn.mix(context).pictures, mixer.mix(context).pictures)
+        assert torch.equal(in_turn.mix(context).label, mixer.mix(context).label)
+
+
+def test_cutout_hides_a_rectangle_of_each_mixed_picture_and_keeps_its_labels(stage):
+    context = context_of(stage, block_labels([[0, 1, 2, 3]] * 4))
+    plain, hidden = classmix(stage).mix(context), classmix(stage, cutout=0.25).mix(context)
+    changed_pixels = (plain.pictures != hidden.pictures).any(dim=1)
+    masks = [(hidden.pictures[place] == 0).all(dim=0) for place in range(4)]
+    for place, mask in enumerate(masks):
+        assert torch.equal(mask, mask.any(dim=1)[:, None] & mask.any(dim=0)[None, :])
+        assert mask.float().mean() == pytest.approx(0.25, abs=0.06)
+        assert not (changed_pixels[place] & ~mask).any()
+    assert len({mask.numpy().tobytes() for mask in masks}) > 1
+    assert torch.equal(plain.label, hidden.label) and torch.equal(plain.weight, hidden.weight)
 
 
 # appearance
@@ -250,3 +274,19 @@ def test_switched_off_nothing_changes_and_generators_move_alike():
 
 def test_defaults_are_those_of_the_published_recipe():
     assert ClassMixConfig() == ClassMixConfig(jitter=0.2, jitter_probability=0.8, blur_probability=0.5)
+
+
+def draws(count):
+    return [np.random.default_rng(place) for place in range(count)]
+
+
+def test_grey_pictures_have_one_value_a_pixel_and_the_other_draws_stay_as_they_were():
+    frames = pictures(60)
+    plain = AppearanceConfig(jitter=0.0, blur_probability=0.5)
+    some = changed(frames, AppearanceConfig(jitter=0.0, blur_probability=0.0, grey_probability=0.2), draws(60))
+    grey = (some[..., :1] == some).all(dim=3).all(dim=2).all(dim=1)
+    assert 4 < int(grey.sum()) < 24
+    torch.testing.assert_close(some[grey], frames[grey].mean(3, keepdim=True).expand(-1, -1, -1, 3))
+    assert torch.equal(some[~grey], frames[~grey])
+    both = changed(frames, AppearanceConfig(jitter=0.0, blur_probability=0.5, grey_probability=0.2), draws(60))
+    assert torch.equal(both[~grey], changed(frames, plain, draws(60))[~grey])

@@ -9,7 +9,7 @@ import torch.nn.functional as functional
 from training.settings import make_context, make_stage
 
 from rtda_training.adapt.losses import SOURCE, TARGET, domain_loss, pixel_cross_entropy
-from rtda_training.adapt.objectives.adversarial import Adversarial, AdversarialConfig
+from rtda_training.adapt.objectives.adversarial import Adversarial, AdversarialConfig, standardised
 from rtda_training.adapt.objectives.supervised import Supervised, SupervisedConfig
 from rtda_training.adapt.slots import components
 from rtda_training.models import BiSeNet
@@ -176,3 +176,36 @@ def test_objectives_say_what_they_need():
         "masked": {"labeler"},
         "mixed": {"mixer", "labeler"},
     }
+
+
+# what the adversary sees, and when the network hears of it
+
+
+def test_logits_are_shown_with_mean_0_and_deviation_1_of_each_picture():
+    logits = torch.randn(2, 5, 8, 8) * torch.tensor([3.0, 50.0]).view(2, 1, 1, 1) + 7
+    seen = standardised(logits.bfloat16())
+    assert seen.dtype == torch.float32
+    torch.testing.assert_close(seen.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen.flatten(1).std(dim=1), torch.ones(2), atol=1e-4, rtol=0)
+    assert torch.isfinite(standardised(torch.zeros(1, 5, 8, 8))).all()
+
+
+def test_an_adversary_shows_what_it_was_asked_to(stage):
+    logits = torch.randn(1, 5, 8, 8) * 9
+    views = {sees: Adversarial(AdversarialConfig(sees=sees), stage).view(logits) for sees in ("softmax", "logits")}
+    torch.testing.assert_close(views["softmax"], torch.softmax(logits, dim=1))
+    torch.testing.assert_close(views["logits"], standardised(logits))
+
+
+def test_the_network_hears_nothing_before_the_start_step_while_the_discriminator_learns(context, network, stage):
+    late = Adversarial(AdversarialConfig(start_step=1, learning_rate=0.01), stage)
+    before = copy.deepcopy(late.discriminator.state_dict())
+    loss = late.network_loss(context)
+    loss.backward()
+    assert loss.item() == 0.0 and all(p.grad is None or not p.grad.any() for p in network.parameters())
+    assert "target" in context._outputs, "the forward is made all the same: batch norms see the target"
+    late.play(context, 1.0)
+    assert any(not torch.equal(before[name], value) for name, value in late.discriminator.state_dict().items())
+    heard = dataclasses.replace(context, step=1)
+    late.network_loss(heard).backward()
+    assert any(p.grad is not None and p.grad.any() for p in network.parameters())

@@ -178,7 +178,8 @@ def test_every_grid_of_the_package_can_be_run(name, monkeypatch):
     monkeypatch.setenv("RTDA_DATA", "/data")
     found = load_grid(name)
     runs = found.runs()
-    assert len(runs) == len(found.rows) * len(found.seeds)
+    assert len([run for run in runs if run.row in found.rows]) == len(found.rows) * len(found.seeds)
+    assert all(run.control or run.without for run in runs)
     assert found.test_address and found.description and found.baseline_row and found.oracle_row
 
 
@@ -256,7 +257,7 @@ def scores(base: float, absent: str = "") -> dict:
 @pytest.fixture()
 def measured(tmp_path):
     """Two seeds: source-only 19 and 23 (means of 10..28 and 14..32), oracle only once: 59."""
-    text = "seeds = [0, 1]\n" + HEAD + ROWS + 'published = "rtda/table-1/target-only"\n'
+    text = "seeds = [0, 1]\ncontrol = false\n" + HEAD + ROWS + 'published = "rtda/table-1/target-only"\n'
     text += '[[rows]]\nlabel = "RTDA"\nrecipe = "rtda-light-thin"\npublished = "rtda/table-1/light-thin"\n'
     chosen = grid(tmp_path, text)
     found = {

@@ -51,7 +51,7 @@ def data(tmp_path_factory):
 @pytest.fixture()
 def grid(data):
     rows = (GridRow("Source only", "source-only"), GridRow("Light&Thin", "rtda-light-thin"))
-    return Grid("tiny", data, data, rows, test=data)
+    return Grid("tiny", data, data, rows, test=data, control=False)
 
 
 def run(grid, folder, trainings, told=None):
@@ -155,7 +155,7 @@ def test_another_plan_or_test_set_does_not_go_into_the_same_table(grid, data, tm
     run(grid, tmp_path, Trainings())
     for changed, differs in ({"set": ("batch_size=3",)}, "batch_size"), ({"test": data + "?split=val"}, "test"):
         with pytest.raises(ConfigError, match=f"these differ: {differs}"):
-            run(Grid("tiny", data, data, grid.rows, **{"test": data, **changed}), tmp_path, Trainings())
+            run(Grid("tiny", data, data, grid.rows, control=False, **{"test": data, **changed}), tmp_path, Trainings())
 
 
 def test_several_processes_on_one_row_are_refused(grid, tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ CHANNELS = {
     "resnet18": (64, 128, 256, 512),
     "resnet101": (256, 512, 1024, 2048),
     "vgg16": (128, 256, 512, 512),
+    "efficientnet-lite0": (144, 240, 672, 1280),
 }
 STRIDES = {"BiSeNet": (4, 8, 16, 32), "DeepLab-v2": (4, 8, 8, 8), "FCN8s": (4, 8, 16, 32)}
 AUX_WEIGHTS = {"BiSeNet": (1.0, 1.0), "DeepLab-v2": (0.1,), "FCN8s": ()}
@@ -38,7 +39,7 @@ MULTIPLES = {"BiSeNet": 32, "DeepLab-v2": 8, "FCN8s": 32}
 ARCHITECTURES: list[dict[str, str | int]] = [
     *(
         {"name": "BiSeNet", "backbone": backbone, "variant": variant}
-        for backbone in ("resnet18", "resnet101")
+        for backbone in ("resnet18", "resnet101", "efficientnet-lite0")
         for variant in ("rtda", "paper")
     ),
     {"name": "DeepLab-v2", "backbone": "resnet18"},
@@ -291,6 +292,7 @@ def test_the_backbones_have_their_published_widths() -> None:
         "resnet18": build_backbone("resnet18"),
         "resnet101": build_backbone("resnet101"),
         "vgg16": build_backbone("vgg16", hidden=1),
+        "efficientnet-lite0": build_backbone("efficientnet-lite0"),
     }
     assert {name: backbone.channels for name, backbone in made.items()} == CHANNELS
 

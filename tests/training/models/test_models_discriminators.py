@@ -70,3 +70,19 @@ def test_separable_layers_compute_in_float32_on_a_cpu_where_bf16_is_slower(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = network(maps)
     assert mixed.dtype == torch.float32 and torch.equal(mixed, network(maps))
+
+
+@pytest.mark.parametrize("name", sorted(DISCRIMINATORS))
+def test_the_first_weights_of_he_pass_on_what_differs_between_two_pictures(name):
+    """What is left at the output of the difference between two inputs, by either start."""
+    reach = {}
+    for init in ("torch", "he"):
+        torch.manual_seed(0)
+        module = build_discriminator(name, num_classes=7, init=init)
+        maps = torch.softmax(4 * torch.randn(8, 7, 64, 64), dim=1)
+        with torch.no_grad():
+            reach[init] = float(module(maps).std(dim=0).mean())
+    assert reach["he"] > 10 * reach["torch"]
+    assert all(not layer.bias.any() for layer in module.modules() if isinstance(layer, torch.nn.Conv2d))
+    with pytest.raises(ConfigError, match="unknown init 'xavier'"):
+        build_discriminator(name, init="xavier")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from torch import Tensor, nn
 
 from rtda_training.adapt.context import MixedBatch, PseudoLabels, StepContext
-from rtda_training.adapt.slots import Component
+from rtda_training.adapt.slots import Component, NoSettings
 from rtda_training.data.batches import PictureOrder
 from rtda_training.readers import LabelledSet, UnlabelledSet
 
-__all__ = ["Labeler", "Mixer", "Objective", "Sampler", "Style"]
+__all__ = ["TARGET_FORWARD", "Labeler", "Mixer", "Objective", "Sampler", "Style"]
+
+# What an objective is silenced to whose only forward is the target batch's; in adapt/objectives/target_forward.py.
+TARGET_FORWARD: tuple[str, NoSettings] = ("target-forward", NoSettings())
 
 
 class Sampler(Component):
@@ -78,6 +82,20 @@ class Objective(Component):
     """
 
     log_name: str = ""
+
+    @classmethod
+    def silenced(cls, config: Any) -> tuple[str, Any] | None:
+        """The objective that takes its place in a control: the same forwards, and nothing told to the network.
+
+        Args:
+            config: Its settings.
+
+        Returns:
+            Name and settings: by default its own with ``weight = 0``. None where it has no weight: a control keeps it.
+        """
+        if not any(field.name == "weight" for field in dataclasses.fields(config)):
+            return None
+        return cls.key, dataclasses.replace(config, weight=0.0)
 
     def network_loss(self, context: StepContext) -> Tensor:
         """Scalar, weighted, with its graph; called with the objective's own players frozen."""

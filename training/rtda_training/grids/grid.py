@@ -60,12 +60,23 @@ class GridRow:
 
 @dataclasses.dataclass(frozen=True)
 class GridRun:
-    """One training of a grid: the plan of a row with a seed, and the folder it is kept in."""
+    """One training of a grid.
+
+    Attributes:
+        row: Of the table.
+        seed: Of its plan.
+        folder: Where it is kept, below the grid's.
+        plan: What is trained.
+        control: Label of the row that is its control; empty: it has none.
+        without: Why it has none.
+    """
 
     row: GridRow
     seed: int
     folder: str
     plan: PlanConfig
+    control: str = ""
+    without: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +97,8 @@ class Grid:
         set: ``key=value`` for every row.
         baseline: Label of the row that gains are counted from; empty: the first of the recipe ``source-only``.
         oracle: Label of the row that shares are taken of; empty: the first of the recipe ``target-only``.
+        control: Whether each row's control is trained too (:func:`rtda_training.plan.control_of`): a gain over
+            source-only alone says nothing of the method.
         rows: What is compared.
         typed: ``key=value`` as typed after ``--set``, for every row; they win over all others.
         path: The file.
@@ -105,6 +118,7 @@ class Grid:
     set: tuple[str, ...] = ()
     baseline: str = ""
     oracle: str = ""
+    control: bool = True
     typed: tuple[str, ...] = ()
     path: Path = Path("grid.toml")
 
@@ -159,10 +173,15 @@ class Grid:
     def runs(self) -> list[GridRun]:
         """Every training of the grid, seed by seed, so that a table with one seed is there first.
 
+        With ``control``, those that :func:`rtda_training.grids.controls.with_controls` adds are among them.
+
         Raises:
             ConfigError: If a row's recipe or settings are wrong; it names the row.
         """
-        return [self._run(row, seed) for seed in self.seeds for row in self.rows]
+        from rtda_training.grids.controls import with_controls
+
+        own = [self._run(row, seed) for seed in self.seeds for row in self.rows]
+        return with_controls(own) if self.control else own
 
     def _run(self, row: GridRow, seed: int) -> GridRun:
         own = {text.partition("=")[0] for text in row.set}
@@ -239,7 +258,7 @@ def _grid(table: Mapping[str, Any], path: Path, typed: tuple[str, ...]) -> Grid:
 
 
 def _checked(kind: type, values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The values as the class wants them: texts, or lists of texts or of numbers."""
+    """The values as the class wants them: texts, yes or no, or lists of texts or of numbers."""
     fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in _NO_KEYS}
     for key in values:
         if key not in fields:
@@ -249,6 +268,11 @@ def _checked(kind: type, values: Mapping[str, Any], prefix: str) -> dict[str, An
         if fields[key].type == "str":
             if not isinstance(value, str):
                 raise ConfigError(f"{prefix}{key} must be of type str, got {value!r}", hint="a text in quotes")
+            made[key] = value
+            continue
+        if fields[key].type == "bool":
+            if not isinstance(value, bool):
+                raise ConfigError(f"{prefix}{key} must be true or false, got {value!r}", hint=f"{key} = true")
             made[key] = value
             continue
         item = int if "int" in str(fields[key].type) else str

@@ -52,18 +52,20 @@ def assemble(grid: Grid, runs: Sequence[GridRun], found: Mapping[str, Mapping[st
     Returns:
         JSON-ready. ``rows`` in the grid's order, each with ``seeds`` (per seed: status, error, mIoUs), ``iou`` and the
         mIoUs as ``{"mean", "spread", "values"}`` (spread: sample standard deviation over seeds, None for one),
-        ``gain`` in points over the baseline and ``of_oracle`` in percent, both over the seeds that both rows have,
+        ``gain`` in points over the baseline, ``over_control`` in points over the row ``control`` (None: ``without``
+        says why) and ``of_oracle`` in percent, each over the seeds that both rows have,
         and ``published`` with ``differs`` and ``averages``.
     """
-    rows = [_row(grid, row, [run for run in runs if run.row is row], found) for row in grid.rows]
+    shown = {run.row.label: run.row for run in runs}  # with the controls, in their places
+    rows = [_row(grid, row, [run for run in runs if run.row is row], found) for row in shown.values()]
     by_label = {row["label"]: row for row in rows}
     for key, chosen in (("baseline", grid.baseline_row), ("oracle", grid.oracle_row)):
         against = by_label[chosen.label] if chosen else None
         for row in rows:
             pairs = _common(row, against) if against else []
             if key == "baseline":
-                differ = [ours - theirs for ours, theirs in pairs]
-                row["gain"] = round(statistics.fmean(differ), 2) if differ and row is not against else None
+                row["gain"] = _gain(row, against)
+                row["over_control"] = _gain(row, by_label.get(row["control"]))
             else:
                 whole = sum(theirs for _, theirs in pairs)
                 row["of_oracle"] = round(100 * sum(ours for ours, _ in pairs) / whole, 1) if whole else None
@@ -101,6 +103,8 @@ def _row(grid: Grid, row: GridRow, runs: Sequence[GridRun], found: Mapping[str, 
         "label": row.label,
         "recipe": row.recipe,
         "set": list(row.set),
+        "control": runs[0].control,
+        "without": runs[0].without,
         "steps": [stage.steps for stage in plan.stages],
         "seeds": seeds,
         **{key: _spread([entry[key] for entry in scores]) for key in (*protocols, "pixel_accuracy") if scores},
@@ -138,6 +142,12 @@ def _spread(values: Iterable[float | None]) -> dict[str, Any]:
         "spread": round(statistics.stdev(known), 2) if len(known) > 1 else None,
         "values": known,
     }
+
+
+def _gain(row: Mapping[str, Any], against: Mapping[str, Any] | None) -> float | None:
+    """Mean difference in points over the seeds that both rows have; None for a row against itself."""
+    differ = [ours - theirs for ours, theirs in _common(row, against)] if against and row is not against else []
+    return round(statistics.fmean(differ), 2) if differ else None
 
 
 def _common(row: Mapping[str, Any], against: Mapping[str, Any]) -> list[tuple[float, float]]:

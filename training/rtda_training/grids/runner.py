@@ -139,7 +139,9 @@ class _GridTraining:
 
     def _announce(self) -> None:
         grid, rows, seeds = self._grid, len(self._grid.rows), len(self._grid.seeds)
-        counted = f"{rows} row{'s' * (rows > 1)} x {seeds} seed{'s' * (seeds > 1)}"
+        added = len(self._runs) // seeds - rows
+        controls = f" and {added} control{'s' * (added > 1)} (control=false leaves them away)" if added else ""
+        counted = f"{rows} row{'s' * (rows > 1)}{controls} x {seeds} seed{'s' * (seeds > 1)}"
         self._note(f"grid    {grid.name}: {counted} · {grid.source} -> {grid.target} · scored on {grid.test_address}")
         self._note(f"        {self._folder}/")
 

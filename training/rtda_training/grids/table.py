@@ -76,7 +76,9 @@ def heat_lines(results: Mapping[str, Any]) -> tuple[list[str], list[str], list[l
 def gain_lines(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """What each row gains and costs, and how its printed counterpart did."""
     key, heading = shown_mious(results)[0]
-    headers = ["", heading, "gain", "of oracle", "seeds", "steps", "s/step", "printed", "printed with"]
+    controlled = any(row.get("control") for row in results["rows"])
+    gains = ["gain", "over control"] if controlled else ["gain"]
+    headers = ["", heading, *gains, "of oracle", "seeds", "steps", "s/step", "printed", "printed with"]
     lines = []
     for row in results["rows"]:
         done = sum(entry["status"] == "done" for entry in row["seeds"].values())
@@ -92,6 +94,7 @@ def gain_lines(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
                 row["label"],
                 _measured(row.get(key)) if done else _status(row),
                 _signed(row["gain"]),
+                *([_signed(row["over_control"])] if controlled else []),
                 _figure(row["of_oracle"], 0, " %"),
                 f"{done}/{len(row['seeds'])}",
                 " + ".join(map(str, row["steps"])),
@@ -113,6 +116,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     ]
     if results["baseline"]:
         found.append(f"gain: points over {results['baseline']!r}, over the seeds that both have.")
+    found += _control_notes(results)
     absent = [
         name
         for name in results["classes"]
@@ -134,6 +138,27 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if papers:
         found.append(f"printed rows: {'; '.join(papers)}.")
     return found
+
+
+def _control_notes(results: Mapping[str, Any]) -> list[str]:
+    """What the controls are, which row has which, and why a row has none."""
+    users: dict[str, list[str]] = {}
+    without: dict[str, list[str]] = {}
+    controls = {row["control"] for row in results["rows"] if row.get("control")}
+    for row in results["rows"]:
+        if row.get("control"):
+            users.setdefault(row["control"], []).append(row["label"])
+        elif row.get("without") and row["label"] not in controls:
+            without.setdefault(row["without"], []).append(row["label"])
+    if not users:
+        return []
+    told = ["over control: points over the same training whose method tells the network nothing: what the method adds."]
+    told += [
+        f"{control}: of {'; '.join(rows)}."
+        for control, rows in users.items()
+        if rows != [control.removeprefix("Control of ")]
+    ]
+    return told + [f"no control: {'; '.join(rows)}: {why}." for why, rows in without.items()]
 
 
 def failures(results: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -159,12 +184,12 @@ def csv_table(results: Mapping[str, Any]) -> list[list[Any]]:
     classes, mious = results["classes"], shown_mious(results)
     numbers = ["pixel_accuracy", *(key for key, _ in mious)]
     header = ["kind", "row", "seeds", "steps", *classes, *(f"{key}{end}" for key in numbers for end in ("", "_spread"))]
-    lines: list[list[Any]] = [[*header, "gain", "of_oracle", "seconds_per_step", "differs"]]
+    lines: list[list[Any]] = [[*header, "gain", "over_control", "of_oracle", "seconds_per_step", "differs"]]
     for row in results["rows"]:
         values = [row["iou"].get(name, {}).get("mean") for name in classes]
         values += [row.get(key, {}).get(end) for key in numbers for end in ("mean", "spread")]
         done = sum(entry["status"] == "done" for entry in row["seeds"].values())
-        ends = [row["gain"], row["of_oracle"], row["seconds_per_step"], None]
+        ends = [row["gain"], row.get("over_control"), row["of_oracle"], row["seconds_per_step"], None]
         lines.append(["measured", row["label"], done, sum(row["steps"]), *values, *ends])
         printed = row["published"]
         if printed:
@@ -173,7 +198,7 @@ def csv_table(results: Mapping[str, Any]) -> list[list[Any]]:
             for key, _ in mious:
                 values += [printed["miou"] if _is_protocol(key, printed) else None, None]
             differs = [f"{each['what']} {each['ours']} (printed: {each['printed']})" for each in printed["differs"]]
-            ends = [None, None, None, "; ".join(differs)]
+            ends = [None, None, None, None, "; ".join(differs)]
             lines.append(["printed", printed["key"], None, None, *values, *ends])
     return [["" if value is None else value for value in line] for line in lines]
 

@@ -11,15 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rtda_training.loop.discriminator_watch import DiscriminatorWatch
 from rtda_training.plan import PlanConfig, StageConfig
 
 __all__ = ["Diagnostics", "Finding", "warnings_of"]
 
-_SPAN = 200  # steps that a loss must stand still
-_SETTLE = 100  # steps at the start of a stage that are not judged yet, or its warm-up if that is longer
-_CHANCE = {"bce": math.log(2.0), "ls": 0.25}  # a discriminator's loss where it tells nothing apart
-_NEAR_CHANCE = 0.003
-_CERTAIN = 0.02
+_SPAN = 200  # steps that a state must last
 _FALLEN = 0.5  # of the best val mIoU
 _WORTH_FALLING = 0.05  # a best mIoU below this is noise
 _LITTLE = 0.05  # share of the target's pixels that get a label
@@ -46,6 +43,7 @@ class Diagnostics:
         self._stage = stage
         self._told: set[str] = set()
         self._since: dict[str, int] = {}
+        self._discriminator = DiscriminatorWatch(stage)
         self._best = -math.inf
         for row in rows:
             if row.get("stage") == stage.name:
@@ -56,7 +54,7 @@ class Diagnostics:
     def see(self, row: Mapping[str, Any]) -> list[Finding]:
         """Warnings that a logged row gives rise to; each kind is given once a stage."""
         step = int(row["step"])
-        found = {**self._discriminator(row, step), **self._coverage(row, step), **self._fall(row, step)}
+        found = {**self._discriminator.see(row), **self._coverage(row, step), **self._fall(row, step)}
         return self._new(found, step)
 
     def labels(self, folder: Path) -> list[Finding]:
@@ -78,28 +76,6 @@ class Diagnostics:
         self._told.update(found)
         return fresh
 
-    def _discriminator(self, row: Mapping[str, Any], step: int) -> dict[str, str]:
-        adversary = next((key for key, table in self._stage.settings.items() if hasattr(table, "gan")), None)
-        loss = row.get("disc")
-        if adversary is None or loss is None or step <= max(_SETTLE, self._stage.optimizer.warmup_steps):
-            return {}
-        table = self._stage.settings[adversary]
-        chance = _CHANCE[table.gan]
-        found = {}
-        if self._held("stuck", abs(loss - chance) <= _NEAR_CHANCE, step):
-            found["stuck"] = (
-                f"the discriminator has told nothing apart for {_SPAN} steps (loss {loss:.3f}, chance is {chance:.3f}):"
-                f" raise {adversary}.learning_rate (now {table.learning_rate:g}), or lower {adversary}.weight"
-                f" (now {table.weight:g})"
-            )
-        if self._held("certain", loss < _CERTAIN, step):
-            found["certain"] = (
-                f"the discriminator has been certain for {_SPAN} steps (loss {loss:.3f}), the network learns nothing"
-                f" from it: lower {adversary}.learning_rate (now {table.learning_rate:g})"
-                + ("" if self._stage.style != "none" else ', or bring the domains closer with style = "fda"')
-            )
-        return found
-
     def _coverage(self, row: Mapping[str, Any], step: int) -> dict[str, str]:
         share = row.get("pseudo_share")
         threshold = getattr(self._stage.settings.get(self._stage.labeler), "threshold", None)
@@ -117,7 +93,7 @@ class Diagnostics:
             return {}
         best, self._best = self._best, max(self._best, miou)
         # A network that ends with the target's batch-norm statistics gives up some of the source on purpose.
-        expected = self._stage.bn_statistics == "target" and step == self._stage.steps
+        expected = self._stage.bn_statistics != "running" and step == self._stage.steps
         if best < _WORTH_FALLING or miou > _FALLEN * best or expected:
             return {}
         key = next((f"{key}.weight" for key, table in self._stage.settings.items() if hasattr(table, "weight")), "")

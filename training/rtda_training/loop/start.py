@@ -55,10 +55,9 @@ def start_network(plan: PlanConfig, classes: ClassList, tell: Tell | None = None
     """
     model = build_network(plan.network, plan.backbone, plan.variant, classes.num_classes)
     if plan.backbone_weights:
-        report = load_backbone_weights(model, plan.backbone_weights)
+        report = load_backbone_weights(model, plan.backbone_weights, stages=plan.backbone_stages)
         if tell is not None:
-            found = f"{report.matched} of {report.total} tensors from {plan.backbone_weights}"
-            tell(TrainEvent("note", f"backbone: {found}"))
+            tell(TrainEvent("note", f"backbone: {plan.backbone_weights}: {report.text}"))
     if plan.init:
         _load_init(model, plan, classes)
     return model

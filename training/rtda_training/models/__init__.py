@@ -4,6 +4,7 @@ Key names of a state dict: ``backbone`` (torchvision's names below it), ``head``
 ``spatial_path``, ``context_path``, ``fusion``.
 """
 
+from rtda_training.models.backbone_weights import BackboneReport, load_backbone_weights
 from rtda_training.models.backbones import BACKBONES, Backbone, BackboneKind, build_backbone
 from rtda_training.models.bisenet import BiSeNet
 from rtda_training.models.complexity import OperationCount, count_macs, count_operations, count_parameters
@@ -15,7 +16,7 @@ from rtda_training.models.foreign import ForeignCheckpoint, load_foreign
 from rtda_training.models.lineages import Preprocessing
 from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput
 from rtda_training.models.networks import NETWORKS, build_network, network_class, network_settings
-from rtda_training.models.state_dicts import BackboneReport, load_backbone_weights, read_weights
+from rtda_training.models.state_dicts import read_weights
 
 __all__ = [
     "BACKBONES",

@@ -1,13 +1,8 @@
-"""State dicts: read from a file, taken out of wrappers, checked, and compared with what a network expects.
-
-An ImageNet file is loaded into a backbone whole or not at all: half-loaded weights are this field's classic silent
-failure, training goes on and ends 5 mIoU lower.
-"""
+"""State dicts: read from a file, taken out of wrappers, checked, and compared with what a network expects."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +12,13 @@ from torch import Tensor
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import CheckpointError, FileAccessError
 from rtda_deploy.optional import require
-from rtda_training.models.backbones import BACKBONES, Backbone
-from rtda_training.models.network import SegmentationNetwork
+from rtda_training.models.npz_file import read_npz
 from rtda_training.torch_file import read_torch_file
 
 __all__ = [
-    "BackboneReport",
     "averages_left_out",
     "checked_tensors",
     "difference",
-    "load_backbone_weights",
     "read_weights",
     "refuse_broken_numbers",
     "unwrapped",
@@ -47,7 +39,7 @@ _SHOWN = 5  # keys of each kind in a message
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a ``.pth`` (read without unpickling objects) or ``.safetensors`` file, unwrapped.
+    """The tensors of a ``.pth``, ``.npz`` (both read without unpickling objects) or ``.safetensors`` file, unwrapped.
 
     Raises:
         FileAccessError: If the file cannot be opened.
@@ -58,6 +50,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileAccessError(f"no weights file at {path}", hint="check the path")
     hint = "save it again with torch.save(model.state_dict(), path)"
+    if path.suffix == ".npz":
+        return unwrapped(read_npz(path))
     if path.suffix == ".safetensors":
         library = require("safetensors.torch", extra="training", purpose=f"to read {path.name}")
         with parsing(CheckpointError, f"{path.name} is no file of plain weights", hint=hint):
@@ -191,58 +185,3 @@ def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> s
 def _shown(keys: list[str]) -> str:
     rest = ", ..." if len(keys) > _SHOWN else ""
     return ", ".join(key if key.isprintable() else repr(key) for key in keys[:_SHOWN]) + rest
-
-
-_COUNTER = "num_batches_tracked"
-
-
-@dataclass(frozen=True)
-class BackboneReport:
-    """What of a file went into the backbone.
-
-    Attributes:
-        matched: Tensors that were loaded, ``num_batches_tracked`` counters not counted.
-        total: Tensors the backbone has: 100 for ResNet-18, 520 for ResNet-101, 30 for VGG-16.
-        ignored: Names in the file that were left out, as ``BackboneKind.ignored_keys`` says: ImageNet's last layer.
-    """
-
-    matched: int
-    total: int
-    ignored: tuple[str, ...]
-
-
-def load_backbone_weights(model: SegmentationNetwork | Backbone, path: str | Path) -> BackboneReport:
-    """Load a standard ImageNet file (the names it was published with) into the backbone.
-
-    VGG-16's two hidden layers, matrices in the file, become the convolutions that give the same.
-
-    Args:
-        model: The network, or its backbone; changed in place, and only if everything fits.
-        path: ``.pth`` (a state dict, read with ``weights_only=True``) or ``.safetensors``.
-
-    Raises:
-        FileAccessError: If the file cannot be read.
-        CheckpointError: If the backbone would not load whole; the message lists the keys.
-    """
-    backbone = model.backbone if isinstance(model, SegmentationNetwork) else model
-    weights = read_weights(path)
-    expected = backbone.state_dict()
-    ignored = tuple(key for key in weights if key.startswith(BACKBONES[backbone.name].ignored_keys))
-    found = {key: _as_convolution(tensor, expected.get(key)) for key, tensor in weights.items() if key not in ignored}
-    problem = difference(expected, found)
-    if problem:
-        raise CheckpointError(
-            f"{Path(path).name} does not fit {backbone.name}: {problem}",
-            hint=f"give the published ImageNet file of {backbone.name}, or another backbone",
-        )
-    backbone.load_state_dict(found, strict=False)
-    matched = sum(not key.endswith(_COUNTER) for key in found)
-    total = sum(not key.endswith(_COUNTER) for key in expected)
-    return BackboneReport(matched, total, ignored)
-
-
-def _as_convolution(matrix: Tensor, kernel: Tensor | None) -> Tensor:
-    """A fully connected layer's (out, in * h * w) as the kernel of a convolution over that map; others as they are."""
-    if kernel is None or matrix.ndim != 2 or kernel.ndim != 4 or matrix.numel() != kernel.numel():
-        return matrix
-    return matrix.reshape(kernel.shape) if matrix.shape[0] == kernel.shape[0] else matrix

@@ -9,15 +9,19 @@ A table named like a component (``[adversarial]``, ``[fda]``, ``[ema]`` …) hol
 from __future__ import annotations
 
 from rtda_training.plan.config import PlanConfig
+from rtda_training.plan.control import Control, control_key, control_of
 from rtda_training.plan.loading import changed_plan, load_plan, plan_from_table
 from rtda_training.plan.recipes import recipe_names, recipe_title
 from rtda_training.plan.stage import OptimizerConfig, StageConfig
 
 __all__ = [
+    "Control",
     "OptimizerConfig",
     "PlanConfig",
     "StageConfig",
     "changed_plan",
+    "control_key",
+    "control_of",
     "load_plan",
     "plan_from_table",
     "recipe_names",

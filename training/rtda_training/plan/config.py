@@ -9,7 +9,7 @@ from typing import Any
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.files import check_file_name
 from rtda_deploy.sizes import parse_size
-from rtda_training.adapt.slots import choice
+from rtda_training.adapt.slots import choice, number
 from rtda_training.data.config import AugmentConfig, InputConfig
 from rtda_training.plan.stage import StageConfig
 
@@ -33,7 +33,13 @@ class PlanConfig:
         backbone: One that the network takes; empty: its usual one.
         variant: One of the network's, such as a BiSeNet's ``rtda`` and ``paper``; a network without ``rtda`` takes it
             for its usual one.
-        backbone_weights: ImageNet file for the backbone; empty: random.
+        backbone_weights: ImageNet file for the backbone, or ``imagenet`` for one whose weights a package brings; empty:
+            random.
+        backbone_stages: Stages of the backbone that the file covers, 1 to 4; the others start at random. 0: the file
+            fits whole or is refused.
+        backbone_norms: What the backbone's batch norms start from: the file's statistics (``file``), or those of the
+            source's pictures, measured before the first step (``source``). ``auto``: ``source`` for an ``.npz``, whose
+            statistics are mostly made up where batch norms were folded, else ``file``.
         init: A checkpoint to start from; empty: none.
         size: Network input, width x height.
         batch_size: Pictures per domain and step, of all processes together.
@@ -59,6 +65,8 @@ class PlanConfig:
     backbone: str = ""
     variant: str = "rtda"
     backbone_weights: str = ""
+    backbone_stages: int = number(0, 0, 4)
+    backbone_norms: str = choice("auto", "file", "source")
     init: str = ""
     size: str = "1024x512"
     batch_size: int = 4
@@ -78,6 +86,11 @@ class PlanConfig:
     def __post_init__(self) -> None:
         check_file_name(self.name, "a recipe's name")
         self.network_settings()
+        if self.backbone_stages and not self.backbone_weights:
+            raise ConfigError(
+                f"backbone_stages {self.backbone_stages} says what a file covers, and there is no file",
+                hint="add --backbone-weights FILE, or leave backbone_stages away",
+            )
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be positive, got {self.batch_size}", hint="at least 2 for BiSeNet")
         if not self.stages:
@@ -110,6 +123,12 @@ class PlanConfig:
     def size_hw(self) -> tuple[int, int]:
         """Height and width of the network's input."""
         return parse_size(self.size)
+
+    @property
+    def measures_norms(self) -> bool:
+        """Whether the backbone's batch norms start from statistics of the source's pictures."""
+        auto = self.backbone_norms == "auto" and self.backbone_weights.endswith(".npz")
+        return auto or self.backbone_norms == "source"
 
     @property
     def network_text(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.files import check_file_name
-from rtda_training.adapt.slots import SLOTS, Component, choice, components
+from rtda_training.adapt.slots import SLOTS, Component, choice, components, number
 from rtda_training.toml_file import known_hint
 
 __all__ = ["OptimizerConfig", "StageConfig"]
@@ -47,8 +47,9 @@ class StageConfig:
         objectives: Terms of the loss.
         batch_norm: ``train``; ``fixed`` leaves statistics and affine parameters alone, as the DeepLab papers do;
             ``sync`` shares the statistics of a batch among GPUs.
-        bn_statistics: Whose batch-norm statistics the finished network carries: those of training (``running``), or
-            an average over ``target`` pictures.
+        bn_statistics: Whose batch-norm statistics the finished network carries: those of training (``running``), an
+            average over ``target`` pictures, or both ``mixed``.
+        bn_share: Of ``mixed``: the share of the target's, the rest is training's.
         optimizer: The network's optimizer.
         settings: Settings of the components in use, by their names.
     """
@@ -64,7 +65,8 @@ class StageConfig:
     mixer: str = _NONE
     objectives: tuple[str, ...] = ("supervised",)
     batch_norm: str = choice("train", "fixed", "sync")
-    bn_statistics: str = choice("running", "target")
+    bn_statistics: str = choice("running", "target", "mixed")
+    bn_share: float = number(0.5, 0.0, 1.0)
     optimizer: OptimizerConfig = OptimizerConfig()
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -143,7 +145,7 @@ class StageConfig:
     @property
     def uses_target(self) -> bool:
         """Whether unlabelled target pictures are needed."""
-        return self.bn_statistics == "target" or self.trains_on_target
+        return self.bn_statistics != "running" or self.trains_on_target
 
     @property
     def trains_on_target(self) -> bool:

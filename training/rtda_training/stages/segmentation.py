@@ -16,7 +16,7 @@ from rtda_training.data.config import AugmentConfig
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.stages.base import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, StageRun, Stream, decay, step_batches
 
-__all__ = ["SegmentationStage", "reestimate"]
+__all__ = ["SegmentationStage", "mix_statistics", "reestimate"]
 
 _BN_PICTURES = 400  # target pictures that batch-norm statistics are averaged over
 
@@ -78,7 +78,7 @@ class SegmentationStage(StageRun):
     def finish(self) -> None:
         if self._labeler is not None:
             self._labeler.finish(self._network)
-        if self._stage_config.bn_statistics == "target":
+        if self._stage_config.bn_statistics != "running":
             self._average_target_statistics()
 
     def close(self) -> None:
@@ -136,7 +136,8 @@ class SegmentationStage(StageRun):
             for step in range(steps):
                 yield self._stage.normalise(plain[step].frames.to(self._stage.fabric.device).float())
 
-        reestimate(self._network, pictures())
+        mixed = self._stage_config.bn_statistics == "mixed"
+        mix_statistics(self._network, pictures(), self._stage_config.bn_share if mixed else 1.0)
 
 
 def _optimizer(network: nn.Module, stage_config: StageConfig) -> torch.optim.Optimizer:
@@ -207,4 +208,25 @@ def reestimate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.train(training)
+    return count
+
+
+def mix_statistics(model: nn.Module, batches: Iterable[Tensor], share: float) -> int:
+    """Move the running statistics of every batch norm towards their average over ``batches``; weights stay.
+
+    Args:
+        model: Changed in place; left in the mode it was in.
+        batches: As :func:`reestimate` takes them.
+        share: How far: 1 is :func:`reestimate`, 0 leaves the statistics as they are.
+
+    Returns:
+        The number of batches averaged.
+
+    Source: alpha-BN (You et al., arXiv 2110.04065), section 3: means and variances are mixed alike.
+    """
+    before = {name: value.clone() for name, value in model.named_buffers() if "running_" in name}
+    count = reestimate(model, batches)
+    for name, value in model.named_buffers():
+        if name in before:
+            value.copy_(before[name].lerp(value, share))
     return count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from rtda_training.adapt.components import Labeler
 from rtda_training.adapt.context import PseudoLabels, StageContext, StepContext
+from rtda_training.adapt.labelers.priors import ClassPriors
 from rtda_training.adapt.slots import choice, component, number
 from rtda_training.labels import IGNORE_INDEX
 
@@ -26,9 +28,15 @@ class EmaConfig:
         momentum: What the teacher keeps of itself each step (0.99 DACS, 0.999 DAFormer); less in the first steps.
         norm: Batch norms of the teacher use its averaged ``running`` statistics, or those of the ``batch``, as the
             published codes do.
-        threshold: Confidence from which on a label is used.
+        threshold: Confidence from which on a label is used; 0: every label.
+        relative: ``threshold`` is a share of the network's mean confidence on the source batch of the step (0.9 in
+            AdaMatch), so that a young network is not asked for what it has nowhere.
         weighting: ``fraction``: every pixel counts, weighted by the share of confident ones in the whole batch (DACS);
-            ``pixel``: only confident ones count.
+            ``pixel``: only confident ones count, and 1; ``soft``: confident ones count by their confidence.
+        ramp: Share of the stage's steps in which the weight of the labels rises from 0 to 1 along half a cosine (0.5
+            in AdaMatch).
+        align: How far the classes' shares in the teacher's answers are drawn to those of the source's labels (1:
+            AdaMatch's alignment of distributions; 0: not at all).
         ignore_top: Share of the height, from above, that does not count.
         ignore_bottom: The same from below, such as the car's own bonnet.
         deploy: The stage leaves the teacher and not the network.
@@ -37,7 +45,10 @@ class EmaConfig:
     momentum: float = number(0.99, 0.0, 1.0)
     norm: str = choice("running", "batch")
     threshold: float = number(0.968, 0.0, 1.0)
-    weighting: str = choice("fraction", "pixel")
+    relative: bool = False
+    weighting: str = choice("fraction", "pixel", "soft")
+    ramp: float = number(0.0, 0.0, 1.0)
+    align: float = number(0.0, 0.0, 1.0)
     ignore_top: float = number(0.0, 0.0, 0.9)
     ignore_bottom: float = number(0.0, 0.0, 0.9)
     deploy: bool = False
@@ -50,7 +61,8 @@ class EmaLabeler(Labeler):
     Batch-norm statistics are averaged with the parameters: a teacher that keeps those of the start is broken silently,
     and BiSeNet has batch norms everywhere.
 
-    Source: Tarvainen and Valpola, Mean Teacher (NeurIPS 2017); Tranheden et al., DACS (WACV 2021).
+    Source: Tarvainen and Valpola, Mean Teacher (NeurIPS 2017); Tranheden et al., DACS (WACV 2021); relative threshold
+    and ramp: Berthelot et al., AdaMatch (ICLR 2022), sections 3.2 to 3.4.
     """
 
     def __init__(self, config: EmaConfig, stage: StageContext) -> None:
@@ -59,20 +71,37 @@ class EmaLabeler(Labeler):
         self.teacher = copy.deepcopy(stage.network).requires_grad_(False)
         _set_norms(self.teacher, config.norm)
         self._share: Tensor | None = None
+        self._priors = ClassPriors(stage.num_classes, config.align) if config.align else None
 
     @torch.no_grad()
     def label(self, context: StepContext) -> PseudoLabels:
         config = self._config
         with self._stage.fabric.autocast():
             logits = self.teacher(context.target).logits
-        confidence, label = logits.float().softmax(dim=1).max(dim=1)
-        confident = confidence >= config.threshold
+        probabilities = logits.float().softmax(dim=1)
+        if self._priors is not None:
+            probabilities = self._priors.align(probabilities, context.label, context.share)
+        confidence, label = probabilities.max(dim=1)
+        confident = confidence >= self._limit(context)
         self._share = context.share(confident.float().mean())
-        rows = _ignored_rows(label, config.ignore_top, config.ignore_bottom)
-        if config.weighting == "pixel":
-            return PseudoLabels(torch.where(confident & ~rows, label, torch.full_like(label, IGNORE_INDEX)), None)
-        weight = torch.where(rows, torch.zeros_like(confidence), self._share.expand_as(confidence))
-        return PseudoLabels(label, weight)
+        counted = ~_ignored_rows(label, config.ignore_top, config.ignore_bottom)
+        if config.weighting == "fraction":
+            weight = torch.where(counted, self._share, torch.zeros_like(confidence))
+        else:
+            label = torch.where(confident & counted, label, torch.full_like(label, IGNORE_INDEX))
+            weight = confidence if config.weighting == "soft" else torch.ones_like(confidence)
+        if config.weighting == "pixel" and not config.ramp:
+            return PseudoLabels(label, None)
+        return PseudoLabels(label, weight * _ramped(context.step, config.ramp * self._stage.steps))
+
+    def _limit(self, context: StepContext) -> float | Tensor:
+        """The confidence that a label needs; of all processes together where it is relative."""
+        if not self._config.relative:
+            return self._config.threshold
+        with torch.enable_grad():  # the supervised term shares this forward, and may come after
+            logits = context.source_output().logits
+        confidence = logits.detach().float().softmax(dim=1).amax(dim=1)
+        return self._config.threshold * context.share(confidence.mean())
 
     def after_step(self, context: StepContext) -> dict[str, Any]:
         momentum = min(1.0 - 1.0 / (context.step + 1), self._config.momentum)
@@ -85,10 +114,13 @@ class EmaLabeler(Labeler):
             network.load_state_dict(self.teacher.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"teacher": self.teacher.state_dict()}
+        priors = {} if self._priors is None else {"priors": self._priors.state_dict()}
+        return {"teacher": self.teacher.state_dict(), **priors}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.teacher.load_state_dict(state["teacher"])
+        if self._priors is not None:
+            self._priors.load_state_dict(state["priors"])
 
 
 @torch.no_grad()
@@ -113,6 +145,11 @@ def _set_norms(teacher: nn.Module, norm: str) -> None:
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train()
                 module.track_running_stats = False  # else a forward would change the statistics
+
+
+def _ramped(step: int, steps: float) -> float:
+    """From 0 at the first step to 1 at ``steps``, along half a cosine; 1 where there is no ramp."""
+    return 0.5 - 0.5 * math.cos(math.pi * step / steps) if step < steps else 1.0
 
 
 def _ignored_rows(label: Tensor, top: float, bottom: float) -> Tensor:

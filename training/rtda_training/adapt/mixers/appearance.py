@@ -29,11 +29,13 @@ class AppearanceConfig:
         jitter_probability: Share of the pictures whose colours change. The published codes call this ``p = 0.2`` and
             change colours where a random number is *above* it.
         blur_probability: Share of the pictures blurred, with sigma 0.15..1.15 pixels.
+        grey_probability: Share of the pictures that lose their colours (0.2 in SAC).
     """
 
     jitter: float = number(0.2, 0.0, 0.5)
     jitter_probability: float = number(0.8, 0.0, 1.0)
     blur_probability: float = number(0.5, 0.0, 1.0)
+    grey_probability: float = number(0.0, 0.0, 1.0)
 
 
 def changed(frames: Tensor, config: AppearanceConfig, generators: Sequence[np.random.Generator]) -> Tensor:
@@ -44,11 +46,14 @@ def changed(frames: Tensor, config: AppearanceConfig, generators: Sequence[np.ra
         config: How much and how often.
         generators: N of them.
     """
-    jittered, blurry = [], []
+    jittered, grey, blurry = [], [], []
     shifts, sigmas = [], []
     for place, rng in enumerate(generators):
         jitters, shift = rng.random() < config.jitter_probability, rng.uniform(-1.0, 1.0, 4) * config.jitter
         blurs, sigma = rng.random() < config.blur_probability, rng.uniform(*_SIGMA)
+        greys = rng.random() < config.grey_probability
+        if greys:
+            grey.append(place)
         if jitters and config.jitter > 0.0:
             jittered.append(place)
             shifts.append(shift)
@@ -58,6 +63,8 @@ def changed(frames: Tensor, config: AppearanceConfig, generators: Sequence[np.ra
     result = frames.clone()
     if jittered:
         result[jittered] = recoloured(result[jittered], np.stack(shifts))
+    if grey:
+        result[grey] = result[grey].mean(dim=3, keepdim=True).expand(-1, -1, -1, 3)
     if blurry:
         result[blurry] = blurred(result[blurry], np.array(sigmas))
     return result

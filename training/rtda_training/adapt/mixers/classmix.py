@@ -11,14 +11,27 @@ from torch import Tensor
 from rtda_training.adapt.components import Mixer
 from rtda_training.adapt.context import MixedBatch, StageContext, StepContext
 from rtda_training.adapt.mixers.appearance import AppearanceConfig, changed
-from rtda_training.adapt.slots import component
+from rtda_training.adapt.mixers.rectangle import rectangle
+from rtda_training.adapt.slots import component, number
 from rtda_training.labels import IGNORE_INDEX
 
-__all__ = ["ClassMix", "ClassMixConfig", "pasted"]
+__all__ = ["ClassMix", "ClassMixConfig", "PastedConfig", "pasted"]
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassMixConfig(AppearanceConfig):
+class PastedConfig(AppearanceConfig):
+    """How mixed pictures are changed.
+
+    Attributes:
+        cutout: Share of each mixed picture that a rectangle hides; its labels stay, so that they must be told from
+            what is around it. 0: nothing.
+    """
+
+    cutout: float = number(0.0, 0.0, 0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassMixConfig(PastedConfig):
     """How mixed pictures are changed."""
 
 
@@ -31,7 +44,7 @@ class ClassMix(Mixer):
     Source: Olsson et al., ClassMix (WACV 2021); Tranheden et al., DACS (WACV 2021), section 3.
     """
 
-    def __init__(self, config: ClassMixConfig, stage: StageContext) -> None:
+    def __init__(self, config: PastedConfig, stage: StageContext) -> None:
         del stage
         self._config = config
 
@@ -44,18 +57,30 @@ class ClassMix(Mixer):
 
 
 def pasted(
-    context: StepContext, mask: Tensor, config: AppearanceConfig, generators: list[np.random.Generator]
+    context: StepContext, mask: Tensor, config: PastedConfig, generators: list[np.random.Generator]
 ) -> MixedBatch:
     """Source pixels and labels where ``mask`` (bool (N, H, W)) says so, the target's and its labeler's elsewhere.
 
-    Pasted pixels weigh 1. Colours and sharpness of the result change as ``config`` says.
+    Pasted pixels weigh 1. Colours and sharpness of the result change, and a part is hidden, as ``config`` says.
+
+    Source of the hidden part: DeVries and Taylor, Cutout (arXiv 1708.04552).
     """
     pseudo = context.pseudo_labels()
     assert context.target_frames is not None
     frames = torch.where(mask[..., None], context.source_frames, context.target_frames)
     label = torch.where(mask, context.label, pseudo.label)
     weight = None if pseudo.weight is None else torch.where(mask, torch.ones_like(pseudo.weight), pseudo.weight)
-    return MixedBatch(context.normalise(changed(frames, config, generators)), label, weight)
+    pictures = context.normalise(changed(frames, config, generators))
+    return MixedBatch(_hidden(pictures, config.cutout, generators), label, weight)
+
+
+def _hidden(pictures: Tensor, area: float, generators: list[np.random.Generator]) -> Tensor:
+    """A rectangle of each normalised picture (N, 3, H, W) as 0, the mean colour."""
+    if area > 0.0:
+        for place, rng in enumerate(generators):
+            top, bottom, left, right = rectangle(rng, area, pictures.shape[2], pictures.shape[3])
+            pictures[place, :, top:bottom, left:right] = 0.0
+    return pictures
 
 
 def _chosen(label: Tensor, generators: list[np.random.Generator]) -> np.ndarray:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import torch
 
 from rtda_training.adapt.components import Mixer
 from rtda_training.adapt.context import MixedBatch, StageContext, StepContext
-from rtda_training.adapt.mixers.appearance import AppearanceConfig
-from rtda_training.adapt.mixers.classmix import pasted
+from rtda_training.adapt.mixers.classmix import PastedConfig, pasted
+from rtda_training.adapt.mixers.rectangle import rectangle
 from rtda_training.adapt.slots import component, number
 
 __all__ = ["CutMix", "CutMixConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
-class CutMixConfig(AppearanceConfig):
+class CutMixConfig(PastedConfig):
     """``area``: the rectangle's share of the picture; the rest as in ClassMix."""
 
     area: float = number(0.5, 0.01, 1.0)
@@ -39,14 +38,6 @@ class CutMix(Mixer):
         mask = torch.zeros_like(context.label, dtype=torch.bool)
         generators = [context.rng("cutmix", place) for place in range(mask.shape[0])]
         for place, rng in enumerate(generators):
-            top, bottom, left, right = _rectangle(rng, self._config.area, mask.shape[1], mask.shape[2])
+            top, bottom, left, right = rectangle(rng, self._config.area, mask.shape[1], mask.shape[2])
             mask[place, top:bottom, left:right] = True
         return pasted(context, mask, self._config, generators)
-
-
-def _rectangle(rng: np.random.Generator, area: float, height: int, width: int) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right; the logarithm of the height's share is uniform between ``area`` and 1."""
-    share = area ** rng.random()
-    rows, columns = max(1, round(share * height)), max(1, round(area / share * width))
-    top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
-    return top, top + rows, left, left + columns

@@ -20,6 +20,7 @@ class AdventConfig(AdversarialConfig):
     """The adversary of ``adversarial`` with ADVENT's numbers."""
 
     discriminator: str = choice("fcd", *(name for name in DISCRIMINATORS if name != "fcd"))
+    sees: str = choice("self-information")
     weight: float = number(0.001, 0.0, 10.0)
 
 

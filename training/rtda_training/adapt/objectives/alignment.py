@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.components import Objective
+from rtda_training.adapt.components import TARGET_FORWARD, Objective
 from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.slots import choice, component, number
 
@@ -65,6 +66,11 @@ class Alignment(Objective):
 
     def __init__(self, config: AlignmentConfig, stage: StageContext) -> None:
         self._config = config
+
+    @classmethod
+    def silenced(cls, config: Any) -> tuple[str, Any]:
+        del config
+        return TARGET_FORWARD
 
     def network_loss(self, context: StepContext) -> Tensor:
         source, target = context.source_output().features, context.target_output().features

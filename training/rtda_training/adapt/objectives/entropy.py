@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rtda_training.adapt.components import Objective
+from rtda_training.adapt.components import TARGET_FORWARD, Objective
 from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.objectives.advent import self_information
 from rtda_training.adapt.slots import choice, component, number
@@ -49,6 +50,12 @@ class Entropy(Objective):
 
     def __init__(self, config: EntropyConfig, stage: StageContext) -> None:
         self._config = config
+
+    @classmethod
+    def silenced(cls, config: EntropyConfig) -> tuple[str, Any]:
+        if config.start_step:  # the target is not passed through the network from the first step on
+            return cls.key, dataclasses.replace(config, weight=0.0)
+        return TARGET_FORWARD
 
     def network_loss(self, context: StepContext) -> Tensor:
         config = self._config

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from rtda_training.adapt.components import Objective
+from rtda_training.adapt.components import TARGET_FORWARD, Objective
 from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.losses import heads_cross_entropy
 from rtda_training.adapt.objectives.supervised import aux_weight
@@ -46,6 +46,11 @@ class Pseudo(LabelledTerm):
 
     Source: Li et al., BDL (CVPR 2019), section 3; weight 1 there.
     """
+
+    @classmethod
+    def silenced(cls, config: Any) -> tuple[str, Any]:
+        del config
+        return TARGET_FORWARD
 
     def network_loss(self, context: StepContext) -> Tensor:
         label, weight = context.pseudo_labels()

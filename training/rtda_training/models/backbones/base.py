@@ -5,10 +5,11 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
-__all__ = ["Backbone", "BackboneKind", "Channels", "Features"]
+__all__ = ["Backbone", "BackboneKind", "Channels", "Features", "PackagedWeights"]
 
 Channels = tuple[int, int, int, int]
 Features = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -32,6 +33,18 @@ class Backbone(nn.Module, abc.ABC):
         """float32 (N, 3, H, W) -> maps at strides 4, 8, 16 and 32; none is coarser than ``output_stride``."""
 
 
+class PackagedWeights(NamedTuple):
+    """ImageNet weights that a package of the extra ``pretrained`` brings: ``--backbone-weights imagenet``.
+
+    Attributes:
+        module: Import name of the package.
+        file: Of the weights, from the package's folder.
+    """
+
+    module: str
+    file: str
+
+
 @dataclass(frozen=True)
 class BackboneKind:
     """A row of ``BACKBONES``: all that networks, messages and weight files need to know before one is built.
@@ -42,6 +55,9 @@ class BackboneKind:
             file fits: tests take a few channels.
         output_strides: That its last map can have.
         ignored_keys: Prefixes of names in an ImageNet file that have no use here, such as the classifier.
+        stages: Of each map, the prefixes of the layers that lead to it from the map before; what
+            ``load_backbone_weights(stages=...)`` counts. Empty: its weights load whole or not at all.
+        packaged: Where its ImageNet weights are installed from; None: the user brings a file.
         own_layers: Whether it has layers that take no part in the four maps. Only a network that uses them is built on
             it: elsewhere they would be weights without a gradient.
     """
@@ -50,4 +66,6 @@ class BackboneKind:
     channels: Channels
     output_strides: tuple[int, ...] = (32,)
     ignored_keys: tuple[str, ...] = ()
+    stages: tuple[tuple[str, ...], ...] = ()
+    packaged: PackagedWeights | None = None
     own_layers: bool = False

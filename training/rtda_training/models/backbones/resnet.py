@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from rtda_training.models.backbones.base import Backbone, Channels, Features
 
-__all__ = ["ResNet"]
+__all__ = ["STAGES", "ResNet"]
+
+STAGES = (("conv1.", "bn1.", "layer1."), ("layer2.",), ("layer3.",), ("layer4.",))
 
 
 class BasicBlock(nn.Module):

@@ -14,7 +14,15 @@ from rtda_deploy.errors import ConfigError
 from rtda_training.models.backbones.base import Backbone, Channels, Features
 from rtda_training.models.blocks import initialise
 
-__all__ = ["HIDDEN", "VGG16"]
+__all__ = ["HIDDEN", "STAGES", "VGG16"]
+
+# The convolutions that lead to each map by torchvision's numbers; the hidden layers, which read the last one, with it.
+STAGES = (
+    tuple(f"features.{place}." for place in (0, 2, 5, 7)),
+    tuple(f"features.{place}." for place in (10, 12, 14)),
+    tuple(f"features.{place}." for place in (17, 19, 21)),
+    (*(f"features.{place}." for place in (24, 26, 28)), "classifier."),
+)
 
 _DEPTHS = (2, 2, 3, 3, 3)  # 3x3 convolutions before each pooling
 HIDDEN = 4096  # channels of fc6 and fc7

@@ -1,0 +1,201 @@
+"""How well networks are told apart without labels: every selector against the true mIoU of many checkpoints.
+
+    python benchmarks/ranking.py toytown runs/ranking-toytown --rows docs/results/rows/ranking.csv
+
+FOLDERS hold run folders; their stage-*.pth are the candidates, or last.pth where there are none. The first of all is
+source-only (``--first``). Labels are used for the true mIoU alone. For each selector: Spearman's rank correlation with
+the true mIoU, regret (the true mIoU of the best candidate less that of the chosen one), and the same over random pools
+of eight candidates, as a user would have them, each with source-only: mean and largest regret, and how often the
+chosen one is worse than source-only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from tables import table, wide
+
+from rtda_deploy.cli.candidates import candidates
+from rtda_deploy.errors import EngineError, RtdaError
+from rtda_training.judge.answers import Answers, Frames, answers_of
+from rtda_training.judge.check import check_counts, miou_of
+from rtda_training.judge.ranking import RULE, RULE_WITHOUT_NORMS, judged_of, places
+from rtda_training.judge.resample import one_of_each
+from rtda_training.judge.selectors import SELECTORS
+from rtda_training.labels import ClassList
+from rtda_training.readers import open_labelled, open_unlabelled
+
+_POOL, _POOLS = 8, 300
+RULES = {
+    **{key: (key,) for key in SELECTORS},
+    "ensemble, both": ("ensemble-miou", "ensemble-pixels"),
+    "ensemble-miou and views": ("ensemble-miou", "views"),
+    "ensemble-miou and norms": ("ensemble-miou", "norms"),
+    "the rule": RULE,
+    "the rule without norms": RULE_WITHOUT_NORMS,
+    "the rule without infomax": ("ensemble-miou", "views", "norms"),
+}
+COLUMNS = {
+    "selector": "{selector}",
+    "guards": "{guards}",
+    ">Spearman": "{spearman:.2f}",
+    ">regret": "{regret:.2f}",
+    ">regret, pools of 8": "{pool_regret:.2f}",
+    ">largest": "{pool_regret_max:.2f}",
+    ">worse than source-only": "{worse_than_first:%1}",
+    ">by at most": "{worst_loss:.2f}",
+}
+
+
+def checkpoints(folders: list[Path]) -> list[Path]:
+    """The stages' checkpoints of every run below the folders, each network once."""
+    found = []
+    for folder in folders:
+        for run in sorted({path.parent for path in folder.rglob("*.pth")}):
+            found += sorted(run.glob("stage-*.pth")) or sorted(run.glob("last.pth"))
+    return found
+
+
+def measure(paths: list[Path], footage: str, truth: str, most: int, kept: Path) -> tuple[list, list, list, tuple]:
+    """Answers, true mIoU and pixel accuracy in percent of each network that can be judged, and the class names.
+
+    What was measured is kept in a folder, one file a network, and not measured again.
+    """
+    frames = Frames(open_unlabelled(footage), most)
+    answers, mious, pixels, labelled, names = [], [], [], None, ()
+    kept.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for number, path in enumerate(paths):
+            file = kept / f"{str(path.resolve()).replace('/', '_')}.npz"
+            if not file.exists():
+                try:
+                    candidate = next(candidates([path]))
+                except RtdaError as err:
+                    print(f"left out {path}: {err.message}", flush=True)
+                    continue
+                if labelled is None:
+                    classes = ClassList(candidate.class_names, tuple((0, 0, 0) for _ in candidate.class_names))
+                    labelled = open_labelled(truth, classes=classes)
+                try:
+                    found = answers_of(candidate, frames, Path(folder) / str(number))
+                except EngineError as err:
+                    print(f"dropped {candidate.name}: {err.message}", flush=True)
+                    continue
+                counts = check_counts(candidate.mask, labelled).sum(axis=0)
+                values = {key: getattr(found, key) for key in found.__dataclass_fields__ if key != "name"}
+                np.savez_compressed(file, counts=counts, names=candidate.class_names, **values)
+            stored = np.load(file)
+            fields = {key: stored[key] for key in Answers.__dataclass_fields__ if key != "name"}
+            answers.append(Answers(name=f"{path.parent.name}/{path.stem}", **fields))
+            counts, names = stored["counts"], tuple(stored["names"].tolist())
+            mious.append(100 * miou_of(counts))
+            pixels.append(100 * float(np.trace(counts) / counts.sum()))
+            print(f"{mious[-1]:5.1f} {pixels[-1]:5.1f} {answers[-1].name}", flush=True)
+    return answers, mious, pixels, names
+
+
+def scores_of(answers: list[Answers], names: tuple) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Of each selector float64 (M,), and which candidates look collapsed."""
+    judged = judged_of(answers, names)
+    once = one_of_each(judged.frames)
+    warned = np.asarray([bool(told) for told in judged.warnings])
+    return {key: np.asarray([pick(e, once)[0] for e in judged.evidence]) for key, pick in SELECTORS.items()}, warned
+
+
+def chosen_by(rule: tuple[str, ...], scores: dict[str, np.ndarray], warned: np.ndarray) -> np.ndarray:
+    """Place of each candidate, 0 for the best."""
+    worst = {key: np.nan_to_num(scores[key], nan=-1e9) for key in rule}
+    return places({key: values[:, None] for key, values in worst.items()}, warned)[:, 0]
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    one, other = (np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (a, b))
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def summary(answers: list[Answers], mious: list[float], names: tuple) -> list[dict]:
+    """A row for each rule, with and without the guards."""
+    true = np.asarray(mious)
+    scores, warned = scores_of(answers, names)
+    rng = np.random.default_rng(0)
+    pools = [np.r_[0, 1 + rng.choice(len(true) - 1, min(_POOL, len(true)) - 1, replace=False)] for _ in range(_POOLS)]
+    pooled = [(pool, *scores_of([answers[i] for i in pool], names)) for pool in pools]
+    rows = []
+    for guarded in (True, False):
+        for name, rule in RULES.items():
+            order = chosen_by(rule, scores, warned & guarded)
+            regrets, losses = [], []
+            for pool, some, told in pooled:
+                pick = true[pool][np.argmin(chosen_by(rule, some, told & guarded))]
+                regrets.append(true[pool].max() - pick)
+                losses.append(true[0] - pick)
+            rows.append(
+                {
+                    "selector": name,
+                    "guards": guarded,
+                    "spearman": spearman(-order, true),
+                    "regret": true.max() - true[np.argmin(order)],
+                    "pool_regret": np.mean(regrets),
+                    "pool_regret_max": np.max(regrets),
+                    "worse_than_first": np.mean(np.asarray(losses) > 0.05),
+                    "worst_loss": max(0.0, np.max(losses)),
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pair", nargs="?", default="")
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--first", type=Path, help="source-only; the last stage of the folder source-only by default")
+    parser.add_argument("--footage", default="toytown:target?split=val")
+    parser.add_argument("--truth", default="toytown:target?split=val")
+    parser.add_argument("--max-frames", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--kept", type=Path, default=Path("runs/ranking-kept"), help="what was measured before")
+    parser.add_argument("--rows", type=Path, help="CSV that a row for each candidate is added to")
+    asked = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(asked.threads)
+    paths = checkpoints(asked.folders)
+    first = asked.first or next(path for path in reversed(paths) if path.parent.name == "source-only")
+    paths = [first, *(path for path in paths if path != first)]
+    answers, mious, pixels, names = measure(paths, asked.footage, asked.truth, asked.max_frames, asked.kept)
+    scores, _ = scores_of(answers, names)
+    warnings = judged_of(answers, names).warnings
+    if asked.rows:
+        _add_rows(asked, answers, mious, pixels, scores, warnings)
+    print(f"\n{len(answers)} candidates, best {max(mious):.2f}, source-only {mious[0]:.2f}\n")
+    print(wide(table(COLUMNS, summary(answers, mious, names))))
+
+
+def _add_rows(asked, answers, mious, pixels, scores, warnings) -> None:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    asked.rows.parent.mkdir(parents=True, exist_ok=True)
+    new = not asked.rows.exists()
+    with asked.rows.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            fields = ["pair", "frames", "candidate", "commit", "cpu", "miou", "pixel_accuracy", "warnings", *SELECTORS]
+            writer.writerow(fields)
+        for place, found in enumerate(answers):
+            values = [f"{scores[key][place]:.5f}" for key in SELECTORS]
+            told = "; ".join(warnings[place])
+            figures = [f"{mious[place]:.2f}", f"{pixels[place]:.2f}"]
+            writer.writerow([asked.pair, len(found.mean), found.name, commit, _cpu(), *figures, told, *values])
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""What the ranking benchmark makes of networks whose true scores are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from training.judge.networks import NAMES, constant, footage, network
+
+
+def test_the_summary_tells_a_selector_that_works_from_one_that_prefers_collapse(
+    tmp_path: Path, benchmark_module: Callable[[str], Any]
+) -> None:
+    ranking = benchmark_module("ranking")
+    wrong = {"first": 0.5, "a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4, "e": 0.6, "f": 0.7, "g": 0.8}
+    given = [network(name, share) for name, share in wrong.items()]
+    frames = ranking.Frames(footage(16), 0)
+    answers = [ranking.answers_of(one, frames, tmp_path / one.name) for one in [*given, constant()]]
+    true = [100 * (1 - share) for share in wrong.values()] + [2.0]
+    rows = {(row["selector"], row["guards"]): row for row in ranking.summary(answers, true, NAMES)}
+    agreed = rows["ensemble-miou", True]
+    assert agreed["spearman"] == pytest.approx(1.0) and agreed["regret"] == 0.0 == agreed["worse_than_first"]
+    sure = rows["certainty", False]
+    assert sure["regret"] == pytest.approx(88.0) and sure["worse_than_first"] == pytest.approx(7 / 8, abs=0.1)
+    assert sure["worst_loss"] == pytest.approx(48.0)
+    assert rows["certainty", True]["worst_loss"] < 48.0  # the guards put the constant mask behind
+
+
+def test_checkpoints_of_stages_stand_for_their_run(tmp_path: Path, benchmark_module: Callable[[str], Any]) -> None:
+    for name in ("a/stage-x.pth", "a/stage-y.pth", "a/last.pth", "b/last.pth", "b/best.pth"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = benchmark_module("ranking").checkpoints([tmp_path])
+    assert [str(path.relative_to(tmp_path)) for path in found] == ["a/stage-x.pth", "a/stage-y.pth", "b/last.pth"]
+    assert benchmark_module("ranking").spearman(np.arange(5), np.arange(5)[::-1]) == pytest.approx(-1.0)

@@ -1,0 +1,46 @@
+"""``rtda-deploy rank``: which of several files is best on footage, without labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli.commandline import assert_refused, invoke
+from conftest import write_data_set, write_pictures
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+
+def test_files_of_all_kinds_are_ranked_together(here: Path, tiny_checkpoint: Path, tiny_onnx: Path) -> None:
+    """The same network twice: they agree with each other, and neither is better."""
+    write_pictures(here / "frames", 10)
+    outcome = invoke("rank", tiny_checkpoint, tiny_onnx, "--footage", "folder:frames", "--max-frames", "8", "--json")
+    assert outcome.code == 0, outcome.err
+    entries = {entry["name"].rpartition(".")[2]: entry for entry in outcome.json["entries"]}
+    assert set(entries) == {"pth", "onnx"} and outcome.json["frames"] == 8
+    assert entries["pth"]["scores"]["norms"] is not None and entries["onnx"]["scores"]["norms"] is None
+    for key in ("ensemble-pixels", "views", "confidence"):
+        assert entries["pth"]["scores"][key] == pytest.approx(entries["onnx"]["scores"][key], abs=0.02)
+    assert not outcome.json["better"] and outcome.json["chosen"].endswith(".pth")
+    assert "agreement among 2 models" in outcome.err and "next" in outcome.err
+
+
+def test_labelled_frames_are_scored_as_eval_does(here: Path, tiny_checkpoint: Path, tiny_onnx: Path) -> None:
+    write_data_set(here / "labelled", 9)
+    words = ["rank", tiny_onnx, tiny_checkpoint, "--footage", "folder:labelled", "--check", "folder:labelled"]
+    outcome = invoke(*words, "--json")
+    assert outcome.code == 0, outcome.err
+    scored = invoke("eval", tiny_onnx, "--data", "folder:labelled", "--json")
+    mious = {entry["name"].rpartition(".")[2]: entry["check_miou"] for entry in outcome.json["entries"]}
+    assert mious["onnx"] == pytest.approx(scored.json["miou"], abs=0.01)
+    shown = invoke(*words)
+    assert "check mIoU" in shown.out and "the first" in shown.out
+
+
+def test_one_model_alone_and_short_footage_are_refused(here: Path, tiny_checkpoint: Path, tiny_onnx: Path) -> None:
+    footage = ["--footage", "folder:frames"]
+    write_pictures(here / "frames", 3)
+    assert_refused(invoke("rank", tiny_onnx, *footage), 2, "one model cannot be ranked", "two or more")
+    outcome = invoke("rank", tiny_onnx, tiny_checkpoint, *footage)
+    assert_refused(outcome, 1, "has 3 frames", "at least 8")

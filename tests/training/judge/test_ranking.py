@@ -1,0 +1,196 @@
+"""Which network is best on footage without labels (docs/results/ranking.md)."""
+
+from __future__ import annotations
+
+import json
+from typing import List
+
+import numpy as np
+import pytest
+from training.judge.networks import CLASSES, NAMES, constant, footage, labelled, network, of_cells
+
+from rtda_deploy.errors import ConfigError, DataError
+from rtda_training.judge import Candidate, rank
+from rtda_training.judge.ranking import Ranking
+
+
+def names(ranking: Ranking) -> List[str]:
+    return [entry.name for entry in ranking.entries]
+
+
+def test_networks_stand_in_the_order_of_how_often_they_are_right() -> None:
+    wrong = {"first": 0.5, "a": 0.1, "b": 0.3, "c": 0.7}
+    ranking = rank([network(name, share) for name, share in wrong.items()], footage())
+    assert names(ranking) == sorted(wrong, key=lambda name: wrong[name])
+    assert ranking.better and ranking.chosen == "a"
+    assert ranking.entries[0].first_share > 0.95
+    assert ranking.verdict().startswith("a is best: it beats first in 100 %")
+
+
+def test_a_constant_mask_does_not_win_though_it_never_changes_and_is_sure() -> None:
+    ranking = rank([network("first", 0.6), constant(), network("other", 0.65)], footage())
+    assert names(ranking)[-1] == "constant"
+    assert ranking.entries[-1].warnings[0] == f"{NAMES[1]} nearly everywhere"
+
+
+def test_constant_masks_do_not_win_where_they_are_the_many_nor_where_one_is_the_first() -> None:
+    crowd = [constant(f"constant {value}", 1) for value in range(5)]
+    assert rank([network("first", 0.6), *crowd], footage()).entries[0].name == "first"
+    reversed_ = rank([constant("first"), network("other", 0.6), network("third", 0.7)], footage())
+    assert reversed_.chosen == "other" and names(reversed_)[-1] == "first"
+
+
+def test_without_the_correction_for_collapse_the_views_would_prefer_the_constant_mask() -> None:
+    ranking = rank([network("first", 0.3), constant()], footage())
+    scores = {entry.name: entry.scores for entry in ranking.entries}
+    assert scores["constant"]["views"] < scores["first"]["views"]  # type: ignore[operator]
+    assert scores["constant"]["certainty"] > scores["first"]["certainty"]  # type: ignore[operator]
+
+
+def test_a_class_that_vanishes_is_named_and_decides_nothing() -> None:
+    first = network("first", 0.3)
+
+    def without(frame: np.ndarray) -> np.ndarray:
+        found = first.answer(frame).argmax(axis=0)
+        return np.where(found == 2, 3, found)
+
+    ranking = rank([first, of_cells("blind", without, 4.0, NAMES), network("worse", 0.8)], footage())
+    told = {entry.name: (entry.warnings, entry.remarks) for entry in ranking.entries}
+    assert told["blind"] == ((), (f"{NAMES[2]} vanished",))
+    assert told["worse"] == ((), ()) and names(ranking)[-1] == "worse"
+
+
+def test_a_network_that_keeps_few_of_the_classes_comes_last() -> None:
+    first = network("first", 0.3)
+
+    def two(frame: np.ndarray) -> np.ndarray:
+        return np.minimum(first.answer(frame).argmax(axis=0), 1)
+
+    ranking = rank([first, of_cells("two", two, 4.0, NAMES), network("worse", 0.8)], footage())
+    assert names(ranking)[-1] == "two" and "few classes" in ranking.entries[-1].warnings[0]
+
+
+def test_equals_are_no_better_than_the_first() -> None:
+    ranking = rank([network(f"n{salt}", 0.4, salt=salt) for salt in range(6)], footage())
+    assert not ranking.better and ranking.chosen == "n0"
+    if names(ranking)[0] != "n0":
+        assert ranking.verdict().startswith("no better than the first, n0")
+
+
+def test_the_first_may_be_the_best() -> None:
+    ranking = rank([network("first", 0.1), network("a", 0.5), network("b", 0.6)], footage())
+    assert not ranking.better and ranking.chosen == "first"
+    assert ranking.verdict() == "first is best: none of the others ranks before it"
+
+
+def test_labelled_frames_test_the_verdict_and_change_no_place() -> None:
+    given = [network("first", 0.5), network("a", 0.1), network("b", 0.3)]
+    ranking = rank(given, footage(), labelled=labelled(6))
+    check = ranking.check
+    assert check is not None and check.frames == 6 and 0 < check.low < check.difference < check.high
+    assert names(ranking) == names(rank(given, footage()))
+    assert [round(entry.check_miou or 0) for entry in ranking.entries] == sorted(
+        [round(entry.check_miou or 0) for entry in ranking.entries], reverse=True
+    )
+    assert "on 6 labelled frames +" in ranking.verdict()
+
+
+def test_labelled_frames_that_say_the_contrary_keep_the_first() -> None:
+    """All but the first agree on the same nonsense, which no look at footage can tell."""
+
+    def shifted(name: str, wrong: float) -> Candidate:
+        inner = network(name, wrong)
+        return of_cells(name, lambda frame: (inner.answer(frame).argmax(axis=0) + 1) % CLASSES, 4.0, NAMES)
+
+    given = [network("first", 0.3), *(shifted(f"s{n}", 0.1) for n in range(4))]
+    assert rank(given, footage()).better
+    ranking = rank(given, footage(), labelled=labelled())
+    assert ranking.entries[0].name != "first" and not ranking.better and ranking.chosen == "first"
+    assert ranking.check is not None and ranking.check.high < 0
+
+
+def test_a_network_that_gives_nan_is_dropped_and_named() -> None:
+    broken = Candidate("broken", NAMES, lambda frame: np.full((CLASSES, 8, 12), np.nan, np.float32))
+    ranking = rank([network("first", 0.3), broken, network("a", 0.2)], footage())
+    assert [found.name for found in ranking.dropped] == ["broken"] and "NaN" in ranking.dropped[0].why
+    assert sorted(names(ranking)) == ["a", "first"]
+    with pytest.raises(DataError, match="first model cannot be judged"):
+        rank([broken, network("a", 0.2)], footage())
+
+
+def test_other_classes_and_doubles_are_refused() -> None:
+    other = network("other", 0.1, names=("a", "b", "c", "d", "e"))
+    with pytest.raises(ConfigError, match="other has other classes than the first model"):
+        rank([network("first", 0.1), other], footage())
+    with pytest.raises(ConfigError, match="first was given twice"):
+        rank([network("first", 0.1), network("first", 0.2)], footage())
+
+
+def test_short_footage_is_refused_and_a_still_one_is_said() -> None:
+    with pytest.raises(DataError, match="has 5 frames"):
+        rank([network("first", 0.1)], footage(5))
+    ranking = rank([network("first", 0.1), network("a", 0.3)], footage(10, still=True))
+    assert any("one scene" in note for note in ranking.notes)
+    assert any("agreement among 2 models" in note for note in ranking.notes)
+
+
+def test_masks_and_other_grids_are_judged_too() -> None:
+    inner = network("x", 0.1)
+
+    def finer(frame: np.ndarray) -> np.ndarray:
+        return inner.answer(frame).repeat(2, axis=1).repeat(2, axis=2)
+
+    def finished(frame: np.ndarray) -> np.ndarray:
+        return np.kron(inner.answer(frame).argmax(axis=0), np.ones((8, 8))).astype(np.uint8)
+
+    given = [
+        network("first", 0.6),
+        Candidate("finer", NAMES, finer),
+        Candidate("mask", NAMES, finished),
+        network("b", 0.5),
+    ]
+    ranking = rank(given, footage())
+    scores = {entry.name: entry.scores["ensemble-pixels"] for entry in ranking.entries}
+    assert scores["finer"] == pytest.approx(scores["mask"], abs=1e-6)
+    assert set(names(ranking)[:2]) == {"finer", "mask"}
+
+
+def test_each_candidate_is_run_once_over_frame_and_views_before_the_next_is_opened() -> None:
+    calls: List[str] = []
+
+    def counted(name: str) -> Candidate:
+        calls.append(f"open {name}")
+        inner = network(name, 0.2)
+
+        def answer(frame: np.ndarray) -> np.ndarray:
+            calls.append(name)
+            return inner.answer(frame)
+
+        return inner._replace(answer=answer)
+
+    rank((counted(name) for name in ("a", "b")), footage(20), max_frames=10)
+    assert calls == ["open a", *["a"] * 30, "open b", *["b"] * 30]
+
+
+def test_the_same_question_has_the_same_answer_and_is_json() -> None:
+    def asked() -> str:
+        given = [network("first", 0.5), network("a", 0.1), network("b", 0.3)]
+        return json.dumps(rank(given, footage(), labelled=labelled()).to_dict())
+
+    assert asked() == asked()
+    values = json.loads(asked())
+    assert values["chosen"] == "a" and values["entries"][0]["scores"]["norms"] is None
+    assert values["check"]["low"] <= values["check"]["difference"] <= values["check"]["high"]
+
+
+def test_batch_norms_have_a_say_where_all_networks_have_some() -> None:
+    """Of equals, the one whose statistics are the footage's is first; where one is silent, nobody's count."""
+    given = [
+        network(f"n{salt}", 0.4, salt=salt)._replace(norm_distance=lambda frames, salt=salt: 0.5 - 0.1 * salt)
+        for salt in range(5)
+    ]
+    told = rank(given, footage())
+    assert set(told.entries[0].beats_first) == {"ensemble-miou", "views", "infomax", "norms"}
+    assert [entry.scores["norms"] for entry in told.entries if entry.name == "n4"] == [pytest.approx(-0.1)]
+    silent = rank([*given, network("n5", 0.4)], footage())
+    assert set(silent.entries[0].beats_first) == {"ensemble-miou", "ensemble-pixels", "views"}
