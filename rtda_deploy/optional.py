@@ -100,6 +100,7 @@ def require(module: str, *, extra: str, purpose: str = "") -> ModuleType:
             return importlib.import_module(module)
     except ImportError as err:
         needed = f" (needed {purpose})" if purpose else ""
-        found = isinstance(err, ModuleNotFoundError) and err.name == module.split(".")[0]
-        state = "is not installed" if found else f"is installed but does not load: {err}"
-        raise MissingPackageError(f"package {module} {state}{needed}", hint=install_line(module, extra)) from err
+        package = module.split(".")[0]
+        found = isinstance(err, ModuleNotFoundError) and err.name == package
+        state = f"{package} is not installed" if found else f"{module} is installed but does not load: {err}"
+        raise MissingPackageError(f"package {state}{needed}", hint=install_line(module, extra)) from err

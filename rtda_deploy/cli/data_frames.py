@@ -29,8 +29,8 @@ def frames(
 ) -> None:
     """Choose frames of footage: dark, blurred and repeated ones out, then the most diverse; says what was dropped.
 
-    The frames are kept in the cache, where train finds them again under the same address: --out is for those who want
-    the pictures, to label them. The end of the footage is held back from training (?hold_back=20%).
+    The frames are kept in the cache, where train finds them again under the same address; --out writes the pictures.
+    The end of the footage is held back from training (?hold_back=20%).
 
     Example: rtda-deploy data frames drive.mp4 --count 20 --out frames
     """
@@ -118,7 +118,12 @@ def _values(address: DataAddress, found: ChosenFrames, out: Optional[Path], writ
 
 
 def _notes(found: ChosenFrames) -> List[str]:
-    return list(found.record.doubts())
+    record, hold_back = found.record, found.asked.hold_back
+    held_back_s = record.held_back_s(hold_back)
+    notes = list(record.doubts())
+    if held_back_s and not record.part("val", hold_back):
+        notes.append(f"no frame is held back: none was kept of the last {held_back_s:.1f} s; ?hold_back= holds more")
+    return notes
 
 
 def _show(found: ChosenFrames, values: Dict[str, Any]) -> None:

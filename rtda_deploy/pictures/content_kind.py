@@ -74,7 +74,7 @@ _OTHERS: Dict[str, Described] = {
     "pdf": Described("a PDF document", "is this the right file?"),
     "numpy": Described("a NumPy array (.npy)", "is this the right file?"),
     "hdf5": Described("an HDF5 file", "is this the right file?"),
-    "video": Described("a video", "is this the right file? a video is a source by itself: --camera FILE"),
+    "video": Described("a video", "is this the right file? a video is taken by itself, where footage is: video:FILE"),
     "zeros": Described("nothing but zero bytes", "the disk or the copy failed; copy it again"),
     "text": Described("a text file", "is this the right file?"),
     "empty": Described("empty (0 bytes)", "was it copied or written to its end?"),

@@ -17,9 +17,10 @@ def test_what_is_installed_is_imported() -> None:
     assert require("json", extra="runtime") is sys.modules["json"]
 
 
-def test_what_is_missing_comes_with_its_install_line() -> None:
+@pytest.mark.parametrize("module", ["not_a_package_of_anyone", "not_a_package_of_anyone.part"])
+def test_what_is_missing_comes_with_its_install_line(module: str) -> None:
     with pytest.raises(MissingPackageError) as caught:
-        require("not_a_package_of_anyone", extra="runtime", purpose="to read pictures")
+        require(module, extra="runtime", purpose="to read pictures")
     assert caught.value.message == "package not_a_package_of_anyone is not installed (needed to read pictures)"
     assert caught.value.hint == "pip install 'rtda-deploy[runtime]'"
     assert caught.value.exit_code == 3

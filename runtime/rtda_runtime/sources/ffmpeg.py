@@ -23,7 +23,7 @@ _NEVER_ESCAPED = re.compile(r"[A-Za-z0-9._~-]")
 
 def pyav() -> Any:
     """The module ``av``, kept quiet: what went wrong is said by our errors."""
-    av: Any = require("av", extra="runtime", purpose="to read network cameras")
+    av: Any = require("av", extra="runtime", purpose="to decode video: of files, bags and network cameras")
     if av.logging.get_level() == av.logging.VERBOSE:  # the default of PyAV 12 and 13: FFmpeg's own words on stderr
         av.logging.set_level(av.logging.PANIC)
     return av

@@ -10,6 +10,7 @@ from rtda_deploy.errors import SourceError
 __all__ = ["film_error"]
 
 _HINT = "is it damaged, or no video? Try it in a player: ffplay, vlc"
+_BAGS = (b"#ROSBAG V", b"SQLite format 3\0", b"\x89MCAP0\r\n")
 _UNFINISHED = "repair it with a whole video of the same camera (untrunc GOOD.mp4 BAD.mp4); .mkv and .ts survive a stop"
 
 
@@ -25,6 +26,8 @@ def film_error(path: Path, trouble: object) -> SourceError:
     if _lacks_its_table(path):
         why = "its recorder was stopped before it wrote the table of frames (moov)"
         return SourceError(f"video {path} has no end", why=why, hint=_UNFINISHED)
+    if _is_bag(path):
+        return SourceError(f"{path} is no video but a bag", hint=f"type bag:{path}")
     told = _told_by_us(trouble)
     return SourceError(f"video {path} cannot be opened as a video{told}", hint=_HINT)
 
@@ -32,6 +35,14 @@ def film_error(path: Path, trouble: object) -> SourceError:
 def _told_by_us(trouble: object) -> str:
     said: Optional[str] = getattr(trouble, "why", None)
     return f": {said}" if said else ""
+
+
+def _is_bag(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(16).startswith(_BAGS)
+    except OSError:
+        return False
 
 
 def _lacks_its_table(path: Path) -> bool:

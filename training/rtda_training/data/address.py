@@ -191,8 +191,8 @@ def _kind_of_folder(path: str) -> str:
         raise ConfigError(
             f"{path} holds no pictures, videos or bags", hint="name the folder that holds them, or type kind:PATH"
         )
-    words = {"folder": "pictures", "video": "videos", "bag": "bags"}
-    counted: List[str] = [f"{count} {words[kind]}" for kind, count in holds.items()]
+    words = {"folder": "picture", "video": "video", "bag": "bag"}
+    counted: List[str] = [f"{count} {words[kind]}{'s' * (count > 1)}" for kind, count in holds.items()]
     raise ConfigError(
         f"{path} holds {', '.join(counted[:-1])} and {counted[-1]}: which are meant?",
         hint="type " + " or ".join(f"{kind}:{path}" for kind in holds),

@@ -160,6 +160,8 @@ def is_footage(address: str) -> bool:
             return False
         if _KIND.match(address) or _OPTIONS_TYPED.fullmatch(address):
             return True
+        if "?" in address and os.path.lexists(bare):  # options that are misspelt, or of training
+            return footage_kind(bare) is not None
         several = "," in address or glob.has_magic(address)
         return (several or os.path.isdir(address)) and footage_kind(address) is not None
     return False

@@ -172,6 +172,7 @@ def test_a_rate_passes_over_frames_of_a_paced_recording_and_does_not_slow_it(dri
     ("options", "said", "hint"),
     [
         ("every=1s&loop=1", "option 'loop' is unknown", "topic=, from=, to=, every=, speed="),
+        ("evry=1s", "option 'evry' is unknown", "topic=, from=, to=, every=, speed="),
         ("speed=fast", "speed=fast is no speed", "1 (at its own times)"),
         ("speed=-1", "speed=-1 is no speed", "1 (at its own times)"),
         ("topic=/front", "has no topics", "leave topic= away"),

@@ -60,6 +60,19 @@ def _sound(path: Path) -> None:
         container.mux(stream.encode())
 
 
+@pytest.mark.parametrize("magic", [b"\x89MCAP0\r\n", b"#ROSBAG V2.0\n", b"SQLite format 3\0"])
+@pytest.mark.parametrize("library", ["pyav", "opencv"])
+def test_a_bag_that_is_typed_as_a_video_is_told(
+    magic: bytes, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "drive.mp4").write_bytes(magic + b"\0" * 99)
+    if library == "opencv":
+        monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(SourceError, match=r"drive\.mp4 is no video but a bag") as caught:
+        open_video_recording(tmp_path / "drive.mp4")
+    assert caught.value.hint == f"type bag:{tmp_path}/drive.mp4"
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [

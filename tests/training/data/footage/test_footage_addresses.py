@@ -71,7 +71,7 @@ def test_the_kind_is_told_by_suffix_or_folder(typed: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("mixed", "mixed holds 2 videos and 1 pictures: which are meant?|type video:mixed or folder:mixed"),
+        ("mixed", "mixed holds 2 videos and 1 picture: which are meant?|type video:mixed or folder:mixed"),
         ("empty", "empty holds no pictures, videos or bags|type kind:PATH"),
         ("notes.txt", "'notes.txt' names no data set: a file of this kind is no footage|.mp4"),
         ("nothing", "'nothing' names no data set|kind:path"),
