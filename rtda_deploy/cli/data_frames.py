@@ -17,8 +17,8 @@ __all__ = ["frames"]
 
 
 def frames(
-    footage: str = typer.Argument(
-        ..., help="Videos or bags: a file, a folder, several with commas, video:PATH?key=value; options: docs/data.md."
+    footage: List[str] = typer.Argument(
+        ..., help="Videos or bags: files, a folder, or one address, video:PATH?key=value; options: docs/data.md."
     ),
     out: Optional[Path] = typer.Option(None, help="Write the frames there, as train/images and val/images."),
     every: str = typer.Option("", help="Look at one frame in so much time, such as 2s (default: by length, count)."),
@@ -40,7 +40,7 @@ def frames(
     from rtda_training.data.footage.chosen import chosen_frames
     from rtda_training.data.footage.written import refuse_foreign, write_frames
 
-    address = _address(footage, {"every": every, "count": count, "select": select, "topic": topic})
+    address = _address(",".join(footage), {"every": every, "count": count, "select": select, "topic": topic})
     written = 0
     if out is not None:
         check_frames(str(address), out)
@@ -58,12 +58,12 @@ def frames(
         return
     _show(found, values)
     if found.sheet.is_file():  # select=none draws none
-        note(f"look    {found.sheet}")
+        note(f"look    {found.sheet if out is None else out / found.sheet.name}")
     if out is not None:
         print(out)
         note(f"done    {written} frames written, {values['written_before']} were there")
     target = f"folder:{out}" if out is not None else str(address)
-    print_next(f"rtda-deploy train fda-light --source DATA --target {shlex.quote(target)}")
+    print_next(f"rtda-deploy train --source DATA --target {shlex.quote(target)}")
 
 
 def _address(text: str, typed: Dict[str, str]) -> DataAddress:
@@ -141,6 +141,7 @@ def _show(found: ChosenFrames, values: Dict[str, Any]) -> None:
     rows += [
         ("kept", values["kept"], ""),
         ("  to train on", values["train"], "?split=train, as it is where nothing is typed"),
-        ("  held back", values["val"], f"?split=val, the last {values['held_back_s']:.1f} s"),
     ]
+    if values["held_back_s"]:
+        rows.append(("  held back", values["val"], f"?split=val, the last {values['held_back_s']:.1f} s"))
     print_table(("frames", "number", ""), rows)

@@ -44,7 +44,7 @@ def test_it_shows_what_was_dropped_and_kept_and_what_to_type_next(film: Path) ->
         "held back": 0,
     }
     assert "below 20 of 255" in outcome.out and "the last 2.0 s" in outcome.out
-    assert "next    rtda-deploy train fda-light --source DATA --target video:drive.mp4" in outcome.err
+    assert "next    rtda-deploy train --source DATA --target video:drive.mp4" in outcome.err
     assert "! no frame is held back: none was kept of the last 2.0 s; ?hold_back= holds more" in outcome.err
     assert not (Path("frames")).exists()
 

@@ -70,11 +70,12 @@ def bench(
     from rtda_runtime import open_source
     from rtda_runtime.bench.benchmark import BenchOptions, benchmark
     from rtda_runtime.pool import check_in_flight, open_segmenter
+    from rtda_runtime.sources.footage.playback import unpaced
 
     check_bench(model, source, spec, out, save)
     options = BenchOptions(warmup, window, duration_s=duration, rate_hz=rate, max_p95_ms=max_p95_ms)
     with contextlib.ExitStack() as opened:
-        frames = opened.enter_context(open_source(source)) if source else _pictures(frame_size)
+        frames = opened.enter_context(open_source(unpaced(source))) if source else _pictures(frame_size)
         check_in_flight(in_flight, "newest" if getattr(frames, "live", False) else "every", rate)
         asked: Any = {"in_flight": in_flight, "spec": ModelSpec.load(spec) if spec else None, "threads": threads}
         segmenter = open_segmenter(model, provider, **asked)

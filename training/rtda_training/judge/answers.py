@@ -198,7 +198,10 @@ def _probabilities(candidate: Candidate, frame: np.ndarray, name: str) -> np.nda
         shares = (small[None] == np.arange(classes)[:, None, None]).astype(np.float32)
         return np.where(shares.any(axis=0), shares, np.float32(1.0 / classes))
     if not np.isfinite(answer).all():
-        raise EngineError(f"{candidate.name} gives NaN or infinity for {name}")
+        raise EngineError(
+            f"{candidate.name} gives NaN or infinity for {name}",
+            hint="its training diverged; take an earlier checkpoint",
+        )
     if answer.shape[0] != classes:
         raise ConfigError(
             f"{candidate.name} gives {answer.shape[0]} channels and names {classes} classes",

@@ -32,7 +32,7 @@ __all__ = [
 FOOTAGE_KINDS = ("video", "bag")
 FOOTAGE_OPTIONS = ("topic", "from", "to", "every")
 VIDEO_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".h264", ".h265", ".hevc", ".insv", ".lrv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv"),
+    *(".3gp", ".avi", ".flv", ".h264", ".h265", ".hevc", ".insv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv"),
     *(".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"),
 )
 BAG_SUFFIXES = (".bag", ".db3", ".mcap")

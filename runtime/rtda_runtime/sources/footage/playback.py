@@ -18,7 +18,13 @@ from rtda_deploy.errors import ConfigError, SourceError
 from rtda_deploy.folders import walk
 from rtda_deploy.masking import mask_password
 from rtda_runtime.sources.base import LIVE, STALE, Frame, GrabbingSource, frame_rate
-from rtda_runtime.sources.footage.address import FOOTAGE_OPTIONS, FootageAddress, footage_kind, split_address
+from rtda_runtime.sources.footage.address import (
+    FOOTAGE_OPTIONS,
+    FootageAddress,
+    footage_kind,
+    names_footage,
+    split_address,
+)
 from rtda_runtime.sources.footage.base import Recording, numbers_every
 from rtda_runtime.sources.footage.kinds import open_footage
 
@@ -188,6 +194,13 @@ def parse_playback(text: str) -> Tuple[FootageAddress, float]:
             f"{address}: speed={typed} is no speed", hint="such as 1 (at its own times), 0.5, 0 (as fast as it is read)"
         )
     return address, float(typed)
+
+
+def unpaced(text: str) -> str:
+    """The same address, as fast as it is read where it would be played at its own times and no speed is typed."""
+    if not names_footage(text) or "speed=" in text or not parse_playback(text)[1]:
+        return text
+    return f"{text}{'&' if '?' in text else '?'}speed=0"
 
 
 def open_playback(address: FootageAddress, speed: float) -> Playback:

@@ -89,6 +89,20 @@ def test_a_count_keeps_the_most_diverse_and_looks_at_fewer(twenty: Path) -> None
     assert len(open_unlabelled(f"{twenty}?count=0&split=all")) == 40
 
 
+def test_a_lap_that_is_driven_again_is_held_back_too(tmp_path: Path) -> None:
+    """What is held back is chosen apart: that it was seen before, in what is trained on, drops no frame of it."""
+    lap = drive(4)
+    write_drive(tmp_path / "laps.mp4", [*lap, *lap, *lap, *lap, *lap])
+    for count, kept in (("", None), ("&count=10", 10), ("&count=2", 2)):
+        address = f"video:{tmp_path}/laps.mp4?every=0.5s{count}"
+        train, val = (open_unlabelled(f"{address}&split={split}") for split in ("train", "val"))
+        assert len(val) == (8 if kept is None else max(1, kept // 5))
+        assert kept is None or len(train) + len(val) == kept
+        assert min(keys(val)) > max(keys(train))
+    (only,) = keys(open_unlabelled(f"video:{tmp_path}/laps.mp4?every=0.5s&count=1&split=all"))
+    assert only < min(keys(val))
+
+
 def test_several_recordings_are_one_timeline(tmp_path: Path) -> None:
     for name, seconds in (("2/b.mp4", 4), ("10/b.mp4", 2), ("a.mkv", 4)):
         write_drive(tmp_path / "drives" / name, drive(seconds))
@@ -217,8 +231,8 @@ def test_the_second_time_nothing_is_decoded(twenty: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.setitem(sys.modules, "rtda_training.data.footage.choosing", None)
     monkeypatch.chdir(twenty.parent)
-    again = open_unlabelled("drive.mp4?hold_back=10%", progress=lambda *step: told.append(step))
-    assert len(told) == 40 and keys(again)[: len(first)] == keys(first) and len(again) == 36
+    again = open_unlabelled("drive.mp4", progress=lambda *step: told.append(step))
+    assert len(told) == 40 and keys(again) == keys(first) and len(again) == 32
 
 
 def test_a_file_that_changed_is_chosen_from_anew(tmp_path: Path, cache: Path) -> None:
@@ -354,4 +368,4 @@ def test_writing_goes_on_where_it_was_and_refuses_what_is_not_its_own(twenty: Pa
     ("text", "seconds"), [("20%", 20.0), ("0", 0.0), ("12.5%", 12.5), ("90s", 90.0), ("1:00", 60.0)]
 )
 def test_how_much_is_held_back_of_100_seconds(text: str, seconds: float) -> None:
-    assert HoldBack.parse(text, "video:a.mp4").of(100.0) == pytest.approx(seconds)
+    assert HoldBack.parse(text, "video:a.mp4").of(100.0, "a.mp4") == pytest.approx(seconds)

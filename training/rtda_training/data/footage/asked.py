@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import List, Optional, Union
 
-from rtda_deploy.errors import ConfigError
+from rtda_deploy.errors import ConfigError, DataError
 from rtda_runtime.sources.footage.address import FOOTAGE_OPTIONS, FootageAddress, parse_seconds
 from rtda_training.data.address import DataAddress
 from rtda_training.data.footage.select import SelectOptions, parse_count
@@ -50,9 +50,19 @@ class HoldBack:
             )
         return cls(text, share, 0.0 if percent else parse_seconds(text, f"{where}: hold_back="))
 
-    def of(self, length_s: float) -> float:
-        """Seconds that are held back of so many."""
-        return self.share * length_s + self.seconds
+    def of(self, length_s: float, where: str) -> float:
+        """Seconds that are held back of so many.
+
+        Raises:
+            DataError: If it is all of them.
+        """
+        found = self.share * length_s + self.seconds
+        if found and found >= length_s > 0:
+            raise DataError(
+                f"hold_back={self.text} leaves nothing to train on: {where} is {length_s:.1f} s long",
+                hint="hold less back, such as hold_back=20%, or nothing: hold_back=0",
+            )
+        return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,6 +34,13 @@ class _Part(NamedTuple):
     length_s: float
 
 
+class _Held(NamedTuple):
+    """The piece at the end that is held back: where it begins, seconds on the timeline, and its share of the time."""
+
+    begins_s: float
+    share: float
+
+
 class _Seen(NamedTuple):
     """A frame that was looked at."""
 
@@ -61,7 +68,10 @@ def choose_into(
     parts, every_s = _parts(asked, address)
     selector = Selector(SelectOptions(count=asked.count)) if asked.select else None
     pictures = Thumbnails()
-    seen = _look(work / FRAMES, parts, selector, pictures, progress)
+    length_s = round(parts[-1].begins_s, 6) + round(parts[-1].length_s, 6)
+    held_s = asked.hold_back.of(length_s, address)
+    divided = _Held(round(length_s - held_s, 6), held_s / length_s) if held_s else None
+    seen = _look(work / FRAMES, parts, selector, divided, pictures, progress)
     places: Set[int] = set(range(len(seen)))
     dropped: Dict[str, List[str]] = {}
     notes: Tuple[str, ...] = ()
@@ -152,6 +162,7 @@ def _look(
     folder: Path,
     parts: Sequence[_Part],
     selector: Optional[Selector],
+    held: Optional[_Held],
     pictures: Thumbnails,
     progress: Optional[Progress],
 ) -> List[_Seen]:
@@ -167,6 +178,9 @@ def _look(
                 kept = _kept_frame(place, part, frame, names)
                 reason = None
                 if selector is not None:
+                    if held is not None and kept.at_s >= held.begins_s:
+                        selector.divide(held.share)
+                        held = None
                     reason = selector.look(frame.image)
                     pictures.add(len(seen), selector.thumbnail, reason)
                 if reason is None:

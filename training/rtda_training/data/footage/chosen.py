@@ -27,7 +27,7 @@ from rtda_training.readers import Progress
 __all__ = ["ChosenFrames", "chosen_frames"]
 
 _FORMAT = 1  # of the folder; part of its parent's name
-_CHOICE = 1  # raised with every change of what the same thresholds choose from the same footage
+_CHOICE = 2  # raised with every change of what the same thresholds choose from the same footage
 
 
 class ChosenFrames(NamedTuple):
@@ -76,7 +76,7 @@ def chosen_frames(address: DataAddress, progress: Optional[Progress] = None) -> 
 
     try:
         with filling(folder) as work:
-            choose_into(work, asked, str(address.without("hold_back", "list", "pictures")), folder.name, progress)
+            choose_into(work, asked, str(address.without("list", "pictures")), folder.name, progress)
     except OSError as err:
         raise cannot_keep(err, folder.parent, "chosen frames are kept there") from err
     return ChosenFrames(folder, FootageRecord.read(folder), asked)
@@ -85,7 +85,8 @@ def chosen_frames(address: DataAddress, progress: Optional[Progress] = None) -> 
 def _folder_of(asked: AskedFrames) -> Path:
     footage = asked.footage
     head = [_CHOICE, footage.kind, footage.topic, footage.from_s, footage.to_s, footage.every_s, asked.select]
-    head.append(dataclasses.asdict(SelectOptions(count=asked.count)) if asked.select else None)
+    if asked.select:  # what is held back is chosen apart
+        head += [dataclasses.asdict(SelectOptions(count=asked.count)), asked.hold_back.share, asked.hold_back.seconds]
     digest = hashlib.sha256(json.dumps(head).encode())
     for path in footage.paths():
         for file in _files(path):

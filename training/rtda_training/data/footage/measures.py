@@ -58,7 +58,10 @@ def measure(image: np.ndarray) -> Tuple[Measures, np.ndarray]:
         MissingPackageError: If OpenCV is not installed.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise FrameError(f"expected a uint8 (H, W, 3) BGR frame, got {image.dtype} {image.shape}")
+        raise FrameError(
+            f"expected a uint8 (H, W, 3) BGR frame, got {image.dtype} {image.shape}",
+            hint="cv2.imread(path) reads a picture so",
+        )
     cv2: Any = require("cv2", extra="training")
     height, width = image.shape[:2]
     factor = max(1, round(width / FINE_PX))  # whole: OpenCV averages whole pixels many times as fast

@@ -117,13 +117,7 @@ class FootageRecord:
         Raises:
             DataError: If it is as long as the footage.
         """
-        found = hold_back.of(self.length_s)
-        if found and found >= self.length_s > 0:
-            raise DataError(
-                f"hold_back={hold_back.text} leaves nothing to train on: {self.address} is {self.length_s:.1f} s long",
-                hint="hold less back, such as hold_back=20%, or nothing: hold_back=0",
-            )
-        return found
+        return hold_back.of(self.length_s, self.address)
 
     def part(self, split: str, hold_back: HoldBack) -> List[KeptFrame]:
         """The chosen frames of ``train``, ``val`` or ``all``."""

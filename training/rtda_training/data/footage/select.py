@@ -98,6 +98,7 @@ class Chosen:
 @dataclass(frozen=True)
 class _Candidate:
     place: int
+    piece: int
     recording: int
     descriptor: np.ndarray  # float32 (D,)
 
@@ -120,6 +121,7 @@ class Selector:
         self.options = options
         self._describe = describe
         self._reasons: List[str] = []
+        self._shares = [1.0]  # of count, of each piece that is chosen apart
         self._sharpness: List[Sharpness] = []  # of each recording
         self._candidates: List[_Candidate] = []
         self._repeats: Counter[int] = Counter()  # near-duplicates of a place that may be chosen
@@ -135,7 +137,20 @@ class Selector:
         """Another recording begins: its frames are not compared with those before, only chosen among all."""
         options = self.options
         self._sharpness.append(Sharpness(options.blur_local, options.blur_clip, options.blur_window))
-        self._seen = Seen(
+        self._seen = self._nothing_seen()
+
+    def divide(self, share: float) -> None:
+        """The frames from here on are chosen apart, as is what is held back: for what was seen before they are new.
+
+        Args:
+            share: Of ``count`` that is theirs; the frames before have the rest.
+        """
+        self._shares = [1.0 - share, share]
+        self._seen = self._nothing_seen()
+
+    def _nothing_seen(self) -> Seen:
+        options = self.options
+        return Seen(
             moved=options.moved_share,
             window=options.window,
             hash_bits=options.hash_bits,
@@ -163,7 +178,7 @@ class Selector:
         if reason is None:
             described = describe(self._small) if self._describe is None else self._describe(image)
             descriptor = np.asarray(described, np.float32).ravel()
-            self._candidates.append(_Candidate(place, len(self._sharpness), descriptor))
+            self._candidates.append(_Candidate(place, len(self._shares), len(self._sharpness), descriptor))
         return reason
 
     def choose(self) -> Chosen:
@@ -172,19 +187,31 @@ class Selector:
         for clip in self._sharpness:
             for place in clip.blurred():
                 reasons[place] = reasons[place] or "blurred"
-        passed = [candidate for candidate in self._candidates if not reasons[candidate.place]]
-        limit = self.options.limit(len(reasons))
-        if limit is not None and len(passed) > limit:
-            descriptors = np.stack([candidate.descriptor for candidate in passed])
-            recordings = np.array([candidate.recording for candidate in passed])
-            repeated = np.array([self._repeats[candidate.place] > 0 for candidate in passed])
-            kept = set(most_diverse(descriptors, limit, recordings, repeated))
-            for number, candidate in enumerate(passed):
-                if number not in kept:
-                    reasons[candidate.place] = "less diverse"
+        for number, limit in enumerate(self._limits(), 1):
+            own = [candidate for candidate in self._candidates if candidate.piece == number]
+            for place in self._less_diverse([candidate for candidate in own if not reasons[candidate.place]], limit):
+                reasons[place] = "less diverse"
         found = Counter(reasons)
         places = tuple(place for place, reason in enumerate(reasons) if not reason)
         return Chosen(places, tuple(reasons), {reason: found[reason] for reason in REASONS})
+
+    def _limits(self) -> List[Optional[int]]:
+        """How many frames of each piece are chosen at most; none of them is forgotten for the other."""
+        total = self.options.limit(len(self._reasons))
+        if total is None or len(self._shares) == 1:
+            return [total] * len(self._shares)
+        last = max(1, round(total * self._shares[-1])) if total > 1 else 0
+        return [total - last, last]
+
+    def _less_diverse(self, passed: List[_Candidate], limit: Optional[int]) -> List[int]:
+        """The places that are not among the most diverse of those that passed."""
+        if limit is None or len(passed) <= limit:
+            return []
+        descriptors = np.stack([candidate.descriptor for candidate in passed])
+        recordings = np.array([candidate.recording for candidate in passed])
+        repeated = np.array([self._repeats[candidate.place] > 0 for candidate in passed])
+        kept = set(most_diverse(descriptors, limit, recordings, repeated)) if limit else set()
+        return [candidate.place for number, candidate in enumerate(passed) if number not in kept]
 
     def _reason(self, place: int, found: Measures) -> Optional[str]:
         options = self.options

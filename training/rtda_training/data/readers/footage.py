@@ -24,6 +24,8 @@ from rtda_training.readers import Progress, labels_closed
 
 __all__ = ["FootageFrames"]
 
+_FEW = 20  # frames; batch norms and a teacher learn the scene they show, not the robot's surroundings
+
 
 class FootageFrames(PairedPictures):
     """Chosen frames in the order of their files, without labels."""
@@ -59,7 +61,8 @@ class FootageFrames(PairedPictures):
             label_folders=[],
             split=taken if taken != split else None,
         )
-        pictures.notes = (_note(address, found), *found.record.doubts())
+        few = [f"{len(chosen)} frames are few to adapt to: some dozens are wanted"] if len(chosen) < _FEW else []
+        pictures.notes = (_note(address, found), *few, *found.record.doubts())
         pictures._left_out = {f"dropped as {reason}": names for reason, names in found.record.dropped.items()}
         return pictures
 

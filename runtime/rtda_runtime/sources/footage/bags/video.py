@@ -31,7 +31,6 @@ CODECS: Dict[str, Codec] = {
     "h264": Codec(0, 31, range(1, 6), range(5, 6), range(7, 9)),
     "h265": Codec(1, 63, range(32), range(16, 24), range(32, 35)),
 }
-_DAMAGED = "a message of its video is damaged"
 _DECODERS = {"h264": "h264", "h265": "hevc"}
 
 
@@ -94,12 +93,16 @@ class VideoDecoder:
         try:
             pictures = self._context.decode(packet)
         except self._av.error.InvalidDataError as err:
-            raise SourceError(_DAMAGED) from err
+            raise _damaged() from err
         if any(picture.is_corrupt for picture in pictures):
-            raise SourceError(_DAMAGED)
+            raise _damaged()
         return [(picture.pts, picture) for picture in pictures]
 
 
 def bgr_of(picture: Any) -> np.ndarray:
     """uint8 (H, W, 3) BGR of an ``av.VideoFrame``."""
     return np.array(picture.to_ndarray(format="bgr24"), order="C")
+
+
+def _damaged() -> SourceError:
+    return SourceError("a message of its video is damaged", hint="the frames up to its next key frame are lost")
