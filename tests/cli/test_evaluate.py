@@ -48,8 +48,9 @@ def test_one_model_has_its_old_keys_and_the_new_figures(here: Path, tiny_onnx: P
 
 
 def test_several_models_are_held_against_the_first(
-    here: Path, tiny_onnx: Path, tiny_checkpoint: Path, tiny_data: Path
+    here: Path, tiny_onnx: Path, tiny_checkpoint: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     models = (tiny_onnx, tiny_checkpoint, other_model(here / "other.pth"))
     data = ("--data", f"folder:{tiny_data}")
     outcome = invoke("eval", *models, *data, *DRIVABLE, "--json", "--out", "e")

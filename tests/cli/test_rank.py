@@ -26,7 +26,10 @@ def test_files_of_all_kinds_are_ranked_together(here: Path, tiny_checkpoint: Pat
     assert "agreement among 2 models" in outcome.err and "next" in outcome.err
 
 
-def test_labelled_frames_are_scored_as_eval_does(here: Path, tiny_checkpoint: Path, tiny_onnx: Path) -> None:
+def test_labelled_frames_are_scored_as_eval_does(
+    here: Path, tiny_checkpoint: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     write_data_set(here / "labelled", 9)
     words = ["rank", tiny_onnx, tiny_checkpoint, "--footage", "folder:labelled", "--check", "folder:labelled"]
     outcome = invoke(*words, "--json")

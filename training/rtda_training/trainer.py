@@ -26,7 +26,7 @@ from rtda_training.loop.saving import RunCheckpoints, save_verify_pictures, stag
 from rtda_training.loop.stage_loop import StageLoop, TrainingParts
 from rtda_training.loop.start import PlanSets, check_size, start_network, start_spec
 from rtda_training.models import SegmentationNetwork
-from rtda_training.plan import PlanConfig
+from rtda_training.plan import PlanConfig, differing_keys
 from rtda_training.readers import UnlabelledSet, open_unlabelled
 from rtda_training.stages import StageRun
 from rtda_training.stages.first_norms import measure_norms
@@ -206,8 +206,7 @@ class Trainer:
         self._tell(TrainEvent("start", values=values))
 
     def _check_resume(self, state: Mapping[str, Any]) -> None:
-        theirs, ours = dict(state["plan"]), self.plan.to_dict()
-        differ = sorted(key for key in ours if theirs.get(key) != ours[key])
+        differ = differing_keys(state["plan"], self.plan)
         if differ:
             raise CheckpointError(
                 f"the run in {self.folder} was started with another plan; these differ: {', '.join(differ)}",

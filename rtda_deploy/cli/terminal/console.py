@@ -16,6 +16,7 @@ import time
 from types import TracebackType
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Type
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 _PIPE_WIDTH = 200  # a pipe has no width of its own; tables must not be cut
+_GAP = 2  # between two columns of a table
 _PLAIN_EVERY_S = 5.0
 _UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # JSON may spell them out
 _LEFT_WIDTH, _LEAST_BAR = len("00:00 left"), 4  # characters of a bar's line
@@ -103,15 +105,25 @@ def print_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
-    """A table on stdout; columns of numbers are right-aligned."""
+    """A table on stdout; columns of numbers are right-aligned. What is too wide is folded, never cut."""
     cells = [[_cell(value) for value in row] for row in rows]
+    console = _console(stderr=False)
+    lines = [list(headers), *cells]
+    width = sum(max(cell_len(visible(row[place])) for row in lines) + _GAP for place in range(len(headers))) - _GAP
+    folds = width > console.width
     table = Table(box=None, title=title or None, title_justify="left", pad_edge=False, header_style="bold")
     for place, header in enumerate(headers):
         numeric = bool(cells) and all(_is_number(row[place]) for row in cells)
-        table.add_column(_shown(header), justify="right" if numeric else "left", no_wrap=not _wraps(place, headers))
+        fixed = not folds and not _wraps(place, headers)
+        table.add_column(
+            _shown(header),
+            justify="right" if numeric else "left",
+            no_wrap=fixed,
+            overflow="fold" if folds else "ellipsis",
+        )
     for row in cells:
         table.add_row(*(_shown(value) for value in row))
-    _console(stderr=False).print(table)
+    console.print(table)
 
 
 def size_text(count: int) -> str:

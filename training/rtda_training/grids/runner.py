@@ -28,6 +28,7 @@ from rtda_training.grids.results import assemble
 from rtda_training.grids.table import csv_table, failures, markdown_table, write_grid_page
 from rtda_training.labels import class_list
 from rtda_training.loop.events import Tell, TrainEvent, TrainResult
+from rtda_training.plan import differing_keys
 from rtda_training.readers import LabelledSet, Progress, open_labelled, open_unlabelled
 from rtda_training.run import train_plan
 from rtda_training.run_choice import new_training_folder, processes
@@ -246,9 +247,7 @@ def _refuse_other_plans(grid: Grid, runs: Sequence[GridRun], folder: Path) -> No
         found = _json(folder / run.folder / _SCORES)
         if not found:
             continue
-        theirs = {**found["plan"], "test": found["test"]}
-        ours = {**run.plan.to_dict(), "test": grid.test_address}
-        differ = sorted(key for key in ours if theirs.get(key) != ours[key])
+        differ = differing_keys(found["plan"], run.plan) + ["test"] * (found["test"] != grid.test_address)
         if differ:
             raise ConfigError(
                 f"{folder / run.folder} was made with another plan; these differ: {', '.join(differ)}",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from rtda_training.plan.config import PlanConfig
 from rtda_training.plan.control import Control, control_key, control_of
-from rtda_training.plan.loading import changed_plan, load_plan, plan_from_table
+from rtda_training.plan.loading import changed_plan, differing_keys, load_plan, plan_from_table
 from rtda_training.plan.recipes import recipe_names, recipe_title
 from rtda_training.plan.stage import OptimizerConfig, StageConfig
 
@@ -22,6 +22,7 @@ __all__ = [
     "changed_plan",
     "control_key",
     "control_of",
+    "differing_keys",
     "load_plan",
     "plan_from_table",
     "recipe_names",

@@ -84,6 +84,16 @@ def plan_from_table(table: Mapping[str, Any]) -> PlanConfig:
     return typing.cast(PlanConfig, _built(PlanConfig, {**own, "stages": stages}, also=_stage_keys()))
 
 
+def differing_keys(saved: Mapping[str, Any], plan: PlanConfig) -> list[str]:
+    """The keys in which a plan that was saved differs; what an earlier version did not know had today's default."""
+    ours = plan.to_dict()
+    try:
+        theirs: Mapping[str, Any] = plan_from_table(saved).to_dict()
+    except ConfigError:
+        theirs = saved
+    return sorted(key for key in ours if theirs.get(key) != ours[key])
+
+
 def _stage_keys() -> set[str]:
     """Keys that may stand at the top of a recipe and hold for every stage."""
     return ({field.name for field in dataclasses.fields(StageConfig)} - {"name", "settings"}) | components().keys()
