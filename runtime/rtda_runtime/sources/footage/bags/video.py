@@ -93,7 +93,7 @@ class VideoDecoder:
     def _pictures(self, packet: Any) -> List[Tuple[int, Any]]:
         try:
             pictures = self._context.decode(packet)
-        except self._av.error.InvalidDataError as err:
+        except self._av.FFmpegError as err:  # invalid data, or another word for damage
             raise SourceError(_DAMAGED) from err
         if any(picture.is_corrupt for picture in pictures):
             raise SourceError(_DAMAGED)
