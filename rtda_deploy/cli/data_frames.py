@@ -41,6 +41,7 @@ def frames(
     from rtda_training.data.footage.written import refuse_foreign, write_frames
 
     address = _address(",".join(footage), {"every": every, "count": count, "select": select, "topic": topic})
+    split = "val" if address.split == "test" else address.split or "all"
     written = 0
     if out is not None:
         check_frames(str(address), out)
@@ -49,8 +50,8 @@ def frames(
         found = chosen_frames(address, lambda done, total: lines.update("choose  frames", done, total))
         if out is not None:
             told: Callable[[int, int], None] = lambda done, total: lines.update("write   frames", done, total)  # noqa: E731
-            written = write_frames(found, out, address.split or "all", told)
-    values = _values(address, found, out, written)
+            written = write_frames(found, out, split, told)
+    values = _values(address, found, split, out, written)
     for text in _notes(found):
         warn(text)
     if json_:
@@ -90,11 +91,11 @@ def _address(text: str, typed: Dict[str, str]) -> DataAddress:
     return address
 
 
-def _values(address: DataAddress, found: ChosenFrames, out: Optional[Path], written: int) -> Dict[str, Any]:
+def _values(address: DataAddress, found: ChosenFrames, split: str, out: Optional[Path], written: int) -> Dict[str, Any]:
     """JSON-ready; what ``--json`` prints."""
     record, hold_back = found.record, found.asked.hold_back
     kept = {split: len(record.part(split, hold_back)) for split in ("train", "val")}
-    wanted = sum(kept.values()) if address.split in (None, "all") else kept[str(address.split)]
+    wanted = sum(kept.values()) if split == "all" else kept[split]
     return {
         "footage": str(address),
         "recordings": [recording.name for recording in record.recordings],

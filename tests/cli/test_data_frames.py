@@ -74,6 +74,14 @@ def test_frames_are_written_as_a_set_with_its_split_and_once(film: Path) -> None
         assert ": 5 pictures" in invoke("data", "check", told, "--target", "--split", split).out
 
 
+def test_the_split_test_is_what_is_held_back(film: Path) -> None:
+    words = ("data", "frames", "drive.mp4?hold_back=5s&select=none&split=test", "--every", "1s", "--out", "held")
+    values = invoke(*words, "--json").json
+    assert (values["train"], values["val"], values["written"], values["written_before"]) == (5, 5, 5, 0)
+    pictures = [name for name in files_below(Path("held")) if name.endswith(".png")]
+    assert pictures == [f"val/images/drive/{s:06d}.000s.png" for s in range(5, 10)]
+
+
 def test_check_says_what_footage_lost(film: Path) -> None:
     outcome = invoke("data", "check", "drive.mp4", "--target")
     assert outcome.code == 0 and outcome.out.startswith("video:drive.mp4: 16 pictures, 96x64 (16)")

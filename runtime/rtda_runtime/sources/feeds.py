@@ -90,7 +90,7 @@ class DemuxedFeed(Feed):
         stream.thread_type = "SLICE" if live else "AUTO"  # FRAME would hold one picture back for each thread
         if stream.codec_context.name == "h264":
             stream.codec_context.thread_count = 1  # with more, FFmpeg gives one damaged picture or another as whole
-        self.packets = container.demux(stream)
+        self.packets = _packets_of(container, stream)
         self.decoder, self.container, self.stream = stream.codec_context, container, stream
 
     def decode(self, packet: Any) -> Iterable[Any]:
@@ -233,6 +233,12 @@ def _demuxed(container: Any, name: str, below: Any = None, *, live: Optional[boo
     except BaseException:
         container.close()
         raise
+
+
+def _packets_of(container: Any, stream: Any) -> Iterator[Any]:
+    """The packets of one stream. PyAV looks at the end for each that FFmpeg found, also one that damage made up."""
+    with contextlib.suppress(IndexError):
+        yield from container.demux(stream)
 
 
 def _has_no_size(container: Any) -> bool:

@@ -125,14 +125,17 @@ def _find_times(packets: VideoPackets) -> None:
 def _lacking(feed: DemuxedFeed, packets: VideoPackets) -> Iterator[str]:
     """What a file says of itself and does not hold."""
     count, claimed = len(packets.pts), int(feed.stream.frames)
-    length_s = float(feed.container.duration or 0) / 1e6
-    if count < claimed:
-        yield f"is cut off: {count} of {claimed} frames are there"
-    elif packets.timed and count and not claimed:
+    length_s, last_s = float(feed.container.duration or 0) / 1e6, None
+    if packets.timed and packets.shown.any():
         clock = packets.clock[packets.shown]
         last_s = float((int(clock.max() - clock.min()) * packets.tick_ns + packets.step_ns) / 1_000_000_000)
-        if last_s < _NEAR_END * length_s:
-            yield f"is cut off, or its sound is longer: it ends at {last_s:.3g} of {length_s:.3g} s"
+    if count < claimed:
+        # An edit list of mp4 leaves frames away; the length that the file claims is that of the rest.
+        edited = "mp4" in feed.container.format.name and last_s is not None
+        if not edited or float(last_s or 0.0) <= length_s - float(packets.step_ns) / 2e9:
+            yield f"is cut off: {count} of {claimed} frames are there"
+    elif last_s is not None and not claimed and last_s < _NEAR_END * length_s:
+        yield f"is cut off, or its sound is longer: it ends at {last_s:.3g} of {length_s:.3g} s"
     size = int(feed.container.size or 0)
     if feed.container.format.name == "mpegts" and all(size % packet for packet in _TS_PACKETS):
         yield "is cut off: its last packet is not whole"

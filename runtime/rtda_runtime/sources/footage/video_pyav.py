@@ -130,7 +130,6 @@ class _Decoder:
         self._pts = index.pts if index is not None else None
         self._counted = index is not None and index.counted
         self._skips = index is not None and not index.counted and feed.decoder.name in _SKIPS_UNREFERRED
-        self._invalid: Tuple[Any, ...] = (pyav().error.InvalidDataError,)
         self._failed = pyav().FFmpegError
         self._packets = numbered_packets(feed)
         self._next = 0  # the packet that is read next
@@ -181,9 +180,9 @@ class _Decoder:
                 wanted = int(self._numbers[place]) in run.numbers
                 self._feed.decoder.skip_frame = "DEFAULT" if wanted else "NONREF"
             packet.pts, packet.dts = place, None
-            with contextlib.suppress(*self._invalid):
+            with contextlib.suppress(self._failed):  # each decoder has its own words for damage
                 yield from self._feed.decoder.decode(packet)
-        with contextlib.suppress(*self._invalid):
+        with contextlib.suppress(self._failed):
             yield from self._feed.decoder.decode(None)
         self._feed.decoder.flush_buffers()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
@@ -20,6 +21,7 @@ from runtime.streams import jpeg, read_images
 from rtda_deploy.errors import ConfigError, FileAccessError, SourceError
 from rtda_runtime.sources.footage.base import Recording
 from rtda_runtime.sources.footage.video import open_video_recording
+from rtda_runtime.sources.stream import open_film
 
 REORDERED = {"g": "10", "bf": "2", "x264-params": "scenecut=0"}
 TS_PACKET = 188  # bytes
@@ -220,6 +222,41 @@ def test_frames_that_are_damaged_are_left_out_and_counted(tmp_path: Path) -> Non
     assert recording.damaged == 1
     with pytest.raises(SourceError, match="among the 1 that were asked for"):
         list(recording.frames([7]))
+
+
+def test_whatever_a_decoder_says_of_a_damaged_frame_it_is_left_out_and_counted(tmp_path: Path) -> None:
+    """Raw pictures that are cut off are an invalid argument to FFmpeg, broken PNGs an error of zlib's."""
+    raw = write_video(tmp_path / "drive.avi", "rawvideo", pixels="bgr24")
+    recording, numbers = _read(_part(raw, 0.6))
+    assert numbers == list(range(recording.num_frames - 1)) and recording.damaged == 1 and len(numbers) > 5
+    path = write_video(tmp_path / "drive.mov", "png", pixels="rgb24")
+    content = bytearray(path.read_bytes())
+    packed = content.index(b"IDAT", content.index(b"IDAT") + 4) + 4  # of the second picture
+    content[packed : packed + 2] = b"\xff\xff"
+    path.write_bytes(content)
+    recording, numbers = _read(path)
+    assert numbers == [0, *range(2, 24)] and recording.damaged == 1
+
+
+def test_a_packet_of_a_stream_that_is_not_known_does_not_end_it(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "drive.ts", "mpeg2video", count=150, options={"g": "12"})
+    content = bytearray(path.read_bytes())
+    begins = [place for place in range(0, len(content), TS_PACKET) if content[place + 1 : place + 3] == b"\x41\x00"]
+    content[begins[100] + 2] ^= 0x8E  # of a picture's first packet: whose it is
+    path.write_bytes(content)
+    recording, numbers = _read(path)
+    assert len(numbers) > 140 and len(numbers) + recording.damaged == recording.num_frames
+    with contextlib.closing(open_film(path)) as film:
+        assert len(read_images(film)) > 140
+
+
+def test_frames_that_an_edit_list_leaves_away_are_not_missing(tmp_path: Path) -> None:
+    """What phones do when a video is trimmed: the file holds more frames than are to be seen."""
+    times_ms = [40 * number - 800 for number in range(60)]
+    path = write_video(tmp_path / "drive.mp4", count=60, times_ms=times_ms)
+    recording, numbers = _read(path)
+    assert numbers == list(range(20, 60)) and recording.damaged == 0
+    assert recording.notes == ()
 
 
 # Stored otherwise than shown

@@ -153,6 +153,17 @@ def test_another_recording_is_not_compared_with_the_one_before() -> None:
     assert selector.choose().counts["blurred"] == 0
 
 
+@pytest.mark.parametrize(("reason", "light"), [("dark", 0.03), ("near-duplicate", 1.0)])
+def test_it_is_said_where_one_reason_takes_nearly_everything(drive: Parts, reason: str, light: float) -> None:
+    frames = lit([drive["standing"][0]] * 25, light)
+    (note,) = choose(frames).notes
+    assert f" of 25 frames that were looked at were dropped as {reason}: " in note and "?select=none" in note
+
+
+def test_nothing_is_said_of_an_ordinary_drive(drive: Parts) -> None:
+    assert choose(together(drive)).notes == ()
+
+
 def test_a_share_is_of_the_frames_that_were_looked_at() -> None:
     frames = [*lap(), *lit(lap()[:10], 0.03)]
     assert len(choose(frames, SelectOptions(count=0.1)).places) == 5

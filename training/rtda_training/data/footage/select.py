@@ -31,6 +31,14 @@ from rtda_training.data.footage.novelty import Seen
 __all__ = ["REASONS", "Chosen", "SelectOptions", "Selector", "parse_count"]
 
 REASONS = ("dark", "bright", "blurred", "near-duplicate", "less diverse")  # why a frame is dropped, in this order
+_DOUBTED_SHARE, _LEAST_DOUBTED = 0.9, 20  # of the frames, for one reason: it is said, of so many or more
+_TAKE_ALL = "if that is what the robot sees, take them with ?select=none and a coarse ?every="
+_MEANT = {
+    "dark": _TAKE_ALL,
+    "bright": _TAKE_ALL,
+    "blurred": _TAKE_ALL,
+    "near-duplicate": f"the camera stands still, or there is hardly any texture; {_TAKE_ALL}",
+}
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,15 @@ class Chosen:
     reasons: Tuple[str, ...]
     counts: Dict[str, int]
     notes: Tuple[str, ...] = ()
+
+
+def _doubts(counts: Dict[str, int], looked_at: int) -> Tuple[str, ...]:
+    """What is said where one reason took nearly everything: a camera that hangs on a wall, a night, a field of snow."""
+    return tuple(
+        f"{count} of {looked_at} frames that were looked at were dropped as {reason}: {_MEANT[reason]}"
+        for reason, count in counts.items()
+        if reason in _MEANT and looked_at >= _LEAST_DOUBTED and count > _DOUBTED_SHARE * looked_at
+    )
 
 
 @dataclass(frozen=True)
@@ -193,7 +210,8 @@ class Selector:
                 reasons[place] = "less diverse"
         found = Counter(reasons)
         places = tuple(place for place, reason in enumerate(reasons) if not reason)
-        return Chosen(places, tuple(reasons), {reason: found[reason] for reason in REASONS})
+        counts = {reason: found[reason] for reason in REASONS}
+        return Chosen(places, tuple(reasons), counts, _doubts(counts, len(reasons)))
 
     def _limits(self) -> List[Optional[int]]:
         """How many frames of each piece are chosen at most; none of them is forgotten for the other."""

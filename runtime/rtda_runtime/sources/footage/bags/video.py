@@ -92,7 +92,7 @@ class VideoDecoder:
     def _pictures(self, packet: Any) -> List[Tuple[int, Any]]:
         try:
             pictures = self._context.decode(packet)
-        except self._av.error.InvalidDataError as err:
+        except self._av.FFmpegError as err:  # invalid data, or another word for damage
             raise _damaged() from err
         if any(picture.is_corrupt for picture in pictures):
             raise _damaged()
