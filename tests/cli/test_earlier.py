@@ -112,6 +112,8 @@ def test_a_run_goes_on_from_its_middle(earlier: Path) -> None:
 def test_finished_rows_of_a_grid_are_not_trained_again(earlier: Path) -> None:
     kept = {path: path.read_bytes() for path in Path("grid").glob("*/scores.json")}
     table = Path("grid/table.md").read_text()
+    grid = Path("grid.toml")
+    grid.write_text(f"control = false\n{grid.read_text()}")  # which that version did not train
     outcome = invoke("train", "grid.toml", "--out", "grid")
     assert outcome.code == 0, outcome.err
     assert len(kept) == 2 and all(path.read_bytes() == content for path, content in kept.items())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rtda_deploy.errors import ConfigError, DataError
+from rtda_deploy.errors import CheckpointError, ConfigError, DataError
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.data.address import DataAddress
 from rtda_training.data.batches import normalise
@@ -37,10 +37,14 @@ def add_cards(plan: PlanConfig, folder: Path, sets: PlanSets, tell: Callable[[st
         path = folder / name
         if not path.is_file():
             continue
-        checkpoint = read_checkpoint(path)
-        if checkpoint.card:
+        try:
+            checkpoint = read_checkpoint(path)
+            if checkpoint.card:
+                continue
+            network = model_from_checkpoint(checkpoint)
+        except CheckpointError as err:  # it diverged; the run is finished all the same
+            tell(f"no calibration card: {err.message}")
             continue
-        network = model_from_checkpoint(checkpoint)
         card = measure_card(network, pictures, plan.size_hw, plan.input, held_out=held_out)
         if card is None:
             tell(f"no calibration card: none of the pictures of {pictures.address} has a labelled pixel")
