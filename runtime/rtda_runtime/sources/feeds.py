@@ -90,7 +90,8 @@ class DemuxedFeed(Feed):
         stream.thread_type = "SLICE" if live else "AUTO"  # FRAME would hold one picture back for each thread
         if stream.codec_context.name == "h264":
             stream.codec_context.thread_count = 1  # with more, FFmpeg gives one damaged picture or another as whole
-        self.packets = _packets_of(container, stream)
+        # Of a stream as they are: what it raises when it is lost would keep a generator of ours, and so the old stream.
+        self.packets = container.demux(stream) if live else _packets_of(container, stream)
         self.decoder, self.container, self.stream = stream.codec_context, container, stream
 
     def decode(self, packet: Any) -> Iterable[Any]:
