@@ -120,3 +120,17 @@ def test_ctrl_c_ends_it_in_order_and_leaves_nothing(here: Path, tmp_path: Path) 
     out, err = process.communicate()
     assert process.returncode == 130 and out == "" and "Traceback" not in err and "stopped" in err
     assert files_below(tmp_path / "own") == [] and not (here / "frames").exists()
+
+
+def test_what_a_shell_makes_of_a_pattern_is_several_recordings(here: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        write_drive(here / name, drive(2))
+    values = invoke("data", "frames", "a.mp4", "b.mp4", "--json").json
+    assert values["footage"] == "video:a.mp4,b.mp4" and values["recordings"] == ["a.mp4", "b.mp4"]
+
+
+def test_the_low_resolution_copy_of_a_camera_is_no_video_of_a_folder(here: Path) -> None:
+    write_drive(here / "GX01.MP4", drive(2)).rename(here / "GL01.LRV")
+    write_drive(here / "GX01.MP4", drive(2))
+    assert [Path(name).name for name in invoke("data", "frames", ".", "--json").json["recordings"]] == ["GX01.MP4"]
+    assert invoke("data", "frames", "video:GL01.LRV", "--json").code == 0

@@ -111,3 +111,14 @@ def test_half_a_pair_is_no_class_name() -> None:
     assert caught.value.hint
     odd = tiny_spec().replace(provenance={"recipe": "\ud800"})
     assert type(odd).from_json(odd.to_json().encode()).provenance == {"recipe": "\\ud800"}
+
+
+def test_a_table_that_is_too_wide_is_folded_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rtda_deploy.cli.terminal.console import print_table
+
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table(("model", "mIoU", "gain"), [("/a/very/long/folder/of/a/run/" + "x" * 40, 35.61, 20.62)])
+    out = capsys.readouterr().out
+    assert "…" not in out and "35.61" in out and "20.62" in out and out.count("x") == 40

@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
@@ -246,3 +246,23 @@ def test_hidden_pictures_are_no_frames_to_verify_on(tmp_path: Path) -> None:
     write_pictures(tmp_path, 2)
     (tmp_path / "._0.png").write_bytes(b"AppleDouble")
     assert [name for name, _ in read_frames(tmp_path)] == ["0.png", "1.png"]
+
+
+def test_footage_gives_frames_spread_over_all_of_it_or_over_the_part_that_is_meant(tmp_path: Path) -> None:
+    from runtime.sources.footage.videos import number_of, write_video
+
+    from rtda_export.parity.frames import read_frames
+
+    drives = [tmp_path / "drives" / name for name in ("1.mp4", "2.mkv")]
+    for path in drives:
+        path.parent.mkdir(exist_ok=True)
+        write_video(path, count=20)
+
+    def numbers(source: str) -> List[Tuple[str, int]]:
+        return [(name.rpartition("/")[2], number_of(frame)) for name, frame in read_frames(source, 4)]
+
+    assert numbers(str(drives[0])) == [(f"1.mp4 #{number}", number) for number in (0, 6, 13, 19)]
+    assert [number for _, number in numbers(f"video:{drives[0]}?from=0.2s&to=0.36s")] == [5, 6, 7, 8]
+    assert [name for name, _ in numbers(str(tmp_path / "drives"))] == ["1.mp4 #0", "1.mp4 #13", "2.mkv #6", "2.mkv #19"]
+    with pytest.raises(RtdaError, match="evry"):
+        read_frames(f"{drives[0]}?evry=1s")

@@ -19,7 +19,7 @@ from runtime.streams import read_frames
 from rtda_deploy.errors import ConfigError, FileAccessError, RtdaError, SourceError
 from rtda_runtime import Pipeline
 from rtda_runtime.sources import open_source
-from rtda_runtime.sources.footage.playback import Part, Playback, parse_playback
+from rtda_runtime.sources.footage.playback import Part, Playback, parse_playback, unpaced
 from rtda_runtime.sources.footage.video import open_video_recording
 from rtda_runtime.sources.kinds import source_files
 from rtda_runtime.sources.stream import StreamSource
@@ -220,3 +220,19 @@ def test_a_bag_is_played_at_its_own_times_and_a_video_as_it_is_read() -> None:
     assert parse_playback("bag:run.mcap")[1] == parse_playback("run.mcap")[1] == 1.0
     assert parse_playback("video:drive.mp4")[1] == 0.0
     assert parse_playback("bag:run.mcap?speed=0.5")[1] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("typed", "measured"),
+    [
+        ("run.mcap", "run.mcap?speed=0"),
+        ("bag:run?topic=/front", "bag:run?topic=/front&speed=0"),
+        ("run.mcap?speed=2", "run.mcap?speed=2"),
+        ("drive.mp4", "drive.mp4"),
+        ("video:drive.mp4?from=1s", "video:drive.mp4?from=1s"),
+        ("rtsp://10.0.0.7/1?x", "rtsp://10.0.0.7/1?x"),
+        ("0", "0"),
+    ],
+)
+def test_what_is_measured_is_read_as_fast_as_it_goes_unless_a_speed_is_typed(typed: str, measured: str) -> None:
+    assert unpaced(typed) == measured

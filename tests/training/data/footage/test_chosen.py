@@ -369,3 +369,10 @@ def test_writing_goes_on_where_it_was_and_refuses_what_is_not_its_own(twenty: Pa
 )
 def test_how_much_is_held_back_of_100_seconds(text: str, seconds: float) -> None:
     assert HoldBack.parse(text, "video:a.mp4").of(100.0, "a.mp4") == pytest.approx(seconds)
+
+
+def test_few_frames_are_told(tmp_path: Path) -> None:
+    write_drive(tmp_path / "d.mp4", drive(2))
+    assert (
+        "4 frames are few to adapt to: some dozens are wanted" in open_unlabelled(f"{tmp_path}/d.mp4?split=all").notes
+    )
