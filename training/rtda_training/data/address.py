@@ -165,7 +165,7 @@ def _untyped(text: str) -> Tuple[str, str, str]:
     kind = footage_kind(path)
     if kind is not None:
         return kind, path, query
-    form = "kind:path?key=value, such as toytown:target?split=test"
+    form = "kind:path?key=value, such as toytown:target?split=test, or a video or bag that is there, such as drive.mp4"
     if not _is_there(path):
         raise ConfigError(
             f"{text!r} names no data set", why="it has no kind, and no file or folder is called so", hint=f"type {form}"
