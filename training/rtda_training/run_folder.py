@@ -23,6 +23,7 @@ __all__ = [
     "CONFIG",
     "clear_run",
     "copy_run",
+    "git_hash",
     "is_run",
     "is_trained",
     "loss_keys",
@@ -138,13 +139,13 @@ def save_config(plan: PlanConfig, folder: Path) -> None:
     """
     head = [
         f"# {' '.join(plan.description.split())}" if plan.description else "# A resolved plan.",
-        f"# rtda-deploy {__version__}, Python {platform.python_version()}, git {_git_hash()}",
+        f"# rtda-deploy {__version__}, Python {platform.python_version()}, git {git_hash()}",
         "# Run it again: rtda-deploy train config.toml",
     ]
     write_text(folder / CONFIG, "\n".join(head) + "\n" + toml_text(plan.to_dict()))
 
 
-def _git_hash() -> str:
+def git_hash() -> str:
     """The commit of the working directory's repository; ``none`` outside of one."""
     try:
         done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=5)

@@ -9,7 +9,7 @@ import pytest
 from rtda_deploy.errors import ConfigError
 from rtda_training.grids.grid import grid_names, is_grid, load_grid
 from rtda_training.grids.paper_tables import PUBLISHED, published_row
-from rtda_training.grids.results import assemble, differences
+from rtda_training.grids.results import assemble, differences, seed_interval
 from rtda_training.grids.table import (
     csv_table,
     failures,
@@ -397,3 +397,10 @@ def test_the_page_has_the_same_figures_as_the_table(measured):
     assert columns[-4:] == ["mIoU19", "mIoU16", "mIoU13", "pixel acc."]
     assert values[0][:2] == [12.0, 13.0] and values[0][-1] == 52.0
     assert values[4][0] == 83.9 and values[4][-4:] == [33.2, None, None, None]
+
+
+def test_three_seeds_give_the_interval_of_their_paired_differences():
+    assert seed_interval([1.0, 2.0]) is None
+    low, high = seed_interval([1.0, 2.0, 3.0])
+    assert (low + high) / 2 == pytest.approx(2.0) and high - 2 == pytest.approx(4.303 / 3**0.5, abs=0.01)
+    assert seed_interval([1.5, 1.5, 1.5]) == [1.5, 1.5]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from rtda_deploy.errors import ConfigError, TrainingError
+from rtda_deploy.errors import ConfigError, DataError, TrainingError
 from rtda_training.grids.grid import Grid, GridRow
 from rtda_training.grids.runner import grid_folder, raise_failures, seconds_per_step, train_grid, unfinished
 from rtda_training.loop.events import TrainResult
@@ -175,3 +177,37 @@ def test_a_steps_time_is_the_median_of_each_stage_without_its_slow_start():
     assert seconds_per_step(rows(0, 30, [0.1, 8.0, 8.0]), 4) == 0.5
     assert seconds_per_step([*rows(0, 30, [8.0] * 3), *rows(1, 10, [2.0])], 4) == (30 * 0.5 + 10 * 2.0) / 40
     assert seconds_per_step([], 4) is None
+
+
+def recorded(grid, path):
+    return dataclasses.replace(grid, record=str(path))
+
+
+def test_a_row_in_the_record_is_not_trained_in_another_folder_and_its_table_is_the_same(grid, tmp_path, monkeypatch):
+    data = Path(grid.source.partition(":")[2])
+    monkeypatch.setenv("RTDA_DATA", str(data.parent))
+    file, told = tmp_path / "kept" / "rows.csv", []
+    first = run(recorded(grid, file), tmp_path / "one", Trainings())
+    text = file.read_text()
+    assert str(data.parent) not in text and "$RTDA_DATA" in text and len(text.splitlines()) == 3
+    again = Trainings()
+    second = run(recorded(grid, file), tmp_path / "two", again, told)
+    assert not again.made and sum(f"found in {file}" in line for line in told) == 2
+    assert second["rows"] == first["rows"] and file.read_text() == text
+    relabelled = dataclasses.replace(grid, rows=(*grid.rows[:1], dataclasses.replace(grid.rows[1], set=("steps=7",))))
+    run(recorded(relabelled, file), tmp_path / "three", again)
+    assert [folder for folder, _ in again.made] == ["light-thin-seed0"], "another plan is another row"
+    run(recorded(dataclasses.replace(grid, seeds=(1,)), file), tmp_path / "four", again)
+    assert len(again.made) == 3 and len(file.read_text().splitlines()) == 6
+
+
+def test_a_record_that_is_none_is_named_with_its_line(grid, tmp_path):
+    file = tmp_path / "rows.csv"
+    run(recorded(grid, file), tmp_path / "one", Trainings())
+    file.write_text(file.read_text().replace('""miou"": 50.0', '""miou"": 50.0,,', 1))
+    with pytest.raises(DataError, match=r"rows\.csv, line 2, is no row") as caught:
+        run(recorded(grid, file), tmp_path / "two", Trainings())
+    assert "record=" in caught.value.hint
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="line 2"):
+        run(recorded(grid, file), tmp_path / "two", Trainings())

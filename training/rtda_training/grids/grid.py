@@ -26,7 +26,7 @@ __all__ = ["Grid", "GridRow", "GridRun", "grid_names", "is_grid", "load_grid"]
 
 _FOLDER = "ablations/"  # what the name of a grid that comes with the package starts with
 _ADDRESSES = ("source", "target", "val", "test")
-_EXPANDED = (*_ADDRESSES, "init", "backbone_weights")
+_EXPANDED = (*_ADDRESSES, "init", "backbone_weights", "record")
 _NO_KEYS = ("typed", "path")  # fields of Grid that no file has
 _BASELINE, _ORACLE = "source-only", "target-only"
 
@@ -97,6 +97,8 @@ class Grid:
         set: ``key=value`` for every row.
         baseline: Label of the row that gains are counted from; empty: the first of the recipe ``source-only``.
         oracle: Label of the row that shares are taken of; empty: the first of the recipe ``target-only``.
+        record: CSV that finished runs are written to, and that those are taken from which stand there already
+            (:class:`rtda_training.grids.record.GridRecord`); empty: none.
         control: Whether each row's control is trained too (:func:`rtda_training.plan.control_of`): a gain over
             source-only alone says nothing of the method.
         rows: What is compared.
@@ -118,6 +120,7 @@ class Grid:
     set: tuple[str, ...] = ()
     baseline: str = ""
     oracle: str = ""
+    record: str = ""
     control: bool = True
     typed: tuple[str, ...] = ()
     path: Path = Path("grid.toml")

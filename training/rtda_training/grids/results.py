@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,9 +12,13 @@ from rtda_training.grids.grid import Grid, GridRow, GridRun
 from rtda_training.grids.paper_tables import PublishedRow
 from rtda_training.plan import PlanConfig
 
-__all__ = ["MIOUS", "Difference", "assemble", "differences"]
+__all__ = ["MIOUS", "Difference", "assemble", "differences", "seed_interval"]
 
 MIOUS = ("miou", "miou19", "miou16", "miou13")  # keys of scores, where they fit
+
+# Student's t for 95 %, two-sided, by degrees of freedom: of the mean difference of three seeds and more.
+_T95 = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+_T95_BEYOND = 2.262  # a little wide above ten seeds
 
 
 class Difference(NamedTuple):
@@ -53,7 +58,8 @@ def assemble(grid: Grid, runs: Sequence[GridRun], found: Mapping[str, Mapping[st
         JSON-ready. ``rows`` in the grid's order, each with ``seeds`` (per seed: status, error, mIoUs), ``iou`` and the
         mIoUs as ``{"mean", "spread", "values"}`` (spread: sample standard deviation over seeds, None for one),
         ``gain`` in points over the baseline, ``over_control`` in points over the row ``control`` (None: ``without``
-        says why) and ``of_oracle`` in percent, each over the seeds that both rows have,
+        says why) and ``of_oracle`` in percent, each over the seeds that both rows have, ``gain_interval`` and
+        ``over_control_interval`` (:func:`seed_interval`),
         and ``published`` with ``differs`` and ``averages``.
     """
     shown = {run.row.label: run.row for run in runs}  # with the controls, in their places
@@ -66,6 +72,8 @@ def assemble(grid: Grid, runs: Sequence[GridRun], found: Mapping[str, Mapping[st
             if key == "baseline":
                 row["gain"] = _gain(row, against)
                 row["over_control"] = _gain(row, by_label.get(row["control"]))
+                row["gain_interval"] = seed_interval(_differences(row, against))
+                row["over_control_interval"] = seed_interval(_differences(row, by_label.get(row["control"])))
             else:
                 whole = sum(theirs for _, theirs in pairs)
                 row["of_oracle"] = round(100 * sum(ours for ours, _ in pairs) / whole, 1) if whole else None
@@ -146,8 +154,26 @@ def _spread(values: Iterable[float | None]) -> dict[str, Any]:
 
 def _gain(row: Mapping[str, Any], against: Mapping[str, Any] | None) -> float | None:
     """Mean difference in points over the seeds that both rows have; None for a row against itself."""
-    differ = [ours - theirs for ours, theirs in _common(row, against)] if against and row is not against else []
+    differ = _differences(row, against)
     return round(statistics.fmean(differ), 2) if differ else None
+
+
+def _differences(row: Mapping[str, Any], against: Mapping[str, Any] | None) -> list[float]:
+    """Points over another row, seed by seed; none of a row against itself."""
+    return [ours - theirs for ours, theirs in _common(row, against)] if against and row is not against else []
+
+
+def seed_interval(differences: Sequence[float]) -> list[float] | None:
+    """The 95 % interval of a mean difference over seeds, [low, high]; None for fewer than three.
+
+    Args:
+        differences: Of two rows with the same seed, in points. They are taken to be normally distributed (Student's t).
+    """
+    if len(differences) < 3:
+        return None
+    half = _T95.get(len(differences) - 1, _T95_BEYOND) * statistics.stdev(differences) / math.sqrt(len(differences))
+    mean = statistics.fmean(differences)
+    return [round(mean - half, 2), round(mean + half, 2)]
 
 
 def _common(row: Mapping[str, Any], against: Mapping[str, Any]) -> list[tuple[float, float]]:

@@ -24,6 +24,7 @@ from rtda_deploy.errors import ConfigError, RtdaError, TrainingError
 from rtda_deploy.files import writable_folder, write_text
 from rtda_deploy.run_folders import FolderBusyError, folder_lock, is_locked
 from rtda_training.grids.grid import Grid, GridRun
+from rtda_training.grids.record import GridRecord
 from rtda_training.grids.results import assemble
 from rtda_training.grids.table import csv_table, failures, markdown_table, write_grid_page
 from rtda_training.labels import class_list
@@ -121,6 +122,7 @@ class _GridTraining:
         self._grid = grid
         self._folder = folder
         self._runs = grid.runs()
+        self._record = GridRecord(grid.record) if grid.record else None
         self._score = score
         self._train = train or (lambda run, place, resume: train_plan(run.plan, place, resume=resume, on_event=tell))
         self._tell = tell
@@ -183,6 +185,9 @@ class _GridTraining:
         if (folder / _SCORES).is_file():
             self._note(f"row     {title}: done before")
             return
+        if self._recorded(run):
+            self._note(f"row     {title}: found in {self._grid.record}")
+            return
         if error.is_file() and error.stat().st_mtime > self._started:
             self._note(f"row     {title}: failed in another process")
             return
@@ -219,11 +224,17 @@ class _GridTraining:
             "plan": run.plan.to_dict(),
         }
         write_text(folder / _SCORES, json.dumps(values) + "\n")
+        if self._record is not None:
+            self._record.add(self._grid.name, run, values)
         return scores
+
+    def _recorded(self, run: GridRun) -> dict[str, Any]:
+        """What the grid's record says of a run; empty where it has none."""
+        return self._record.find(run, self._grid.test_address) if self._record is not None else {}
 
     def _write_results(self) -> dict[str, Any]:
         folder = self._folder
-        results = assemble(self._grid, self._runs, {run.folder: _found(folder / run.folder) for run in self._runs})
+        results = assemble(self._grid, self._runs, {run.folder: self._state(run) for run in self._runs})
         write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
         write_text(folder / "table.md", markdown_table(results))
         stream = io.StringIO()
@@ -231,6 +242,10 @@ class _GridTraining:
         write_text(folder / "table.csv", stream.getvalue())
         write_grid_page(results, folder)
         return results
+
+    def _state(self, run: GridRun) -> dict[str, Any]:
+        found = _found(self._folder / run.folder)
+        return found if "scores" in found else self._recorded(run) or found
 
     def _note(self, text: str) -> None:
         self._tell(TrainEvent("note", text))

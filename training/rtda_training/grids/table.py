@@ -93,8 +93,8 @@ def gain_lines(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             [
                 row["label"],
                 _measured(row.get(key)) if done else _status(row),
-                _signed(row["gain"]),
-                *([_signed(row["over_control"])] if controlled else []),
+                _with_interval(row, "gain"),
+                *([_with_interval(row, "over_control")] if controlled else []),
                 _figure(row["of_oracle"], 0, " %"),
                 f"{done}/{len(row['seeds'])}",
                 " + ".join(map(str, row["steps"])),
@@ -116,6 +116,8 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     ]
     if results["baseline"]:
         found.append(f"gain: points over {results['baseline']!r}, over the seeds that both have.")
+    if any(row.get("gain_interval") for row in results["rows"]):
+        found.append("in brackets: 95 % interval of the mean difference of two rows with the same seed (Student's t).")
     found += _control_notes(results)
     absent = [
         name
@@ -224,6 +226,11 @@ def _figure(value: float | None, digits: int, unit: str = "") -> str:
 
 def _signed(value: float | None) -> str:
     return _DASH if value is None else f"{round(value, 1) + 0.0:+.1f}"  # never -0.0
+
+
+def _with_interval(row: Mapping[str, Any], key: str) -> str:
+    interval = row.get(f"{key}_interval")
+    return _signed(row[key]) + (f" ({_signed(interval[0])} to {_signed(interval[1])})" if interval else "")
 
 
 def _markdown(headers: Sequence[str], lines: Iterable[Sequence[str]], words: Sequence[str] = ()) -> str:

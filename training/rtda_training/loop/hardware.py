@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rtda_deploy.errors import ConfigError, DeviceError
 
-__all__ = ["build_fabric", "cpu_computes_bf16", "describe", "memory_kept"]
+__all__ = ["build_fabric", "cpu_computes_bf16", "cpu_name", "describe", "memory_kept"]
 
 # The others wait while the first process writes pseudo labels or validates; torchrun ends all when one dies.
 _PATIENCE = datetime.timedelta(hours=24)
@@ -126,3 +126,12 @@ def cpu_computes_bf16(cpuinfo: Path = _CPUINFO) -> bool:
     except OSError:
         return False
     return bool(known & {"amx_bf16", "avx512_bf16"})
+
+
+def cpu_name(cpuinfo: Path = _CPUINFO) -> str:
+    """What the processor calls itself; its architecture where it does not say."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,131 @@
+"""Finished rows of grids in a CSV file that is kept where run folders are not: in a repository, on another machine.
+
+A grid with ``record = "rows.csv"`` appends each run that it finishes, and trains no run that stands there already. A
+row is found by its plan, seed and test set, whatever it is called. The folder of ``RTDA_DATA`` is written as
+``$RTDA_DATA``, so that a record is good on a machine that keeps its data elsewhere.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rtda_deploy.border import parsing
+from rtda_deploy.errors import DataError
+from rtda_deploy.files import file_error, read_text
+from rtda_training.grids.grid import GridRun
+from rtda_training.loop.hardware import cpu_name
+from rtda_training.plan import differing_keys
+from rtda_training.run_folder import git_hash
+
+__all__ = ["GridRecord"]
+
+_COLUMNS = ("grid", "row", "recipe", "seed", "size", "batch", "steps", "commit", "cpu", "seconds_per_step")
+_FIGURES = ("miou", "best_miou", "pixel_accuracy")  # percent; of last.pth, best.pth, last.pth
+_WHOLE = ("test", "best_at", "scores", "plan")  # what a table is made of again
+_LABELS = ("name", "description")  # keys of a plan that change no training
+_DATA = "RTDA_DATA"
+
+
+class GridRecord:
+    """The CSV of one path.
+
+    Args:
+        path: Where; made with the first row.
+
+    Raises:
+        DataError: If it is no record, with the line.
+        FileAccessError: If it cannot be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._read()
+
+    def find(self, run: GridRun, test: str) -> dict[str, Any]:
+        """What a run's ``scores.json`` would hold; empty where it is not there.
+
+        Args:
+            run: Of a grid.
+            test: Address that it is scored on.
+        """
+        for entry in self._read():
+            if entry["seed"] != run.seed or entry["test"] != test:
+                continue
+            if not set(differing_keys(entry["plan"], run.plan)) - set(_LABELS):
+                return dict(entry)
+        return {}
+
+    def add(self, grid: str, run: GridRun, entry: Mapping[str, Any]) -> None:
+        """Append a finished run; processes that share a record take turns.
+
+        Args:
+            grid: The grid's name.
+            run: Of it.
+            entry: What its ``scores.json`` holds.
+
+        Raises:
+            FileAccessError: If it cannot be written.
+        """
+        scores = entry["scores"]
+        values = {
+            "grid": grid,
+            "row": run.row.label,
+            "recipe": run.row.recipe,
+            "seed": run.seed,
+            "size": run.plan.size,
+            "batch": run.plan.batch_size,
+            "steps": " + ".join(str(steps) for steps in entry["steps"]),
+            "commit": git_hash(),
+            "cpu": cpu_name(),
+            "seconds_per_step": entry["seconds_per_step"],
+            "miou": scores["miou"],
+            "best_miou": entry.get("best_scores", {}).get("miou", ""),
+            "pixel_accuracy": scores["pixel_accuracy"],
+            **{key: _portable(json.dumps(entry[key])) for key in _WHOLE if key in entry},
+        }
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+                writer = csv.DictWriter(file, [*_COLUMNS, *_FIGURES, *_WHOLE], lineterminator="\n")
+                if not file.seek(0, os.SEEK_END):
+                    writer.writeheader()
+                writer.writerow(values)
+        except OSError as err:
+            raise file_error(err, self.path, "write") from err
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.path.is_file():
+            return []
+        made = []
+        reader = csv.DictReader(io.StringIO(read_text(self.path, what="record")))
+        hint = "mend it, or name another file: --set record=rows.csv"
+        for row in reader:
+            with parsing(DataError, f"{self.path}, line {reader.line_num}, is no row of a grid's record", hint=hint):
+                whole = {key: json.loads(os.path.expandvars(row[key])) for key in _WHOLE if row[key]}
+                made.append(
+                    {
+                        **whole,
+                        "row": row["row"],
+                        "recipe": row["recipe"],
+                        "seed": int(row["seed"]),
+                        "steps": [int(steps) for steps in row["steps"].split(" + ")],
+                        "seconds_per_step": float(row["seconds_per_step"]) if row["seconds_per_step"] else None,
+                        "plan": whole["plan"],
+                        "test": whole["test"],
+                        "scores": whole["scores"],
+                    }
+                )
+        return made
+
+
+def _portable(text: str) -> str:
+    data = os.environ.get(_DATA, "").rstrip("/")
+    return text.replace(data, f"${_DATA}") if data else text
