@@ -18,12 +18,17 @@ from rtda_training.plan import StageConfig
 # losses
 
 
-def test_cross_entropy_equals_torch_with_ignored_pixels():
-    logits = torch.randn(2, 19, 8, 8).contiguous(memory_format=torch.channels_last)
-    label = torch.randint(0, 19, (2, 8, 8))
+@pytest.mark.parametrize("classes", [7, 19])  # fewer and more than a vector of the processor holds
+def test_cross_entropy_equals_torch_with_ignored_pixels(classes):
+    logits = torch.randn(2, classes, 8, 8).contiguous(memory_format=torch.channels_last)
+    label = torch.randint(0, classes, (2, 8, 8))
     label[0, :3] = 255
     expected = functional.cross_entropy(logits, label, ignore_index=255)
     torch.testing.assert_close(pixel_cross_entropy(logits, label), expected)
+    weight = torch.rand(2, 8, 8)
+    each = functional.cross_entropy(logits, label, ignore_index=255, reduction="none")
+    expected = (each * weight).sum() / (label != 255).sum()
+    torch.testing.assert_close(pixel_cross_entropy(logits, label, weight), expected)
 
 
 def test_a_batch_without_labels_gives_zero_and_a_zero_gradient():
