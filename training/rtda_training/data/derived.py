@@ -1,4 +1,4 @@
-"""Sets made from another set: labels in another class list, pictures from another folder."""
+"""Sets made from another set: labels in another class list, pictures from another folder, its last pictures."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rtda_training.data.labels.files import read_frame
 from rtda_training.data.layouts import pictures_below
 from rtda_training.data.list_file import Names
 from rtda_training.labels import IGNORE_INDEX, ClassList, check_label
-from rtda_training.readers import Pictures, labels_closed
+from rtda_training.readers import Pictures, UnlabelledSet, labels_closed
 
-__all__ = ["JoinedPictures", "OtherPictures"]
+__all__ = ["JoinedPictures", "LastPictures", "OtherPictures"]
 
 
 class _Derived(Pictures):
@@ -154,3 +154,30 @@ def _matched(inner: Pictures, folder: Path) -> List[Path]:
             hint="pictures=DIR wants one picture of the same relative name or file name for each",
         )
     return found
+
+
+class LastPictures(Pictures):
+    """The last ``count`` pictures of a set, without labels."""
+
+    def __init__(self, whole: UnlabelledSet, count: int) -> None:
+        self._whole = whole
+        self._count = count
+        self.classes = whole.classes
+
+    def __len__(self) -> int:
+        return self._count
+
+    def name(self, index: int) -> str:
+        return self._whole.name(self._place(index))
+
+    def key(self, index: int) -> str:
+        return self._whole.key(self._place(index))
+
+    def frame(self, index: int) -> np.ndarray:
+        return self._whole.frame(self._place(index))
+
+    def label(self, index: int) -> np.ndarray:
+        raise labels_closed(str(self._whole.address))
+
+    def _place(self, index: int) -> int:
+        return len(self._whole) - self._count + index

@@ -24,7 +24,7 @@ def norm_distance(
     keeps a few dead channels from deciding.
 
     Args:
-        network: In evaluation mode, with its batch norms; left as it was.
+        network: In evaluation mode, with its batch norms; left as it was, on any device.
         prepare: From a frame to the network's input, float32 (1, 3, H, W).
         frames: uint8 (H, W, 3) BGR; 32 of them are looked at.
 
@@ -49,11 +49,12 @@ def norm_distance(
         for name, module in network.named_modules()
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
     }
+    device = next((value.device for value in network.parameters()), None)
     handles = [module.register_forward_pre_hook(look(name)) for name, module in norms.items()]
     try:
         with torch.inference_mode():
             for frame in _some(frames):
-                network(torch.from_numpy(prepare(frame)))
+                network(torch.from_numpy(prepare(frame)).to(device))
     finally:
         for handle in handles:
             handle.remove()
