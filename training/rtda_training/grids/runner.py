@@ -34,6 +34,7 @@ from rtda_training.readers import LabelledSet, Progress, open_labelled, open_unl
 from rtda_training.run import train_plan
 from rtda_training.run_choice import new_training_folder, processes
 from rtda_training.run_folder import is_run, read_record, read_rows
+from rtda_training.taken_stages import take_stages
 
 __all__ = ["Evaluated", "grid_folder", "raise_failures", "seconds_per_step", "train_grid", "unfinished"]
 
@@ -206,6 +207,7 @@ class _GridTraining:
         self._note(f"row     {title}: mIoU {found['miou']:.1f}")
 
     def _train_and_score(self, run: GridRun, folder: Path, test: LabelledSet) -> dict[str, Any]:
+        self._take_stages(run, folder)
         result = self._train(run, folder, (folder / "last.pth").is_file())
         found = self._score(folder / "last.pth", test)
         scores = found.to_dict()
@@ -227,6 +229,20 @@ class _GridTraining:
         if self._record is not None:
             self._record.add(self._grid.name, run, values)
         return scores
+
+    def _take_stages(self, run: GridRun, folder: Path) -> None:
+        """Begin a run of several stages with those that another row has trained."""
+        if len(run.plan.stages) == 1 or (folder / "last.pth").is_file():
+            return
+        for other in self._runs:
+            place = self._folder / other.folder
+            if other is run or other.seed != run.seed or is_locked(place):
+                continue
+            taken = take_stages(run.plan, folder, place)
+            if taken:
+                names = ", ".join(stage.name for stage in run.plan.stages[:taken])
+                self._note(f"        {names}: as trained for {other.row.label}")
+                return
 
     def _recorded(self, run: GridRun) -> dict[str, Any]:
         """What the grid's record says of a run; empty where it has none."""
