@@ -115,11 +115,19 @@ def test_the_demos_example_leaves_the_files_of_the_design_and_a_second_demo_reus
     wanted = {"model.onnx", "best.pth", "last.pth", "overlay.mp4", "report.html", "summary.json"}
     assert wanted <= set(files_below(folder))
     assert json.loads((folder / "summary.json").read_text()) == first.json
+    told = {key: first.json[key]["miou"] for key in ("source_only", "control", "adapted")}
+    assert first.json["gain"] == pytest.approx(told["adapted"] - told["source_only"], abs=0.02)
+    assert first.json["over_control"] == pytest.approx(told["adapted"] - told["control"], abs=0.02)
+    taken = (folder / "control/stage-source-only.pth").read_bytes()
+    assert taken == (folder / "stage-source-only.pth").read_bytes(), (
+        "the control starts from the demo's own first stage"
+    )
     second = invoke("demo", *words[words.index("--set") :], "--json")
     assert second.code == 0, second.err
-    assert re.search(r"^reuse ", second.err, re.MULTILINE)
+    assert len(re.findall(r"^reuse ", second.err, re.MULTILINE)) == 2, "the network, and the control's"
     scores = [{key: value for key, value in told.json["adapted"].items() if key != "model"} for told in (first, second)]
     assert scores[0] == scores[1]
+    assert second.json["control"]["miou"] == first.json["control"]["miou"]
 
 
 # wrong usage: 2

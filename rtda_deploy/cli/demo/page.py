@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 if TYPE_CHECKING:
     import numpy as np
 
     from rtda_export.parity.scoring import Evaluation
 
-__all__ = ["save_summary", "summary_rows"]
+__all__ = ["HEADERS", "save_summary", "score_rows", "summary_rows"]
 
+HEADERS = ("source-only", "control", "adapted", "gain", "over control")  # of summary_rows, after the name
 _SHOWN = (3, 17, 42)  # pictures of the test split that the report shows
 
 
@@ -22,15 +23,18 @@ def save_summary(
     plan: Dict[str, Any],
     training: Dict[str, Any],
     before: Evaluation,
+    control: Optional[Evaluation],
     after: Evaluation,
     stats: Dict[str, Any],
     seconds: Dict[str, float],
 ) -> Dict[str, Any]:
     """Write ``summary.json`` and ``report.html``; gives the summary.
 
-    ``source_only``, ``adapted``: scores in percent of the first stage's checkpoint and of the exported file. ``gain``:
-    mIoU points between them. ``training``: steps per stage, seconds, what was reused. ``runtime``: figures of the run
-    on the clip, as ``run --json``. ``seconds``: per part of the demo. ``machine``, ``versions``, ``files``.
+    ``source_only``, ``control``, ``adapted``: scores in percent of the first stage's checkpoint, of the same training
+    whose method tells the network nothing (None where there is no such), and of the exported file. ``gain``: mIoU
+    points from the first to the last; ``over_control``: from the second to the last. ``training``: steps per stage,
+    seconds, what was reused. ``runtime``: figures of the run on the clip, as ``run --json``. ``seconds``: per part of
+    the demo. ``machine``, ``versions``, ``files``.
     """
     from rtda_deploy import __version__
     from rtda_deploy.files import write_text
@@ -38,8 +42,10 @@ def save_summary(
     summary = {
         "format": "rtda.demo/1",
         "source_only": before.to_dict(),
+        "control": None if control is None else control.to_dict(),
         "adapted": after.to_dict(),
-        "gain": round(100 * (after.scores.miou() - before.scores.miou()), 2),
+        "gain": _points(after, before),
+        "over_control": None if control is None else _points(after, control),
         "training": training,
         "runtime": stats,
         "seconds": seconds,
@@ -53,19 +59,31 @@ def save_summary(
 
 
 def summary_rows(summary: Dict[str, Any]) -> List[Tuple[Any, ...]]:
-    """Rows of the one table the demo ends with: scores, then milliseconds per stage."""
-    before, after, runtime = summary["source_only"], summary["adapted"], summary["runtime"]
-    rows: List[Tuple[Any, ...]] = [
-        (name, f"{before[key]:.1f}", f"{after[key]:.1f}", f"{after[key] - before[key]:+.1f}")
-        for name, key in (("mIoU %", "miou"), ("pixel accuracy %", "pixel_accuracy"))
-    ]
-    rows += [("", "", "", ""), ("ms per frame on clip.mp4", "p50", "p95", "p99")]
+    """Rows of the one table the demo ends with, under ``HEADERS``: scores, then milliseconds per stage."""
+    runtime = summary["runtime"]
+    rows = score_rows(summary)
+    rows += [("", "", "", "", "", ""), ("ms per frame on clip.mp4", "p50", "p95", "p99", "", "")]
     rows += [
-        (_stage(stage), *(f"{values[key]:.1f}" for key in ("p50", "p95", "p99")))
+        (_stage(stage), *(f"{values[key]:.1f}" for key in ("p50", "p95", "p99")), "", "")
         for stage, values in runtime["stages"].items()
     ]
-    rows.append((f"{runtime['fps']:.1f} fps, {runtime['frames']} frames", "", "", ""))
+    rows.append((f"{runtime['fps']:.1f} fps, {runtime['frames']} frames", "", "", "", "", ""))
     return rows
+
+
+def score_rows(summary: Dict[str, Any]) -> List[Tuple[Any, ...]]:
+    """mIoU and pixel accuracy under ``HEADERS``, percent and points; a dash where the recipe has no control."""
+    before, control, after = (summary[key] for key in ("source_only", "control", "adapted"))
+    rows: List[Tuple[Any, ...]] = []
+    for name, key in (("mIoU %", "miou"), ("pixel accuracy %", "pixel_accuracy")):
+        cells = [f"{before[key]:.1f}", f"{control[key]:.1f}" if control else "–", f"{after[key]:.1f}"]
+        over = f"{after[key] - control[key]:+.1f}" if control else "–"
+        rows.append((name, *cells, f"{after[key] - before[key]:+.1f}", over))
+    return rows
+
+
+def _points(one: Evaluation, other: Evaluation) -> float:
+    return round(100 * (one.scores.miou() - other.scores.miou()), 2)
 
 
 def _stage(name: str) -> str:
@@ -84,7 +102,12 @@ def _save_page(
         "A network learned the labelled source domain and was adapted to the target domain without any of its labels."
         " Scores are those of the target's test split; the adapted ones are of the exported model.onnx."
     )
-    page.table(("target's test split", "source-only", "adapted", "gain"), summary_rows(summary)[:2])
+    page.table(("target's test split", *HEADERS), score_rows(summary))
+    if summary["control"]:
+        page.text(
+            "The control is the same training in which the method tells the network nothing: what adaptation gains is"
+            " the last column."
+        )
     page.heading("What it sees")
     for index in _SHOWN:
         picture, caption = _comparison(folder, plan, after, index)

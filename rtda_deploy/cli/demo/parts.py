@@ -1,11 +1,11 @@
-"""The parts of the demo, one after the other: train, export, score, run on a clip."""
+"""The parts of the demo, one after the other: train, its control, export, score, run on a clip."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from rtda_deploy.cli.terminal.console import ProgressLines, note
 from rtda_deploy.errors import ConfigError
@@ -13,10 +13,11 @@ from rtda_deploy.run_folders import is_locked
 
 if TYPE_CHECKING:
     from rtda_export.parity.scoring import Evaluation
-    from rtda_training.plan import PlanConfig
+    from rtda_training.plan import Control, PlanConfig
 
-__all__ = ["CLIP", "Clip", "EarlierDemo", "find_earlier", "make_room", "run_demo"]
+__all__ = ["CLIP", "CONTROL", "Clip", "EarlierDemo", "find_earlier", "make_room", "run_demo"]
 
+CONTROL = "control"  # folder of the control's run, in the demo's
 _TEST = "toytown:target?split=test"
 _MADE = ("model.onnx", "verify.html", "overlay.mp4", "clip.mp4", "summary.json", "report.html")
 
@@ -66,7 +67,7 @@ def make_room(folder: Path, *, force: bool) -> None:
     from rtda_training.run_folder import clear_run, progress_in
 
     made = [path for path in (folder / name for name in _MADE) if path.is_file()]
-    found = progress_in(folder) or (made[0].name if made else "")
+    found = progress_in(folder) or progress_in(folder / CONTROL) or (made[0].name if made else "")
     if found and not force:
         raise ConfigError(
             f"{folder} holds an earlier run ({found}), which the demo would overwrite",
@@ -74,6 +75,7 @@ def make_room(folder: Path, *, force: bool) -> None:
         )
     if found:
         clear_run(folder)
+        clear_run(folder / CONTROL)
     for path in made:
         path.unlink()
 
@@ -81,6 +83,7 @@ def make_room(folder: Path, *, force: bool) -> None:
 def run_demo(plan: PlanConfig, folder: Path, earlier: Optional[EarlierDemo]) -> Dict[str, Any]:
     """Train, export, score and run; gives the summary, which is written too, with the page."""
     from rtda_deploy.cli.demo.page import save_summary
+    from rtda_training.plan import control_of
 
     seconds: Dict[str, float] = {}
 
@@ -90,18 +93,23 @@ def run_demo(plan: PlanConfig, folder: Path, earlier: Optional[EarlierDemo]) -> 
         yield
         seconds[name] = round(time.monotonic() - started, 1)
 
+    control = control_of(plan)
     steps = sum(stage.steps for stage in plan.stages)
     note(f"demo    {folder}/   ToyTown: {steps} steps of training, then export, evaluation and a run on a clip")
     with ProgressLines() as lines:
         with part("train"):
             training = _train(plan, folder, earlier, lines)
+        with part("control"):
+            _train_control(control.plan, folder, earlier, lines)
         with part("export"):
             onnx = _export(folder, lines)
         with part("eval"):
-            before, after = _score(folder / f"stage-{plan.stages[0].name}.pth", onnx, lines)
+            scored = [_score(model, name, lines) for name, model in _models(plan, control, folder, onnx)]
         with part("run"):
             stats = _run(onnx, folder / "clip.mp4", folder / "overlay.mp4", lines)
-    return save_summary(folder, plan.to_dict(), training, before, after, stats, seconds)
+    before, after = scored[0], scored[-1]
+    middle = scored[1] if len(scored) == 3 else None
+    return save_summary(folder, plan.to_dict(), training, before, middle, after, stats, seconds)
 
 
 def _train(plan: PlanConfig, folder: Path, earlier: Optional[EarlierDemo], lines: ProgressLines) -> Dict[str, Any]:
@@ -124,6 +132,36 @@ def _train(plan: PlanConfig, folder: Path, earlier: Optional[EarlierDemo], lines
     return {"steps": steps, "reused": None, "seconds": round(result.seconds, 1)}
 
 
+def _train_control(
+    control: Optional[PlanConfig], folder: Path, earlier: Optional[EarlierDemo], lines: ProgressLines
+) -> None:
+    """Train the plan whose method tells the network nothing, from the first stage of the demo's own run on."""
+    from rtda_deploy.cli.train.progress import training_on_screen
+    from rtda_training.run import train_plan
+    from rtda_training.run_folder import copy_run, is_trained
+    from rtda_training.taken_stages import take_stages
+
+    if control is None:
+        return
+    place = folder / CONTROL
+    before = None if earlier is None else earlier.folder / CONTROL
+    if before is not None and before != place and is_trained(before, control):
+        copy_run(before, place)
+    if is_trained(place, control):
+        lines.say("reuse   the network of the control")
+        return
+    lines.say("control the same training, in which the method tells the network nothing: what is left of the gain?")
+    take_stages(control, place, folder)
+    with training_on_screen(lines) as (on_event, stop):
+        train_plan(control, place, resume=True, report=False, on_event=on_event, stop=stop)
+
+
+def _models(plan: PlanConfig, control: Control, folder: Path, onnx: Path) -> List[Tuple[str, Path]]:
+    """What is scored: the network before the adaptation, the control's where there is one, what was exported."""
+    middle = [("control", folder / CONTROL / "last.pth")] if control.plan is not None else []
+    return [("source-only", folder / f"stage-{plan.stages[0].name}.pth"), *middle, ("adapted", onnx)]
+
+
 def _export(folder: Path, lines: ProgressLines) -> Path:
     from rtda_deploy.cli.export import show_steps
     from rtda_export import export_model
@@ -132,14 +170,12 @@ def _export(folder: Path, lines: ProgressLines) -> Path:
     return export_model(checkpoint, to=("onnx",), out_dir=folder, name="model", on_step=on_step).onnx
 
 
-def _score(source_only: Path, adapted: Path, lines: ProgressLines) -> Tuple[Evaluation, Evaluation]:
+def _score(model: Path, name: str, lines: ProgressLines) -> Evaluation:
     from rtda_export import evaluate
     from rtda_training.readers import open_labelled
 
     data = open_labelled(_TEST, progress=lambda done, total: lines.update(f"render  {_TEST}", done, total))
-    before = evaluate(source_only, data, progress=lambda done, total: lines.update("eval    source-only", done, total))
-    after = evaluate(adapted, data, progress=lambda done, total: lines.update("eval    adapted", done, total))
-    return before, after
+    return evaluate(model, data, progress=lambda done, total: lines.update(f"eval    {name}", done, total))
 
 
 def _run(onnx: Path, clip: Path, overlay: Path, lines: ProgressLines) -> Dict[str, Any]:

@@ -27,7 +27,7 @@ def demo(
 
     Example: rtda-deploy demo --out runs/demo/first
     """
-    from rtda_deploy.cli.demo.page import summary_rows
+    from rtda_deploy.cli.demo.page import HEADERS, summary_rows
     from rtda_deploy.cli.demo.parts import find_earlier, make_room, run_demo
     from rtda_deploy.cli.terminal.console import note, print_json, print_next, print_table
     from rtda_deploy.cli.train.progress import require_training
@@ -51,10 +51,12 @@ def demo(
     if json_:
         print_json(summary)
     else:
-        print_table(("ToyTown, target's test split", "source-only", "adapted", "gain"), summary_rows(summary))
+        print_table(("ToyTown, target's test split", *HEADERS), summary_rows(summary))
         first, *rest = plan.stages
         more = sum(stage.steps for stage in rest)
         print(f"source-only: after {first.steps} steps; adapted: {more} steps later, as exported, no target label used")
+        if summary["control"]:
+            print("control: as many steps from there, in which the method tells the network nothing")
     note(f"wrote   {folder}/{{model.onnx,best.pth,last.pth,overlay.mp4,report.html,summary.json}}")
     model = shlex.quote(str(folder / "model.onnx"))
     print_next(
