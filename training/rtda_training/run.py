@@ -42,6 +42,7 @@ def train(
     *,
     source: str = "",
     target: str = "",
+    labelled_target: str = "",
     val: str = "",
     out: str | Path | None = None,
     resume: bool = False,
@@ -60,6 +61,7 @@ def train(
             both ``source`` and ``target``, which then takes ``recommended``.
         source: Labelled domain, ``kind:path?key=value``; empty: the recipe's.
         target: Unlabelled domain; empty: the recipe's.
+        labelled_target: A few labelled frames of the target, which are learned from beside what the recipe does.
         val: Labelled set that ``best.pth`` is chosen on; empty: the source's val split.
         out: Run folder; None: ``runs/train/<time>-<recipe>``.
         resume: Go on with the run in ``out``, or with the newest of the recipe, with its own settings.
@@ -88,6 +90,7 @@ def train(
         force,
         source=source,
         target=target,
+        labelled_target=labelled_target,
         val=val,
         init=str(init),
         backbone_weights=str(backbone_weights),

@@ -128,7 +128,13 @@ def refuse_losses(chosen: Chosen, recipe: str, force: bool) -> None:
     for what, path in (("--init", plan.init), ("--backbone-weights", plan.backbone_weights)):
         if path:
             inputs[path] = what
-    for what, address in (("--source", plan.source), ("--target", plan.target), ("--val", plan.val)):
+    sets = (
+        ("--source", plan.source),
+        ("--target", plan.target),
+        ("--labelled-target", plan.labelled_target),
+        ("--val", plan.val),
+    )
+    for what, address in sets:
         inputs.update(dict.fromkeys(files_read(address), what))
     refuse_overwriting([("the run" + " (--force)" * force, path) for path in run_files(chosen.folder)], inputs)
 

@@ -169,6 +169,7 @@ class Trainer:
             source=source,
             target=self._sets.target,
             tell=lambda text: self._tell(TrainEvent("note", text)),
+            labelled_target=self._sets.labelled_target,
         )
 
     def _load_start(self, index: int) -> None:

@@ -98,7 +98,10 @@ class _Screen:
 
 
 def _what(plan: PlanConfig, hardware: str) -> str:
-    adapts = " (no labels used)" if plan.target and all(s.labelled == "source" for s in plan.stages) else ""
+    if plan.labelled_target:
+        adapts = " (labels of some frames used)"
+    else:
+        adapts = " (no labels used)" if plan.target and all(s.labelled == "source" for s in plan.stages) else ""
     domains = plan.source + (f" -> {plan.target}{adapts}" if plan.target else "")
     return f"model   {plan.network_text} · {domains} · {hardware} · seed {plan.seed}"
 

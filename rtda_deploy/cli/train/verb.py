@@ -25,6 +25,9 @@ def train(
     ),
     source: str = typer.Option("", help="Labelled domain, kind:path?key=value."),
     target: str = typer.Option("", help="Unlabelled domain, kind:path?key=value."),
+    labelled_target: str = typer.Option(
+        "", help="A few labelled frames of the target, learned from beside what the recipe does."
+    ),
     val: str = typer.Option("", help="Labelled set that best.pth is chosen on (default: the source's val split)."),
     set_: Optional[List[str]] = typer.Option(None, "--set", help="Change a setting: key=value. May be repeated."),
     init: str = typer.Option("", help="Checkpoint to start from."),
@@ -57,7 +60,14 @@ def train(
         return
     if resume not in ("", "auto"):
         raise ConfigError(f"--resume {resume} is unknown", hint="--resume auto, with --out DIR for a certain run")
-    typed = {"source": source, "target": target, "val": val, "init": init, "backbone_weights": backbone_weights}
+    typed = {
+        "source": source,
+        "target": target,
+        "labelled_target": labelled_target,
+        "val": val,
+        "init": init,
+        "backbone_weights": backbone_weights,
+    }
     if backbone_stages:
         set_ = [f"backbone_stages={backbone_stages}", *(set_ or [])]
     from rtda_training.grids.grid import is_grid

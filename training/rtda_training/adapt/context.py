@@ -70,6 +70,7 @@ class StageContext:
         source: The labelled set.
         target: The unlabelled set; None where the plan has none.
         tell: A line for people.
+        labelled_target: Target frames that people labelled; None where the plan has none.
     """
 
     num_classes: int
@@ -87,6 +88,7 @@ class StageContext:
     source: LabelledSet
     target: UnlabelledSet | None
     tell: Callable[[str], None]
+    labelled_target: LabelledSet | None = None
 
 
 def _alone(value: Tensor) -> Tensor:
@@ -106,6 +108,9 @@ class StepContext:
         forward: The network in training mode.
         normalise: Raw pixels (N, H, W, 3) -> the network's input (N, 3, H, W).
         target_label: int64 (N, H, W) pseudo labels made before the stage; None where there are none.
+        labelled_frames: float32 (M, H, W, 3) BGR 0..255, target frames that people labelled; None where nothing asks
+            for them.
+        labelled_label: int64 (M, H, W), their labels; 255 where not labelled.
         labeler: What labels the target.
         mixer: What mixes both domains.
         seed: The plan's seed and the stage's number.
@@ -120,6 +125,8 @@ class StepContext:
     forward: Callable[[Tensor], SegOutput]
     normalise: Callable[[Tensor], Tensor]
     target_label: Tensor | None = None
+    labelled_frames: Tensor | None = None
+    labelled_label: Tensor | None = None
     labeler: Labeler | None = None
     mixer: Mixer | None = None
     seed: tuple[int, int] = (0, 0)
@@ -156,6 +163,14 @@ class StepContext:
         Batch norms see the domains in batches of their own, as in RTDA's code.
         """
         return self.output_of("target", self.target)
+
+    def labelled_output(self) -> SegOutput:
+        """The network on the target frames that people labelled, a batch of their own for batch norms too."""
+        if self.labelled_frames is None:
+            raise RuntimeError("this step has no labelled target frames: no component declared that it needs them")
+        if "labelled" not in self._pictures:
+            self._pictures["labelled"] = self.normalise(self.labelled_frames)
+        return self.output_of("labelled", self._pictures["labelled"])
 
     def pseudo_labels(self) -> PseudoLabels:
         """Labels that the stage's labeler gives the target batch."""

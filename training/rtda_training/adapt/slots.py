@@ -41,6 +41,7 @@ class Component:
         key: Its name in recipes; set by ``@component``.
         settings: The class of its settings; set by ``@component``.
         needs_target: Whether each step needs a batch of target pictures.
+        needs_target_labels: Whether each step needs some of the target frames that people labelled.
         requires: Other slots that must be filled for it to work.
     """
 
@@ -48,6 +49,7 @@ class Component:
     key: ClassVar[str] = ""
     settings: ClassVar[type] = NoSettings
     needs_target: ClassVar[bool] = False
+    needs_target_labels: ClassVar[bool] = False
     requires: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any, stage: StageContext) -> None:

@@ -15,6 +15,7 @@ from rtda_deploy.files import sha256_file
 from rtda_deploy.spec import ModelSpec
 from rtda_training.checkpoint import read_checkpoint
 from rtda_training.data.first_look import first_look, shared_pictures
+from rtda_training.data.index import index_of
 from rtda_training.data.pixel_cache import cached, cached_size
 from rtda_training.labels import ClassList, class_list
 from rtda_training.loop.events import Tell, TrainEvent
@@ -118,6 +119,7 @@ class PlanSets:
     Attributes:
         source: The labelled domain.
         target: The unlabelled domain; None where the plan has none.
+        labelled_target: A few labelled frames of it; None where the plan has none.
         val: What the network is validated on.
 
     Raises:
@@ -130,6 +132,7 @@ class PlanSets:
         self._tell = tell
         self.source = self._labelled(plan.source)
         self.target = self._unlabelled(plan.target) if plan.target else None
+        self.labelled_target = self._few_labels(plan.labelled_target) if plan.labelled_target else None
         self.val = self._same_classes(self._labelled(plan.validation, split="val"))
         self._warn_of_own_pictures()
 
@@ -137,12 +140,21 @@ class PlanSets:
         """The target domain for a stage that learns from its labels."""
         return self._same_classes(self._labelled(self._plan.target))
 
-    def _labelled(self, text: str, split: str = "train") -> LabelledSet:
+    def _few_labels(self, text: str) -> LabelledSet:
+        """Labelled target frames; a few of them may lack classes, which is told."""
+        found = self._same_classes(self._labelled(text, may_lack=True))
+        pixels = index_of(found).pixels.sum(axis=0)
+        lacks = [name for name, count in zip(found.classes.names, pixels, strict=True) if not count]
+        missing = f"; no pixel of {', '.join(lacks)}" if lacks else ""
+        self._tell(TrainEvent("note", f"labelled target: {len(found)} frames of {found.address}{missing}"))
+        return found
+
+    def _labelled(self, text: str, split: str = "train", may_lack: bool = False) -> LabelledSet:
         asked: dict[str, Any] = {"classes": class_list(self._plan.classes)} if self._plan.classes else {}
         found = open_labelled(text, split=split, progress=self._prepare(text), **asked)
         first_look(
             found,
-            to_train=split == "train",
+            to_train=split == "train" and not may_lack,
             progress=self._prepare(f"{text} (first look)"),
             tell=lambda text: self._tell(TrainEvent("warning", text)),
         )
@@ -184,7 +196,8 @@ class PlanSets:
     def _warn_of_own_pictures(self) -> None:
         labelled = {stage.labelled for stage in self._plan.stages}
         domains = {"source": self.source, "target": self.target}
-        own = shared_pictures([data for name, data in domains.items() if name in labelled and data], self.val)
+        trained = [data for name, data in domains.items() if name in labelled and data]
+        own = shared_pictures([*trained, *([self.labelled_target] if self.labelled_target else [])], self.val)
         if own:
             text = f"{own} of the {len(self.val)} pictures it validates on are trained on: name others with --val DATA"
             self._tell(TrainEvent("warning", text))

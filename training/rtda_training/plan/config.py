@@ -25,6 +25,8 @@ class PlanConfig:
         description: One sentence for people.
         source: Address of the labelled domain.
         target: Address of the unlabelled domain; may be empty where no stage needs it.
+        labelled_target: Address of a few labelled frames of the target, which objective ``target-labels`` learns from;
+            where it is given and no stage names that objective, every stage that trains the network gets it.
         val: Address of the labelled set that ``best.pth`` is chosen on; empty: the val split of the domain whose labels
             the last stage learns from.
         classes: Class list that the network learns, such as ``camvid``; labels are joined to it by name. Empty: the
@@ -59,6 +61,7 @@ class PlanConfig:
     description: str = ""
     source: str = "toytown:source"
     target: str = ""
+    labelled_target: str = ""
     val: str = ""
     classes: str = ""
     network: str = "bisenet"
@@ -102,6 +105,16 @@ class PlanConfig:
             self._check_stages_used(place)
             if (stage.uses_target or stage.labelled == "target") and not self.target:
                 raise ConfigError(f"stage {stage.name!r} needs a target domain", hint="add --target DATA")
+            if stage.trains_on_target_labels and not self.labelled_target:
+                raise ConfigError(
+                    f"stage {stage.name!r} learns from labelled target frames, and none are given",
+                    hint="add --labelled-target DATA, or take target-labels out of its objectives",
+                )
+        if self.labelled_target and not any(stage.trains_on_target_labels for stage in self.stages):
+            raise ConfigError(
+                f"no stage learns from the labelled target frames {self.labelled_target}",
+                hint='add "target-labels" to the objectives of a stage, or leave labelled_target away',
+            )
 
     def _check_stages_used(self, place: int) -> None:
         """Refuse a stage that needs one which does not come before it, or is of another kind."""

@@ -47,7 +47,10 @@ def control_of(plan: PlanConfig) -> Control:
     stages = _needed([_silent(stage) for stage in plan.stages])
     if len(stages) == 1:
         stages = [dataclasses.replace(stages[0], name=_ONE_STAGE, start="previous")]
-    return Control(dataclasses.replace(plan, name=_NAME, description="", stages=tuple(stages)))
+    labelled = plan.labelled_target if any(stage.trains_on_target_labels for stage in stages) else ""
+    return Control(
+        dataclasses.replace(plan, name=_NAME, description="", labelled_target=labelled, stages=tuple(stages))
+    )
 
 
 def control_key(plan: PlanConfig) -> str:

@@ -22,7 +22,8 @@ from rtda_training.toml_file import check_value, known_hint, typed_value
 __all__ = ["changed_plan", "load_plan", "plan_from_table", "refuse_half_typed"]
 
 
-_SETS = ("source", "target", "val")
+_SETS = ("source", "target", "labelled_target", "val")
+_FEW_LABELS = "target-labels"  # the objective that learns from ``labelled_target``
 
 
 def load_plan(recipe: str, overrides: Sequence[str] = (), **fields: str) -> PlanConfig:
@@ -77,11 +78,30 @@ def plan_from_table(table: Mapping[str, Any]) -> PlanConfig:
     entries = own.pop("stages", None) or [{}]
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
         raise ConfigError("stages must be a list of tables", hint="write [[stages]]")
+    if own.get("labelled_target"):
+        entries = _with_few_labels(shared, entries)
     stages = tuple(_stage(shared, entry) for entry in entries)
     for key in shared.keys() & components().keys():
         if not any(key in stage.settings for stage in stages):
             raise _unused(key)
     return typing.cast(PlanConfig, _built(PlanConfig, {**own, "stages": stages}, also=_stage_keys()))
+
+
+def _with_few_labels(shared: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The stages, those that train a network with the objective that learns from labelled target frames.
+
+    A recipe that names it says itself which of its stages has it.
+    """
+    both = [laid_over(shared, entry) for entry in entries]
+    objectives = [stage.get("objectives", StageConfig.objectives) for stage in both]
+    if not all(isinstance(names, (list, tuple)) for names in objectives) or any(_FEW_LABELS in n for n in objectives):
+        return list(entries)
+    return [
+        {**entry, "objectives": [*names, _FEW_LABELS]}
+        if stage.get("kind", StageConfig.kind) == "segmentation"
+        else entry
+        for entry, stage, names in zip(entries, both, objectives, strict=True)
+    ]
 
 
 def differing_keys(saved: Mapping[str, Any], plan: PlanConfig) -> list[str]:

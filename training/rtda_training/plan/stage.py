@@ -148,6 +148,11 @@ class StageConfig:
         return self.bn_statistics != "running" or self.trains_on_target
 
     @property
+    def trains_on_target_labels(self) -> bool:
+        """Whether each step needs target frames that people labelled."""
+        return any(found.needs_target_labels for found in self.used().values())
+
+    @property
     def trains_on_target(self) -> bool:
         """Whether each step needs a batch of them."""
         return any(found.needs_target for found in self.used().values())

@@ -14,7 +14,17 @@ from rtda_training.data.config import AugmentConfig
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import UnlabelledSet
 
-__all__ = ["BN_STREAM", "SOURCE_STREAM", "TARGET_STREAM", "DeviceBatch", "StageRun", "Stream", "decay", "step_batches"]
+__all__ = [
+    "BN_STREAM",
+    "LABELLED_STREAM",
+    "SOURCE_STREAM",
+    "TARGET_STREAM",
+    "DeviceBatch",
+    "StageRun",
+    "Stream",
+    "decay",
+    "step_batches",
+]
 
 
 class StageRun(Component):
@@ -49,7 +59,7 @@ def decay(stage_config: StageConfig, step: int) -> float:
     return float((1.0 - step / stage_config.steps) ** stage_config.optimizer.power)
 
 
-SOURCE_STREAM, TARGET_STREAM, BN_STREAM = 0, 1, 2  # independent random streams of one seed
+SOURCE_STREAM, TARGET_STREAM, BN_STREAM, LABELLED_STREAM = 0, 1, 2, 3  # independent random streams of one seed
 
 
 class DeviceBatch(NamedTuple):
@@ -73,12 +83,13 @@ def step_batches(
     part: tuple[int, int] = (0, 1),
     augment: AugmentConfig | None = None,
     order: PictureOrder | None = None,
+    batch_size: int = 0,
 ) -> StepBatches:
-    """The batches of one domain as the plan wants them."""
+    """The batches of one domain as the plan wants them; ``batch_size`` 0: the plan's."""
     return StepBatches(
         pictures,
         size_hw=plan.size_hw,
-        batch_size=plan.batch_size,
+        batch_size=batch_size or plan.batch_size,
         seed=plan.seed,
         stream=stream,
         augment=augment or plan.augment,
@@ -100,9 +111,10 @@ class Stream:
         start: int,
         stream: int,
         order: PictureOrder | None = None,
+        batch_size: int = 0,
     ) -> None:
         part = (stage.fabric.global_rank, stage.fabric.world_size)
-        data = step_batches(pictures, plan, stage.steps, stream, part=part, order=order)
+        data = step_batches(pictures, plan, stage.steps, stream, part=part, order=order, batch_size=batch_size)
         workers = plan.workers if plan.workers >= 0 else (4 if stage.fabric.device.type == "cuda" else 0)
         self._batches = batches_from(data, start, workers)
         self._device = stage.fabric.device

@@ -11,10 +11,20 @@ from torch import Tensor, nn
 from rtda_deploy.errors import ConfigError
 from rtda_training.adapt.components import Labeler, Mixer, Objective, Sampler, Style
 from rtda_training.adapt.context import StageContext, StepContext
+from rtda_training.adapt.objectives.target_labels import TargetLabels, labelled_batch_size
 from rtda_training.adapt.slots import Component, component
 from rtda_training.data.config import AugmentConfig
 from rtda_training.plan import PlanConfig, StageConfig
-from rtda_training.stages.base import BN_STREAM, SOURCE_STREAM, TARGET_STREAM, StageRun, Stream, decay, step_batches
+from rtda_training.stages.base import (
+    BN_STREAM,
+    LABELLED_STREAM,
+    SOURCE_STREAM,
+    TARGET_STREAM,
+    StageRun,
+    Stream,
+    decay,
+    step_batches,
+)
 
 __all__ = ["SegmentationStage", "mix_statistics", "reestimate"]
 
@@ -53,6 +63,17 @@ class SegmentationStage(StageRun):
             assert stage.target is not None
             pictures = self._labeler.prepare(stage.target) if self._labeler else stage.target
             self._target = Stream(pictures, plan, stage, step, TARGET_STREAM)
+        self._labelled = self._labelled_stream(step)
+
+    def _labelled_stream(self, step: int) -> Stream | None:
+        """Target frames that people labelled, as many a step as their objective says."""
+        if not self._stage_config.trains_on_target_labels:
+            return None
+        stage = self._stage
+        assert stage.labelled_target is not None
+        share = self._stage_config.settings[TargetLabels.key].share
+        count = labelled_batch_size(share, self._plan.batch_size, stage.fabric.world_size)
+        return Stream(stage.labelled_target, self._plan, stage, step, LABELLED_STREAM, batch_size=count)
 
     def step(self, step: int) -> dict[str, Any]:
         context = self._context(step)
@@ -102,12 +123,15 @@ class SegmentationStage(StageRun):
         source = self._source.next()
         assert source.labels is not None
         target = self._target.next() if self._target is not None else None
+        labelled = self._labelled.next() if self._labelled is not None else None
         context = StepContext(
             step=step,
             source_frames=source.frames,
             label=source.labels,
             target_frames=None if target is None else target.frames,
             target_label=None if target is None else target.labels,
+            labelled_frames=None if labelled is None else labelled.frames,
+            labelled_label=None if labelled is None else labelled.labels,
             forward=self._forward,
             normalise=stage.normalise,
             labeler=self._labeler,
