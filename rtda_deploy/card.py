@@ -2,7 +2,7 @@
 
 It is what a robot, far from any label, can hold its own confidences and features against. It travels beside the
 ModelSpec, as an entry of its own (``card`` in a checkpoint, ``rtda.card`` in the metadata of an ONNX file): a program
-that does not know it loads the model as before. Standard library and NumPy only.
+that does not know it loads the model as before. ``rtda_training.judge.calibration`` measures what it says.
 """
 
 from __future__ import annotations
@@ -10,17 +10,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-import numpy as np
-
-from rtda_training.judge.answers import BINS
-
-__all__ = ["Card", "FeatureStatistics", "card_from_json", "confidence_bins", "temperature_of"]
+__all__ = ["BINS", "Card", "FeatureStatistics", "card_from_json", "card_sentence"]
 
 VERSION = 1
-_LARGEST_LOG, _TOLERANCE = 3.0, 1e-3  # of the temperature: exp(-3) to exp(3)
-_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+BINS = 20  # of histograms of confidence, 0..1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +68,17 @@ class Card:
         """One line; numbers with five digits."""
         return json.dumps({"version": VERSION, **_rounded(dataclasses.asdict(self))}, separators=(",", ":"))
 
-    def expected_accuracy(self, confidence: np.ndarray) -> float:
-        """Share of right pixels that a histogram of confidence, BINS shares, would have if the card held there."""
-        known = np.asarray([np.nan if value is None else value for value in self.accuracy])
-        centres = (np.arange(BINS) + 0.5) / BINS
-        usable = ~np.isnan(known)
-        filled = np.interp(centres, centres[usable], known[usable]) if usable.any() else centres
-        return float(confidence @ filled)
+    def expected_accuracy(self, confidence: Sequence[float]) -> float:
+        """Share of right pixels that a histogram of confidence, BINS shares, would have if the card held there.
+
+        Between bins whose accuracy is known it goes on a straight line, beyond the outermost it stays as it is there.
+        """
+        known = [(place, right) for place, right in enumerate(self.accuracy) if right is not None]
+        return sum(float(share) * _between(known, place) for place, share in enumerate(confidence))
+
+    def to_dict(self) -> Dict[str, Any]:
+        """JSON-ready: the fields, and what follows from them, ``right`` and ``calibration_error``."""
+        return {**dataclasses.asdict(self), "right": self.right, "calibration_error": self.calibration_error}
 
 
 def card_from_json(text: str) -> Optional[Card]:
@@ -104,41 +103,23 @@ def card_from_json(text: str) -> Optional[Card]:
     return card if fits and isinstance(card.temperature, float) and card.temperature > 0 else None
 
 
-def temperature_of(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that makes labels likeliest, between 0.05 and 20.
-
-    Args:
-        logits: float32 (K, C).
-        labels: int (K,), classes.
-
-    Source: Guo et al., On Calibration of Modern Neural Networks (ICML 2017), section 4.2.
-    """
-    shifted = (logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
-    own = shifted[np.arange(len(labels)), labels]
-
-    def loss(log_temperature: float) -> float:
-        scale = math.exp(-log_temperature)
-        return float((np.log(np.exp(shifted * scale).sum(axis=1)) - own * scale).mean())
-
-    low, high = -_LARGEST_LOG, _LARGEST_LOG  # convex in 1/T: a golden section finds its one minimum
-    while high - low > _TOLERANCE:
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        low, high = (low, right) if loss(left) <= loss(right) else (left, high)
-    return math.exp((low + high) / 2.0)
+def card_sentence(card: Mapping[str, Any]) -> str:
+    """What a person wants to know first of a card, given as :meth:`Card.to_dict` gives it."""
+    kind = "held out" if card["held_out"] else "trained on"
+    return (
+        f"{100 * card['right']:.1f} % right, calibration error {100 * card['calibration_error']:.1f} %,"
+        f" temperature {card['temperature']:.2f}, on {card['pictures']} pictures ({kind}) of {card['data']}"
+    )
 
 
-def confidence_bins(sure: np.ndarray, right: np.ndarray) -> Tuple[Tuple[float, ...], Tuple[Optional[float], ...]]:
-    """The histogram of confidences and the accuracy in each bin.
-
-    Args:
-        sure: float (K,), probability of the winner.
-        right: bool (K,), whether it is the label.
-    """
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
-    counts = np.bincount(place, minlength=BINS)
-    hits = np.bincount(place, weights=right, minlength=BINS)
-    accuracy = tuple(float(hit / count) if count else None for hit, count in zip(hits, counts))
-    return _numbers((counts / max(1, len(sure))).tolist()), accuracy
+def _between(known: Sequence[Tuple[int, float]], place: int) -> float:
+    """The value at a place on the line through the known ones; where none is known, the middle of the bin."""
+    if not known:
+        return (place + 0.5) / BINS
+    below = [entry for entry in known if entry[0] <= place] or known[:1]
+    above = [entry for entry in known if entry[0] >= place] or known[-1:]
+    (left, low), (right, high) = below[-1], above[0]
+    return low if right <= left else low + (high - low) * (place - left) / (right - left)
 
 
 def _numbers(values: List[Any]) -> Tuple[float, ...]:

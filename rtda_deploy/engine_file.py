@@ -7,6 +7,7 @@ engine::
 
     {"format": 1, "spec": {...}, "built": {"tensorrt": "8.5.2.2", "gpu": "Xavier", ...}, "sha256": "..."}
 
+and ``"card"``, the calibration card's text, where the ONNX has one.
 ``rtda_export.tensorrt`` writes it, ``rtda_runtime`` reads it.
 """
 
@@ -112,12 +113,14 @@ class EngineSidecar:
         built: What it was built from, with and for.
         sha256: Of the engine.
         size_bytes: Of the engine.
+        card: Calibration card of the network, the JSON text of the ONNX's ``rtda.card``; empty where it has none.
     """
 
     spec: ModelSpec
     built: EngineBuild
     sha256: str
     size_bytes: int
+    card: str = ""
 
     def to_json(self) -> str:
         """JSON text; ``EngineSidecar.from_json(sidecar.to_json()) == sidecar``."""
@@ -128,6 +131,8 @@ class EngineSidecar:
             "sha256": self.sha256,
             "size_bytes": self.size_bytes,
         }
+        if self.card:
+            values["card"] = self.card
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -150,7 +155,8 @@ class EngineSidecar:
             )
         spec = ModelSpec.from_dict(values["spec"], where=f"{where}, spec")
         with parsing(EngineError, f"{where} does not describe an engine", hint=_REBUILD):
-            return cls(spec, _build(values["built"]), str(values["sha256"]), int(values.get("size_bytes", 0)))
+            card = str(values.get("card") or "")  # whether it is one is card_from_json's to say
+            return cls(spec, _build(values["built"]), str(values["sha256"]), int(values.get("size_bytes", 0)), card)
 
 
 def sidecar_path(engine: Union[str, Path]) -> Path:

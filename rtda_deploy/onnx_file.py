@@ -140,6 +140,11 @@ class OnnxFacts:
         return None if text is None else ModelSpec.from_json(text, where=f"{self.path.name}, {SPEC_KEY}")
 
     @property
+    def card(self) -> str:
+        """The calibration card's JSON text, for ``rtda_deploy.card.card_from_json``; empty where there is none."""
+        return self.metadata.get(CARD_KEY, "")
+
+    @property
     def keep_fp32(self) -> Tuple[str, ...]:
         """Nodes that FP16 rescue found to need FP32.
 

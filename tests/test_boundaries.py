@@ -22,6 +22,7 @@ PACKAGES = {
 HEAVY = {"av", "cv2", "lightning_fabric", "matplotlib", "onnx", "onnxruntime", "openvino", "tensorrt", "torch"}
 SHARED = {
     "rtda_deploy.border",
+    "rtda_deploy.card",
     "rtda_deploy.engine_file",
     "rtda_deploy.errors",
     "rtda_deploy.files",

@@ -109,7 +109,7 @@ def _checkpoint(file: Path) -> Dict[str, Any]:
 def _onnx(file: Path) -> Dict[str, Any]:
     import dataclasses
 
-    from rtda_deploy.onnx_file import CARD_KEY, precision_from_metadata, read_onnx_facts
+    from rtda_deploy.onnx_file import precision_from_metadata, read_onnx_facts
 
     facts = read_onnx_facts(file, allow_external=True)
     spec = facts.spec
@@ -117,7 +117,7 @@ def _onnx(file: Path) -> Dict[str, Any]:
         "spec": None if spec is None else spec.to_dict(),
         "opset": facts.opset,
         "precision": precision_from_metadata(facts.metadata),
-        "card": _card(facts.metadata.get(CARD_KEY, "")),
+        "card": _card(facts.card),
         "inputs": [dataclasses.asdict(value) for value in facts.inputs],
         "outputs": [dataclasses.asdict(value) for value in facts.outputs],
         "input_shape": list(facts.inputs[0].shape) if facts.inputs else None,
@@ -128,26 +128,15 @@ def _onnx(file: Path) -> Dict[str, Any]:
 
 
 def _card(text: str) -> Optional[Dict[str, Any]]:
-    """The calibration card of a file as values, with what follows from them; None where it has none."""
-    import dataclasses
-
-    from rtda_training.judge.card import card_from_json
+    """The calibration card of a file as values; None where it has none."""
+    from rtda_deploy.card import card_from_json
 
     card = card_from_json(text)
-    if card is None:
-        return None
-    return {**dataclasses.asdict(card), "right": card.right, "calibration_error": card.calibration_error}
-
-
-def _card_text(card: Dict[str, Any]) -> str:
-    kind = "held out" if card["held_out"] else "trained on"
-    return (
-        f"{100 * card['right']:.1f} % right, calibration error {100 * card['calibration_error']:.1f} %,"
-        f" temperature {card['temperature']:.2f}, on {card['pictures']} pictures ({kind}) of {card['data']}"
-    )
+    return None if card is None else card.to_dict()
 
 
 def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
+    from rtda_deploy.card import card_sentence
     from rtda_deploy.cli.terminal.console import size_text
 
     spec = found["spec"]
@@ -175,7 +164,7 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
         kept = facts.get("keep_fp32") or facts.get("kept_float") or []
         rows.append(("precision", facts["precision"] + (f", {len(kept)} layers in float32" if kept else "")))
     if found.get("card"):
-        rows.append(("card", _card_text(found["card"])))
+        rows.append(("card", card_sentence(found["card"])))
     for key, value in found.get("built", {}).items():
         if value not in (None, [], ()):
             rows.append((key, "x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))

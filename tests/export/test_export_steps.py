@@ -21,6 +21,7 @@ from test_boundaries import MODULES, ROBOT  # noqa: E402
 from export import tensorrt_standins as standins  # noqa: E402
 from rtda_deploy.engine_file import read_sidecar  # noqa: E402
 from rtda_deploy.errors import ConfigError, ParityError, RtdaError  # noqa: E402
+from rtda_deploy.onnx_file import CARD_KEY, read_onnx_metadata  # noqa: E402
 from rtda_export import export_model, verify  # noqa: E402
 from rtda_export.options import EngineOptions  # noqa: E402
 from rtda_export.precision import INT8, Work  # noqa: E402
@@ -47,11 +48,16 @@ def weight_types(path: Path) -> set[int]:
     return {weight.data_type for weight in onnx.load(str(path)).graph.initializer if len(weight.dims) == 4}
 
 
-def test_fp16_is_a_file_of_its_own_beside_the_fp32_one(run_folder: Path) -> None:
+def card_of(path: Path) -> str:
+    return read_onnx_metadata(path)[CARD_KEY]
+
+
+def test_fp16_is_a_file_of_its_own_beside_the_fp32_one(run_folder: Path, workshop: Any) -> None:
     result = export_model(run_folder / "best.pth", to=("onnx",), precision="fp16")
     assert [step.name for step in result.steps] == ["onnx", "fp16"]
     assert result.best == run_folder / "best.fp16.onnx" and result.onnx == run_folder / "best.onnx"
     assert weight_types(result.best) == {FLOAT16} and FLOAT16 not in weight_types(result.onnx)
+    assert card_of(result.onnx) == card_of(result.best) == workshop.card
     assert result.steps[1].spec.provenance["export"]["precision"] == "fp16"
     found = result.steps[1].parity
     assert found.limit.name == "fp16" and found.agreement >= 0.995
@@ -108,7 +114,7 @@ def test_int8_is_calibrated_and_says_what_it_left_in_float(certain_run: Path, wo
     result = export_model(certain_run / "best.pth", to=("onnx",), precision="int8", calibrate=seen, int8_target=target)
     graph = onnx.load(str(result.best))
     assert "QuantizeLinear" in {node.op_type for node in graph.graph.node}
-    assert precision_of(graph)["precision"] == "int8"
+    assert precision_of(graph)["precision"] == "int8" and card_of(result.best) == workshop.card
     step = result.steps[1]
     assert step.parity.limit.name == "int8" and any("4 frames" in note for note in step.notes)
     assert any("pays here" in note or "does not pay here" in note for note in step.notes) == (target == "cpu")
@@ -278,7 +284,7 @@ def test_layers_found_by_rescue_are_bound_in_the_engine(tmp_path: Path, workshop
     assert set(read_sidecar(result.best).built.kept_fp32) == set(result.steps[0].kept_fp32) != set()
 
 
-def test_an_int8_file_becomes_an_int8_engine_by_itself(certain_run: Path, tensorrt: Robot) -> None:
+def test_an_int8_file_becomes_an_int8_engine_by_itself(certain_run: Path, tensorrt: Robot, workshop: Any) -> None:
     run_folder = certain_run
     tensorrt("8.5")
     options: dict[str, Any] = {"precision": "int8", "calibrate": run_folder / "verify"}
@@ -286,6 +292,7 @@ def test_an_int8_file_becomes_an_int8_engine_by_itself(certain_run: Path, tensor
     tensorrt.source = made.onnx
     result = export_model(made.best, to=("engine",))
     assert result.best == run_folder / "best.int8.engine"
+    assert read_sidecar(result.best).card == workshop.card
     with pytest.raises(ConfigError, match="an INT8 file for a CPU makes no engine"):
         export_model(run_folder / "best.pth", to=("engine",), int8_target="cpu", **options)
     cpu = export_model(run_folder / "best.pth", int8_target="cpu", **options)

@@ -46,7 +46,7 @@ class Checkpoint:
         weights: State dict of the network under our own names.
         training: State to resume from; empty in a file meant for export only.
         path: Where it was read from; empty for a new one.
-        card: Its calibration card as ``rtda_training.judge.card`` writes it; empty where it has none.
+        card: Its calibration card as ``rtda_deploy.card`` writes it; empty where it has none.
     """
 
     spec: ModelSpec

@@ -135,9 +135,9 @@ def read_onnx(path: str | Path) -> Any:
 
 
 def stamped(graph: Any, spec: ModelSpec) -> bytes:
-    """The bytes of an ``onnx.ModelProto`` with ``spec`` in its metadata; other metadata is kept."""
-    kept = {entry.key: entry.value for entry in graph.metadata_props}
-    require("onnx", extra="export").helper.set_model_props(graph, {**kept, SPEC_KEY: spec.to_json()})
+    """The bytes of an ``onnx.ModelProto`` with ``spec`` first in its metadata; other metadata is kept."""
+    kept = {entry.key: entry.value for entry in graph.metadata_props if entry.key != SPEC_KEY}
+    require("onnx", extra="export").helper.set_model_props(graph, {SPEC_KEY: spec.to_json(), **kept})
     content: bytes = graph.SerializeToString(deterministic=True)
     return content
 

@@ -133,8 +133,8 @@ def engine_from_onnx(
     found = None if rebuild else cached_engine(target, wanted)
     if found is not None:
         built = found.built
-        sidecar = EngineSidecar(plan.spec, built, found.sha256, found.size_bytes)
-        if sidecar != found:  # the same engine under another spec
+        sidecar = EngineSidecar(plan.spec, built, found.sha256, found.size_bytes, facts.card)
+        if sidecar != found:  # the same engine under another spec, or from before there were cards
             write_sidecar(target, sidecar)
         return EngineFile(target, sidecar, built.seconds, found.size_bytes, False, built.layers)
     return _build(trt, plan, target, on_progress)
@@ -158,7 +158,8 @@ def _build(trt: Any, plan: _Plan, target: Path, on_progress: Optional[Tell]) -> 
         built = dataclasses.replace(
             plan.wanted, layers=parsed.network.num_layers, seconds=round(seconds, 3), rtda_deploy=__version__
         )
-        sidecar = EngineSidecar(plan.spec, built, sha256_file(temporary), temporary.stat().st_size)
+        size_bytes = temporary.stat().st_size
+        sidecar = EngineSidecar(plan.spec, built, sha256_file(temporary), size_bytes, plan.facts.card)
     write_sidecar(target, sidecar)
     return EngineFile(target, sidecar, seconds, sidecar.size_bytes, True, built.layers, tuple(notes), coverage)
 

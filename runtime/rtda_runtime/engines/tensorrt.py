@@ -14,6 +14,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
+from rtda_deploy.card import card_from_json
 from rtda_deploy.engine_file import (
     EngineSidecar,
     Machine,
@@ -89,13 +90,19 @@ def open_tensorrt(
 
 
 def describe(path: Path) -> Dict[str, Any]:
-    """What ``inspect`` shows of an engine: ``kind``, ``spec``, and ``built``, how it was built, from its sidecar.
+    """What ``inspect`` shows of an engine, from its sidecar: ``kind``, ``spec``, ``built`` (how), and ``card`` or None.
 
     Raises:
         EngineError: If there is no sidecar, or it is broken.
     """
     sidecar = read_sidecar(path)
-    return {"kind": "engine", "spec": sidecar.spec.to_dict(), "built": dataclasses.asdict(sidecar.built)}
+    card = card_from_json(sidecar.card)
+    return {
+        "kind": "engine",
+        "spec": sidecar.spec.to_dict(),
+        "built": dataclasses.asdict(sidecar.built),
+        "card": None if card is None else card.to_dict(),
+    }
 
 
 def _sidecar_of(path: Path, spec: Optional[ModelSpec]) -> Optional[EngineSidecar]:

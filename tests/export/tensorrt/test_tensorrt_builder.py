@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,11 +17,14 @@ import pytest
 from export.tensorrt_standins import FLOAT16, QUANTIZED, World, kept, spec, write_onnx
 
 from export import tensorrt_standins as standins
-from rtda_deploy.engine_file import Machine, read_sidecar, sidecar_path
+from rtda_deploy.card import BINS, Card
+from rtda_deploy.engine_file import Machine, read_sidecar, sidecar_path, write_sidecar
 from rtda_deploy.errors import ConfigError, DeviceError, ExportError, FileAccessError, MissingPackageError, RtdaError
+from rtda_deploy.onnx_file import CARD_KEY
 from rtda_export.tensorrt import BuildProgress, engine_from_onnx, engine_path, this_machine
 from rtda_export.tensorrt.library import load_tensorrt
 from rtda_export.tensorrt.progress import Watch
+from rtda_runtime.engines.tensorrt import describe
 
 Install = Callable[..., World]
 FLAGGED = ("8.5", "8.6", "10")  # generations in which a flag chooses FP16
@@ -274,6 +278,23 @@ def test_the_sidecar_says_what_the_engine_is(tmp_path: Path, tensorrt: Install) 
     assert (built.onnx, built.precision, built.size_hw, built.layers) == ("best.onnx", "fp16", (64, 128), 4)
     values = json.loads(sidecar_path(made.path).read_text())
     assert set(values) == {"format", "spec", "built", "sha256", "size_bytes"} and values["format"] == 1
+
+
+CARD = Card("camvid:x", 9, True, 1.5, (0.5, 0.5), (0.4, 0.6), (1 / BINS,) * BINS, (0.75,) * BINS).to_json()
+
+
+def test_the_calibration_card_goes_into_the_sidecar_and_of_an_engine_without_one_too(
+    tmp_path: Path, tensorrt: Install
+) -> None:
+    world = tensorrt("8.5")
+    metadata = {**standins.kept(()), CARD_KEY: CARD}
+    made = engine_from_onnx(write_onnx(tmp_path, metadata=metadata))
+    assert made.sidecar.card == CARD and read_sidecar(made.path) == made.sidecar
+    write_sidecar(made.path, dataclasses.replace(made.sidecar, card=""))  # as the version before wrote it
+    again = engine_from_onnx(tmp_path / "best.onnx")
+    assert not again.built and world.builds == 1 and read_sidecar(made.path).card == CARD
+    found = describe(made.path)["card"]
+    assert (found["pictures"], found["held_out"], found["right"]) == (9, True, pytest.approx(0.75))
 
 
 def test_the_same_engine_is_not_built_twice(tmp_path: Path, tensorrt: Install) -> None:

@@ -13,11 +13,12 @@ torch = pytest.importorskip("torch")
 
 from training.settings import TinyNetwork, make_pictures, write_domains  # noqa: E402
 
+from rtda_deploy.card import BINS, Card, card_from_json  # noqa: E402
 from rtda_training.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from rtda_training.data.address import DataAddress  # noqa: E402
 from rtda_training.data.config import InputConfig  # noqa: E402
-from rtda_training.judge.answers import BINS, softmax  # noqa: E402
-from rtda_training.judge.card import Card, card_from_json, confidence_bins, temperature_of  # noqa: E402
+from rtda_training.judge.answers import softmax  # noqa: E402
+from rtda_training.judge.calibration import confidence_bins, temperature_of  # noqa: E402
 from rtda_training.loop.cards import measure_card  # noqa: E402
 from rtda_training.readers import LabelledSet  # noqa: E402
 from rtda_training.run import train  # noqa: E402
@@ -44,10 +45,10 @@ def test_bins_say_how_often_each_confidence_is_right() -> None:
     assert sum(confidence) == pytest.approx(1.0) and accuracy[0] is None
     assert card.calibration_error < 0.02  # drawn from what it says
     assert card.right == pytest.approx(float((sure.argmax(axis=0) == labels).mean()))
-    assert card.expected_accuracy(np.asarray(confidence)) == pytest.approx(card.right, abs=1e-6)
+    assert card.expected_accuracy(confidence) == pytest.approx(card.right, abs=1e-6)
     less_sure = np.zeros(BINS)
     less_sure[10] = 1.0
-    assert card.expected_accuracy(less_sure) == pytest.approx(0.525, abs=0.05)
+    assert card.expected_accuracy(less_sure.tolist()) == pytest.approx(0.525, abs=0.05)
 
 
 def test_a_card_comes_back_from_its_text_and_a_broken_one_is_none() -> None:

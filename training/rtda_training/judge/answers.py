@@ -12,13 +12,13 @@ from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Tup
 
 import numpy as np
 
+from rtda_deploy.card import BINS
 from rtda_deploy.errors import ConfigError, DataError, EngineError, FileAccessError
 from rtda_training.judge.views import VIEWS
 from rtda_training.readers import UnlabelledSet
 
-__all__ = ["BINS", "LEAST_FRAMES", "Answers", "Candidate", "Dropped", "Frames", "answers_of", "entropy", "softmax"]
+__all__ = ["LEAST_FRAMES", "Answers", "Candidate", "Dropped", "Frames", "answers_of", "entropy", "softmax"]
 
-BINS = 20  # of histograms of confidence, 0..1
 LEAST_FRAMES = 8  # of footage that a verdict is given on
 _MOST_CELLS = 4096  # of a softmax that is kept; finer ones are averaged down: 155 kB a frame for 19 classes
 _KEPT_BYTES = 256 << 20  # of frames that are decoded once and not for each candidate

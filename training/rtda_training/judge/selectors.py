@@ -10,7 +10,8 @@ from typing import Callable, Dict
 
 import numpy as np
 
-from rtda_training.judge.answers import BINS, entropy
+from rtda_deploy.card import BINS
+from rtda_training.judge.answers import entropy
 from rtda_training.judge.evidence import Evidence, resampled_mean
 
 __all__ = ["SELECTORS", "Selector", "iou_of", "prediction_entropy"]

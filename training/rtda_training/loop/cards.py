@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rtda_deploy.card import Card, FeatureStatistics
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.data.address import DataAddress
@@ -16,7 +17,7 @@ from rtda_training.data.batches import normalise
 from rtda_training.data.config import InputConfig
 from rtda_training.data.first_look import shared_pictures
 from rtda_training.judge.answers import softmax
-from rtda_training.judge.card import Card, FeatureStatistics, confidence_bins, temperature_of
+from rtda_training.judge.calibration import confidence_bins, temperature_of
 from rtda_training.labels import IGNORE_INDEX
 from rtda_training.loop.start import PlanSets
 from rtda_training.loop.validate import evaluating, spread_places
