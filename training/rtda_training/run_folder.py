@@ -21,6 +21,7 @@ from rtda_training.toml_file import toml_text
 
 __all__ = [
     "CONFIG",
+    "RANKING",
     "clear_run",
     "copy_run",
     "git_hash",
@@ -36,9 +37,10 @@ __all__ = [
     "saved_plan",
 ]
 
-CONFIG = "config.toml"
-_CHECKPOINTS = ("last.pth", "best.pth", "stage-*.pth", "translator-*.pth")
-_FILES = (*_CHECKPOINTS, CONFIG, "results.csv", "metrics.jsonl", "confusion.json", "report.html", "verify/[0-9].png")
+CONFIG, RANKING = "config.toml", "ranking.json"
+_CHECKPOINTS = ("last.pth", "best.pth", "stage-*.pth", "translator-*.pth", "candidate-*.pth")
+_RECORDS = ("results.csv", "metrics.jsonl", "confusion.json", RANKING)
+_FILES = (*_CHECKPOINTS, CONFIG, *_RECORDS, "report.html", "verify/[0-9].png")
 _FOLDERS = ("stages", "tensorboard")
 _SHOWN = 3  # differences that are told
 _EVERY_ROW = ("stage", "stage_index", "step", "learning_rate", "pictures_per_s", "eta_s")

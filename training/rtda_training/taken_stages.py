@@ -58,7 +58,7 @@ def take_stages(plan: PlanConfig, folder: Path, other: Path) -> int:
     import torch
 
     from rtda_training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-    from rtda_training.loop.saving import stage_file
+    from rtda_training.loop.saving import candidate_files, stage_file
 
     if (folder / "last.pth").is_file() or not (other / "last.pth").is_file():
         return 0
@@ -93,6 +93,8 @@ def take_stages(plan: PlanConfig, folder: Path, other: Path) -> int:
     try:
         for name in names:
             shutil.copy2(stage_file(other, name), stage_file(folder, name))
+            for path in candidate_files(other, name):
+                shutil.copy2(path, folder / path.name)
         if best["stage"]:
             shutil.copy2(stage_file(other, best["stage"]), folder / "best.pth")
     except OSError as err:

@@ -12,23 +12,28 @@ from typing import Any
 
 import torch
 
-from rtda_deploy.errors import CheckpointError, ConfigError
+from rtda_deploy.errors import CheckpointError, ConfigError, RtdaError
 from rtda_deploy.files import remove_leftovers, writable_folder
 from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.slots import components
 from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint
 from rtda_training.data.batches import normalise
 from rtda_training.loop.cards import add_cards
+from rtda_training.loop.choosing import held_back
 from rtda_training.loop.events import StopRequest, Tell, TrainEvent, TrainResult
 from rtda_training.loop.hardware import build_fabric, describe, memory_kept
+from rtda_training.loop.run_ranking import choose_best, contenders_of
 from rtda_training.loop.runlog import RunLog
 from rtda_training.loop.saving import RunCheckpoints, save_verify_pictures, stage_file
 from rtda_training.loop.stage_loop import StageLoop, TrainingParts
 from rtda_training.loop.start import PlanSets, check_size, start_network, start_spec
+from rtda_training.loop.verdict import with_verdict
 from rtda_training.models import SegmentationNetwork
 from rtda_training.plan import PlanConfig, differing_keys
 from rtda_training.readers import UnlabelledSet, open_unlabelled
+from rtda_training.run_folder import RANKING
 from rtda_training.stages import StageRun
+from rtda_training.stages.base import norm_batches
 from rtda_training.stages.first_norms import measure_norms
 
 __all__ = ["Trainer"]
@@ -39,7 +44,8 @@ class Trainer:
 
     Args:
         plan: What to do.
-        folder: Gets ``last.pth``, ``best.pth``, ``stage-<name>.pth``, ``results.csv``, ``metrics.jsonl``, ``verify/``.
+        folder: Gets ``last.pth``, ``best.pth``, ``stage-<name>.pth``, ``results.csv``, ``metrics.jsonl``, ``verify/``,
+            and where networks are ranked ``candidate-<stage>-<what>.pth`` and ``ranking.json``.
         on_event: Told of progress.
         stop: Ends a running training with a checkpoint where it is asked: :meth:`run` then saves and raises. The step
             that is being done is finished; a validation is given up, but for the last of a stage. Several processes
@@ -97,19 +103,25 @@ class Trainer:
         if self._first:
             remove_leftovers(self.folder)
             save_verify_pictures(self.folder, self._camera_pictures())
+            if not self._finished_before(state):
+                (self.folder / RANKING).unlink(missing_ok=True)  # of networks that are about to change
         position = int(state.get("stage_index", 0)), int(state.get("step", 0))
         try:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(memory_kept(self._fabric.device))
                 log = stack.enter_context(contextlib.closing(RunLog(self.folder, position))) if self._first else None
                 last = self._stages(resume, state, log)
+                ranking = self._rank() if self._first and self.plan.ranks else None
                 if self._first:
                     add_cards(self.plan, self.folder, self._sets, lambda text: self._tell(TrainEvent("note", text)))
         except BaseException:
             self._checkpoints.remove_start()
             raise
         best = self._checkpoints.best
-        return TrainResult(self.folder, float(best["miou"]), str(best["at"]), last, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return with_verdict(
+            self.plan, TrainResult(self.folder, float(best["miou"]), str(best["at"]), last, seconds, ranking)
+        )
 
     def _stages(self, resume: Checkpoint | None, state: Mapping[str, Any], log: RunLog | None) -> float:
         """Every stage from that of ``state`` on; gives the mIoU of the last validation."""
@@ -146,6 +158,25 @@ class Trainer:
         finally:
             run.close()
 
+    def _rank(self) -> dict[str, Any] | None:
+        """Choose ``best.pth`` among the networks of the run; None where they cannot be ranked."""
+        plan, target, device = self.plan, self._sets.target, self._fabric.device
+        assert target is not None  # a plan without one does not rank
+        batches = norm_batches(target, plan, partial(normalise, contract=plan.input), device)
+        try:
+            footage = held_back(self._camera_pictures())
+            found = choose_best(
+                contenders_of(plan, self.folder, batches, device),
+                footage,
+                self.folder,
+                device,
+                tell=lambda name, done, total: self._tell(TrainEvent("ranking", name, done, total)),
+            )
+        except RtdaError as err:
+            self._tell(TrainEvent("note", f"not ranked, best.pth is the best on val: {err.message}"))
+            return None
+        return found
+
     def _context(self, index: int) -> StageContext:
         plan, stage, fabric = self.plan, self.plan.stages[index], self._fabric
         size = plan.batch_size // fabric.world_size
@@ -170,6 +201,7 @@ class Trainer:
             target=self._sets.target,
             tell=lambda text: self._tell(TrainEvent("note", text)),
             labelled_target=self._sets.labelled_target,
+            keep=partial(self._checkpoints.save_candidate, stage.name),
         )
 
     def _load_start(self, index: int) -> None:
@@ -196,15 +228,17 @@ class Trainer:
         return open_unlabelled(str(pictures.address)) if self.plan.cache else pictures
 
     def _tell_start(self, state: Mapping[str, Any]) -> None:
-        finished = bool(state.get("done")) and state.get("stage_index") == len(self.plan.stages) - 1
         values = {
             "plan": self.plan,
             "folder": self.folder,
             "hardware": describe(self._fabric),
             "resumed": state.get("step"),
-            "finished": finished,
+            "finished": self._finished_before(state),
         }
         self._tell(TrainEvent("start", values=values))
+
+    def _finished_before(self, state: Mapping[str, Any]) -> bool:
+        return bool(state.get("done")) and state.get("stage_index") == len(self.plan.stages) - 1
 
     def _check_resume(self, state: Mapping[str, Any]) -> None:
         differ = differing_keys(state["plan"], self.plan)

@@ -89,6 +89,8 @@ class _Screen:
             lines.update(f"train   {event.stage}", event.step, event.total, detail, left_s=values.get("eta_s"))
         elif event.kind == "validating":
             lines.update("val     pictures", event.step, event.total)
+        elif event.kind == "ranking":
+            lines.update(f"rank    {event.stage}", event.step, event.total)
         elif event.kind == "validation":
             lines.say(
                 f"  val @{event.step}  mIoU {100 * values['val_miou']:.1f}"

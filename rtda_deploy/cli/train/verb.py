@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 import typer
 
@@ -28,7 +28,10 @@ def train(
     labelled_target: str = typer.Option(
         "", help="A few labelled frames of the target, learned from beside what the recipe does."
     ),
-    val: str = typer.Option("", help="Labelled set that best.pth is chosen on (default: the source's val split)."),
+    val: str = typer.Option(
+        "",
+        help="Labelled set that best.pth is chosen on (default: ranked on the target without labels, where it adapts).",
+    ),
     set_: Optional[List[str]] = typer.Option(None, "--set", help="Change a setting: key=value. May be repeated."),
     init: str = typer.Option("", help="Checkpoint to start from."),
     backbone_weights: str = typer.Option(
@@ -120,13 +123,25 @@ def _tell(result: TrainResult, json_: bool) -> None:
             "best_at": result.best_at,
             "last_miou": round(100 * result.last_miou, 2),
             "seconds": round(result.seconds, 1),
+            "verdict": result.verdict,
+            "proposed": result.proposed.name,
+            "ranking": _order(result.ranking) if result.ranking else None,
         }
         print_json(values)
     else:
-        print(folder / "last.pth")
+        print(result.proposed)
     note(f"done    in {result.seconds:.0f} s · best val mIoU {100 * result.best_miou:.1f} ({result.best_at})")
-    note(f"wrote   {folder}/{{last.pth,best.pth,config.toml,results.csv,report.html}}")
-    print_next(f"rtda-deploy export {shlex.quote(str(folder / 'last.pth'))}")
+    note(f"verdict {result.verdict}")
+    ranked = ",ranking.json" if result.ranking else ""
+    note(f"wrote   {folder}/{{last.pth,best.pth,config.toml,results.csv{ranked},report.html}}")
+    print_next(f"rtda-deploy export {shlex.quote(str(result.proposed))}")
+
+
+def _order(ranking: Mapping[str, Any]) -> Dict[str, Any]:
+    """Of ``ranking.json`` what was chosen and among what, best first."""
+    names = [entry["name"] for entry in ranking["entries"]]
+    own = {key: ranking[key] for key in ("chosen", "better", "first", "footage", "frames", "seconds")}
+    return {**own, "order": names, "dropped": [found["name"] for found in ranking["dropped"]]}
 
 
 def _list_recipes(json_: bool) -> None:

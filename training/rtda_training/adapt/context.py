@@ -50,6 +50,10 @@ class MixedBatch(NamedTuple):
     weight: Tensor | None
 
 
+def _forget(name: str, network: nn.Module) -> None:
+    """Of what is made, nothing more than the stage's own network is kept."""
+
+
 @dataclass(frozen=True)
 class StageContext:
     """What a component is given when its stage starts.
@@ -71,6 +75,8 @@ class StageContext:
         target: The unlabelled set; None where the plan has none.
         tell: A line for people.
         labelled_target: Target frames that people labelled; None where the plan has none.
+        keep: Called at the end of the stage with a name and a network that it made and does not leave, such as a
+            teacher: it may be chosen when networks are ranked.
     """
 
     num_classes: int
@@ -89,6 +95,7 @@ class StageContext:
     target: UnlabelledSet | None
     tell: Callable[[str], None]
     labelled_target: LabelledSet | None = None
+    keep: Callable[[str, nn.Module], None] = _forget
 
 
 def _alone(value: Tensor) -> Tensor:

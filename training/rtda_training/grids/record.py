@@ -121,6 +121,7 @@ class GridRecord:
                         "plan": whole["plan"],
                         "test": whole["test"],
                         "scores": whole["scores"],
+                        **({"best_scores": {"miou": float(row["best_miou"])}} if row["best_miou"] else {}),
                     }
                 )
         return made

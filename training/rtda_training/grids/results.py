@@ -59,7 +59,8 @@ def assemble(grid: Grid, runs: Sequence[GridRun], found: Mapping[str, Mapping[st
         mIoUs as ``{"mean", "spread", "values"}`` (spread: sample standard deviation over seeds, None for one),
         ``gain`` in points over the baseline, ``over_control`` in points over the row ``control`` (None: ``without``
         says why) and ``of_oracle`` in percent, each over the seeds that both rows have, ``gain_interval`` and
-        ``over_control_interval`` (:func:`seed_interval`),
+        ``over_control_interval`` (:func:`seed_interval`), ``best_miou`` of the networks that rank first, over the seeds
+        that rank any,
         and ``published`` with ``differs`` and ``averages``.
     """
     shown = {run.row.label: run.row for run in runs}  # with the controls, in their places
@@ -102,6 +103,7 @@ def _row(grid: Grid, row: GridRow, runs: Sequence[GridRun], found: Mapping[str, 
         status = "done" if seed in done else "failed" if "error" in entry else entry.get("status", "waiting")
         seeds[str(seed)] = {"status": status, "error": entry.get("error")}
         seeds[str(seed)].update({key: entry["scores"][key] for key in MIOUS if key in entry.get("scores", {})})
+        seeds[str(seed)].update({"chosen": entry["chosen"]} if entry.get("chosen") else {})
     plan = runs[0].plan
     scores = [entry["scores"] for entry in done.values()]
     classes = list(scores[0]["iou"]) if scores else []
@@ -116,6 +118,7 @@ def _row(grid: Grid, row: GridRow, runs: Sequence[GridRun], found: Mapping[str, 
         "steps": [stage.steps for stage in plan.stages],
         "seeds": seeds,
         **{key: _spread([entry[key] for entry in scores]) for key in (*protocols, "pixel_accuracy") if scores},
+        "best_miou": _spread([entry["best_scores"]["miou"] for entry in done.values() if "best_scores" in entry]),
         "iou": {name: _spread([entry["iou"][name] for entry in scores]) for name in classes},
         "seconds_per_step": round(statistics.fmean(times), 4) if times else None,
         "published": _printed(row.printed, plan, grid.test_address),

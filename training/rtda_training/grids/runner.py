@@ -224,6 +224,7 @@ class _GridTraining:
             "scores": scores,
             "confusion": found.confusion.tolist(),
             "plan": run.plan.to_dict(),
+            **self._ranked(result, scores, test),
         }
         write_text(folder / _SCORES, json.dumps(values) + "\n")
         if self._record is not None:
@@ -243,6 +244,14 @@ class _GridTraining:
                 names = ", ".join(stage.name for stage in run.plan.stages[:taken])
                 self._note(f"        {names}: as trained for {other.row.label}")
                 return
+
+    def _ranked(self, result: TrainResult, last: Mapping[str, Any], test: LabelledSet) -> dict[str, Any]:
+        """Which network ranked first without labels, and its scores; nothing of a run that ranks none."""
+        if not result.ranking:
+            return {}
+        chosen = result.ranking["chosen"]
+        best = last if chosen == "last" else self._score(result.folder / "best.pth", test).to_dict()
+        return {"chosen": chosen, "best_scores": best}
 
     def _recorded(self, run: GridRun) -> dict[str, Any]:
         """What the grid's record says of a run; empty where it has none."""

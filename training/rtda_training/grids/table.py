@@ -78,7 +78,19 @@ def gain_lines(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     key, heading = shown_mious(results)[0]
     controlled = any(row.get("control") for row in results["rows"])
     gains = ["gain", "over control"] if controlled else ["gain"]
-    headers = ["", heading, *gains, "of oracle", "seeds", "steps", "s/step", "printed", "printed with"]
+    ranked = any(row.get("best_miou", {}).get("mean") is not None for row in results["rows"])
+    headers = [
+        "",
+        heading,
+        *(["ranked best"] if ranked else []),
+        *gains,
+        "of oracle",
+        "seeds",
+        "steps",
+        "s/step",
+        "printed",
+        "printed with",
+    ]
     lines = []
     for row in results["rows"]:
         done = sum(entry["status"] == "done" for entry in row["seeds"].values())
@@ -93,6 +105,7 @@ def gain_lines(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             [
                 row["label"],
                 _measured(row.get(key)) if done else _status(row),
+                *([_measured(row.get("best_miou"))] if ranked else []),
                 _with_interval(row, "gain"),
                 *([_with_interval(row, "over_control")] if controlled else []),
                 _figure(row["of_oracle"], 0, " %"),
@@ -116,6 +129,8 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     ]
     if results["baseline"]:
         found.append(f"gain: points over {results['baseline']!r}, over the seeds that both have.")
+    if any(row.get("best_miou", {}).get("mean") is not None for row in results["rows"]):
+        found.append("ranked best: mIoU of the network of the run that ranks first on the target, without labels.")
     if any(row.get("gain_interval") for row in results["rows"]):
         found.append("in brackets: 95 % interval of the mean difference of two rows with the same seed (Student's t).")
     found += _control_notes(results)
@@ -185,11 +200,18 @@ def csv_table(results: Mapping[str, Any]) -> list[list[Any]]:
     """``table.csv``: a header, then one line per row and per printed row; empty where nothing is known."""
     classes, mious = results["classes"], shown_mious(results)
     numbers = ["pixel_accuracy", *(key for key, _ in mious)]
-    header = ["kind", "row", "seeds", "steps", *classes, *(f"{key}{end}" for key in numbers for end in ("", "_spread"))]
+    header = [
+        "kind",
+        "row",
+        "seeds",
+        "steps",
+        *classes,
+        *(f"{key}{end}" for key in [*numbers, "best_miou"] for end in ("", "_spread")),
+    ]
     lines: list[list[Any]] = [[*header, "gain", "over_control", "of_oracle", "seconds_per_step", "differs"]]
     for row in results["rows"]:
         values = [row["iou"].get(name, {}).get("mean") for name in classes]
-        values += [row.get(key, {}).get(end) for key in numbers for end in ("mean", "spread")]
+        values += [row.get(key, {}).get(end) for key in [*numbers, "best_miou"] for end in ("mean", "spread")]
         done = sum(entry["status"] == "done" for entry in row["seeds"].values())
         ends = [row["gain"], row.get("over_control"), row["of_oracle"], row["seconds_per_step"], None]
         lines.append(["measured", row["label"], done, sum(row["steps"]), *values, *ends])
@@ -199,6 +221,7 @@ def csv_table(results: Mapping[str, Any]) -> list[list[Any]]:
             values += [printed["pixel_accuracy"], None]
             for key, _ in mious:
                 values += [printed["miou"] if _is_protocol(key, printed) else None, None]
+            values += [None, None]
             differs = [f"{each['what']} {each['ours']} (printed: {each['printed']})" for each in printed["differs"]]
             ends = [None, None, None, None, "; ".join(differs)]
             lines.append(["printed", printed["key"], None, None, *values, *ends])

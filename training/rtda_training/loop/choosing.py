@@ -115,7 +115,9 @@ def norm_mixes(
             measured.update((key, value.cpu()) for key, value in network.named_buffers() if "running_" in key)
         weights = dict(checkpoint.weights)
         weights.update((key, weights[key].lerp(value, share)) for key, value in measured.items())
-        return dataclasses.replace(checkpoint, weights=weights, training={}, card="")
+        provenance = {key: value for key, value in checkpoint.spec.provenance.items() if key != "metrics"}
+        spec = checkpoint.spec.replace(provenance={**provenance, "batch_norms_of_target": share})
+        return Checkpoint(spec, weights)
 
     def contender(share: float) -> Contender:
         return Contender(f"batch norms {100 * share:.0f} % target", lambda: mixed(share))

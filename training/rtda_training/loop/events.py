@@ -17,9 +17,10 @@ class TrainEvent:
     Attributes:
         kind: ``note`` or ``warning`` (a text), ``prepare`` (a data set is rendered, read or cached), ``start`` (the
             training is about to begin), ``stage``, ``step``, ``validating`` (pictures done), ``validation`` (its
-            scores).
-        stage: Name of the stage; of ``prepare`` the data set; of ``note`` and ``warning`` the text.
-        step: Steps done; of ``prepare`` and ``validating`` pictures done.
+            scores), ``ranking`` (pictures done).
+        stage: Name of the stage; of ``prepare`` the data set; of ``ranking`` the network; of ``note`` and ``warning``
+            the text.
+        step: Steps done; of ``prepare``, ``validating`` and ``ranking`` pictures done.
         total: Steps, or pictures, in all.
         values: Of ``step`` and ``validation`` the row that is logged: losses, rates, scores. Of ``start``: ``plan``,
             ``folder``, ``hardware``, ``resumed`` (step, None for a new run) and ``finished`` (no step is left).
@@ -42,6 +43,8 @@ class TrainResult:
         best_at: Stage and step of it.
         last_miou: Of the last validation, 0..1; NaN where there was none.
         seconds: What this call took; a resumed run's earlier time is not in it.
+        ranking: What ``ranking.json`` holds; None where nothing was ranked.
+        verdict: What the run came to, in one or two sentences.
     """
 
     folder: Path
@@ -49,6 +52,13 @@ class TrainResult:
     best_at: str
     last_miou: float
     seconds: float
+    ranking: Mapping[str, Any] | None = None
+    verdict: str = ""
+
+    @property
+    def proposed(self) -> Path:
+        """The checkpoint to go on with: the one that ranks first, else the last."""
+        return self.folder / ("best.pth" if self.ranking else "last.pth")
 
 
 Tell = Callable[[TrainEvent], None]

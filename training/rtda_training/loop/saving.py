@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from rtda_deploy.files import writable_folder
 from rtda_deploy.spec import ModelSpec
@@ -19,14 +20,29 @@ from rtda_training.plan import PlanConfig
 from rtda_training.readers import UnlabelledSet
 from rtda_training.stages import StageRun
 
-__all__ = ["RunCheckpoints", "save_verify_pictures", "stage_file"]
+__all__ = ["CANDIDATES", "RunCheckpoints", "candidate_file", "candidate_files", "save_verify_pictures", "stage_file"]
 
 _VERIFY_PICTURES = 8
+CANDIDATES = {
+    "student": "student of {}",
+    "teacher": "teacher of {}",
+    "unmixed": "{} before its batch norms were replaced",
+}  # by what a stage calls them: what people read, with the stage's name
 
 
 def stage_file(folder: Path, name: str) -> Path:
     """The checkpoint that a finished stage leaves in the run's folder for later ones."""
     return folder / f"stage-{name}.pth"
+
+
+def candidate_file(folder: Path, stage: str, what: str) -> Path:
+    """A network that a stage made and did not leave, kept for the ranking of the run's networks: one of CANDIDATES."""
+    return folder / f"candidate-{stage}-{what}.pth"
+
+
+def candidate_files(folder: Path, stage: str) -> list[Path]:
+    """All that a stage kept."""
+    return [path for path in (candidate_file(folder, stage, what) for what in CANDIDATES) if path.is_file()]
 
 
 class RunCheckpoints:
@@ -100,12 +116,20 @@ class RunCheckpoints:
         if self._writes:
             self._save(stage_file(self._folder, name), {}, {"miou": miou})
 
+    def save_candidate(self, stage: str, what: str, network: nn.Module) -> None:
+        """Write a network that a stage made and does not leave, where the run's networks are ranked at its end."""
+        if self._writes and self._plan.ranks:
+            write_checkpoint(candidate_file(self._folder, stage, what), Checkpoint(self._spec, _weights(network)))
+
     def _save(self, path: Path, state: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
         self.trained = True
         scored = {"data": f"{self._plan.validation} (val)", **metrics}
         provenance = {**self._spec.provenance, "metrics": scored}
-        weights = {key: value.detach().cpu() for key, value in self._model.state_dict().items()}
-        write_checkpoint(path, Checkpoint(self._spec.replace(provenance=provenance), weights, state))
+        write_checkpoint(path, Checkpoint(self._spec.replace(provenance=provenance), _weights(self._model), state))
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().cpu() for key, value in network.state_dict().items()}
 
 
 def save_verify_pictures(folder: Path, pictures: UnlabelledSet) -> None:

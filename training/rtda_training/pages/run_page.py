@@ -1,4 +1,4 @@
-"""``report.html`` of a training: curves, scores, what the network sees, what its method did on the way."""
+"""``report.html`` of a training: the verdict, what the networks see, curves, scores, what the method did on the way."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from rtda_deploy.errors import RtdaError
 from rtda_deploy.optional import require
 from rtda_deploy.report import ReportPage, short
 from rtda_training.adapt.styles.fda import fourier_transfer
-from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
-from rtda_training.labels import class_list
 from rtda_training.loop.diagnostics import warnings_of
 from rtda_training.loop.events import TrainResult
-from rtda_training.loop.validate import colours, masks_of, spread_places, usable_frame
-from rtda_training.pages.sheets import GAP_PX, WIDTH_PX, jpeg, mistakes, sheet, tiled
+from rtda_training.loop.validate import usable_frame
+from rtda_training.pages.ranking_table import ranking_table
+from rtda_training.pages.sheets import GAP_PX, WIDTH_PX, jpeg, tiled
+from rtda_training.pages.sights import target_sights, val_sights
 from rtda_training.plan import PlanConfig, StageConfig
-from rtda_training.readers import open_labelled, open_unlabelled
+from rtda_training.readers import open_unlabelled
 from rtda_training.run_folder import loss_keys, read_record, read_rows
 
 __all__ = ["write_run_page"]
 
-_VAL_PICTURES, _TARGET_PICTURES = 3, 3
 _BETAS = (0.01, 0.05, 0.10)
 _TITLES = {
     "val_miou": "Validation mIoU",
@@ -53,6 +52,12 @@ def write_run_page(plan: PlanConfig, folder: Path, result: TrainResult) -> Path:
     warnings = warnings_of(plan, rows, folder)
     domains = " -> ".join(short(address) for address in (plan.source, plan.target) if address)
     page = ReportPage(f"Training: {plan.name}", f"{domains} · {plan.network_text} at {plan.size} · seed {plan.seed}")
+    page.lead(result.verdict)
+    if plan.target:
+        _part(page, lambda: target_sights(page, plan, folder, result.ranking))
+    if result.ranking:
+        ranking_table(page, result.ranking)
+    page.heading("The training")
     if plan.description:
         page.text(plan.description)
     _summary(page, plan, result)
@@ -61,7 +66,7 @@ def write_run_page(plan: PlanConfig, folder: Path, result: TrainResult) -> Path:
         page.table(
             ("stage", "step", "what and what to change"), [(w.stage, w.step or "start", w.text) for w in warnings]
         )
-    _part(page, lambda: _sights(page, plan, folder))
+    _part(page, lambda: val_sights(page, plan, folder))
     _scores(page, rows, folder)
     _curves(page, rows)
     for stage in plan.stages:
@@ -126,72 +131,6 @@ def _scores(page: ReportPage, rows: Sequence[Mapping[str, Any]], folder: Path) -
         page.heading("Confusion, last validation")
         caption = "Rows: true class. Columns: predicted class. Percent of the row."
         page.matrix(confusion["classes"], confusion["counts"], caption=f"{caption} {short(confusion['data'])} (val)")
-
-
-# what the network sees
-
-
-def _sights(page: ReportPage, plan: PlanConfig, folder: Path) -> None:
-    """Target pictures, whose labels are not read, and val pictures with their truth."""
-    cv2 = require("cv2", extra="training", purpose="to draw pictures")
-    networks = _networks(plan, folder)
-    asked: dict[str, Any] = {"classes": class_list(plan.classes)} if plan.classes else {}
-    data = open_labelled(plan.validation, split="val", **asked)
-    palette = data.classes.palette
-    stored = sorted((folder / "verify").glob("*.png"), key=lambda path: (len(path.name), path.name))
-    read = [cv2.imread(str(stored[place])) for place in spread_places(_TARGET_PICTURES, len(stored))]
-    frames = [frame for frame in read if frame is not None]
-    if plan.target and frames:
-        page.heading("What it sees on the target")
-        masks = {title: _masks(path, frames, plan) for title, path in networks.items()}
-        for number, frame in enumerate(frames):
-            tiles = [("picture", frame)]
-            tiles += [(title, colours(found[number], palette)) for title, found in masks.items()]
-            last = number + 1 == len(frames)
-            page.picture(sheet(tiles, len(tiles)), caption="training pictures; no label of them was read" * last)
-        page.legend(data.classes.names, palette)
-    page.heading("What it sees on the validation set")
-    if plan.target and plan.validation == plan.source:
-        page.text(
-            "Pictures of the source, on which best.pth is chosen (--val names another set). What is adapted to the"
-            " target may score lower here and still be better there."
-        )
-    places = spread_places(_VAL_PICTURES, len(data))
-    frames, truths = [data.frame(place) for place in places], [data.label(place) for place in places]
-    masks = {title: _masks(path, frames, plan) for title, path in networks.items()}
-    for number, place in enumerate(places):
-        tiles = [("picture", frames[number])]
-        tiles += [(title, colours(found[number], palette)) for title, found in masks.items()]
-        tiles.append(("truth", colours(truths[number], palette)))
-        if len(tiles) % 2:
-            tiles.append(("wrong", mistakes(frames[number], list(masks.values())[-1][number], truths[number])))
-        page.picture(sheet(tiles, 2), caption=f"{data.name(place)}: {', '.join(title for title, _ in tiles)}")
-    if not plan.target:
-        page.legend(data.classes.names, palette)
-
-
-def _networks(plan: PlanConfig, folder: Path) -> dict[str, Path]:
-    """Titles and checkpoints: what the last stage started from or was taught by, where there is one, and the last."""
-    last = plan.stages[-1]
-    found: dict[str, Path] = {}
-    earlier = [stage.name for stage in plan.stages[:-1]]
-    if last.start not in ("previous", "scratch"):
-        earlier = [last.start]
-    for name in reversed(earlier):
-        path = folder / f"stage-{name}.pth"
-        if path.is_file():
-            found[name] = path
-            break
-    if not found and plan.init and last.start == "previous":
-        found["start"] = Path(plan.init)
-    found[last.name if found else ("adapted" if last.uses_target else "trained")] = folder / "last.pth"
-    return found
-
-
-def _masks(checkpoint: Path, frames: Sequence[np.ndarray], plan: PlanConfig) -> list[np.ndarray]:
-    cuda = torch.cuda.is_available() and plan.device != "cpu"
-    model = model_from_checkpoint(read_checkpoint(checkpoint)).to("cuda" if cuda else "cpu")
-    return masks_of(model, frames, plan.size_hw, plan.input)
 
 
 # what the method did

@@ -28,7 +28,7 @@ class PlanConfig:
         labelled_target: Address of a few labelled frames of the target, which objective ``target-labels`` learns from;
             where it is given and no stage names that objective, every stage that trains the network gets it.
         val: Address of the labelled set that ``best.pth`` is chosen on; empty: the val split of the domain whose labels
-            the last stage learns from.
+            the last stage learns from is validated on, and ``rank`` says what chooses.
         classes: Class list that the network learns, such as ``camvid``; labels are joined to it by name. Empty: the
             source's own.
         network: A key of ``rtda_training.models.NETWORKS``.
@@ -54,6 +54,8 @@ class PlanConfig:
         val_every: Steps between validations; 0: at the end of a stage only.
         val_pictures: At most this many pictures per validation.
         save_every: Steps between checkpoints to resume from; 0: at the end of a stage only.
+        rank: Where unlabelled target pictures are used and no ``val`` is named, the networks that the run made are
+            ranked on them at its end, and ``best.pth`` is the one that ranks first.
         stages: The trainings, one after the other, each from the last one's network.
     """
 
@@ -82,6 +84,7 @@ class PlanConfig:
     val_every: int = 500
     val_pictures: int = 500
     save_every: int = 500
+    rank: bool = True
     input: InputConfig = dataclasses.field(default_factory=InputConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     stages: tuple[StageConfig, ...] = dataclasses.field(default_factory=lambda: (StageConfig(),))
@@ -163,8 +166,14 @@ class PlanConfig:
         return network_settings(self.network, self.backbone, self.variant)
 
     @property
+    def ranks(self) -> bool:
+        """Whether ``best.pth`` is chosen by ranking, without labels."""
+        learns = all(stage.labelled == "source" for stage in self.stages) and self.stages[-1].kind == "segmentation"
+        return self.rank and not self.val and learns and any(stage.uses_target for stage in self.stages)
+
+    @property
     def validation(self) -> str:
-        """Address of the set that ``best.pth`` is chosen on."""
+        """Address of the set that is validated on."""
         return self.val or (self.target if self.stages[-1].labelled == "target" else self.source)
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from rtda_deploy.errors import DataError
@@ -23,6 +25,7 @@ __all__ = [
     "StageRun",
     "Stream",
     "decay",
+    "norm_batches",
     "step_batches",
 ]
 
@@ -60,6 +63,7 @@ def decay(stage_config: StageConfig, step: int) -> float:
 
 
 SOURCE_STREAM, TARGET_STREAM, BN_STREAM, LABELLED_STREAM = 0, 1, 2, 3  # independent random streams of one seed
+_BN_PICTURES = 400  # that batch-norm statistics are averaged over
 
 
 class DeviceBatch(NamedTuple):
@@ -72,6 +76,29 @@ class DeviceBatch(NamedTuple):
 
     frames: Tensor
     labels: Tensor | None
+
+
+def norm_batches(
+    pictures: UnlabelledSet, plan: PlanConfig, normalise: Callable[[Tensor], Tensor], device: torch.device
+) -> Iterator[Tensor]:
+    """Batches that batch-norm statistics are averaged over: up to 400 pictures, scaled to the input, not augmented.
+
+    Which they are is decided by the plan's seed; a batch has at least two.
+
+    Args:
+        pictures: Of either domain.
+        plan: Its size, batch size and seed.
+        normalise: From float32 (N, H, W, 3) BGR 0..255 to what the network takes.
+        device: Where the network is.
+
+    Yields:
+        float32 (N, 3, H, W).
+    """
+    size = max(2, plan.batch_size)
+    steps = max(1, min(len(pictures), _BN_PICTURES) // size)
+    plain = step_batches(pictures, plan, steps, BN_STREAM, augment=AugmentConfig(flip=False))
+    for step in range(steps):
+        yield normalise(plain[step].frames.to(device).float())
 
 
 def step_batches(

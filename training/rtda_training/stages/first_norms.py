@@ -7,20 +7,17 @@ teacher's and the first validation go by what is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from rtda_training.data.config import AugmentConfig
 from rtda_training.plan import PlanConfig
 from rtda_training.readers import LabelledSet
-from rtda_training.stages.base import BN_STREAM, step_batches
+from rtda_training.stages.base import norm_batches
 from rtda_training.stages.segmentation import reestimate
 
 __all__ = ["measure_norms"]
-
-_PICTURES = 400  # as many as target statistics are averaged over
 
 
 def measure_norms(
@@ -41,14 +38,7 @@ def measure_norms(
     """
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules()):
         return 0
-    size = max(2, plan.batch_size)
-    steps = max(1, min(len(source), _PICTURES) // size)
-    plain = step_batches(source, plan, steps, BN_STREAM, augment=AugmentConfig(flip=False))
     device = next(backbone.parameters()).device
-
-    def pictures() -> Iterator[Tensor]:
-        for step in range(steps):
-            yield normalise(plain[step].frames.to(device).float())
-
+    batches = norm_batches(source, plan, normalise, device)
     with torch.random.fork_rng(devices=[]):
-        return reestimate(backbone, pictures()) * size
+        return reestimate(backbone, batches) * max(2, plan.batch_size)

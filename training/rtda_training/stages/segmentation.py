@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -13,22 +13,18 @@ from rtda_training.adapt.components import Labeler, Mixer, Objective, Sampler, S
 from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.objectives.target_labels import TargetLabels, labelled_batch_size
 from rtda_training.adapt.slots import Component, component
-from rtda_training.data.config import AugmentConfig
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.stages.base import (
-    BN_STREAM,
     LABELLED_STREAM,
     SOURCE_STREAM,
     TARGET_STREAM,
     StageRun,
     Stream,
     decay,
-    step_batches,
+    norm_batches,
 )
 
 __all__ = ["SegmentationStage", "mix_statistics", "reestimate"]
-
-_BN_PICTURES = 400  # target pictures that batch-norm statistics are averaged over
 
 
 @component("kind", "segmentation")
@@ -100,6 +96,7 @@ class SegmentationStage(StageRun):
         if self._labeler is not None:
             self._labeler.finish(self._network)
         if self._stage_config.bn_statistics != "running":
+            self._stage.keep("unmixed", self._network)
             self._average_target_statistics()
 
     def close(self) -> None:
@@ -152,16 +149,9 @@ class SegmentationStage(StageRun):
     def _average_target_statistics(self) -> None:
         target = self._stage.target
         assert target is not None
-        size = max(2, self._plan.batch_size)
-        steps = max(1, min(len(target), _BN_PICTURES) // size)
-        plain = step_batches(target, self._plan, steps, BN_STREAM, augment=AugmentConfig(flip=False))
-
-        def pictures() -> Iterator[Tensor]:
-            for step in range(steps):
-                yield self._stage.normalise(plain[step].frames.to(self._stage.fabric.device).float())
-
+        pictures = norm_batches(target, self._plan, self._stage.normalise, self._stage.fabric.device)
         mixed = self._stage_config.bn_statistics == "mixed"
-        mix_statistics(self._network, pictures(), self._stage_config.bn_share if mixed else 1.0)
+        mix_statistics(self._network, pictures, self._stage_config.bn_share if mixed else 1.0)
 
 
 def _optimizer(network: nn.Module, stage_config: StageConfig) -> torch.optim.Optimizer:

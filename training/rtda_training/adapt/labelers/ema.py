@@ -111,7 +111,10 @@ class EmaLabeler(Labeler):
 
     def finish(self, network: nn.Module) -> None:
         if self._config.deploy:
+            self._stage.keep("student", network)
             network.load_state_dict(self.teacher.state_dict())
+        else:
+            self._stage.keep("teacher", self.teacher)
 
     def state_dict(self) -> dict[str, Any]:
         priors = {} if self._priors is None else {"priors": self._priors.state_dict()}

@@ -1,0 +1,163 @@
+"""The end of a run that adapts: the networks that it made are ranked on its target, and ``best.pth`` is the first.
+
+A run without target labels has nothing else to choose by: its validation looks at the source. ``ranking.json`` holds
+what :meth:`Ranking.to_dict` gives, and what was looked at; a run that has it does not rank again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rtda_deploy.errors import RtdaError
+from rtda_deploy.files import write_text
+from rtda_training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from rtda_training.judge.ranking import Tell
+from rtda_training.loop.choosing import MIXES, Contender, Footage, from_file, norm_mixes, rank_contenders
+from rtda_training.loop.saving import CANDIDATES, candidate_file, stage_file
+from rtda_training.plan import PlanConfig, StageConfig
+from rtda_training.run_folder import RANKING, read_record
+
+__all__ = ["Contenders", "choose_best", "contenders_of", "read_ranking"]
+
+_FRAMES = 100  # of the footage
+_LAST, _START, _SOURCE_ONLY = "last", "start", "source-only"
+
+
+class Contenders(NamedTuple):
+    """The networks of a run, the one that the others are compared with first.
+
+    Attributes:
+        networks: All of them.
+        source_only: Whether the first saw no target picture: the last of the first stages that learned from the source
+            alone, else what the run started from. If not, it is the last network.
+    """
+
+    networks: tuple[Contender, ...]
+    source_only: bool
+
+
+def contenders_of(
+    plan: PlanConfig, folder: Path, batches: Iterable[Tensor] = (), device: torch.device | None = None
+) -> Contenders:
+    """The networks that a finished run made, of those files that are there.
+
+    Args:
+        plan: What was done.
+        folder: The run's.
+        batches: Of target pictures, for mixed batch norms; looked at once, when a mix is opened.
+        device: Where they are measured.
+    """
+    found: dict[str, Contender] = {}
+    reference = ""
+    if plan.init:
+        reference = _START
+        found[_START] = from_file(_START, Path(plan.init))
+    leading = True
+    for stage in plan.stages:
+        if stage.kind != "segmentation":
+            continue
+        files = _files_of(stage, folder, last=stage is plan.stages[-1])
+        if leading and not (stage.trains_on_target or stage.trains_on_target_labels):
+            kept = CANDIDATES["unmixed"].format(stage.name)
+            if kept in files:
+                files = {_SOURCE_ONLY if name == kept else name: path for name, path in files.items()}
+                reference, leading = _SOURCE_ONLY, False
+            elif stage is not plan.stages[-1]:
+                reference = _stage_name(stage)
+        else:
+            leading = False
+        found.update((name, from_file(name, path)) for name, path in files.items())
+    mixes = _mixes(plan.stages[-1], folder, batches, device or torch.device("cpu"))
+    others = [contender for name, contender in found.items() if name != (reference or _LAST)]
+    return Contenders((found[reference or _LAST], *others, *mixes), bool(reference))
+
+
+def _stage_name(stage: StageConfig) -> str:
+    return f"stage {stage.name}" if stage.name in (_LAST, _START) else stage.name
+
+
+def _files_of(stage: StageConfig, folder: Path, *, last: bool) -> dict[str, Path]:
+    """By what to call them: what a stage kept and the network that it left, where they are there."""
+    files = {text.format(stage.name): candidate_file(folder, stage.name, what) for what, text in CANDIDATES.items()}
+    if last:
+        files[_LAST] = folder / "last.pth"
+    else:
+        files[_stage_name(stage)] = stage_file(folder, stage.name)
+    return {name: path for name, path in files.items() if path.is_file()}
+
+
+def _mixes(stage: StageConfig, folder: Path, batches: Iterable[Tensor], device: torch.device) -> list[Contender]:
+    """The last network with other batch norms; not with those that it has."""
+    base, own = folder / "last.pth", 0.0
+    kept = candidate_file(folder, stage.name, "unmixed")
+    if stage.bn_statistics != "running":
+        if not kept.is_file():
+            return []  # what it had before is gone
+        base, own = kept, stage.bn_share if stage.bn_statistics == "mixed" else 1.0
+    return norm_mixes(
+        from_file("", base).open, lambda: batches, device, shares=[share for share in MIXES if share != own]
+    )
+
+
+def read_ranking(folder: Path) -> dict[str, Any]:
+    """What ``ranking.json`` of a run holds; nothing where it was not ranked."""
+    return read_record(folder / RANKING, "remove it, and the run ranks again")
+
+
+def choose_best(
+    contenders: Contenders, footage: Footage, folder: Path, device: torch.device, tell: Tell | None = None
+) -> dict[str, Any]:
+    """Rank a run's networks, write ``ranking.json``, and the chosen one as ``best.pth``; give what was written.
+
+    A run that has a ``ranking.json`` is not ranked again; where it ended between the two files, the second is written.
+
+    Raises:
+        RtdaError: If they cannot be ranked; nothing is written then.
+    """
+    values = read_ranking(folder)
+    if not values:
+        started = time.monotonic()
+        found = rank_contenders(contenders.networks, footage.pictures, device, max_frames=_FRAMES, tell=tell)
+        values = {
+            **found.to_dict(),
+            "source_only": contenders.source_only and found.first == contenders.networks[0].name,
+            "footage": str(footage.pictures.address),
+            "which": footage.what,
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        text = json.dumps(values, indent=2)
+        write_text(folder / RANKING, text + "\n")
+        values = json.loads(text)  # as a resumed run reads it
+    if not _is_chosen(folder / "best.pth", values["chosen"]):
+        chosen = next(one for one in contenders.networks if one.name == values["chosen"])
+        write_checkpoint(folder / "best.pth", _with_provenance(chosen.open(), values))
+    return values
+
+
+def _is_chosen(path: Path, name: str) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        return bool(read_checkpoint(path).spec.provenance.get("chosen", {}).get("name") == name)
+    except (RtdaError, AttributeError):
+        return False
+
+
+def _with_provenance(checkpoint: Checkpoint, ranking: Mapping[str, Any]) -> Checkpoint:
+    chosen = {
+        "name": ranking["chosen"],
+        "by": "rank, without labels",
+        "on": f"{ranking['footage']}, {ranking['frames']} frames",
+        "among": [entry["name"] for entry in ranking["entries"]],
+        "verdict": ranking["verdict"],
+    }
+    spec = checkpoint.spec.replace(provenance={**checkpoint.spec.provenance, "chosen": chosen})
+    return dataclasses.replace(checkpoint, spec=spec)

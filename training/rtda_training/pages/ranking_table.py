@@ -1,0 +1,50 @@
+"""The networks of a ranking as a table of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rtda_deploy.report import ReportPage, short
+
+__all__ = ["ranking_table"]
+
+_COLUMNS = {"ensemble-miou": "agreement", "views": "steadiness", "infomax": "InfoMax"}
+
+
+def ranking_table(page: ReportPage, ranking: Mapping[str, Any]) -> None:
+    """Every network with its measures, best first; what was dropped, and what makes it less sure.
+
+    Args:
+        page: Filled.
+        ranking: What ``ranking.json`` holds.
+    """
+    page.heading("The ranking")
+    rows = [_row(place + 1, entry, ranking) for place, entry in enumerate(ranking["entries"])]
+    heads = ("place", "network", *_COLUMNS.values(), "norms apart", "first in", "")
+    caption = (
+        f"Without labels, on {ranking['frames']} of {ranking['which']} ({short(ranking['footage'])}), in"
+        f" {ranking['seconds']:.0f} s. Larger is better but for norms apart; the place is that of the mean over the"
+        " measures. First in: share of draws of the frames in which a network ranks first."
+    )
+    page.table(heads, rows, caption=caption)
+    for found in ranking["dropped"]:
+        page.text(f"Dropped: {found['name']}: {found['why']}.")
+    for text in ranking["notes"]:
+        page.text(f"{text[:1].upper()}{text[1:]}.")
+
+
+def _row(place: int, entry: Mapping[str, Any], ranking: Mapping[str, Any]) -> tuple[Any, ...]:
+    scores = entry["scores"]
+    values = [scores[key] for key in _COLUMNS]
+    apart = scores["norms"]
+    told = ["best.pth"] if entry["name"] == ranking["chosen"] else []
+    told += ["compared with"] if entry["name"] == ranking["first"] else []
+    return (
+        place,
+        entry["name"],
+        *("–" if value is None or value < -1 else f"{100 * value:.1f}" for value in values),
+        "–" if apart is None else f"{-apart:.2f}",
+        f"{100 * entry['first_share']:.0f} %",
+        "; ".join([*told, *entry["warnings"], *entry["remarks"]]),
+    )
