@@ -44,7 +44,7 @@ def assert_same(a: Any, b: Any, where: str = "") -> None:
 
 def test_train_ends_with_the_files_of_the_design(journey: Journey) -> None:
     made = set(files_below(journey.run))
-    assert {"last.pth", "best.pth", "config.toml", "results.csv", "report.html"} <= made
+    assert {"last.pth", "best.pth", "config.toml", "results.csv", "report.html", "MODEL_CARD.md"} <= made
     assert not [name for name in made if ".part" in name], "no half-written file stays"
     told = journey.outcomes["train"].json
     assert told["folder"] == "run"

@@ -63,9 +63,15 @@ def test_every_row_and_seed_is_trained_and_scored_in_a_folder_of_its_own(trained
     for row in ("source-only", "light-thin"):
         for seed in (0, 1):
             run = folder / f"{row}-seed{seed}"
-            assert {"last.pth", "best.pth", "config.toml", "results.csv", "report.html", "scores.json"} <= {
-                path.name for path in run.iterdir()
-            }
+            assert {
+                "last.pth",
+                "best.pth",
+                "config.toml",
+                "results.csv",
+                "report.html",
+                "MODEL_CARD.md",
+                "scores.json",
+            } <= {path.name for path in run.iterdir()}
             scores = json.loads((run / "scores.json").read_text())
             assert (scores["seed"], scores["plan"]["seed"], scores["steps"]) == (seed, seed, [2])
             assert scores["seconds_per_step"] > 0

@@ -47,7 +47,9 @@ def test_the_lines_of_the_readme_run(here, tiny_data):
     names = {}
     exec(compile(block, str(README), "exec"), names)
     assert 0 <= names["scores"].miou() <= 1 and names["spec"].size_hw == (64, 64)
-    assert {"last.pth", "best.pth", "config.toml", "results.csv", "report.html"} <= set(files_below(Path("runs/mine")))
+    assert {"last.pth", "best.pth", "config.toml", "results.csv", "report.html", "MODEL_CARD.md"} <= set(
+        files_below(Path("runs/mine"))
+    )
 
 
 def test_python_and_the_command_line_leave_the_same_folder(here, sets):

@@ -115,7 +115,7 @@ def train_plan(
     on_event: Tell | None = None,
     stop: StopRequest | None = None,
 ) -> TrainResult:
-    """Train a plan in a folder that the caller holds; writes ``config.toml`` before and ``report.html`` after.
+    """Train a plan in a folder that the caller holds; writes ``config.toml`` before and its pages after.
 
     Of several processes the first one writes and tells.
 
@@ -124,7 +124,7 @@ def train_plan(
         folder: Where.
         resume: Go on with the folder's ``last.pth`` where it is there.
         clear: Remove an earlier run in the folder, once it is known that this one can start.
-        report: Whether the page is written.
+        report: Whether the pages are written.
         on_event: Told of progress.
         stop: Asked to end the training early.
     """
@@ -140,9 +140,11 @@ def train_plan(
             save_config(plan, folder)
     result = trainer.run(state)
     if report and is_first_process():
+        from rtda_training.pages.model_card import write_model_card
         from rtda_training.pages.run_page import write_run_page
 
         write_run_page(plan, folder, result)
+        write_model_card(plan, folder, result)
     return result
 
 

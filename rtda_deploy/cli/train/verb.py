@@ -133,7 +133,7 @@ def _tell(result: TrainResult, json_: bool) -> None:
     note(f"done    in {result.seconds:.0f} s · best val mIoU {100 * result.best_miou:.1f} ({result.best_at})")
     note(f"verdict {result.verdict}")
     ranked = ",ranking.json" if result.ranking else ""
-    note(f"wrote   {folder}/{{last.pth,best.pth,config.toml,results.csv{ranked},report.html}}")
+    note(f"wrote   {folder}/{{last.pth,best.pth,config.toml,results.csv{ranked},report.html,MODEL_CARD.md}}")
     print_next(f"rtda-deploy export {shlex.quote(str(result.proposed))}")
 
 

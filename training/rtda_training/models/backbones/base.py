@@ -39,10 +39,12 @@ class PackagedWeights(NamedTuple):
     Attributes:
         module: Import name of the package.
         file: Of the weights, from the package's folder.
+        licence: Of the weights, as the package states it.
     """
 
     module: str
     file: str
+    licence: str = "unknown"
 
 
 @dataclass(frozen=True)
