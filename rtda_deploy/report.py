@@ -38,7 +38,8 @@ font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-seri
 h1{font-size:1.6rem;line-height:1.25;margin:0}
 h2{font-size:1.15rem;margin:2.4rem 0 .6rem;padding-bottom:.3rem;border-bottom:1px solid var(--line)}
 p{margin:.6rem 0}
-.lead{font-size:1.1rem;line-height:1.5;border-left:4px solid var(--c0);padding:.1rem 0 .1rem .9rem;margin:1rem 0 1.6rem}
+.lead{font-size:1.1rem;line-height:1.5;border-left:4px solid var(--c0);padding:.1rem 0 .1rem .9rem;
+margin:1rem 0 1.6rem}
 .under{color:var(--soft);font-size:.875rem;margin:.3rem 0 0}.subtitle{color:var(--soft);margin:.3rem 0 1.4rem}
 pre{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:.6rem .8rem;overflow-x:auto;
 font:13px/1.5 ui-monospace,"DejaVu Sans Mono",monospace}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import fcntl
 import json
@@ -211,3 +212,31 @@ def test_a_record_that_is_none_is_named_with_its_line(grid, tmp_path):
     file.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="line 2"):
         run(recorded(grid, file), tmp_path / "two", Trainings())
+
+
+def test_what_a_run_ranks_first_is_scored_beside_its_last_network(grid, tmp_path):
+    class Better(Scored):
+        def to_dict(self):
+            return {**super().to_dict(), "miou": 54.0}
+
+    def train(run, folder, resume):
+        (folder / "last.pth").touch()
+        chosen = {"Source only": None, "Light&Thin": "teacher"}[run.row.label]
+        return TrainResult(folder, 0.5, "train @1", 0.5, 1.0, {"chosen": chosen} if chosen else None)
+
+    record = tmp_path / "rows.csv"
+    results = train_grid(
+        recorded(grid, record),
+        tmp_path / "grid",
+        score=lambda path, test: Better() if path.name == "best.pth" else Scored(),
+        train=train,
+    )
+    source, light = results["rows"]
+    assert light["best_miou"]["mean"] == 54.0 and light["miou"]["mean"] == 50.0
+    assert source["best_miou"]["mean"] is None and light["seeds"]["0"]["chosen"] == "teacher"
+    table = (tmp_path / "grid/table.md").read_text()
+    assert "| ranked best |" in table and "| 50.0 | 54.0 |" in table and "without labels" in table
+    head, *lines = csv.reader((tmp_path / "grid/table.csv").read_text().splitlines())
+    assert [line[head.index("best_miou")] for line in lines if line[0] == "measured"] == ["", "54.0"]
+    again = train_grid(recorded(grid, record), tmp_path / "other", score=lambda path, test: Scored(), train=None)
+    assert again["rows"][1]["best_miou"]["mean"] == 54.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rtda_deploy.errors import RtdaError
+from rtda_deploy.errors import CheckpointError, RtdaError
 from rtda_deploy.files import write_text
 from rtda_training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.judge.ranking import Tell
@@ -137,7 +138,12 @@ def choose_best(
         write_text(folder / RANKING, text + "\n")
         values = json.loads(text)  # as a resumed run reads it
     if not _is_chosen(folder / "best.pth", values["chosen"]):
-        chosen = next(one for one in contenders.networks if one.name == values["chosen"])
+        chosen = next((one for one in contenders.networks if one.name == values["chosen"]), None)
+        if chosen is None:
+            raise CheckpointError(
+                f"{folder / RANKING} chose {values['chosen']!r}, which this run does not have any more",
+                hint=f"remove it, and the run ranks what is there: rm {shlex.quote(str(folder / RANKING))}",
+            )
         write_checkpoint(folder / "best.pth", _with_provenance(chosen.open(), values))
     return values
 

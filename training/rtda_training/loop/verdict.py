@@ -15,7 +15,7 @@ from rtda_training.run_folder import loss_keys, read_rows
 
 __all__ = ["ranking_sentence", "unfinished", "with_verdict"]
 
-_FEW_STEPS = 200  # of a stage: ten rows of its log, two in each fifth
+_FEW_STEPS = 200  # of a network: ten rows of its log, two in each fifth
 _STILL_FALLS = 0.03  # of the loss, from one fifth of a stage to the next
 _LOSS = "seg"  # of labelled pictures; every stage of a network with labels logs it
 _ENDS = {1: "st", 2: "nd", 3: "rd"}
@@ -26,7 +26,8 @@ def with_verdict(plan: PlanConfig, result: TrainResult) -> TrainResult:
     sentence = ranking_sentence(result.ranking) if result.ranking else _validated(plan, result)
     stage = plan.stages[-1]
     rows = [row for row in read_rows(result.folder) if row.get("stage") == stage.name]
-    missing = unfinished(rows, stage.steps, warm=bool(plan.init) or len(plan.stages) > 1)
+    before = sum(other.steps for other in plan.stages[:-1] if other.kind == stage.kind)
+    missing = unfinished(rows, stage.steps, before=None if plan.init else before)
     return dataclasses.replace(result, verdict=" ".join(text for text in (sentence, missing) if text))
 
 
@@ -38,28 +39,31 @@ def ranking_sentence(ranking: Mapping[str, Any], last: str = "last") -> str:
         last: Name of the network that the training ended with.
     """
     names = [entry["name"] for entry in ranking["entries"]]
-    first, best, chosen = ranking["first"], names[0], ranking["chosen"]
-    of = f"of {len(names)} networks on the target, without labels"
-    place = {name: f"{_ordinal(names.index(name) + 1)}" for name in (first, last) if name in names}
-    adapted = f"the adapted network (last.pth) is {place[last]}" if last in place and last not in (first, best) else ""
+    first, best = ranking["first"], names[0]
+    beats = _sure(ranking["entries"][0]["beats_first"], first)
     if best == first:
-        text = f"{_capital(_named(best, last))} ranks first {of}: adapting gained nothing that shows"
-        if not ranking["source_only"]:
-            text = f"{_capital(_named(best, last))} ranks first {of}"
-    elif chosen == best:
-        sure = _sure(ranking["entries"][0]["beats_first"], first)
-        text = f"{_capital(_named(best, last))} ranks first {of}: {sure}; {_named(first, last)} is {place[first]}"
+        gained = ": no other ranks before it" if ranking["source_only"] else ""
+        text = f"{_named(best, last)} ranks first of {len(names)} networks on the target, without labels{gained}"
+    elif ranking["chosen"] == best:
+        text = f"{_named(best, last)} ranks first of {len(names)} networks on the target, without labels, and {beats}"
     else:
-        sure = _sure(ranking["entries"][0]["beats_first"], first)
-        text = f"Not surely better than {_named(first, last)}: {_named(best, last)} ranks first {of}, but only {sure}"
-    told = [text, *([adapted] if adapted else [])]
+        text = (
+            f"no better than {first} for sure: of {len(names)} networks {_named(best, last)} ranks first on the target,"
+            f" without labels, but only {beats}"
+        )
+    places = [
+        f"{_named(name, last)} is {_ordinal(names.index(name) + 1)}" for name in (last, first) if name in names[1:]
+    ]
+    told = [text, *dict.fromkeys(places)]
     if not ranking["source_only"]:
-        told.append("this run has no source-only network to compare with")
-    return "; ".join([*told, f"best.pth is {_named(chosen, last)}"]) + "."
+        told.append("there is no source-only network in this run to compare with")
+    sentence = "; ".join(told)
+    chosen = "the last network" if ranking["chosen"] == last else ranking["chosen"]
+    return f"{sentence[:1].upper()}{sentence[1:]}; best.pth is {chosen}."
 
 
-def unfinished(rows: Sequence[Mapping[str, Any]], steps: int, *, warm: bool = False) -> str:
-    """A sentence where a stage was too short to know, or its loss still fell; else nothing.
+def unfinished(rows: Sequence[Mapping[str, Any]], steps: int, *, before: int | None = 0) -> str:
+    """A sentence where a network made too few steps to know, or its loss still fell; else nothing.
 
     The means of the loss over the last two fifths of the stage are compared: it still falls where the last one is
     lower by more than 3 % and by more than twice the standard error of their difference.
@@ -67,7 +71,7 @@ def unfinished(rows: Sequence[Mapping[str, Any]], steps: int, *, warm: bool = Fa
     Args:
         rows: Of the stage's log.
         steps: Of the stage.
-        warm: Whether it started from a trained network; few steps may then be enough.
+        before: Steps that the network made before it; None: it started from a trained one, of which nothing is known.
     """
     key = _LOSS if any(_LOSS in row for row in rows) else next(iter(loss_keys(rows)), _LOSS)
     fifths = [
@@ -78,12 +82,14 @@ def unfinished(rows: Sequence[Mapping[str, Any]], steps: int, *, warm: bool = Fa
         ]
         for low in (3, 4)
     ]
-    if steps < _FEW_STEPS or min(map(len, fifths)) < 2:
-        return "" if warm else f"Not finished: {steps} steps."
-    before, after = (statistics.fmean(fifth) for fifth in fifths)
-    error = math.sqrt(sum(statistics.variance(fifth) / len(fifth) for fifth in fifths))
-    if before > 0 and before - after > max(_STILL_FALLS * before, 2 * error):
-        return f"Not finished: after {steps} steps the loss still falls, by {100 * (1 - after / before):.0f} % a fifth."
+    if before is not None and steps + before < _FEW_STEPS:
+        return f"Not finished: {steps + before} steps."
+    if min(map(len, fifths)) < 2:
+        return ""
+    fourth, fifth = (statistics.fmean(part) for part in fifths)
+    error = math.sqrt(sum(statistics.variance(part) / len(part) for part in fifths))
+    if fourth > 0 and fourth - fifth > max(_STILL_FALLS * fourth, 2 * error):
+        return f"Not finished: after {steps} steps the loss still falls, by {100 * (1 - fifth / fourth):.0f} % a fifth."
     return ""
 
 
@@ -101,15 +107,11 @@ def _validated(plan: PlanConfig, result: TrainResult) -> str:
 def _sure(beats_first: Mapping[str, float], first: str) -> str:
     shares = sorted(beats_first.values(), reverse=True)
     most = len(shares) // 2 + 1
-    return f"it beats {first} in {100 * shares[most - 1]:.0f} % of the draws on {most} of {len(shares)} measures"
+    return f"beats {first} in {100 * shares[most - 1]:.0f} % of the draws on {most} of {len(shares)} measures"
 
 
 def _named(name: str, last: str) -> str:
-    return "the adapted network (last.pth)" if name == last else name
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return f"the adapted network ({name}.pth)" if name == last else name
 
 
 def _ordinal(place: int) -> str:

@@ -39,7 +39,7 @@ def _row(place: int, entry: Mapping[str, Any], ranking: Mapping[str, Any]) -> tu
     values = [scores[key] for key in _COLUMNS]
     apart = scores["norms"]
     told = ["best.pth"] if entry["name"] == ranking["chosen"] else []
-    told += ["compared with"] if entry["name"] == ranking["first"] else []
+    told += ["the others are compared with it"] if entry["name"] == ranking["first"] else []
     return (
         place,
         entry["name"],
