@@ -25,7 +25,7 @@ def ranking_table(page: ReportPage, ranking: Mapping[str, Any]) -> None:
     caption = (
         f"Without labels, on {ranking['frames']} of {ranking['which']} ({short(ranking['footage'])}), in"
         f" {ranking['seconds']:.0f} s. Larger is better but for norms apart; the place is that of the mean over the"
-        " measures. First in: share of draws of the frames in which a network ranks first."
+        " measures. First in: share of draws of the frames in which a network ranks first. The others are compared with the reference."
     )
     page.table(heads, rows, caption=caption)
     for found in ranking["dropped"]:
@@ -39,7 +39,7 @@ def _row(place: int, entry: Mapping[str, Any], ranking: Mapping[str, Any]) -> tu
     values = [scores[key] for key in _COLUMNS]
     apart = scores["norms"]
     told = ["best.pth"] if entry["name"] == ranking["chosen"] else []
-    told += ["the others are compared with it"] if entry["name"] == ranking["first"] else []
+    told += ["reference"] if entry["name"] == ranking["first"] else []
     return (
         place,
         entry["name"],
