@@ -25,7 +25,8 @@ def ranking_table(page: ReportPage, ranking: Mapping[str, Any]) -> None:
     caption = (
         f"Without labels, on {ranking['frames']} of {ranking['which']} ({short(ranking['footage'])}), in"
         f" {ranking['seconds']:.0f} s. Larger is better but for norms apart; the place is that of the mean over the"
-        " measures. First in: share of draws of the frames in which a network ranks first. The others are compared with the reference."
+        " measures. First in: share of draws of the frames in which a network ranks first. The others are compared"
+        " with the reference."
     )
     page.table(heads, rows, caption=caption)
     for found in ranking["dropped"]:
