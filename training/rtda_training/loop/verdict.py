@@ -13,7 +13,7 @@ from rtda_training.loop.events import TrainResult
 from rtda_training.plan import PlanConfig
 from rtda_training.run_folder import loss_keys, read_rows
 
-__all__ = ["ranking_sentence", "unfinished", "with_verdict"]
+__all__ = ["ranking_sentence", "unfinished", "unfinished_run", "with_verdict"]
 
 _FEW_STEPS = 200  # of a network: ten rows of its log, two in each fifth
 _STILL_FALLS = 0.03  # of the loss, from one fifth of a stage to the next
@@ -24,11 +24,16 @@ _ENDS = {1: "st", 2: "nd", 3: "rd"}
 def with_verdict(plan: PlanConfig, result: TrainResult) -> TrainResult:
     """The result with its verdict; the run's log is read."""
     sentence = ranking_sentence(result.ranking) if result.ranking else _validated(plan, result)
-    stage = plan.stages[-1]
-    rows = [row for row in read_rows(result.folder) if row.get("stage") == stage.name]
-    before = sum(other.steps for other in plan.stages[:-1] if other.kind == stage.kind)
-    missing = unfinished(rows, stage.steps, before=None if plan.init else before)
+    missing = unfinished_run(plan, read_rows(result.folder))
     return dataclasses.replace(result, verdict=" ".join(text for text in (sentence, missing) if text))
+
+
+def unfinished_run(plan: PlanConfig, rows: Sequence[Mapping[str, Any]]) -> str:
+    """:func:`unfinished` of a plan's last stage, from the run's log."""
+    stage = plan.stages[-1]
+    own = [row for row in rows if row.get("stage") == stage.name]
+    before = sum(other.steps for other in plan.stages[:-1] if other.kind == stage.kind)
+    return unfinished(own, stage.steps, before=None if plan.init else before)
 
 
 def ranking_sentence(ranking: Mapping[str, Any], last: str = "last") -> str:

@@ -20,7 +20,7 @@ from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_che
 from rtda_training.data.address import DataAddress
 from rtda_training.data.readers.kinds import DATA_KINDS
 from rtda_training.loop.events import TrainResult
-from rtda_training.loop.verdict import ranking_sentence, unfinished
+from rtda_training.loop.verdict import ranking_sentence, unfinished_run
 from rtda_training.models import count_macs, count_parameters
 from rtda_training.models.backbones import BACKBONES
 from rtda_training.plan import PlanConfig, StageConfig
@@ -201,14 +201,13 @@ def _limits(plan: PlanConfig, calibration: str, rows: Sequence[Mapping[str, Any]
     pictures = _pictures(plan.source)
     learned = f"It learned from {pictures} labelled pictures of {_code(plan.source)}" if pictures.isdigit() else ""
     seen = sum(stage.steps for stage in plan.stages) * plan.batch_size
-    end, warm = plan.stages[-1], bool(plan.init) or len(plan.stages) > 1
     limits = [
         f"{learned}, and saw {seen:,} in all, each counted as often as it came."
         if learned
         else f"It saw {seen:,} pictures in training.",
         f"It sees {plan.size_hw[1]}x{plan.size_hw[0]} pixels: what is smaller than a few of them there is lost.",
         "One seed: how far another would end from here is not known.",
-        unfinished([row for row in rows if row.get("stage") == end.name], end.steps, warm=warm),
+        unfinished_run(plan, rows),
     ]
     if plan.target:
         limits.append(f"It was adapted to {_code(plan.target)} without labels; other places may be another domain.")
