@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, Optional, Sequence, Tuple
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from rtda_export.parity.networks import Network
     from rtda_training.judge import Candidate
 
-__all__ = ["candidates", "names_of"]
+__all__ = ["candidates", "names_of", "open_candidate"]
 
 
 def candidates(models: Sequence[Path], *, spec: Optional[ModelSpec] = None, norms: bool = True) -> Iterator[Candidate]:
@@ -31,6 +32,15 @@ def candidates(models: Sequence[Path], *, spec: Optional[ModelSpec] = None, norm
     for model, name in zip(models, names_of(models)):
         with open_network(model, spec=spec) as network:
             yield _candidate(network, name, norms)
+
+
+@contextlib.contextmanager
+def open_candidate(model: Path) -> Iterator[Candidate]:
+    """One file, used in the block; arguments and errors as :func:`candidates`."""
+    from rtda_export.parity.networks import open_network
+
+    with open_network(model) as network:
+        yield _candidate(network, model.name, False)
 
 
 def names_of(models: Sequence[Path]) -> Tuple[str, ...]:

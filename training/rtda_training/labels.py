@@ -23,6 +23,7 @@ __all__ = [
     "describe_join",
     "join_by_name",
     "join_classes",
+    "known_partners",
     "needs_declared_join",
     "protocol_indices",
 ]
@@ -243,13 +244,18 @@ def join_classes(have: ClassList, want: ClassList) -> np.ndarray:
     Raises:
         DataError: If the two lists have nothing in common.
     """
-    table = join_by_name(have.names, want.names, _aliases(have, want))
+    table = known_partners(have, want)
     if (table == IGNORE_INDEX).all():
         raise DataError(
             f"these class lists have nothing in common: {', '.join(have.names)} | {', '.join(want.names)}",
             hint="classes are joined by name; give them the same names (folder: in its classes.json)",
         )
     return table
+
+
+def known_partners(have: ClassList, want: ClassList) -> np.ndarray:
+    """As :func:`join_classes`, also where the two lists have nothing in common: then all is 255."""
+    return join_by_name(have.names, want.names, _aliases(have, want))
 
 
 def needs_declared_join(have: ClassList, want: ClassList) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rtda_deploy.spec import ModelSpec
+    from rtda_training.adapt.context import OpenModel
     from rtda_training.metrics import Scores
     from rtda_training.models import SegmentationNetwork
     from rtda_training.readers import LabelledSet
@@ -49,6 +50,7 @@ def train(
     force: bool = False,
     on_event: Tell | None = None,
     stop: StopRequest | None = None,
+    open_model: OpenModel | None = None,
     init: str | Path = "",
     backbone_weights: str | Path = "",
     overrides: Sequence[str] = (),
@@ -68,6 +70,8 @@ def train(
         force: Throw an earlier run in ``out`` away.
         on_event: Told of progress.
         stop: ``stop.ask()``, from a signal's handler or another thread, ends the training with a checkpoint.
+        open_model: Opens a teacher that is no checkpoint (``.onnx``, an engine) as a ``rtda_training.judge.Candidate``,
+            in a ``with`` block; the command line gives its own.
         init: Checkpoint to start from.
         backbone_weights: ImageNet file for the backbone.
         overrides: ``key=value`` texts, as typed after ``--set``.
@@ -102,7 +106,15 @@ def train(
         if first:
             refuse_losses(chosen, recipe, force)
         clear = not chosen.resume and is_run(folder)
-        return train_plan(chosen.plan, folder, resume=chosen.resume, clear=clear, on_event=on_event, stop=stop)
+        return train_plan(
+            chosen.plan,
+            folder,
+            resume=chosen.resume,
+            clear=clear,
+            on_event=on_event,
+            stop=stop,
+            open_model=open_model,
+        )
 
 
 def train_plan(
@@ -114,6 +126,7 @@ def train_plan(
     report: bool = True,
     on_event: Tell | None = None,
     stop: StopRequest | None = None,
+    open_model: OpenModel | None = None,
 ) -> TrainResult:
     """Train a plan in a folder that the caller holds; writes ``config.toml`` before and its pages after.
 
@@ -127,12 +140,13 @@ def train_plan(
         report: Whether the pages are written.
         on_event: Told of progress.
         stop: Asked to end the training early.
+        open_model: As of :func:`train`.
     """
     from rtda_training.checkpoint import read_checkpoint
     from rtda_training.trainer import Trainer
 
     state = read_checkpoint(folder / "last.pth") if resume and (folder / "last.pth").is_file() else None
-    trainer = Trainer(plan, folder, on_event, stop)
+    trainer = Trainer(plan, folder, on_event, stop, open_model)
     if is_first_process():
         if clear:
             clear_run(folder)

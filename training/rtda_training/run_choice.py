@@ -136,6 +136,9 @@ def refuse_losses(chosen: Chosen, recipe: str, force: bool) -> None:
     )
     for what, address in sets:
         inputs.update(dict.fromkeys(files_read(address), what))
+    for stage in plan.stages:
+        for key, component in stage.used().items():
+            inputs.update((str(path), f"what {key} reads") for path in component.files_read(stage.settings[key]))
     refuse_overwriting([("the run" + " (--force)" * force, path) for path in run_files(chosen.folder)], inputs)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from rtda_deploy.errors import CheckpointError, ConfigError, RtdaError
 from rtda_deploy.files import remove_leftovers, writable_folder
-from rtda_training.adapt.context import StageContext
+from rtda_training.adapt.context import OpenModel, StageContext
 from rtda_training.adapt.slots import components
 from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint
 from rtda_training.data.batches import normalise
@@ -50,13 +50,19 @@ class Trainer:
         stop: Ends a running training with a checkpoint where it is asked: :meth:`run` then saves and raises. The step
             that is being done is finished; a validation is given up, but for the last of a stage. Several processes
             look at it every twenty steps, together.
+        open_model: Opens a teacher that is no checkpoint; what it gives is used in its ``with`` block.
 
     Raises:
         RtdaError: Whatever makes the plan impossible, before any step is made.
     """
 
     def __init__(
-        self, plan: PlanConfig, folder: Path, on_event: Tell | None = None, stop: StopRequest | None = None
+        self,
+        plan: PlanConfig,
+        folder: Path,
+        on_event: Tell | None = None,
+        stop: StopRequest | None = None,
+        open_model: OpenModel | None = None,
     ) -> None:
         self.plan = plan
         self.folder = Path(folder)
@@ -71,6 +77,10 @@ class Trainer:
                 writable_folder(self.folder)
             self._sets = PlanSets(plan, self._tell)
         classes = self._sets.source.classes
+        for stage in plan.stages:
+            for key, found in stage.used().items():
+                found.preflight(stage.settings[key], classes)
+        self._open_model = open_model
         self._model = start_network(plan, classes, self._tell).to(self._fabric.device)
         spec = start_spec(plan, classes, self._model)
         self._checkpoints = RunCheckpoints(plan, self.folder, self._model, spec, writes=self._first)
@@ -202,6 +212,8 @@ class Trainer:
             tell=lambda text: self._tell(TrainEvent("note", text)),
             labelled_target=self._sets.labelled_target,
             keep=partial(self._checkpoints.save_candidate, stage.name),
+            as_stored=self._as_stored,
+            open_model=self._open_model,
         )
 
     def _load_start(self, index: int) -> None:
@@ -224,7 +236,9 @@ class Trainer:
 
     def _camera_pictures(self) -> UnlabelledSet:
         """The domain that is adapted to, as a camera gives it and not as it is cached for training."""
-        pictures: UnlabelledSet = self._sets.target or self._sets.source
+        return self._as_stored(self._sets.target or self._sets.source)
+
+    def _as_stored(self, pictures: UnlabelledSet) -> UnlabelledSet:
         return open_unlabelled(str(pictures.address)) if self.plan.cache else pictures
 
     def _tell_start(self, state: Mapping[str, Any]) -> None:

@@ -69,10 +69,11 @@ class _Screen(contextlib.ExitStack):
 
 
 def _train(run: GridRun, folder: Path, resume: bool) -> TrainResult:
+    from rtda_deploy.cli.candidates import open_candidate
     from rtda_training.run import train_plan
 
     with training_on_screen() as (on_event, stop):  # bars of its own
-        return train_plan(run.plan, folder, resume=resume, on_event=on_event, stop=stop)
+        return train_plan(run.plan, folder, resume=resume, on_event=on_event, stop=stop, open_model=open_candidate)
 
 
 def _score(checkpoint: Path, test: LabelledSet) -> Evaluation:

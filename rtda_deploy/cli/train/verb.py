@@ -89,6 +89,7 @@ def train(
 
 def _trained(recipe: str, out: Optional[Path], asked: Dict[str, Any]) -> Optional[TrainResult]:
     """Train; where it is broken off, say how to go on. None in all processes of ``torchrun`` but the first."""
+    from rtda_deploy.cli.candidates import open_candidate
     from rtda_deploy.cli.terminal.console import note, print_next
     from rtda_deploy.cli.train.progress import training_on_screen
     from rtda_training.plan import recipe_title
@@ -104,7 +105,7 @@ def _trained(recipe: str, out: Optional[Path], asked: Dict[str, Any]) -> Optiona
     started: List[Path] = []
     try:
         with training_on_screen(started=started.append) as (on_event, stop):
-            result = train(recipe, out=out, on_event=on_event, stop=stop, **asked)
+            result = train(recipe, out=out, on_event=on_event, stop=stop, open_model=open_candidate, **asked)
     except (KeyboardInterrupt, Terminated):
         if started:
             print_next(f"rtda-deploy train --resume auto --out {shlex.quote(str(started[0]))}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,13 +16,18 @@ import numpy as np
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from rtda_training.judge import Candidate
 from rtda_training.models import SegOutput
 from rtda_training.readers import LabelledSet, UnlabelledSet
 
 if TYPE_CHECKING:
     from rtda_training.adapt.components import Labeler, Mixer
 
-__all__ = ["MixedBatch", "PseudoLabels", "StageContext", "StepContext"]
+__all__ = ["MixedBatch", "OpenModel", "PseudoLabels", "StageContext", "StepContext"]
+
+
+# Opens a model file; what it gives is used inside the ``with`` block.
+OpenModel = Callable[[Path], AbstractContextManager[Candidate]]
 
 
 class PseudoLabels(NamedTuple):
@@ -54,6 +60,10 @@ def _forget(name: str, network: nn.Module) -> None:
     """Of what is made, nothing more than the stage's own network is kept."""
 
 
+def _as_it_is(pictures: UnlabelledSet) -> UnlabelledSet:
+    return pictures
+
+
 @dataclass(frozen=True)
 class StageContext:
     """What a component is given when its stage starts.
@@ -77,6 +87,8 @@ class StageContext:
         labelled_target: Target frames that people labelled; None where the plan has none.
         keep: Called at the end of the stage with a name and a network that it made and does not leave, such as a
             teacher: it may be chosen when networks are ranked.
+        as_stored: A set as it was opened, without the smaller copies that a training caches.
+        open_model: Opens a file that training itself does not run (``.onnx``, an engine); None where nobody can.
     """
 
     num_classes: int
@@ -96,6 +108,8 @@ class StageContext:
     tell: Callable[[str], None]
     labelled_target: LabelledSet | None = None
     keep: Callable[[str, nn.Module], None] = _forget
+    as_stored: Callable[[UnlabelledSet], UnlabelledSet] = _as_it_is
+    open_model: OpenModel | None = None
 
 
 def _alone(value: Tensor) -> Tensor:

@@ -14,14 +14,26 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from rtda_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
     from rtda_training.adapt.context import StageContext
+    from rtda_training.labels import ClassList
 
-__all__ = ["SLOTS", "Component", "NoSettings", "check_field", "choice", "component", "components", "number"]
+__all__ = [
+    "SLOTS",
+    "Component",
+    "NoSettings",
+    "check_field",
+    "choice",
+    "component",
+    "component_key",
+    "components",
+    "number",
+]
 
 SLOTS = ("kind", "sampler", "style", "labeler", "mixer", "objectives")
 _REGISTRY: dict[str, type[Component]] = {}
@@ -61,6 +73,29 @@ class Component:
         del config
         return ()
 
+    @classmethod
+    def resolved(cls, config: Any) -> Any:
+        """Its settings with what a run must remember of the files they name, such as a digest; called once a plan."""
+        return config
+
+    @classmethod
+    def preflight(cls, config: Any, classes: ClassList) -> None:
+        """Refuse, before the first step of any stage, what can be known not to work.
+
+        Args:
+            config: Its settings.
+            classes: What the network tells apart.
+
+        Raises:
+            RtdaError: Saying why.
+        """
+
+    @classmethod
+    def files_read(cls, config: Any) -> tuple[Path, ...]:
+        """Files and folders that it reads, which nothing may be written over."""
+        del config
+        return ()
+
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit by bit; plain tensors and containers."""
         return {}
@@ -96,6 +131,17 @@ def components(slot: str = "") -> dict[str, type[Component]]:
     """Components by their names in recipes; all, or those of one slot."""
     _discover()
     return {key: found for key, found in sorted(_REGISTRY.items()) if slot in ("", found.slot)}
+
+
+def component_key(slot: str, name: str) -> str:
+    """The key of what a recipe writes into a slot.
+
+    ``network`` is a setting of its own, so that the labeler of that name is ``network-labeler``: whose settings stand
+    in ``[network-labeler]``, and which ``labeler = "network"`` means.
+    """
+    known = components(slot)
+    full = f"{name}-{slot}"
+    return full if name not in known and full in known else name
 
 
 def choice(*known: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ class PseudoLabelledSet(LabelledSet):
         target: The pictures.
         labels: An 8-bit PNG of class ids and 255 for each picture.
         classes: What the ids mean: the network's classes, whatever list the pictures' set has.
+        read: How a file becomes a label of these classes; picklable.
 
     Raises:
         TypeError: If ``target`` can read labels of its own.
@@ -33,10 +34,16 @@ class PseudoLabelledSet(LabelledSet):
 
     _check_option = " --target"
 
-    def __init__(self, target: UnlabelledSet, labels: Sequence[Path], classes: ClassList) -> None:
+    def __init__(
+        self,
+        target: UnlabelledSet,
+        labels: Sequence[Path],
+        classes: ClassList,
+        read: Callable[[Path], np.ndarray] = read_mask,
+    ) -> None:
         if isinstance(target, LabelledSet):
             raise TypeError("pseudo labels are for a set opened without labels (open_unlabelled)")
-        super().__init__(_PseudoPictures(target, labels, classes), target.address)
+        super().__init__(_PseudoPictures(target, labels, classes, read), target.address)
 
     def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Frame and label of one picture, each at its own size: the caller resizes both to one."""
@@ -44,7 +51,14 @@ class PseudoLabelledSet(LabelledSet):
 
 
 class _PseudoPictures(Pictures):
-    def __init__(self, target: UnlabelledSet, labels: Sequence[Path], classes: ClassList) -> None:
+    def __init__(
+        self,
+        target: UnlabelledSet,
+        labels: Sequence[Path],
+        classes: ClassList,
+        read: Callable[[Path], np.ndarray],
+    ) -> None:
+        self._read = read
         self._target = target
         self._labels = tuple(labels)
         self.classes = classes
@@ -62,7 +76,7 @@ class _PseudoPictures(Pictures):
         return self._target.frame(index)
 
     def label(self, index: int) -> np.ndarray:
-        return read_mask(self._labels[index])
+        return self._read(self._labels[index])
 
     def label_name(self, index: int) -> str:
         return str(self._labels[index])
@@ -71,8 +85,8 @@ class _PseudoPictures(Pictures):
         return file_stamp(self._labels[index])
 
 
-def label_files(folder: str | Path, target: UnlabelledSet) -> list[Path]:
-    """The label of each picture of ``target`` in a folder of label files.
+def label_files(folder: str | Path, target: UnlabelledSet, what: str = "label") -> list[Path]:
+    """The label of each picture of ``target`` in a folder of label files; ``what`` they are called in messages.
 
     That is ``<key>.png``, with the picture's folders in its key or without them, or what a ``labels.json`` of the
     ``offline`` labeler says: then ``folder`` is the one that holds it (``stages/NAME``), or its ``labels``.
@@ -95,7 +109,7 @@ def label_files(folder: str | Path, target: UnlabelledSet) -> list[Path]:
             found.append(path)
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(keys)} pictures of {target.address} have no label in {root},"
+            f"{len(missing)} of {len(keys)} pictures of {target.address} have no {what} in {root},"
             f" first: {missing[0].relative_to(root)}",
             hint="each picture needs a PNG of class ids (255: not labelled) of its own name",
         )

@@ -34,6 +34,7 @@ __all__ = [
     "MIXES",
     "Contender",
     "Footage",
+    "candidate_of",
     "contract_of",
     "from_file",
     "held_back",
@@ -193,7 +194,7 @@ def rank_contenders(
     waiting = list(contenders)
     while waiting:
         try:
-            first = _candidate(waiting[0], device)
+            first = candidate_of(waiting[0], device)
             break
         except CheckpointError as err:
             dropped.append(Dropped(waiting.pop(0).name, err.message))
@@ -205,7 +206,7 @@ def rank_contenders(
         yield first
         for contender in waiting[1:]:
             try:
-                yield _candidate(contender, device)
+                yield candidate_of(contender, device)
             except CheckpointError as err:
                 yield _unusable(contender.name, first.class_names, err)
 
@@ -218,7 +219,12 @@ def contract_of(spec: ModelSpec) -> InputConfig:
     return InputConfig(spec.channel_order, spec.pixel_scale, spec.mean, spec.std, spec.interpolation)
 
 
-def _candidate(contender: Contender, device: torch.device) -> Candidate:
+def candidate_of(contender: Contender, device: torch.device) -> Candidate:
+    """A network as something that is judged or labels: frames are stretched to its own input.
+
+    Raises:
+        CheckpointError: If it cannot be opened.
+    """
     checkpoint = contender.open()
     spec, contract = checkpoint.spec, contract_of(checkpoint.spec)
     network = model_from_checkpoint(checkpoint).deploy_view().to(device)

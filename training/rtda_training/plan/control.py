@@ -99,7 +99,8 @@ def _slots_needed(stage: StageConfig, objectives: Iterable[str]) -> set[str]:
     """Slots that these objectives need filled, and those that what fills them needs."""
     known = components()
     wanted = {slot for name in objectives for slot in known[name].requires}
-    return wanted | {slot for filled in wanted for slot in known[getattr(stage, filled)].requires}
+    filling = [known[key] for slot in wanted for key in stage.names_in(slot)]
+    return wanted | {slot for found in filling for slot in found.requires}
 
 
 def _needed(stages: list[StageConfig]) -> list[StageConfig]:

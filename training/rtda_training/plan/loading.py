@@ -12,7 +12,7 @@ from typing import Any
 
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.slots import check_field, components
+from rtda_training.adapt.slots import check_field, component_key, components
 from rtda_training.data.address import with_kind
 from rtda_training.plan.config import PlanConfig
 from rtda_training.plan.recipes import laid_over, read_recipe
@@ -23,6 +23,7 @@ __all__ = ["changed_plan", "load_plan", "plan_from_table", "refuse_half_typed"]
 
 
 _SETS = ("source", "target", "labelled_target", "val")
+_ONE_EACH = ("sampler", "style", "labeler", "mixer")  # slots of one component
 _FEW_LABELS = "target-labels"  # the objective that learns from ``labelled_target``
 
 
@@ -43,12 +44,23 @@ def load_plan(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Plan
     with parsing(ConfigError, f"recipe {recipe} cannot be read", hint="compare it with one in training/recipes"):
         table = read_recipe(recipe)
         for text in overrides:
+            _empty_slot(table, text)
+        for text in overrides:
             _override(table, text)
         table.update(typed)
-        plan = plan_from_table(table)
+        plan = _resolved(plan_from_table(table))
     if any(stage.uses_target or stage.labelled == "target" for stage in plan.stages):
         refuse_half_typed(typed, {"source": plan.source, "target": plan.target}, "recipe")
     return plan
+
+
+def _resolved(plan: PlanConfig) -> PlanConfig:
+    """The plan with what its components must remember of the files that they name."""
+    stages = []
+    for stage in plan.stages:
+        settings = {key: found.resolved(stage.settings[key]) for key, found in stage.used().items()}
+        stages.append(dataclasses.replace(stage, settings=settings))
+    return dataclasses.replace(plan, stages=tuple(stages))
 
 
 def changed_plan(plan: PlanConfig, overrides: Sequence[str] = (), **fields: str) -> PlanConfig:
@@ -157,6 +169,17 @@ def refuse_half_typed(typed: Mapping[str, str], own: Mapping[str, Any], what: st
                 f"--{given} was typed, --{other} was not: the {what}'s own is {own.get(other)}",
                 hint=f"add --{other} DATA   (or, if you do mean it, --{other} {own.get(other)})",
             )
+
+
+def _empty_slot(table: dict[str, Any], text: str) -> None:
+    """Take the recipe's settings of what stood in a slot away, where something else is typed into it."""
+    slot, _, name = text.partition("=")
+    if slot not in _ONE_EACH:
+        return
+    for key in components(slot):
+        if key not in (name, component_key(slot, name)):
+            for part in (table, *(entry for entry in table.get("stages", []) if isinstance(entry, dict))):
+                part.pop(key, None)
 
 
 def _override(table: dict[str, Any], text: str) -> None:

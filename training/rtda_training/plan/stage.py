@@ -8,7 +8,7 @@ from typing import Any
 
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.files import check_file_name
-from rtda_training.adapt.slots import SLOTS, Component, choice, components, number
+from rtda_training.adapt.slots import SLOTS, Component, choice, component_key, components, number
 from rtda_training.toml_file import known_hint
 
 __all__ = ["OptimizerConfig", "StageConfig"]
@@ -110,7 +110,7 @@ class StageConfig:
         names = value if isinstance(value, tuple) else (value,)
         if slot == "objectives" and self.kind != "segmentation":
             return ()
-        return tuple(name for name in names if name not in (_NONE, "uniform"))
+        return tuple(component_key(slot, name) for name in names if name not in (_NONE, "uniform"))
 
     def used(self) -> dict[str, type[Component]]:
         """The components in use by name.

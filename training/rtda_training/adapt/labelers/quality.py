@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rtda_deploy.optional import require
+from rtda_training.data.given_masks import given_masks
 from rtda_training.data.labels.files import read_mask
 from rtda_training.data.pseudo_set import label_files
 from rtda_training.labels import IGNORE_INDEX, check_label
@@ -71,10 +72,11 @@ def label_quality(labels_folder: str | Path, labelled_set: LabelledSet) -> Label
     cv2 = require("cv2", extra="training", purpose="to compare labels")
     names = labelled_set.classes.names
     num_classes = len(names)
+    masks = given_masks(Path(labels_folder).expanduser(), labelled_set.classes)
     confusion = np.zeros((num_classes, num_classes + 1), dtype=np.int64)
     for index, path in enumerate(label_files(labels_folder, labelled_set)):
         truth = labelled_set.label(index)
-        pseudo = check_label(read_mask(path), num_classes, str(path))
+        pseudo = check_label(masks.read(path) if masks else read_mask(path), num_classes, str(path))
         if pseudo.shape != truth.shape:
             pseudo = cv2.resize(pseudo, truth.shape[::-1], interpolation=cv2.INTER_NEAREST)
         known = truth != IGNORE_INDEX

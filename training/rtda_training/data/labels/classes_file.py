@@ -3,6 +3,7 @@
 ::
 
     {"names": ["road", "sky"], "palette": [[128, 64, 128], [70, 130, 180]]}          masks hold 0, 1, … and 255
+    {"names": ["road", "sky"]}                                    the same, colours are chosen
     {"ids": {"7": "road", "23": "sky"}, "ignore": [0, 1]}                            8- or 16-bit ids
     {"colors": {"128,64,128": "road", "70,130,180": "sky"}, "ignore": ["0,0,0"]}     RGB colours
     {"colors": [[[128, 64, 128], "road"], [[70, 130, 180], "sky"]]}                  the same, as a list
@@ -79,7 +80,7 @@ class ClassesFile:
         names = tuple(values["names"] if "names" in values or not used else dict.fromkeys(used))
         _check_names(names, used, path)
         ignored = _ignored(values.get("ignore", []), names, ids, colours, path)
-        if "palette" in values or not (ids or colours):
+        if "palette" in values:
             palette = tuple((int(r), int(g), int(b)) for r, g, b in values["palette"])
         else:
             palette = _palette(names, colours)
