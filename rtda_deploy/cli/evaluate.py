@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, List, Mapping, Optional, Sequence
 import typer
 
 if TYPE_CHECKING:
+    from rtda_deploy.cli.terminal.console import ProgressLines
+    from rtda_deploy.spec import ModelSpec
     from rtda_export.parity.scoring import Evaluation
+    from rtda_training.judge.flicker import Flicker
     from rtda_training.readers import LabelledSet
 
 __all__ = ["evaluate"]
@@ -24,6 +27,9 @@ def evaluate(
     protocol: Optional[int] = typer.Option(None, help="19, 16 or 13: the papers' classes (default: all)."),
     group: Optional[List[str]] = typer.Option(
         None, help="Score these classes as one too: drivable=road,parking. May be repeated."
+    ),
+    flicker: str = typer.Option(
+        "", help="Consecutive footage (a video, a bag, DATA): also how many pixels change class from frame to frame."
     ),
     max_pictures: int = typer.Option(0, min=0, help="Score at most this many, spread evenly (default: all)."),
     spec: Optional[Path] = typer.Option(None, help="spec.json for a file without one."),
@@ -43,7 +49,7 @@ def evaluate(
     from rtda_export.parity.scoring import evaluate as score
     from rtda_training.readers import open_labelled
 
-    check_eval(models, data, spec, out)
+    check_eval(models, data, spec, out, flicker)
     found: List[Evaluation] = []
     with ProgressLines() as lines:
         pictures = open_labelled(
@@ -61,12 +67,28 @@ def evaluate(
                     progress=lambda done, total, name=name: lines.update(name, done, total),  # type: ignore[misc]
                 )
             )
+        if flicker:
+            found = _with_flicker(found, models, flicker, ModelSpec.load(spec) if spec else None, lines)
     folder = (_tell_one if len(found) == 1 else _tell_several)(found, protocol, out or new_run_folder("eval"), json_)
     if pictures.meaning is not None and pictures.meaning.assumed:
         note(f"no {pictures.meaning.file}: the labels are taken for Cityscapes' 19 classes")
     for text in dict.fromkeys(text for each in found for text in _doubts(each, pictures)):
         warn(text)
     note(f"wrote   {folder}/{{report.html,results.json}}")
+
+
+def _with_flicker(
+    found: Sequence[Evaluation], models: Sequence[Path], footage: str, spec: Optional[ModelSpec], lines: ProgressLines
+) -> List[Evaluation]:
+    """What was scored, with how much each model flickers; at most ten seconds of the footage are looked at."""
+    import dataclasses
+
+    from rtda_export.parity.flickering import measure_flicker
+
+    measured = measure_flicker(
+        models, footage, spec=spec, progress=lambda done, most: lines.update("flicker", done, most)
+    )
+    return [dataclasses.replace(each, flicker=(own, footage)) for each, own in zip(found, measured)]
 
 
 def _tell_one(models: Sequence[Evaluation], protocol: Optional[int], folder: Path, json_: bool) -> Path:
@@ -114,11 +136,23 @@ def _show(found: Evaluation, chosen: Sequence[int], miou: float) -> None:
     if borders is not None:
         print(f"boundary F1 {borders:.2f} %, mean over classes")
     print("calibration error " + ("not known: the model gives masks only" if error is None else f"{error:.2f} %"))
+    if found.flicker:
+        print(_flicker_text(*found.flicker))
     for group in found.groups:
         print(_group_text(group.name, group.to_dict()))
     print(scored_text(found))
     if found.joined:
         print(f"{found.joined[0]} joined: {found.joined[1]}")
+
+
+def _flicker_text(flicker: Flicker, footage: str) -> str:
+    known = [(value, name) for name, value in flicker.by_class.items() if value is not None]
+    worst = ", ".join(f"{name} {100 * value:.1f}" for value, name in sorted(known, reverse=True)[:3])
+    left_out = f", {flicker.left_out} left out" if flicker.left_out else ""
+    return (
+        f"flicker {100 * flicker.share:.2f} % of the pixels change class from frame to frame ({worst}); "
+        f"{flicker.pairs} pairs of {footage}{left_out}"
+    )
 
 
 def _group_text(name: str, percent: Mapping[str, Optional[float]]) -> str:

@@ -100,7 +100,7 @@ def check_bench(model: Path, source: str, spec: Optional[Path], out: Optional[Pa
     refuse_overwriting(written, {**_recording(source, "the source"), **_files((model, spec))})
 
 
-def check_eval(models: Sequence[Path], data: str, spec: Optional[Path], out: Optional[Path]) -> None:
+def check_eval(models: Sequence[Path], data: str, spec: Optional[Path], out: Optional[Path], flicker: str = "") -> None:
     """``eval``: its page and figures.
 
     Raises:
@@ -111,6 +111,7 @@ def check_eval(models: Sequence[Path], data: str, spec: Optional[Path], out: Opt
     if out is not None and (out / "report.html").is_file() and not (out / "results.json").is_file():
         raise ConfigError(f"{out}/report.html is there already, of another command", hint="choose another --out")
     inputs = {**_files((*models, spec)), **dict.fromkeys(files_read(data), "--data")}
+    inputs.update(dict.fromkeys(files_read(flicker), "--flicker"))
     refuse_overwriting(_in(out, "report.html", "results.json"), inputs)
 
 

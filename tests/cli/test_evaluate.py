@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli.commandline import assert_refused, invoke
 
@@ -95,3 +96,27 @@ def test_no_model_that_is_read_is_written_over(here: Path, tiny_onnx: Path, tiny
     copy.write_bytes(tiny_onnx.read_bytes())
     refused = invoke("eval", tiny_onnx, copy, "--data", f"folder:{tiny_data}", "--out", "e")
     assert refused.code == 2 and copy.read_bytes() == tiny_onnx.read_bytes()
+
+
+def test_flicker_is_measured_on_consecutive_frames(
+    here: Path, tiny_onnx: Path, tiny_checkpoint: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2 = pytest.importorskip("cv2")
+    monkeypatch.setenv("COLUMNS", "200")
+    coarse = np.random.default_rng(0).integers(0, 256, (16, 32, 3), dtype=np.uint8)
+    scene = cv2.resize(coarse, (128, 64), interpolation=cv2.INTER_CUBIC)
+    Path("drive").mkdir()
+    for place in range(7):
+        cv2.imwrite(f"drive/{place:02}.png", scene[:, 2 * place : 2 * place + 96])
+    asked = ("--data", f"folder:{tiny_data}", "--flicker", "folder:drive?pictures=drive", "--out", "e")
+    outcome = invoke("eval", tiny_onnx, *asked, "--json")
+    assert outcome.code == 0, outcome.err
+    flicker = outcome.json["flicker"]
+    assert flicker["pairs"] == 6 and 0 <= flicker["percent"] <= 100
+    text = invoke("eval", tiny_onnx, *asked).out
+    assert f"flicker {flicker['percent']:.2f} % of the pixels change class from frame to frame" in text
+    assert "flicker: pixels that change class" in Path("e/report.html").read_text(encoding="utf-8")
+    table = invoke("eval", tiny_onnx, tiny_checkpoint, *asked)
+    assert table.code == 0 and "flicker" in table.out
+    few = ("--data", f"folder:{tiny_data}", "--flicker", f"folder:{tiny_data}", "--out", "f")
+    assert_refused(invoke("eval", tiny_onnx, *few), 1, "pairs of frames show the same scene")

@@ -187,6 +187,9 @@ def _more_rows(found: Evaluation) -> List[List[object]]:
         ["boundary F1, mean over classes, within 0.75 % of the diagonal", values["boundary_f1"]],
         ["calibration error, confidence against the share that is right", values["calibration_error"]],
     ]
+    if values["flicker"]:
+        told = f"flicker: pixels that change class from frame to frame, {values['flicker']['pairs']} pairs"
+        rows.append([f"{told} of {short(values['flicker']['footage'])}", values["flicker"]["percent"]])
     for name, figures in values["groups"].items():
         rows.append([f"IoU of {name} as one class", figures["iou"]])
         rows.append([f"false {name}: other pixels called {name}", figures["false_rate"]])

@@ -20,6 +20,7 @@ from rtda_export.parity.figures import Boundaries, Calibration, GroupScores, gro
 from rtda_export.parity.networks import Network, open_network
 from rtda_runtime.mask.groups import ClassGroups
 from rtda_runtime.mask.preprocess import Preprocessor, content_box
+from rtda_training.judge.flicker import Flicker
 from rtda_training.labels import IGNORE_INDEX, ClassList, describe_join, join_by_name, join_classes, needs_declared_join
 from rtda_training.metrics import ConfusionMatrix, Scores, as_percent
 from rtda_training.readers import LabelledSet
@@ -52,6 +53,7 @@ class Evaluation:
         boundary: Boundary F1 by class, 0..1; NaN for one without a boundary in the labels.
         calibration_error: 0..1; NaN for a model that gives masks only.
         groups: What was asked for by ``groups``.
+        flicker: How its masks change on consecutive footage, and the footage's address; None where it was not measured.
     """
 
     model: str
@@ -70,6 +72,7 @@ class Evaluation:
     boundary: Tuple[float, ...] = ()
     calibration_error: float = math.nan
     groups: Tuple[GroupScores, ...] = ()
+    flicker: Optional[Tuple[Flicker, str]] = None
 
     def boundary_f1(self, chosen: Optional[Sequence[int]] = None) -> float:
         """Mean over the classes that have a boundary in the labels, 0..1; NaN of none."""
@@ -100,6 +103,7 @@ class Evaluation:
             },
             "calibration_error": as_percent(self.calibration_error),
             "groups": {group.name: group.to_dict() for group in self.groups},
+            "flicker": {"footage": self.flicker[1], **self.flicker[0].to_dict()} if self.flicker else None,
         }
 
 

@@ -40,12 +40,16 @@ def compared_lines(values: Mapping[str, Any]) -> Tuple[List[str], List[List[str]
     groups = list(values["models"][0]["groups"])
     heads = ["model", "mIoU", "gain", "95 % interval", "pixel accuracy", "boundary F1", "calibration error"]
     heads += [head for name in groups for head in (f"{name} IoU", f"false {name}")]
+    heads += ["flicker"] if values["models"][0]["flicker"] else []
     lines = []
     for model in values["models"]:
+        moving = [_figure(model["flicker"]["percent"])] if model["flicker"] else []
         figures = [model["protocol_miou"], model["pixel_accuracy"], model["protocol_boundary_f1"]]
         miou, accuracy, borders, error = (_figure(value) for value in (*figures, model["calibration_error"]))
         of_groups = [_figure(model["groups"][name][key]) for name in groups for key in ("iou", "false_rate")]
-        lines.append([str(model["model"]), miou, *_gain_cells(model["gain"]), accuracy, borders, error, *of_groups])
+        lines.append(
+            [str(model["model"]), miou, *_gain_cells(model["gain"]), accuracy, borders, error, *of_groups, *moving]
+        )
     return heads, lines
 
 
