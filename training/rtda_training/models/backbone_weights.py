@@ -61,7 +61,7 @@ def load_backbone_weights(
     Args:
         model: The network, or its backbone; changed in place, and only if everything fits.
         path: ``.pth`` (a state dict, read with ``weights_only=True``), ``.npz`` (without pickle) or ``.safetensors``;
-            or ``"imagenet"``, for a backbone whose weights a package of the extra ``pretrained`` brings.
+            or ``"imagenet"``, for a backbone whose weights a package of the extra ``training`` brings.
         stages: Load the layers up to the first, second, third or fourth map, all of them, and leave the later ones as
             they are; 0: all or nothing.
 
@@ -114,7 +114,7 @@ def _packaged(name: str) -> Path:
             f"no package brings ImageNet weights of {name}",
             hint=f"--backbone-weights FILE, or --set backbone= with one that a package has: {having}",
         )
-    package = require(found.module, extra="pretrained", purpose=f"for the ImageNet weights of {name}")
+    package = require(found.module, extra="training", purpose=f"for the ImageNet weights of {name}")
     return Path(str(package.__file__)).parent / found.file
 
 

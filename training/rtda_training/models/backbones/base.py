@@ -34,7 +34,7 @@ class Backbone(nn.Module, abc.ABC):
 
 
 class PackagedWeights(NamedTuple):
-    """ImageNet weights that a package of the extra ``pretrained`` brings: ``--backbone-weights imagenet``.
+    """ImageNet weights that a package of the extra ``training`` brings: ``--backbone-weights imagenet``.
 
     Attributes:
         module: Import name of the package.
