@@ -111,13 +111,10 @@ def test_the_term_is_the_cross_entropy_of_the_labelled_frames_and_nothing_else()
 
 
 def test_the_network_learns_what_only_the_labelled_frames_say(folders, tmp_path):
-    """They call bright blocks class 1, which the source calls class 2 or 3."""
-    right = {}
-    for name, weight in (("told", 5), ("silent", 0)):
-        rate = ("steps=20", "optimizer.learning_rate=3e-3", "augment.scale_max=1.0")
-        Trainer(plan(folders, *rate, f"target-labels.weight={weight}"), tmp_path / name).run()
-        right[name] = evaluate(tmp_path / name / "last.pth", f"folder:{folders / 'few'}?split=train").pixel_accuracy
-    assert right["told"] > right["silent"] + 0.2, right
+    """They call bright blocks class 1, which the source calls class 2 or 3: one that hears only it has 0.12 right."""
+    settings = ("steps=20", "optimizer.learning_rate=3e-3", "augment.scale_max=1.0", "target-labels.weight=5")
+    Trainer(plan(folders, *settings), tmp_path).run()
+    assert evaluate(tmp_path / "last.pth", f"folder:{folders / 'few'}?split=train").pixel_accuracy > 0.5
 
 
 def test_weight_0_leaves_the_weights_of_the_recipe_without_labels_and_moves_its_batch_norms(folders, tmp_path):

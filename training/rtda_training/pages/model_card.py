@@ -210,7 +210,8 @@ def _limits(plan: PlanConfig, calibration: str, rows: Sequence[Mapping[str, Any]
         unfinished_run(plan, rows),
     ]
     if plan.target:
-        limits.append(f"It was adapted to {_code(plan.target)} without labels; other places may be another domain.")
+        how = "with labels of a few of its frames" if plan.labelled_target else "without labels"
+        limits.append(f"It was adapted to {_code(plan.target)} {how}; other places may be another domain.")
     found = next((row for row in reversed(rows) if isinstance(row.get("val_iou"), dict)), None)
     blind = [name for name, value in found["val_iou"].items() if value is not None and value < 1.0] if found else []
     if blind:

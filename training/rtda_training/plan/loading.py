@@ -100,20 +100,14 @@ def plan_from_table(table: Mapping[str, Any]) -> PlanConfig:
 
 
 def _with_few_labels(shared: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The stages, those that train a network with the objective that learns from labelled target frames.
+    """The stages with the objective that learns from labelled target frames.
 
-    A recipe that names it says itself which of its stages has it.
+    A recipe that names it says itself which of its stages has it; one that trains no network has no use for any.
     """
-    both = [laid_over(shared, entry) for entry in entries]
-    objectives = [stage.get("objectives", StageConfig.objectives) for stage in both]
+    objectives = [laid_over(shared, entry).get("objectives", StageConfig.objectives) for entry in entries]
     if not all(isinstance(names, (list, tuple)) for names in objectives) or any(_FEW_LABELS in n for n in objectives):
         return list(entries)
-    return [
-        {**entry, "objectives": [*names, _FEW_LABELS]}
-        if stage.get("kind", StageConfig.kind) == "segmentation"
-        else entry
-        for entry, stage, names in zip(entries, both, objectives, strict=True)
-    ]
+    return [{**entry, "objectives": [*names, _FEW_LABELS]} for entry, names in zip(entries, objectives, strict=True)]
 
 
 def differing_keys(saved: Mapping[str, Any], plan: PlanConfig) -> list[str]:
