@@ -11,7 +11,7 @@ from typing import Any, Callable
 import typer
 
 from rtda_deploy import __version__
-from rtda_deploy.cli import cameras, data, data_frames, doctor, estimate, evaluate, export, inspect, rank, verify
+from rtda_deploy.cli import adapt, cameras, data, data_frames, doctor, estimate, evaluate, export, inspect, rank, verify
 from rtda_deploy.cli.bench import verb as bench
 from rtda_deploy.cli.demo import verb as demo
 from rtda_deploy.cli.run import verb as run
@@ -24,6 +24,7 @@ _TRAIN, _DEPLOY, _HELP = "Train", "Deploy", "Look around"
 _VERBS = (
     ("demo", demo.demo, _TRAIN),
     ("train", train.train, _TRAIN),
+    ("adapt", adapt.adapt, _TRAIN),
     ("eval", evaluate.evaluate, _TRAIN),
     ("rank", rank.rank, _TRAIN),
     ("export", export.export, _DEPLOY),

@@ -181,6 +181,7 @@ def make_stage(
         "run_folder": folder,
         "normalise": to_input,
         "finished": _nothing_finished,
+        "classes": classes,
         "source": LabelledSet(source, DataAddress.parse("list:source")),
         "target": UnlabelledSet(target, DataAddress.parse("list:target")),
         "tell": lambda text: None,

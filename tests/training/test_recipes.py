@@ -12,6 +12,7 @@ from rtda_training.trainer import Trainer
 
 # bdl-1x1 has every kind of stage that these have, paper-pfr trains their DeepLab, the contract suite runs the FCN8s.
 TOO_LONG = {"bdl", "bdl-deeplab", "bdl-fcn8s"}
+NO_SOURCE = {"adapt"}  # source_free/test_plan_without_source.py
 SMALL = ["size=64x64", "batch_size=2", "steps=2", "device=cpu", "precision=fp32", "val_every=0", "save_every=0"]
 
 
@@ -21,7 +22,7 @@ def folders(tmp_path_factory):
     return write_domains(tmp_path_factory.mktemp("data"), 19, 4, 16, target_val=True)
 
 
-@pytest.mark.parametrize("name", sorted(set(recipe_names()) - TOO_LONG - {"target-only"}))
+@pytest.mark.parametrize("name", sorted(set(recipe_names()) - TOO_LONG - NO_SOURCE - {"target-only"}))
 def test_a_recipe_trains(name, folders, tmp_path, monkeypatch):
     monkeypatch.setenv("RTDA_CACHE", str(tmp_path / "cache"))
     overrides = list(SMALL)

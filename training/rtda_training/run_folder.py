@@ -39,11 +39,11 @@ __all__ = [
 
 CONFIG, RANKING = "config.toml", "ranking.json"
 _CHECKPOINTS = ("last.pth", "best.pth", "stage-*.pth", "translator-*.pth", "candidate-*.pth")
-_RECORDS = ("results.csv", "metrics.jsonl", "confusion.json", RANKING)
+_RECORDS = ("results.csv", "metrics.jsonl", "confusion.json", RANKING, "adapt.json")
 _FILES = (*_CHECKPOINTS, CONFIG, *_RECORDS, "report.html", "MODEL_CARD.md", "verify/[0-9].png")
 _FOLDERS = ("stages", "tensorboard")
 _SHOWN = 3  # differences that are told
-_EVERY_ROW = ("stage", "stage_index", "step", "learning_rate", "pictures_per_s", "eta_s")
+_EVERY_ROW = ("stage", "stage_index", "step", "learning_rate", "pictures_per_s", "eta_s", "target_shares")
 
 
 def is_run(folder: Path) -> bool:
@@ -56,7 +56,7 @@ def progress_in(folder: Path) -> str:
     found = [path.name for pattern in _CHECKPOINTS for path in sorted(folder.glob(pattern))]
     if found and not (found == ["last.pth"] and _at_its_start(folder / "last.pth")):
         return found[0]
-    rows = read_rows(folder)
+    rows = [row for row in read_rows(folder) if row.get("step")]
     return f"a log of {len(rows)} rows" if rows else ""
 
 

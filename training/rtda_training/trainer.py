@@ -76,7 +76,7 @@ class Trainer:
             if self._first:
                 writable_folder(self.folder)
             self._sets = PlanSets(plan, self._tell)
-        classes = self._sets.source.classes
+        classes = self._sets.classes
         for stage in plan.stages:
             for key, found in stage.used().items():
                 found.preflight(stage.settings[key], classes)
@@ -128,10 +128,9 @@ class Trainer:
             self._checkpoints.remove_start()
             raise
         best = self._checkpoints.best
+        miou = float(best["miou"]) if best["at"] else math.nan
         seconds = time.monotonic() - started
-        return with_verdict(
-            self.plan, TrainResult(self.folder, float(best["miou"]), str(best["at"]), last, seconds, ranking)
-        )
+        return with_verdict(self.plan, TrainResult(self.folder, miou, str(best["at"]), last, seconds, ranking))
 
     def _stages(self, resume: Checkpoint | None, state: Mapping[str, Any], log: RunLog | None) -> float:
         """Every stage from that of ``state`` on; gives the mIoU of the last validation."""
@@ -207,6 +206,7 @@ class Trainer:
             run_folder=self.folder,
             normalise=lambda frames: normalise(frames, plan.input),
             finished=self._finished,
+            classes=self._sets.classes,
             source=source,
             target=self._sets.target,
             tell=lambda text: self._tell(TrainEvent("note", text)),
@@ -221,12 +221,13 @@ class Trainer:
         stage = self.plan.stages[index]
         if stage.start == "scratch":
             torch.manual_seed(self.plan.seed)
-            self._model.load_state_dict(start_network(self.plan, self._sets.source.classes).state_dict())
+            self._model.load_state_dict(start_network(self.plan, self._sets.classes).state_dict())
         elif stage.start != "previous":
             self._model.load_state_dict(dict(read_checkpoint(stage_file(self.folder, stage.start)).weights))
 
         if (index == 0 or stage.start == "scratch") and self.plan.measures_norms and not self.plan.init:
             backbone, normalised = self._model.backbone, partial(normalise, contract=self.plan.input)
+            assert self._sets.source is not None  # a plan without one measures no norms
             count = measure_norms(backbone, self._sets.source, self.plan, normalised)
             self._tell(TrainEvent("note", f"backbone: batch norms measured on {count} pictures of the source"))
 
@@ -236,7 +237,7 @@ class Trainer:
 
     def _camera_pictures(self) -> UnlabelledSet:
         """The domain that is adapted to, as a camera gives it and not as it is cached for training."""
-        return self._as_stored(self._sets.target or self._sets.source)
+        return self._as_stored(self._sets.camera)
 
     def _as_stored(self, pictures: UnlabelledSet) -> UnlabelledSet:
         return open_unlabelled(str(pictures.address)) if self.plan.cache else pictures

@@ -104,7 +104,7 @@ def _what(plan: PlanConfig, hardware: str) -> str:
         adapts = " (labels of some frames used)"
     else:
         adapts = " (no labels used)" if plan.target and all(s.labelled == "source" for s in plan.stages) else ""
-    domains = plan.source + (f" -> {plan.target}{adapts}" if plan.target else "")
+    domains = " -> ".join(name for name in (plan.source or plan.init, plan.target) if name) + adapts * bool(plan.target)
     return f"model   {plan.network_text} · {domains} · {hardware} · seed {plan.seed}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
@@ -120,9 +121,9 @@ def _tell(result: TrainResult, json_: bool) -> None:
     if json_:
         values: Dict[str, object] = {
             "folder": str(folder),
-            "best_miou": round(100 * result.best_miou, 2),
+            "best_miou": _percent(result.best_miou),
             "best_at": result.best_at,
-            "last_miou": round(100 * result.last_miou, 2),
+            "last_miou": _percent(result.last_miou),
             "seconds": round(result.seconds, 1),
             "verdict": result.verdict,
             "proposed": result.proposed.name,
@@ -131,10 +132,12 @@ def _tell(result: TrainResult, json_: bool) -> None:
         print_json(values)
     else:
         print(result.proposed)
-    note(f"done    in {result.seconds:.0f} s · best val mIoU {100 * result.best_miou:.1f} ({result.best_at})")
+    best = f" · best val mIoU {100 * result.best_miou:.1f} ({result.best_at})" if result.best_at else ""
+    note(f"done    in {result.seconds:.0f} s{best}")
     note(f"verdict {result.verdict}")
+    files = "last.pth,best.pth" if result.best_at or result.ranking else "last.pth"
     ranked = ",ranking.json" if result.ranking else ""
-    note(f"wrote   {folder}/{{last.pth,best.pth,config.toml,results.csv{ranked},report.html,MODEL_CARD.md}}")
+    note(f"wrote   {folder}/{{{files},config.toml,results.csv{ranked},report.html,MODEL_CARD.md}}")
     print_next(f"rtda-deploy export {shlex.quote(str(result.proposed))}")
 
 
@@ -143,6 +146,11 @@ def _order(ranking: Mapping[str, Any]) -> Dict[str, Any]:
     names = [entry["name"] for entry in ranking["entries"]]
     own = {key: ranking[key] for key in ("chosen", "better", "first", "footage", "frames", "seconds")}
     return {**own, "order": names, "dropped": [found["name"] for found in ranking["dropped"]]}
+
+
+def _percent(share: float) -> Optional[float]:
+    """None where nothing was validated on."""
+    return None if math.isnan(share) else round(100 * share, 2)
 
 
 def _list_recipes(json_: bool) -> None:

@@ -21,6 +21,11 @@ TARGET_FORWARD: tuple[str, NoSettings] = ("target-forward", NoSettings())
 class Sampler(Component):
     """Chooses the order of the source's pictures."""
 
+    @classmethod
+    def needs_source(cls, config: Any) -> bool:
+        del config
+        return True
+
     def order(self, source: LabelledSet, seed: tuple[int, ...]) -> PictureOrder:
         """The order for one stage."""
         return PictureOrder(len(source), seed)
@@ -28,6 +33,11 @@ class Sampler(Component):
 
 class Style(Component):
     """Changes the source batch before the network sees it; works on raw pixels."""
+
+    @classmethod
+    def needs_source(cls, config: Any) -> bool:
+        del config
+        return True
 
     def apply(self, context: StepContext) -> Tensor:
         """``context.source_frames`` (still plain) and ``context.target_frames`` -> float32 (N, H, W, 3) BGR 0..255."""
@@ -66,6 +76,11 @@ class Mixer(Component):
 
     needs_target = True
     requires = ("labeler",)
+
+    @classmethod
+    def needs_source(cls, config: Any) -> bool:
+        del config
+        return True
 
     def mix(self, context: StepContext) -> MixedBatch:
         """The mixed batch; no gradient."""

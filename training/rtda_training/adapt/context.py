@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from rtda_training.judge import Candidate
+from rtda_training.labels import ClassList
 from rtda_training.models import SegOutput
 from rtda_training.readers import LabelledSet, UnlabelledSet
 
@@ -81,7 +82,8 @@ class StageContext:
         run_folder: The run's folder; a finished stage ``NAME`` left ``stage-NAME.pth`` there.
         normalise: Raw pixels (N, H, W, 3) BGR 0..255 -> the network's input (N, 3, H, W).
         finished: Network of a finished stage by its name, frozen, in evaluation mode, on the device.
-        source: The labelled set.
+        classes: What the network tells apart.
+        source: The labelled set; None where the plan has no source.
         target: The unlabelled set; None where the plan has none.
         tell: A line for people.
         labelled_target: Target frames that people labelled; None where the plan has none.
@@ -103,7 +105,8 @@ class StageContext:
     run_folder: Path
     normalise: Callable[[Tensor], Tensor]
     finished: Callable[[str], nn.Module]
-    source: LabelledSet
+    classes: ClassList
+    source: LabelledSet | None
     target: UnlabelledSet | None
     tell: Callable[[str], None]
     labelled_target: LabelledSet | None = None
@@ -123,7 +126,8 @@ class StepContext:
 
     Attributes:
         step: Number of the step, from 0.
-        source_frames: float32 (N, H, W, 3) BGR 0..255, the labelled domain, after its style.
+        source_frames: float32 (N, H, W, 3) BGR 0..255, the labelled domain, after its style; N is 0 where the plan has
+            no source.
         label: int64 (N, H, W), 255 where not labelled.
         target_frames: float32 (N, H, W, 3) BGR 0..255, the unlabelled domain; None where nothing asks for it.
         forward: The network in training mode.

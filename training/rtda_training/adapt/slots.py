@@ -68,6 +68,12 @@ class Component:
         del config, stage
 
     @classmethod
+    def needs_source(cls, config: Any) -> bool:
+        """Whether it works on labelled source pictures; refused in a plan without a source."""
+        del config
+        return False
+
+    @classmethod
     def stages_used(cls, config: Any) -> tuple[str, ...]:
         """Names of earlier stages whose networks it needs."""
         del config

@@ -33,6 +33,9 @@ _CELLS = 500  # labelled cells of each that are kept, spread over it
 
 def add_cards(plan: PlanConfig, folder: Path, sets: PlanSets, tell: Callable[[str], None]) -> None:
     """Give ``last.pth`` and ``best.pth`` of a finished run the card that they lack; nothing where no label is there."""
+    if sets.source is None:
+        tell("no calibration card: it is measured on labelled source pictures, and this plan has none")
+        return
     pictures, held_out = card_pictures(plan, sets)
     for name in ("last.pth", "best.pth"):
         path = folder / name
@@ -56,18 +59,21 @@ def add_cards(plan: PlanConfig, folder: Path, sets: PlanSets, tell: Callable[[st
 def card_pictures(plan: PlanConfig, sets: PlanSets) -> tuple[LabelledSet, bool]:
     """Labelled pictures of the domain whose labels the plan learned from, and whether they are held out.
 
+    The plan has a source.
+
     That is its val split. Where the user's own ``--val`` stands in its place, or a list of pictures, the split is
     looked for; where there is none, the pictures of the training themselves have to do.
     """
     learned = plan.target if plan.stages[-1].labelled == "target" else plan.source
     trained = sets.target_with_labels() if learned == plan.target and learned != plan.source else sets.source
     found = sets.val
+    assert trained is not None and found is not None
     if plan.val:
         address = DataAddress.parse(learned)
         if address.split is not None or "list" in address.options:
             return trained, False
         try:
-            found = open_labelled(learned, split="val", classes=sets.source.classes)
+            found = open_labelled(learned, split="val", classes=sets.classes)
         except (ConfigError, DataError):
             return trained, False
     return found, not shared_pictures([trained], found)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rtda_training.loop.collapse_watch import CollapseWatch
 from rtda_training.loop.discriminator_watch import DiscriminatorWatch
 from rtda_training.plan import PlanConfig, StageConfig
 
@@ -23,7 +24,10 @@ _LITTLE = 0.05  # share of the target's pixels that get a label
 
 
 class Finding(NamedTuple):
-    """One warning: stage, step, kind (``stuck``, ``certain``, ``fallen``, ``coverage``), what it is and what to do."""
+    """One warning: stage, step, kind, what it is and what to do.
+
+    Kinds are ``stuck``, ``certain``, ``fallen``, ``coverage``, ``few-classes``, and ``vanished <class>``.
+    """
 
     stage: str
     step: int
@@ -37,15 +41,18 @@ class Diagnostics:
     Args:
         stage: Its settings; the advice names their keys and values.
         rows: What was logged before, of earlier stages and of this one before a resume; they give no warning.
+        classes: Names of the network's classes.
     """
 
-    def __init__(self, stage: StageConfig, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, stage: StageConfig, rows: Iterable[Mapping[str, Any]] = (), classes: Sequence[str] = ()) -> None:
         self._stage = stage
         self._told: set[str] = set()
         self._since: dict[str, int] = {}
         self._discriminator = DiscriminatorWatch(stage)
+        self._collapse = CollapseWatch(stage, classes)
         self._best = -math.inf
         for row in rows:
+            self._collapse.see(row)
             if row.get("stage") == stage.name:
                 self.see(row)
             elif stage.start != "scratch" and row.get("val_miou") is not None:
@@ -55,6 +62,7 @@ class Diagnostics:
         """Warnings that a logged row gives rise to; each kind is given once a stage."""
         step = int(row["step"])
         found = {**self._discriminator.see(row), **self._coverage(row, step), **self._fall(row, step)}
+        found.update(self._collapse.see(row))
         return self._new(found, step)
 
     def labels(self, folder: Path) -> list[Finding]:
@@ -110,12 +118,14 @@ class Diagnostics:
         return step - self._since.setdefault(kind, step) >= _SPAN
 
 
-def warnings_of(plan: PlanConfig, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Finding]:
-    """All warnings of a run from its log; ``folder``: the run's."""
+def warnings_of(
+    plan: PlanConfig, rows: Sequence[Mapping[str, Any]], folder: Path, classes: Sequence[str] = ()
+) -> list[Finding]:
+    """All warnings of a run from its log; ``folder``: the run's; ``classes``: names of the network's."""
     found: list[Finding] = []
     for index, stage in enumerate(plan.stages):
         before = [row for row in rows if int(row.get("stage_index", 0)) < index]
-        diagnostics = Diagnostics(stage, before)
+        diagnostics = Diagnostics(stage, before, classes)
         found += diagnostics.labels(folder / "stages" / stage.name)
         for row in rows:
             if row.get("stage") == stage.name:

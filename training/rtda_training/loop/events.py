@@ -39,7 +39,7 @@ class TrainResult:
 
     Attributes:
         folder: The run folder, with ``last.pth`` and ``best.pth``.
-        best_miou: Of the best validation, 0..1.
+        best_miou: Of the best validation, 0..1; NaN where there was none.
         best_at: Stage and step of it.
         last_miou: Of the last validation, 0..1; NaN where there was none.
         seconds: What this call took; a resumed run's earlier time is not in it.

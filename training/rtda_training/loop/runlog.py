@@ -25,7 +25,7 @@ __all__ = ["COLUMNS", "CONFUSION", "RunLog"]
 CONFUSION = "confusion.json"
 
 COLUMNS = ("stage", "step", "learning_rate", "pictures_per_s", "val_miou", "val_pixel_accuracy")
-_UNLISTED = ("stage_index", "eta_s", "val_iou")  # in metrics.jsonl only
+_UNLISTED = ("stage_index", "eta_s", "val_iou", "target_shares")  # in metrics.jsonl only
 
 
 class RunLog:

@@ -123,8 +123,9 @@ class RunCheckpoints:
 
     def _save(self, path: Path, state: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
         self.trained = True
-        scored = {"data": f"{self._plan.validation} (val)", **metrics}
-        provenance = {**self._spec.provenance, "metrics": scored}
+        validation = self._plan.validation
+        scored = {"metrics": {"data": f"{validation} (val)", **metrics}} if validation else {}
+        provenance = {**self._spec.provenance, **scored}
         write_checkpoint(path, Checkpoint(self._spec.replace(provenance=provenance), _weights(self._model), state))
 
 

@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from rtda_deploy.errors import DataError, TrainingError
+from rtda_training.loop.collapse_watch import TargetGlance
 from rtda_training.loop.diagnostics import Diagnostics, Finding
 from rtda_training.loop.events import StopRequest, Tell, TrainEvent, TrainingStopped
 from rtda_training.loop.pace import Pace
@@ -68,7 +69,9 @@ class StageLoop:
         self._index = index
         self._stage = parts.plan.stages[index]
         self._log = log
-        self._diagnostics = Diagnostics(self._stage, log.rows if log is not None else ())
+        self._diagnostics = Diagnostics(self._stage, log.rows if log is not None else (), parts.sets.classes.names)
+        watched = not parts.plan.source and log is not None
+        self._glance = TargetGlance(parts.sets.camera, parts.plan, parts.fabric) if watched else None
 
     def run(self, run: StageRun, start: int, miou: float) -> float:
         """Make the steps from ``start`` on; ``run`` has begun.
@@ -87,6 +90,7 @@ class StageLoop:
             DataError: If nothing that is validated on is labelled.
         """
         stage = self._stage
+        self._look_at_start(start)
         self._warn(self._diagnostics.labels(self._parts.folder / "stages" / stage.name))
         self._parts.fabric.barrier()
         later = sum(after.steps for after in self._parts.plan.stages[self._index + 1 :])
@@ -99,11 +103,20 @@ class StageLoop:
             self._parts.stop.stepping = False
         return miou
 
+    def _look_at_start(self, start: int) -> None:
+        """Log what the network answers before the first step of the plan: a collapse is told against it."""
+        if self._glance is None or self._index or start or (self._log is not None and self._log.rows):
+            return
+        row = {"stage": self._stage.name, "stage_index": 0, "step": 0, **self._glance.of(self._parts.model)}
+        self._diagnostics.see(row)
+        if self._log is not None:
+            self._log.add(row)
+
     def _step(self, run: StageRun, step: int, pace: Pace, miou: float) -> float:
         stage, done = self._stage, step + 1
         last = done == stage.steps
         saves = last or _is_every(self._parts.plan.save_every, done)
-        validates = last or _is_every(self._parts.plan.val_every, done)
+        validates = self._parts.sets.val is not None and (last or _is_every(self._parts.plan.val_every, done))
         values = run.step(step)
         logs = last or validates or done % _LOG_EVERY == 0
         stops = (logs or self._stops_alone()) and self._stops_everywhere()
@@ -113,6 +126,8 @@ class StageLoop:
         row.update(pace.tick())
         if last:
             run.finish()
+        if logs and self._glance is not None:
+            row.update(self._glance.of(self._parts.model))
         if validates and run.trains_network and (last or not stops):
             scores = self._validate(row, None if last else self._stops_alone)
             stops, miou = (True, miou) if scores is None else (stops, scores.miou())
@@ -175,6 +190,7 @@ class StageLoop:
     def _validate(self, row: dict[str, Any], stop: Callable[[], bool] | None) -> Scores | None:
         """Score the network, add that to the row, and keep its confusion; None where it was given up."""
         plan, val = self._parts.plan, self._parts.sets.val
+        assert val is not None
         confusion = ConfusionMatrix(self._parts.model.num_classes)
         scores = validate(
             self._parts.model,
@@ -197,9 +213,9 @@ class StageLoop:
         row["val_miou"], row["val_pixel_accuracy"] = scores.miou(), scores.pixel_accuracy
         row["val_iou"] = scores.to_dict()["iou"]
         if self._log is not None:
-            pictures = self._parts.sets.target or self._parts.sets.source
             self._log.keep_confusion(row, val, confusion.counts)
-            self._log.show(row, self._parts.model, pictures, plan, self._parts.sets.source.classes.palette)
+            sets = self._parts.sets
+            self._log.show(row, self._parts.model, sets.camera, plan, sets.classes.palette)
         return scores
 
 

@@ -68,7 +68,7 @@ def _load_init(model: SegmentationNetwork, plan: PlanConfig, classes: ClassList)
     start = read_checkpoint(plan.init)
     if start.spec.class_names != classes.names:
         raise CheckpointError(
-            f"{plan.init} was trained on other classes than {plan.source} has",
+            f"{plan.init} was trained on other classes than {plan.source or 'the network'} has",
             hint="start from a checkpoint of the same classes, or leave init away",
         )
     problem = difference(model.state_dict(), start.weights)
@@ -109,6 +109,11 @@ def start_spec(plan: PlanConfig, classes: ClassList, model: SegmentationNetwork)
 _Set = TypeVar("_Set", bound=UnlabelledSet)
 
 
+def _classes_of(checkpoint: str) -> ClassList:
+    spec = read_checkpoint(checkpoint).spec
+    return ClassList(spec.class_names, spec.palette)
+
+
 class PlanSets:
     """Opens the sets of a plan.
 
@@ -117,10 +122,11 @@ class PlanSets:
         tell: Told of progress and of what is left out or doubtful.
 
     Attributes:
-        source: The labelled domain.
+        source: The labelled domain; None where the plan has none.
+        classes: What the network tells apart: the source's, or those of the checkpoint it starts from.
         target: The unlabelled domain; None where the plan has none.
         labelled_target: A few labelled frames of it; None where the plan has none.
-        val: What the network is validated on.
+        val: What the network is validated on; None where the plan has no such set.
 
     Raises:
         ConfigError: If an address makes no sense.
@@ -130,11 +136,20 @@ class PlanSets:
     def __init__(self, plan: PlanConfig, tell: Tell) -> None:
         self._plan = plan
         self._tell = tell
-        self.source = self._labelled(plan.source)
+        self.source = self._labelled(plan.source) if plan.source else None
+        self.classes = self.source.classes if self.source is not None else _classes_of(plan.init)
         self.target = self._unlabelled(plan.target) if plan.target else None
         self.labelled_target = self._few_labels(plan.labelled_target) if plan.labelled_target else None
-        self.val = self._same_classes(self._labelled(plan.validation, split="val"))
+        address = plan.validation
+        self.val = self._same_classes(self._labelled(address, split="val")) if address else None
         self._warn_of_own_pictures()
+
+    @property
+    def camera(self) -> UnlabelledSet:
+        """Pictures such as the network will meet: of the target, else of the source."""
+        found = self.target or self.source
+        assert found is not None  # a plan without a source has a target
+        return found
 
     def target_with_labels(self) -> LabelledSet:
         """The target domain for a stage that learns from its labels."""
@@ -151,6 +166,8 @@ class PlanSets:
 
     def _labelled(self, text: str, split: str = "train", may_lack: bool = False) -> LabelledSet:
         asked: dict[str, Any] = {"classes": class_list(self._plan.classes)} if self._plan.classes else {}
+        if not self._plan.source:
+            asked = {"classes": self.classes}
         found = open_labelled(text, split=split, progress=self._prepare(text), **asked)
         first_look(
             found,
@@ -180,9 +197,9 @@ class PlanSets:
         )
 
     def _same_classes(self, other: LabelledSet) -> LabelledSet:
-        if other.classes.names != self.source.classes.names:
+        if other.classes.names != self.classes.names:
             raise DataError(
-                f"{other.address} has other classes than {self.source.address}",
+                f"{other.address} has other classes than {self._plan.source}",
                 hint="join both to one list: --set classes=camvid (or cityscapes)",
             )
         return other
@@ -194,6 +211,8 @@ class PlanSets:
             self._tell(TrainEvent("note", f"left out of {pictures.address}: {why}: {len(paths)}"))
 
     def _warn_of_own_pictures(self) -> None:
+        if self.val is None:
+            return
         labelled = {stage.labelled for stage in self._plan.stages}
         domains = {"source": self.source, "target": self.target}
         trained = [data for name, data in domains.items() if name in labelled and data]

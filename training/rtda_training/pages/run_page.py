@@ -14,6 +14,7 @@ from rtda_deploy.errors import RtdaError
 from rtda_deploy.optional import require
 from rtda_deploy.report import ReportPage, short
 from rtda_training.adapt.styles.fda import fourier_transfer
+from rtda_training.checkpoint import read_checkpoint
 from rtda_training.loop.diagnostics import warnings_of
 from rtda_training.loop.events import TrainResult
 from rtda_training.loop.validate import usable_frame
@@ -24,7 +25,7 @@ from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import open_unlabelled
 from rtda_training.run_folder import loss_keys, read_record, read_rows
 
-__all__ = ["write_run_page"]
+__all__ = ["curves", "write_run_page"]
 
 _BETAS = (0.01, 0.05, 0.10)
 _TITLES = {
@@ -38,6 +39,8 @@ _TITLES = {
     "pseudo_share": "Share of the target's pixels labelled with confidence",
     "mixed": "Loss on mixed pictures",
     "entropy": "Entropy loss, target",
+    "negative": "Negative learning, target",
+    "target_entropy": "Entropy of the mean prediction on the target (falls where classes vanish)",
     "learning_rate": "Learning rate",
 }
 
@@ -49,7 +52,8 @@ def write_run_page(plan: PlanConfig, folder: Path, result: TrainResult) -> Path:
         FileAccessError: If it cannot be written.
     """
     rows = read_rows(folder)
-    warnings = warnings_of(plan, rows, folder)
+    classes = read_checkpoint(folder / "last.pth").spec.class_names
+    warnings = warnings_of(plan, rows, folder, classes)
     domains = " -> ".join(short(address) for address in (plan.source, plan.target) if address)
     page = ReportPage(f"Training: {plan.name}", f"{domains} · {plan.network_text} at {plan.size} · seed {plan.seed}")
     page.lead(result.verdict)
@@ -68,7 +72,7 @@ def write_run_page(plan: PlanConfig, folder: Path, result: TrainResult) -> Path:
         )
     _part(page, lambda: val_sights(page, plan, folder))
     _scores(page, rows, folder)
-    _curves(page, rows)
+    curves(page, rows)
     for stage in plan.stages:
         _part(page, lambda stage=stage: _labels(page, stage, folder / "stages" / stage.name))  # type: ignore[misc]
         _translations(page, stage, folder / "stages" / stage.name)
@@ -90,19 +94,16 @@ def _part(page: ReportPage, build: Callable[[], None]) -> None:
 
 def _summary(page: ReportPage, plan: PlanConfig, result: TrainResult) -> None:
     steps = ", ".join(f"{stage.name} {stage.steps}" for stage in plan.stages)
-    page.table(
-        ["", "value"],
-        [
-            ["best val mIoU, %", f"{100 * result.best_miou:.2f}  ({result.best_at})"],
-            ["last val mIoU, %", f"{100 * result.last_miou:.2f}"],
-            ["validated on", f"{short(plan.validation)} (val)"],
-            ["steps", steps],
-            ["seconds of this session", f"{result.seconds:.1f}"],
-        ],
-    )
+    validated = [
+        ["best val mIoU, %", f"{100 * result.best_miou:.2f}  ({result.best_at})"],
+        ["last val mIoU, %", f"{100 * result.last_miou:.2f}"],
+        ["validated on", f"{short(plan.validation)} (val)"],
+    ]
+    own = [["steps", steps], ["seconds of this session", f"{result.seconds:.1f}"]]
+    page.table(["", "value"], [*(validated if plan.validation else [["validated on", "nothing"]]), *own])
 
 
-def _curves(page: ReportPage, rows: Sequence[Mapping[str, Any]]) -> None:
+def curves(page: ReportPage, rows: Sequence[Mapping[str, Any]]) -> None:
     """One chart a figure, one line a stage; a stage keeps its colour where several share a chart."""
     page.heading("Curves")
     stages = list(dict.fromkeys(str(row["stage"]) for row in rows))

@@ -23,12 +23,13 @@ class PlanConfig:
     Attributes:
         name: The recipe's name.
         description: One sentence for people.
-        source: Address of the labelled domain.
+        source: Address of the labelled domain; empty for a plan that adapts the network of ``init`` to the target
+            without a source picture. Classes are then those of ``init``.
         target: Address of the unlabelled domain; may be empty where no stage needs it.
         labelled_target: Address of a few labelled frames of the target, which objective ``target-labels`` learns from;
             where it is given and no stage names that objective, every stage that trains the network gets it.
         val: Address of the labelled set that ``best.pth`` is chosen on; empty: the val split of the domain whose labels
-            the last stage learns from is validated on, and ``rank`` says what chooses.
+            the last stage learns from is validated on, and ``rank`` says what chooses. Without a source nothing is then.
         classes: Class list that the network learns, such as ``camvid``; labels are joined to it by name. Empty: the
             source's own.
         network: A key of ``rtda_training.models.NETWORKS``.
@@ -104,8 +105,14 @@ class PlanConfig:
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise ConfigError(f"two stages have the same name: {', '.join(names)}", hint="give each its own name")
+        if not self.source:
+            self._check_without_source()
         for place, stage in enumerate(self.stages):
             self._check_stages_used(place)
+            if self.source and stage.kind == "segmentation" and "supervised" not in stage.objectives:
+                raise ConfigError(
+                    f"stage {stage.name!r} has no objective that learns from labels", hint='add "supervised"'
+                )
             if (stage.uses_target or stage.labelled == "target") and not self.target:
                 raise ConfigError(f"stage {stage.name!r} needs a target domain", hint="add --target DATA")
             if stage.trains_on_target_labels and not self.labelled_target:
@@ -118,6 +125,30 @@ class PlanConfig:
                 f"no stage learns from the labelled target frames {self.labelled_target}",
                 hint='add "target-labels" to the objectives of a stage, or leave labelled_target away',
             )
+
+    def _check_without_source(self) -> None:
+        """Refuse what cannot be done without source pictures."""
+        if not self.init:
+            raise ConfigError(
+                "a plan without a source adapts a network that is there, and none is named",
+                hint="rtda-deploy adapt MODEL --footage DATA; or add --init MODEL, or --source DATA",
+            )
+        if self.classes:
+            raise ConfigError(
+                f"classes {self.classes!r} cannot be chosen without a source: they are those of the network",
+                hint="leave classes away",
+            )
+        if self.measures_norms:
+            raise ConfigError("backbone_norms = source needs a source", hint="leave backbone_norms away")
+        for stage in self.stages:
+            if stage.needing_source:
+                raise ConfigError(
+                    f"stage {stage.name!r} works on source pictures, and the plan has no source:"
+                    f" {', '.join(stage.needing_source)}",
+                    hint="add --source DATA, or take them out; what needs no source: rtda-deploy adapt --help",
+                )
+            if not stage.objectives:
+                raise ConfigError(f"stage {stage.name!r} has no objective", hint='such as objectives = ["entropy"]')
 
     def _check_stages_used(self, place: int) -> None:
         """Refuse a stage that needs one which does not come before it, or is of another kind."""
@@ -173,7 +204,7 @@ class PlanConfig:
 
     @property
     def validation(self) -> str:
-        """Address of the set that is validated on."""
+        """Address of the set that is validated on; empty where there is none."""
         return self.val or (self.target if self.stages[-1].labelled == "target" else self.source)
 
     def to_dict(self) -> dict[str, Any]:

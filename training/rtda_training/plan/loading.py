@@ -49,7 +49,7 @@ def load_plan(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Plan
             _override(table, text)
         table.update(typed)
         plan = _resolved(plan_from_table(table))
-    if any(stage.uses_target or stage.labelled == "target" for stage in plan.stages):
+    if plan.source and any(stage.uses_target or stage.labelled == "target" for stage in plan.stages):
         refuse_half_typed(typed, {"source": plan.source, "target": plan.target}, "recipe")
     return plan
 

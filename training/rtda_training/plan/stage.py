@@ -76,8 +76,6 @@ class StageConfig:
         check_file_name(self.name, "a stage's name")
         if self.name in components():
             raise ConfigError(f"a stage cannot be called {self.name!r}: a component is", hint="choose another name")
-        if self.kind == "segmentation" and "supervised" not in self.objectives:
-            raise ConfigError(f"stage {self.name!r} has no objective that learns from labels", hint='add "supervised"')
         used = self.used()
         object.__setattr__(
             self, "settings", {key: self.settings.get(key, found.settings()) for key, found in used.items()}
@@ -141,6 +139,11 @@ class StageConfig:
             for name in found.stages_used(self.settings[key])
         )
         return (*start, *parts)
+
+    @property
+    def needing_source(self) -> tuple[str, ...]:
+        """What of the stage works on labelled source pictures: its kind, or names of components."""
+        return tuple(key for key, found in self.used().items() if found.needs_source(self.settings[key]))
 
     @property
     def uses_target(self) -> bool:

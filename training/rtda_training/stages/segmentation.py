@@ -18,6 +18,7 @@ from rtda_training.stages.base import (
     LABELLED_STREAM,
     SOURCE_STREAM,
     TARGET_STREAM,
+    DeviceBatch,
     StageRun,
     Stream,
     decay,
@@ -45,16 +46,20 @@ class SegmentationStage(StageRun):
         self._style = cast("Style | None", self._slot("style"))
         self._labeler = cast("Labeler | None", self._slot("labeler"))
         self._mixer = cast("Mixer | None", self._slot("mixer"))
+        self._source: Stream | None = None
+        self._target: Stream | None = None
+        empty = torch.empty((0, *stage.size_hw), device=stage.fabric.device)
+        self._nothing = DeviceBatch(empty[..., None].expand(-1, -1, -1, 3), empty.long())  # of a plan without a source
         self._frozen = _set_training(self._network, stage_config.batch_norm, stage)
         self._forward, self._optimizer = stage.fabric.setup(self._network, _optimizer(self._network, stage_config))
 
     def begin(self, step: int) -> None:
         plan, stage = self._plan, self._stage
         labelled = stage.source
-        seed = (plan.seed, SOURCE_STREAM)
-        order = self._sampler.order(labelled, seed) if self._sampler else None
-        self._source = Stream(labelled, plan, stage, step, SOURCE_STREAM, order)
-        self._target = None
+        self._source = self._target = None
+        if labelled is not None:
+            order = self._sampler.order(labelled, (plan.seed, SOURCE_STREAM)) if self._sampler else None
+            self._source = Stream(labelled, plan, stage, step, SOURCE_STREAM, order)
         if self._stage_config.trains_on_target:
             assert stage.target is not None
             pictures = self._labeler.prepare(stage.target) if self._labeler else stage.target
@@ -117,7 +122,7 @@ class SegmentationStage(StageRun):
 
     def _context(self, step: int) -> StepContext:
         stage = self._stage
-        source = self._source.next()
+        source = self._source.next() if self._source is not None else self._nothing
         assert source.labels is not None
         target = self._target.next() if self._target is not None else None
         labelled = self._labelled.next() if self._labelled is not None else None

@@ -65,6 +65,10 @@ class EmaLabeler(Labeler):
     and ramp: Berthelot et al., AdaMatch (ICLR 2022), sections 3.2 to 3.4.
     """
 
+    @classmethod
+    def needs_source(cls, config: EmaConfig) -> bool:
+        return config.relative or config.align > 0
+
     def __init__(self, config: EmaConfig, stage: StageContext) -> None:
         self._config = config
         self._stage = stage

@@ -69,7 +69,7 @@ class FolderLabeler(Labeler):
         return tuple(Path(text).expanduser() for text in (config.path, config.classes, config.confidences) if text)
 
     def prepare(self, target: UnlabelledSet) -> PseudoLabelledSet:
-        config, classes = self._config, self._stage.source.classes
+        config, classes = self._config, self._stage.classes
         root = Path(config.path).expanduser()
         labels = label_files(root, target)
         masks = given_masks(root, classes, classes=config.classes, typed=config.map)

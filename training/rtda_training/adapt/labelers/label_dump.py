@@ -91,7 +91,7 @@ class LabelDump:
             for name, value in sorted(network.state_dict().items()):
                 digest.update(name.encode())
                 digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        names = self._stage.source.classes.names
+        names = self._stage.classes.names
         rest = [dataclasses.asdict(self._config), self._stage.size_hw, names, str(self._target.address), self._keys]
         digest.update(json.dumps(rest).encode())
         return digest.hexdigest()
@@ -182,7 +182,7 @@ class LabelDump:
         return np.asarray(keep_confident(label, confidence, limits)[0].to(torch.uint8).cpu().numpy())
 
     def _summarised(self, limits: np.ndarray, coverage: Coverage, unreadable: set[int]) -> dict[str, Any]:
-        names = self._stage.source.classes.names
+        names = self._stage.classes.names
         used = limits[coverage.predicted > 0]
         low, high = (float(used.min()), float(used.max())) if used.size else (float(limits[0]),) * 2
         shown = f"threshold {low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"thresholds {low:.2f}..{high:.2f}"

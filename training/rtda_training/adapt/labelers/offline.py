@@ -42,7 +42,7 @@ class OfflineLabeler(Labeler):
         if stage.fabric.is_global_zero:
             LabelDump(self._config, stage, target).run()
         stage.fabric.barrier()
-        return PseudoLabelledSet(target, label_paths(stage.folder, len(target)), stage.source.classes)
+        return PseudoLabelledSet(target, label_paths(stage.folder, len(target)), stage.classes)
 
     def label(self, context: StepContext) -> PseudoLabels:
         if context.target_label is None:

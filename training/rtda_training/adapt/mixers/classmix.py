@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from rtda_training.adapt.mixers.rectangle import rectangle
 from rtda_training.adapt.slots import component, number
 from rtda_training.labels import IGNORE_INDEX
 
-__all__ = ["ClassMix", "ClassMixConfig", "PastedConfig", "pasted"]
+__all__ = ["ClassMix", "ClassMixConfig", "Front", "PastedConfig", "classes_drawn", "pasted"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,25 +52,45 @@ class ClassMix(Mixer):
     @torch.no_grad()
     def mix(self, context: StepContext) -> MixedBatch:
         generators = [context.rng("classmix", place) for place in range(context.label.shape[0])]
-        chosen = torch.as_tensor(_chosen(context.label, generators), device=context.label.device)
-        picture = torch.arange(len(generators), device=context.label.device)[:, None, None]
-        return pasted(context, chosen[picture, context.label], self._config, generators)
+        return pasted(context, classes_drawn(context.label, generators), self._config, generators)
+
+
+class Front(NamedTuple):
+    """What is pasted.
+
+    Attributes:
+        frames: float32 (N, H, W, 3) BGR 0..255.
+        label: int64 (N, H, W), 255 where not labelled.
+        weight: float32 (N, H, W), how much each pixel counts; None: 1 everywhere.
+    """
+
+    frames: Tensor
+    label: Tensor
+    weight: Tensor | None = None
 
 
 def pasted(
-    context: StepContext, mask: Tensor, config: PastedConfig, generators: list[np.random.Generator]
+    context: StepContext,
+    mask: Tensor,
+    config: PastedConfig,
+    generators: list[np.random.Generator],
+    front: Front | None = None,
 ) -> MixedBatch:
-    """Source pixels and labels where ``mask`` (bool (N, H, W)) says so, the target's and its labeler's elsewhere.
+    """Pixels and labels of ``front`` where ``mask`` (bool (N, H, W)) says so, the target's and its labeler's elsewhere.
 
-    Pasted pixels weigh 1. Colours and sharpness of the result change, and a part is hidden, as ``config`` says.
+    Without ``front`` the source batch is pasted, whose pixels weigh 1. Colours and sharpness of the result change, and
+    a part is hidden, as ``config`` says.
 
     Source of the hidden part: DeVries and Taylor, Cutout (arXiv 1708.04552).
     """
-    pseudo = context.pseudo_labels()
+    pseudo, front = context.pseudo_labels(), front or Front(context.source_frames, context.label)
     assert context.target_frames is not None
-    frames = torch.where(mask[..., None], context.source_frames, context.target_frames)
-    label = torch.where(mask, context.label, pseudo.label)
-    weight = None if pseudo.weight is None else torch.where(mask, torch.ones_like(pseudo.weight), pseudo.weight)
+    frames = torch.where(mask[..., None], front.frames, context.target_frames)
+    label = torch.where(mask, front.label, pseudo.label)
+    weight = None
+    if pseudo.weight is not None:
+        own = torch.ones_like(pseudo.weight) if front.weight is None else front.weight
+        weight = torch.where(mask, own, pseudo.weight)
     pictures = context.normalise(changed(frames, config, generators))
     return MixedBatch(_hidden(pictures, config.cutout, generators), label, weight)
 
@@ -81,6 +102,13 @@ def _hidden(pictures: Tensor, area: float, generators: list[np.random.Generator]
             top, bottom, left, right = rectangle(rng, area, pictures.shape[2], pictures.shape[3])
             pictures[place, :, top:bottom, left:right] = 0.0
     return pictures
+
+
+def classes_drawn(label: Tensor, generators: list[np.random.Generator]) -> Tensor:
+    """bool (N, H, W): the pixels of half of each picture's own classes, ``ceil(n / 2)`` of ``n``, drawn anew."""
+    chosen = torch.as_tensor(_chosen(label, generators), device=label.device)
+    picture = torch.arange(len(generators), device=label.device)[:, None, None]
+    return chosen[picture, label]
 
 
 def _chosen(label: Tensor, generators: list[np.random.Generator]) -> np.ndarray:

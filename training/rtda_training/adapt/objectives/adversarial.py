@@ -71,6 +71,11 @@ class Adversarial(Objective):
         self._wrapped, self._optimizer = stage.fabric.setup(module, optimizer)
 
     @classmethod
+    def needs_source(cls, config: Any) -> bool:
+        del config
+        return True
+
+    @classmethod
     def silenced(cls, config: Any) -> tuple[str, Any]:
         del config
         return TARGET_FORWARD

@@ -68,6 +68,11 @@ class Alignment(Objective):
         self._config = config
 
     @classmethod
+    def needs_source(cls, config: Any) -> bool:
+        del config
+        return True
+
+    @classmethod
     def silenced(cls, config: Any) -> tuple[str, Any]:
         del config
         return TARGET_FORWARD

@@ -55,10 +55,15 @@ class FeatureDistance(Objective):
     Source: Hoyer et al., DAFormer (CVPR 2022), section 3.
     """
 
+    @classmethod
+    def needs_source(cls, config: Any) -> bool:
+        del config
+        return True
+
     def __init__(self, config: FeatureDistanceConfig, stage: StageContext) -> None:
         self._config = config
         self._fabric = stage.fabric
-        self.things = _indices(config.things, stage.source.classes.names)
+        self.things = _indices(config.things, stage.classes.names)
         self._backbone = cast(nn.Module, stage.network.backbone)
         self.start = copy.deepcopy(self._backbone).requires_grad_(False)
 

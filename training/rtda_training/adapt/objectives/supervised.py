@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,11 @@ class Supervised(Objective):
 
     log_name = "seg"
 
+    @classmethod
+    def needs_source(cls, config: Any) -> bool:
+        del config
+        return True
+
     def __init__(self, config: SupervisedConfig, stage: StageContext) -> None:
         self._config = config
         self._aux_weight = aux_weight(config.aux_weight, stage)
@@ -81,6 +87,7 @@ def _class_weights(stage: StageContext) -> Tensor:
     """float32 (256,): the factor of a pixel of each class; 0 for 255."""
     from rtda_training.data.index import index_of
 
+    assert stage.source is not None
     frequencies = np.asarray(index_of(stage.source).frequencies, dtype=np.float64)
     weights = np.where(frequencies > 0, np.maximum(frequencies, 1e-6) ** -0.5, 0.0)
     table = np.zeros(256)

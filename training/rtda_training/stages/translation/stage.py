@@ -97,12 +97,18 @@ class TranslationStage(StageRun):
         self._network = stage.finished(config.network).eval().requires_grad_(False) if config.network else None
 
     @classmethod
+    def needs_source(cls, config: Any) -> bool:
+        del config
+        return True
+
+    @classmethod
     def stages_used(cls, config: TranslationConfig) -> tuple[str, ...]:
         return (config.network,) if config.network else ()
 
     def begin(self, step: int) -> None:
         plan, stage = self._plan, self._stage
         assert stage.target is not None
+        assert stage.source is not None
         self._source = Stream(stage.source, plan, stage, step, SOURCE_STREAM)
         self._target = Stream(stage.target, plan, stage, step, TARGET_STREAM)
 
@@ -234,7 +240,7 @@ class TranslationStage(StageRun):
 
     @torch.no_grad()
     def _write_grid(self) -> None:
-        assert self._stage.target is not None
+        assert self._stage.source is not None and self._stage.target is not None
         source, target = self._fixed(self._stage.source), self._fixed(self._stage.target)
         rows = []
         for picture, other in zip(source, target, strict=False):

@@ -1,0 +1,128 @@
+"""``rtda-deploy adapt``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, List, Optional, Tuple
+
+import typer
+
+from rtda_deploy.cli.terminal.signals import Terminated, stops_in_order
+
+if TYPE_CHECKING:
+    from rtda_training.source_free.adapting import AdaptResult
+    from rtda_training.source_free.request import AdaptRequest
+
+__all__ = ["adapt"]
+
+
+@stops_in_order()
+def adapt(
+    model: Optional[Path] = typer.Argument(None, help="A .pth of rtda-deploy train."),
+    footage: str = typer.Option("", help="The robot's recordings: video:FILE, bag:DIR, folder:DIR."),
+    check: str = typer.Option("", help="A few labelled frames (five to ten), which test the choice."),
+    norms_only: bool = typer.Option(False, "--norms-only", help="Mix batch-norm statistics, train nothing: minutes."),
+    steps: int = typer.Option(0, min=0, help="Steps of training in all (default: the recipe's 600)."),
+    minutes: float = typer.Option(0.0, min=0.0, help="Train for about so many minutes, instead of --steps."),
+    max_frames: int = typer.Option(100, min=0, help="Of the footage, that candidates are ranked on (0: all)."),
+    set_: Optional[List[str]] = typer.Option(None, "--set", help="Change a setting of the recipe adapt: key=value."),
+    out: Optional[Path] = typer.Option(None, help="Run folder (default: runs/adapt/<time>-<model>)."),
+    resume: str = typer.Option("", help="'auto': go on with the run in --out, or with the newest."),
+    force: bool = typer.Option(False, "--force", help="Throw an earlier run in --out away."),
+    json_: bool = typer.Option(False, "--json", help="Print the result as one JSON object."),
+) -> None:
+    """Adapt a network to the robot's own recordings, without source pictures and without labels.
+
+    Candidates are ranked on the footage; where none is surely better, the model comes back as it was.
+
+    Example: rtda-deploy adapt last.pth --footage toytown:target --norms-only
+    """
+    from rtda_deploy.cli.terminal.console import note
+    from rtda_deploy.cli.train.progress import require_training
+
+    require_training()
+    from rtda_training.source_free.request import AdaptRequest, refuse_model
+
+    request = None
+    if model is not None:
+        refuse_model(str(model))
+        request = AdaptRequest(
+            model=str(model),
+            footage=footage,
+            check=check,
+            norms_only=norms_only,
+            steps=steps,
+            minutes=minutes,
+            max_frames=max_frames,
+            overrides=tuple(set_ or ()),
+        )
+    request, folder = _asked(request, out, resume, force)
+    note(f"adapt   {request.model} to {request.footage}: loading torch, looking at the footage")
+    result = _adapted(request, folder, force)
+    _tell(request, result, json_)
+
+
+def _asked(request: Optional[AdaptRequest], out: Optional[Path], resume: str, force: bool) -> Tuple[AdaptRequest, Path]:
+    """What to do and where; of a run that is gone on with both are its own."""
+    from rtda_deploy.errors import ConfigError
+    from rtda_deploy.run_folders import new_run_folder
+    from rtda_training.source_free.request import RECORD, read_request, refuse_contradiction
+
+    if resume not in ("", "auto"):
+        raise ConfigError(f"--resume {resume} is unknown", hint="--resume auto, with --out DIR for a certain run")
+    if resume and force:
+        raise ConfigError("--resume goes on with a run, --force throws it away", hint="take one of them")
+    if resume:
+        folder = out or max(Path("runs/adapt").glob(f"*/{RECORD}"), default=Path("runs/adapt") / RECORD).parent
+        found = read_request(folder)
+        if request is not None:
+            refuse_contradiction(request, found, folder)
+        return found, folder
+    if request is None:
+        raise ConfigError("no model was named", hint="rtda-deploy adapt last.pth --footage video:drive.mp4")
+    return request, out or new_run_folder("adapt", Path(request.model).stem)
+
+
+def _adapted(request: AdaptRequest, folder: Path, force: bool) -> AdaptResult:
+    """Adapt; where it is broken off, say how to go on."""
+    from rtda_deploy.cli.terminal.console import print_next
+    from rtda_deploy.cli.train.progress import training_on_screen
+    from rtda_training.source_free.run import adapt as adapt_network
+    from rtda_training.source_free.run import is_begun
+
+    try:
+        with training_on_screen() as (on_event, stop):
+            return adapt_network(request, folder, force=force, on_event=on_event, stop=stop)
+    except (KeyboardInterrupt, Terminated):
+        if is_begun(folder):
+            print_next(f"rtda-deploy adapt --resume auto --out {shlex.quote(str(folder))}")
+        raise
+
+
+def _tell(request: AdaptRequest, result: AdaptResult, json_: bool) -> None:
+    from rtda_deploy.cli.terminal.console import note, print_json, print_next, print_table, warn
+    from rtda_training.source_free.page import COLUMNS, candidate_rows
+
+    folder = result.folder
+    if json_:
+        values = {"folder": str(folder), "best": str(result.best), "better": result.better, "seconds": result.seconds}
+        print_json({**result.ranking, **values, "verdict": result.verdict})
+    else:
+        print_table(COLUMNS, candidate_rows(result.ranking))
+        print(result.verdict)
+    for text in result.ranking["notes"]:
+        warn(text)
+    note(f"done    in {result.seconds:.0f} s · judged on {result.ranking['which']}, without labels")
+    note(f"wrote   {folder}/{{best.pth,ranking.json,report.html}}")
+    best, given = result.best, Path(request.model)
+    exports = [f"rtda-deploy export {shlex.quote(str(best))}"]
+    if not given.with_suffix(".onnx").is_file():
+        exports.append(f"rtda-deploy export {shlex.quote(str(given))}")
+    compare = shlex.quote(str(given.with_suffix(".onnx")))
+    camera = shlex.quote(str(folder / "verify"))
+    print_next(
+        *exports,
+        f"rtda-deploy run {shlex.quote(str(best.with_suffix('.onnx')))} --compare {compare} --camera {camera}"
+        f" --save {shlex.quote(str(folder / 'compare.mp4'))}",
+    )

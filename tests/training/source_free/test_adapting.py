@@ -1,0 +1,239 @@
+"""Adapting a network to footage: candidates, the verdict, what is refused, and going on after any stop."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from training.settings import PictureList, class_names, write_domains
+
+from rtda_deploy.errors import CheckpointError, ConfigError, DataError, TrainingError
+from rtda_training.checkpoint import read_checkpoint, write_checkpoint
+from rtda_training.data.address import DataAddress
+from rtda_training.judge.answers import BINS
+from rtda_training.judge.card import Card
+from rtda_training.loop.events import StopRequest, TrainingStopped
+from rtda_training.plan import load_plan
+from rtda_training.readers import UnlabelledSet
+from rtda_training.source_free import adapting
+from rtda_training.source_free.adapting import GIVEN
+from rtda_training.source_free.footage_look import doubts, refuse_few_scenes, scenes_of
+from rtda_training.source_free.page import collapses, write_adapt_page
+from rtda_training.source_free.request import AdaptRequest, adapt_plan, read_request, refuse_contradiction, refuse_model
+from rtda_training.source_free.run import adapt
+from rtda_training.trainer import Trainer
+
+SMALL = ("batch_size=2", "device=cpu", "precision=fp32", "save_every=1", "optimizer.warmup_steps=0")
+MIXES = [f"batch norms {share} % target" for share in (25, 50, 75, 100)]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """Two domains of ten pictures, and ``start/last.pth``, a network of the source's four classes."""
+    folder = write_domains(tmp_path_factory.mktemp("data"), 4, 10, 32, target_val=True)
+    settings = ["size=64x64", "steps=30", "val_every=0", "save_every=0", "augment.flip=false", *SMALL[:3]]
+    Trainer(load_plan("source-only", settings, source=f"folder:{folder / 'source'}"), folder / "start").run()
+    return folder
+
+
+def request(base, **changes):
+    fields = {"model": str(base / "start" / "last.pth"), "footage": f"folder:{base / 'target'}", "overrides": SMALL}
+    return AdaptRequest(**{**fields, **changes})
+
+
+def names_of(ranking):
+    return {entry["name"] for entry in ranking["entries"]}
+
+
+# the whole of it
+
+
+def test_every_network_on_the_way_is_a_candidate_and_the_page_begins_with_the_verdict(base, tmp_path):
+    check = f"folder:{base / 'target'}?split=val"
+    result = adapt(request(base, steps=4, check=check), tmp_path / "run")
+    folder = result.folder
+    assert names_of(result.ranking) == {GIVEN, *MIXES, "labels", "teacher", "teacher, averaged"}
+    assert result.ranking["first"] == GIVEN and result.ranking["which"].startswith("all 10 pictures")
+    assert all(entry["check_miou"] is not None for entry in result.ranking["entries"])
+    assert json.loads((folder / "ranking.json").read_text())["chosen"] == result.chosen
+    best = read_checkpoint(folder / "best.pth")
+    assert best.training == {} and best.spec.provenance["chosen"]["name"] == result.chosen
+    page = (folder / "report.html").read_text()
+    assert result.verdict.split(":")[0] in page and page.index("Candidates, best first") > page.index("What it sees")
+    with open(folder / "metrics.jsonl", "a") as log:
+        row = {"stage": "teacher", "stage_index": 1, "step": 2, "target_entropy": 0.1, "target_shares": [1.0, 0, 0, 0]}
+        log.write(json.dumps(row) + "\n")
+    assert {one.kind.split()[0] for one in collapses(folder)} == {"vanished", "few-classes"}
+    assert "Noticed while it trained" in write_adapt_page(read_request(folder), result).read_text()
+    assert {path.name for path in folder.iterdir()} >= {"stage-norms.pth", "stage-labels.pth", "last.pth", "verify"}
+    assert sorted(path.name for path in (folder / "verify").iterdir())[0] == "0.png"
+
+
+def test_batch_norms_alone_train_nothing_and_the_given_model_comes_back_where_none_is_better(base, tmp_path):
+    """To footage of the source itself nothing is to be gained."""
+    told = []
+    own = request(base, footage=f"folder:{base / 'source'}", norms_only=True)
+    result = adapt(own, tmp_path / "run", on_event=told.append)
+    assert names_of(result.ranking) == {GIVEN, *MIXES} and not (tmp_path / "run" / "last.pth").exists()
+    if not result.better:  # the measures of ten frames may err; what follows from their verdict may not
+        given, best = read_checkpoint(own.model), read_checkpoint(result.best)
+        assert all(torch.equal(given.weights[key], best.weights[key]) for key in given.weights)
+        assert best.card == given.card and result.verdict.startswith("best.pth is the model that was given")
+    assert {event.kind for event in told} >= {"prepare", "ranking", "note"}
+
+
+def test_a_chosen_mix_differs_from_the_given_in_its_statistics_alone(base, tmp_path, monkeypatch):
+    def chosen(contenders, *args, **more):
+        found = rank(contenders, *args, **more)
+        entries = sorted(found.entries, key=lambda entry: entry.name != MIXES[1])
+        return dataclasses.replace(found, entries=tuple(entries), better=True)
+
+    rank = adapting.rank_contenders
+    monkeypatch.setattr(adapting, "rank_contenders", chosen)
+    result = adapt(request(base, norms_only=True), tmp_path)
+    assert result.better and result.chosen == MIXES[1]
+    given, best = (read_checkpoint(path).weights for path in (base / "start" / "last.pth", result.best))
+    changed = {key.rpartition(".")[2] for key in given if not torch.equal(given[key], best[key])}
+    assert changed == {"running_mean", "running_var"} and read_checkpoint(result.best).card == ""
+
+
+# broken off
+
+
+def stop_at(stage, step):
+    stop = StopRequest()
+
+    def tell(event):
+        if event.kind == "step" and (event.stage, event.step) == (stage, step):
+            stop.ask()
+
+    return {"on_event": tell, "stop": stop}
+
+
+def interrupt_at(kind, name):
+    def tell(event):
+        if event.kind == kind and event.stage == name:
+            raise KeyboardInterrupt
+
+    return {"on_event": tell}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        interrupt_at("ranking", MIXES[0]),
+        stop_at("teacher", 1),
+        interrupt_at("ranking", "teacher"),
+    ],
+    ids=["norms", "training", "ranking"],
+)
+def test_a_run_broken_off_in_any_stage_goes_on(base, tmp_path, how):
+    with pytest.raises((KeyboardInterrupt, TrainingStopped)):
+        adapt(request(base, steps=6), tmp_path, **how)
+    assert not (tmp_path / "best.pth").exists()
+    result = adapt(read_request(tmp_path), tmp_path)
+    assert names_of(result.ranking) == {GIVEN, *MIXES, "labels", "teacher", "teacher, averaged"}
+
+
+def test_a_finished_run_is_not_lost_and_another_request_is_no_resume(base, tmp_path):
+    asked = request(base, norms_only=True)
+    first = adapt(asked, tmp_path)
+    assert adapt(read_request(tmp_path), tmp_path).ranking == first.ranking
+    with pytest.raises(ConfigError, match="holds a run") as caught:
+        adapt(asked, tmp_path)
+    assert "adapt --resume auto" in caught.value.hint
+    with pytest.raises(CheckpointError, match="footage folder:other, not"):
+        refuse_contradiction(request(base, footage="folder:other"), read_request(tmp_path), tmp_path)
+    refuse_contradiction(asked, read_request(tmp_path), tmp_path)
+    with pytest.raises(CheckpointError, match="no adaptation to resume"):
+        read_request(tmp_path / "nowhere")
+
+
+def test_a_model_that_changed_is_not_gone_on_with(base, tmp_path):
+    model = tmp_path / "model.pth"
+    model.write_bytes((base / "start" / "last.pth").read_bytes())
+    with pytest.raises(KeyboardInterrupt):
+        adapt(request(base, model=str(model)), tmp_path / "run", **interrupt_at("ranking", GIVEN))
+    model.write_bytes((base / "start" / "best.pth").read_bytes())
+    with pytest.raises(CheckpointError, match="is not the file that was adapted"):
+        read_request(tmp_path / "run")
+
+
+# what goes wrong
+
+
+def test_a_candidate_of_nan_is_dropped_and_named_and_a_diverged_training_ends_nothing(base, tmp_path, monkeypatch):
+    def diverges(plan, folder, **more):
+        train(plan, folder, **more)
+        path = folder / "stage-labels.pth"
+        broken = read_checkpoint(path)
+        write_checkpoint(
+            path, dataclasses.replace(broken, weights={k: v * float("nan") for k, v in broken.weights.items()})
+        )
+        raise TrainingError("mixed is not a finite number at step 2", hint="lower the rate")
+
+    train = adapting.train_plan
+    monkeypatch.setattr(adapting, "train_plan", diverges)
+    told = []
+    result = adapt(request(base, steps=2), tmp_path, on_event=told.append)
+    assert any("ended early" in event.stage for event in told if event.kind == "warning")
+    dropped = {found["name"]: found["why"] for found in result.ranking["dropped"]}
+    assert "labels" in dropped and "not a finite number" in dropped["what its training ended with"]
+    assert "labels" not in names_of(result.ranking) and "dropped" in (tmp_path / "report.html").read_text()
+
+
+def pictures(frames):
+    list_ = PictureList(frames, [], class_names(4))
+    return UnlabelledSet(list_, DataAddress.parse("list:footage"))
+
+
+def test_footage_of_one_scene_is_refused_with_the_count_that_is_needed():
+    rng = np.random.default_rng(0)
+    scene = rng.integers(0, 256, (6, 8, 3)).repeat(16, axis=0).repeat(16, axis=1)
+    noisy = [
+        np.clip(scene * light + rng.normal(0, 8, scene.shape), 0, 255).astype(np.uint8) for light in (1, 0.95) * 10
+    ]
+    with pytest.raises(DataError, match="shows one scene in 20 frames") as caught:
+        refuse_few_scenes(pictures(noisy))
+    assert "at least 8 different scenes" in caught.value.hint
+    with pytest.raises(DataError, match="one scene in 1 frame:"):
+        refuse_few_scenes(pictures(noisy[:1]))
+    others = [rng.integers(0, 256, (6, 8, 3)).repeat(16, axis=0).repeat(16, axis=1).astype(np.uint8) for _ in range(7)]
+    assert scenes_of(pictures([*noisy, *others[:6]])).scenes == 7
+    refuse_few_scenes(pictures([*noisy, *others]))
+
+
+def test_what_speaks_against_adapting_is_said():
+    confidence = [0.0] * BINS
+    confidence[18] = 1.0
+    card = Card("own", 10, True, 1.0, (0.5, 0.5), (0.5, 0.5), tuple(confidence), tuple([None] * BINS))
+    assert doubts(card, 0.8) == []
+    assert "41 % sure of the footage on average, 92 % of its own" in doubts(card, 0.41)[0]
+    assert "no calibration card" in doubts(None, 0.8)[0]
+
+
+def test_what_cannot_be_adapted_or_asked_is_refused(base, tmp_path):
+    with pytest.raises(ConfigError, match="folded into the convolutions") as caught:
+        refuse_model("model.onnx")
+    assert ".pth that it was exported from" in caught.value.hint
+    for changes in ({"footage": ""}, {"steps": 4, "minutes": 1.0}, {"norms_only": True, "steps": 4}, {"steps": 1}):
+        with pytest.raises(ConfigError):
+            request(base, **changes)
+    with pytest.raises(DataError, match="class"):
+        (tmp_path / "images").mkdir()
+        (tmp_path / "labels").mkdir()
+        for index in range(2):
+            name = f"{index}.png"
+            (tmp_path / "images" / name).write_bytes((base / "target/val/images" / name).read_bytes())
+            (tmp_path / "labels" / name).write_bytes((base / "target/val/labels" / name).read_bytes())
+        other = {"names": ["a", "b", "c", "d"], "palette": [[0, 0, 0], [1, 1, 1], [2, 2, 2], [3, 3, 3]]}
+        (tmp_path / "classes.json").write_text(json.dumps(other))
+        adapt(request(base, check=f"folder:{tmp_path}"), tmp_path / "run")
+
+
+def test_the_plan_is_the_recipe_with_the_models_own_network_and_input(base):
+    spec = read_checkpoint(base / "start" / "last.pth").spec.replace(channel_order="bgr", mean=(0.0, 0.0, 0.0))
+    plan = adapt_plan(request(base), spec, base / "start" / "last.pth", 9)
+    assert (plan.size, plan.input.channel_order, plan.input.mean) == ("64x64", "bgr", (0.0, 0.0, 0.0))
+    assert [stage.steps for stage in plan.stages] == [4, 5] and plan.source == "" and plan.batch_size == 2

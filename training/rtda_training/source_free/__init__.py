@@ -1,0 +1,1 @@
+"""Adapting a finished network to footage alone: what ``rtda-deploy adapt`` does."""

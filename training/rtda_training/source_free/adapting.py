@@ -1,0 +1,258 @@
+"""A network and footage without labels: candidates are made of them, ranked on footage, and the best is given back.
+
+First batch norms are mixed with the footage's statistics, which takes minutes. The mix that ranks first is what the
+network then learns the footage from: its own surest labels, then an averaged teacher's. Every network on the way is a
+candidate, and so is the one that was given: where none ranks surely before it, it is what comes back.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from rtda_deploy.errors import TrainingError
+from rtda_deploy.files import sha256_file, write_text
+from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint, write_checkpoint
+from rtda_training.data.batches import normalise
+from rtda_training.judge.answers import Dropped
+from rtda_training.judge.card import card_from_json
+from rtda_training.judge.ranking import Ranking
+from rtda_training.labels import ClassList
+from rtda_training.loop.choosing import Contender, from_file, held_back, norm_mixes, rank_contenders
+from rtda_training.loop.events import StopRequest, Tell, TrainEvent
+from rtda_training.loop.hardware import build_fabric
+from rtda_training.loop.saving import save_verify_pictures, stage_file
+from rtda_training.plan import PlanConfig
+from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
+from rtda_training.run import train_plan
+from rtda_training.run_folder import RANKING, is_run, read_record, saved_plan
+from rtda_training.source_free.footage_look import doubts, refuse_few_scenes
+from rtda_training.source_free.pace import seconds_per_step, steps_in
+from rtda_training.source_free.request import AdaptRequest, adapt_plan
+from rtda_training.stages.base import norm_batches
+
+__all__ = ["GIVEN", "AdaptResult", "adapt_in"]
+
+GIVEN = "given"
+_START = "norms"  # what the training starts from: stage-norms.pth
+
+
+@dataclass(frozen=True)
+class AdaptResult:
+    """What an adaptation came to.
+
+    Attributes:
+        folder: The run's.
+        best: ``best.pth``: the network that was chosen, be it the one that was given.
+        ranking: What ``ranking.json`` holds: entries best first, the verdict, what was dropped.
+        seconds: What this call took; a resumed run's earlier time is not in it.
+    """
+
+    folder: Path
+    best: Path
+    ranking: dict[str, Any]
+    seconds: float
+
+    @property
+    def chosen(self) -> str:
+        """Name of the candidate that was chosen."""
+        return str(self.ranking["chosen"])
+
+    @property
+    def better(self) -> bool:
+        """Whether it is another than the one that was given."""
+        return self.chosen != GIVEN
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        text = str(self.ranking["verdict"])
+        return text if self.better else f"best.pth is the model that was given: {text}"
+
+
+def adapt_in(
+    request: AdaptRequest, folder: Path, *, on_event: Tell | None = None, stop: StopRequest | None = None
+) -> AdaptResult:
+    """Adapt a network in a folder that the caller holds; what a broken-off run left there is gone on with.
+
+    Args:
+        request: What is asked; recorded in the folder already.
+        folder: The run's.
+        on_event: Told of progress.
+        stop: Asked to end the training early.
+
+    Raises:
+        DataError: If the footage shows too few scenes, cannot be read, or has no class of ``check``.
+        CheckpointError: If the model is none.
+        TrainingStopped: If ``stop`` was asked; the same call goes on.
+    """
+    return _Adaptation(request, folder, on_event or (lambda event: None), stop).run()
+
+
+class _Adaptation:
+    """One adaptation; its methods are its steps, in their order."""
+
+    def __init__(self, request: AdaptRequest, folder: Path, tell: Tell, stop: StopRequest | None) -> None:
+        self._request, self._folder, self._tell, self._stop = request, folder, tell, stop
+        self._given = read_checkpoint(request.model)
+        network = model_from_checkpoint(self._given)  # broken numbers are refused here, before anything is made
+        self._plan = adapt_plan(request, self._given.spec, Path(request.model))
+        self._fabric = build_fabric(self._plan.device, self._plan.precision)
+        self._network = network
+        self._dropped: list[Dropped] = []
+
+    def run(self) -> AdaptResult:
+        started = time.monotonic()
+        self._look()
+        start = self._norms()
+        if not self._request.norms_only:
+            self._train(start)
+        ranking = self._choose()
+        return AdaptResult(self._folder, self._folder / "best.pth", ranking, time.monotonic() - started)
+
+    def _look(self) -> None:
+        """Open what is read, and refuse what cannot be adapted to."""
+        request = self._request
+        prepare = partial(self._progress, "prepare")
+        self._target: UnlabelledSet = open_unlabelled(request.footage, progress=partial(prepare, request.footage))
+        for text in self._target.notes:
+            self._tell(TrainEvent("note", text))
+        self._labelled: LabelledSet | None = None
+        if request.check:
+            classes = ClassList(self._given.spec.class_names, self._given.spec.palette)
+            asked = partial(prepare, request.check)
+            self._labelled = open_labelled(request.check, split="val", classes=classes, progress=asked)
+        refuse_few_scenes(self._target, partial(prepare, f"{request.footage} (scenes)"))
+        self._footage = held_back(self._target, progress=partial(prepare, request.footage))
+        save_verify_pictures(self._folder, self._target)
+        self._tell(TrainEvent("note", f"judged on {self._footage.what}, without labels"))
+
+    def _norms(self) -> Path:
+        """Choose the batch norms to start from; gives the checkpoint."""
+        path = stage_file(self._folder, _START)
+        if self._request.norms_only:
+            return path
+        if not path.is_file():
+            found = self._rank([self._original(), *self._mixes()], labelled=None)
+            best = found.entries[0]
+            name = GIVEN if best.warnings else best.name
+            self._warn(found)
+            self._tell(TrainEvent("note", f"batch norms to start from: {name}"))
+            contender = next(one for one in (self._original(), *self._mixes()) if one.name == name)
+            write_checkpoint(path, dataclasses.replace(contender.open(), card=""))
+        return path
+
+    def _warn(self, found: Ranking) -> None:
+        """Say what of the footage and the model makes labels doubtful."""
+        scores = {entry.name: entry.scores for entry in found.entries}
+        sure = scores[GIVEN]["confidence"] if GIVEN in scores else None
+        for text in doubts(card_from_json(self._given.card), sure) if sure is not None else ():
+            self._tell(TrainEvent("warning", text))
+
+    def _train(self, start: Path) -> None:
+        """Both stages; a training that diverges is no end: what it made before is ranked."""
+        try:
+            train_plan(
+                self._training_plan(start),
+                self._folder,
+                resume=True,
+                report=False,
+                on_event=self._tell,
+                stop=self._stop,
+            )
+        except TrainingError as err:
+            self._dropped.append(Dropped("what its training ended with", err.message))
+            self._tell(TrainEvent("warning", f"the training ended early: {err.message}"))
+
+    def _training_plan(self, start: Path) -> PlanConfig:
+        if is_run(self._folder):
+            return saved_plan(self._folder)
+        request, steps = self._request, self._request.steps
+        if request.minutes:
+            network = copy.deepcopy(self._network).to(self._fabric.device)
+            each_s = seconds_per_step(network, self._plan.size_hw, self._plan.batch_size, self._fabric)
+            steps = steps_in(request.minutes, each_s)
+            text = f"{steps} steps in about {request.minutes:g} minutes, at {each_s:.2g} s each as measured"
+            self._tell(TrainEvent("note", text))
+        return adapt_plan(request, self._given.spec, start, steps)
+
+    def _choose(self) -> dict[str, Any]:
+        """Rank every network, write ``ranking.json`` and ``best.pth``."""
+        best, record = self._folder / "best.pth", self._folder / RANKING
+        values = read_record(record, "remove it, and the run ranks again")
+        contenders = [self._original(), *self._mixes(), *self._trained()]
+        if not values:
+            found = self._rank(contenders, self._labelled)
+            if self._request.norms_only:
+                self._warn(found)
+            found = dataclasses.replace(found, dropped=(*self._dropped, *found.dropped))
+            told = {**found.to_dict(), "footage": self._request.footage, "which": self._footage.what}
+            text = json.dumps(told, indent=2) + "\n"
+            values = json.loads(text)  # as a resumed run reads them
+            best.unlink(missing_ok=True)
+            write_text(record, text)
+        if not best.is_file():
+            chosen = next(one for one in contenders if one.name == values["chosen"])
+            write_checkpoint(best, self._with_provenance(chosen.open(), values))
+        return values
+
+    def _rank(self, contenders: list[Contender], labelled: LabelledSet | None) -> Ranking:
+        return rank_contenders(
+            contenders,
+            self._footage.pictures,
+            self._fabric.device,
+            labelled=labelled,
+            max_frames=self._request.max_frames,
+            tell=partial(self._progress, "ranking"),
+        )
+
+    def _progress(self, kind: str, name: str, done: int, total: int) -> None:
+        self._tell(TrainEvent(kind, name, done, total))
+
+    def _original(self) -> Contender:
+        return from_file(GIVEN, Path(self._request.model))
+
+    def _mixes(self) -> list[Contender]:
+        return norm_mixes(lambda: self._given, self._batches, self._fabric.device)
+
+    def _batches(self) -> Iterator[Tensor]:
+        contract = self._plan.input
+        return norm_batches(self._target, self._plan, lambda frames: normalise(frames, contract), self._fabric.device)
+
+    def _trained(self) -> list[Contender]:
+        """Networks that the training left, and the averaged teachers among its parts."""
+        if self._request.norms_only or not (self._folder / "last.pth").is_file():
+            return []
+        last = read_checkpoint(self._folder / "last.pth")
+        names = [stage.name for stage in saved_plan(self._folder).stages]
+        found = [from_file(name, stage_file(self._folder, name)) for name in names[:-1]]
+        found = [one for one in found if stage_file(self._folder, one.name).is_file()]
+        if last.training.get("done") and last.training.get("stage_index") == len(names) - 1:
+            found.append(from_file(names[-1], self._folder / "last.pth"))
+            teacher = last.training["run"]["parts"].get("ema", {}).get("teacher")
+            if teacher is not None:
+                averaged = dataclasses.replace(last, weights=teacher, training={}, card="")
+                found.append(Contender(f"{names[-1]}, averaged", lambda: averaged))
+        return found
+
+    def _with_provenance(self, checkpoint: Checkpoint, ranking: dict[str, Any]) -> Checkpoint:
+        """The chosen network without its training state; its provenance says what it was chosen among."""
+        chosen = {
+            "name": ranking["chosen"],
+            "by": "adapt, ranked without labels",
+            "on": f"{ranking['footage']}, {ranking['frames']} frames",
+            "among": [entry["name"] for entry in ranking["entries"]],
+            "verdict": ranking["verdict"],
+            "given_sha256": sha256_file(self._request.model),
+        }
+        spec = checkpoint.spec.replace(provenance={**checkpoint.spec.provenance, "chosen": chosen})
+        return dataclasses.replace(checkpoint, spec=spec, training={})
