@@ -1,0 +1,49 @@
+"""``rtda-deploy adapt``: what it prints, and that the commands it ends with work as printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from cli.commandline import assert_refused, invoke
+from conftest import write_pictures
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+SETTINGS = ["--set", "batch_size=2", "--set", "device=cpu", "--set", "precision=fp32"]
+
+
+def test_it_ends_with_commands_that_work_as_printed(
+    here: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    write_pictures(here / "frames", 10)
+    (here / "model.pth").write_bytes(tiny_checkpoint.read_bytes())
+    words = ["adapt", "model.pth", "--footage", "folder:frames", "--norms-only", "--out", "run", *SETTINGS]
+    outcome = invoke(*words)
+    assert outcome.code == 0, outcome.err
+    assert "batch norms 50 % target" in outcome.out and "the given" in outcome.out
+    assert "no calibration card" in outcome.err
+    shown = re.findall(r"rtda-deploy ((?:export|run) .*)", outcome.err)
+    assert [command.split()[0] for command in shown] == ["export", "export", "run"]
+    for command in shown:
+        done = invoke(*shlex.split(command))
+        assert done.code == 0, f"{command}: {done.err}"
+    again = invoke(*words)
+    assert_refused(again, 2, "holds a run", "adapt --resume auto --out run")
+    resumed = invoke("adapt", "--resume", "auto", "--out", "run", "--json")
+    assert resumed.code == 0 and resumed.json["best"] == "run/best.pth", resumed.err
+    assert resumed.json["better"] == (resumed.json["chosen"] != "given")
+
+
+def test_bad_requests_are_refused_with_the_fix(here: Path, tiny_checkpoint: Path, tiny_onnx: Path) -> None:
+    write_pictures(here / "still", 1)
+    footage = ["--footage", "folder:still"]
+    assert_refused(invoke("adapt", *footage), 2, "no model was named")
+    assert_refused(invoke("adapt", tiny_checkpoint), 2, "no footage was named")
+    assert_refused(invoke("adapt", tiny_onnx, *footage), 2, "cannot be adapted", ".pth that it was exported from")
+    assert_refused(invoke("adapt", tiny_checkpoint, *footage), 1, "one scene in 1 frame", "at least 8")
+    assert_refused(invoke("adapt", "--resume", "auto", "--out", "nowhere"), 1, "no adaptation to resume")
