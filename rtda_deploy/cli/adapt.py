@@ -115,12 +115,11 @@ def _tell(request: AdaptRequest, result: AdaptResult, json_: bool) -> None:
         warn(text)
     note(f"done    in {result.seconds:.0f} s · judged on {result.ranking['which']}, without labels")
     note(f"wrote   {folder}/{{best.pth,ranking.json,report.html}}")
-    best, given = result.best, Path(request.model)
+    best, given, camera = result.best, Path(request.model), shlex.quote(str(folder / "verify"))
     exports = [f"rtda-deploy export {shlex.quote(str(best))}"]
     if not given.with_suffix(".onnx").is_file():
-        exports.append(f"rtda-deploy export {shlex.quote(str(given))}")
+        exports.append(f"rtda-deploy export {shlex.quote(str(given))} --verify {camera}")
     compare = shlex.quote(str(given.with_suffix(".onnx")))
-    camera = shlex.quote(str(folder / "verify"))
     print_next(
         *exports,
         f"rtda-deploy run {shlex.quote(str(best.with_suffix('.onnx')))} --compare {compare} --camera {camera}"

@@ -8,11 +8,10 @@ import pytest
 import torch
 from training.settings import PictureList, class_names, write_domains
 
+from rtda_deploy.card import BINS, Card
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError, TrainingError
 from rtda_training.checkpoint import read_checkpoint, write_checkpoint
 from rtda_training.data.address import DataAddress
-from rtda_training.judge.answers import BINS
-from rtda_training.judge.card import Card
 from rtda_training.loop.events import StopRequest, TrainingStopped
 from rtda_training.plan import load_plan
 from rtda_training.readers import UnlabelledSet

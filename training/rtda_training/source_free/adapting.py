@@ -19,12 +19,12 @@ from typing import Any
 
 from torch import Tensor
 
+from rtda_deploy.card import card_from_json
 from rtda_deploy.errors import TrainingError
 from rtda_deploy.files import sha256_file, write_text
 from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.data.batches import normalise
 from rtda_training.judge.answers import Dropped
-from rtda_training.judge.card import card_from_json
 from rtda_training.judge.ranking import Ranking
 from rtda_training.labels import ClassList
 from rtda_training.loop.choosing import Contender, from_file, held_back, norm_mixes, rank_contenders

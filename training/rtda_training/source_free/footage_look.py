@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rtda_deploy.card import BINS, Card
 from rtda_deploy.errors import DataError, FileAccessError
 from rtda_deploy.optional import require
-from rtda_training.judge.answers import BINS
-from rtda_training.judge.card import Card
 from rtda_training.readers import Progress, UnlabelledSet
 
 __all__ = ["LEAST_SCENES", "doubts", "refuse_few_scenes", "scenes_of"]
