@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Tuple
 
 import typer
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rtda_training.source_free.request import AdaptRequest
 
 __all__ = ["adapt"]
+
+_COLUMNS = ("candidate", "agreement mIoU", "steadiness", "norms apart", "first in", "check mIoU", "")
+_SHOWN = ("ensemble-miou", "views")  # measures of the second and third
 
 
 @stops_in_order()
@@ -102,15 +105,16 @@ def _adapted(request: AdaptRequest, folder: Path, force: bool) -> AdaptResult:
 
 def _tell(request: AdaptRequest, result: AdaptResult, json_: bool) -> None:
     from rtda_deploy.cli.terminal.console import note, print_json, print_next, print_table, warn
-    from rtda_training.source_free.page import COLUMNS, candidate_rows
 
     folder = result.folder
     if json_:
         values = {"folder": str(folder), "best": str(result.best), "better": result.better, "seconds": result.seconds}
         print_json({**result.ranking, **values, "verdict": result.verdict})
     else:
-        print_table(COLUMNS, candidate_rows(result.ranking))
+        print_table(_COLUMNS, [_row(entry, result.chosen) for entry in result.ranking["entries"]])
         print(result.verdict)
+    for found in result.ranking["dropped"]:
+        warn(f"dropped {found['name']}: {found['why']}")
     for text in result.ranking["notes"]:
         warn(text)
     note(f"done    in {result.seconds:.0f} s · judged on {result.ranking['which']}, without labels")
@@ -125,3 +129,19 @@ def _tell(request: AdaptRequest, result: AdaptResult, json_: bool) -> None:
         f"rtda-deploy run {shlex.quote(str(best.with_suffix('.onnx')))} --compare {compare} --camera {camera}"
         f" --save {shlex.quote(str(folder / 'compare.mp4'))}",
     )
+
+
+def _row(entry: Mapping[str, Any], chosen: str) -> List[str]:
+    """A line of the table, of an entry of ``ranking.json``."""
+    scores, check = entry["scores"], entry["check_miou"]
+    texts = ["–" if scores[key] is None or scores[key] < -1 else f"{100 * scores[key]:.1f}" for key in _SHOWN]
+    apart = "–" if scores["norms"] is None else f"{-scores['norms']:.2f}"
+    told = ["best.pth"] * (entry["name"] == chosen)
+    return [
+        entry["name"],
+        *texts,
+        apart,
+        f"{100 * entry['first_share']:.0f} %",
+        "–" if check is None else f"{check:.1f}",
+        "; ".join([*told, *entry["warnings"], *entry["remarks"]]),
+    ]

@@ -25,7 +25,7 @@ def test_it_ends_with_commands_that_work_as_printed(
     words = ["adapt", "model.pth", "--footage", "folder:frames", "--norms-only", "--out", "run", *SETTINGS]
     outcome = invoke(*words)
     assert outcome.code == 0, outcome.err
-    assert "batch norms 50 % target" in outcome.out and "the given" in outcome.out
+    assert "batch norms 50 % target" in outcome.out and "best.pth" in outcome.out
     assert "no calibration card" in outcome.err
     shown = re.findall(r"rtda-deploy ((?:export|run) .*)", outcome.err)
     assert [command.split()[0] for command in shown] == ["export", "export", "run"]

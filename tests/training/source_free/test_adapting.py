@@ -59,7 +59,7 @@ def test_every_network_on_the_way_is_a_candidate_and_the_page_begins_with_the_ve
     best = read_checkpoint(folder / "best.pth")
     assert best.training == {} and best.spec.provenance["chosen"]["name"] == result.chosen
     page = (folder / "report.html").read_text()
-    assert result.verdict.split(":")[0] in page and page.index("Candidates, best first") > page.index("What it sees")
+    assert result.verdict.split(":")[0] in page and page.index("The ranking") > page.index("What it sees")
     with open(folder / "metrics.jsonl", "a") as log:
         row = {"stage": "teacher", "stage_index": 1, "step": 2, "target_entropy": 0.1, "target_shares": [1.0, 0, 0, 0]}
         log.write(json.dumps(row) + "\n")

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import shlex
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +20,12 @@ from torch import Tensor
 from rtda_deploy.errors import CheckpointError, RtdaError
 from rtda_deploy.files import write_text
 from rtda_training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from rtda_training.judge.answers import Dropped
 from rtda_training.judge.ranking import Tell
 from rtda_training.loop.choosing import MIXES, Contender, Footage, from_file, norm_mixes, rank_contenders
 from rtda_training.loop.saving import CANDIDATES, candidate_file, stage_file
 from rtda_training.plan import PlanConfig, StageConfig
+from rtda_training.readers import LabelledSet
 from rtda_training.run_folder import RANKING, read_record
 
 __all__ = ["Contenders", "choose_best", "contenders_of", "read_ranking"]
@@ -114,11 +116,29 @@ def read_ranking(folder: Path) -> dict[str, Any]:
 
 
 def choose_best(
-    contenders: Contenders, footage: Footage, folder: Path, device: torch.device, tell: Tell | None = None
+    contenders: Contenders,
+    footage: Footage,
+    folder: Path,
+    device: torch.device,
+    tell: Tell | None = None,
+    *,
+    labelled: LabelledSet | None = None,
+    max_frames: int = _FRAMES,
+    dropped: Sequence[Dropped] = (),
 ) -> dict[str, Any]:
     """Rank a run's networks, write ``ranking.json``, and the chosen one as ``best.pth``; give what was written.
 
     A run that has a ``ranking.json`` is not ranked again; where it ended between the two files, the second is written.
+
+    Args:
+        contenders: The networks.
+        footage: What they are ranked on.
+        folder: The run's.
+        device: Where they are run.
+        tell: Told of progress.
+        labelled: A few labelled frames for a paired test; they change no place.
+        max_frames: Of the footage.
+        dropped: What could not become a contender, and why.
 
     Raises:
         RtdaError: If they cannot be ranked; nothing is written then.
@@ -126,7 +146,10 @@ def choose_best(
     values = read_ranking(folder)
     if not values:
         started = time.monotonic()
-        found = rank_contenders(contenders.networks, footage.pictures, device, max_frames=_FRAMES, tell=tell)
+        found = rank_contenders(
+            contenders.networks, footage.pictures, device, labelled=labelled, max_frames=max_frames, tell=tell
+        )
+        found = dataclasses.replace(found, dropped=(*dropped, *found.dropped))
         values = {
             **found.to_dict(),
             "source_only": contenders.source_only and found.first == contenders.networks[0].name,

@@ -18,6 +18,7 @@ __all__ = ["ranking_sentence", "unfinished", "unfinished_run", "with_verdict"]
 _FEW_STEPS = 200  # of a network: ten rows of its log, two in each fifth
 _STILL_FALLS = 0.03  # of the loss, from one fifth of a stage to the next
 _LOSS = "seg"  # of labelled pictures; every stage of a network with labels logs it
+_GLANCE = "target_entropy"  # logged beside the losses of a plan without a source, and none
 _ENDS = {1: "st", 2: "nd", 3: "rd"}
 
 
@@ -78,7 +79,8 @@ def unfinished(rows: Sequence[Mapping[str, Any]], steps: int, *, before: int | N
         steps: Of the stage.
         before: Steps that the network made before it; None: it started from a trained one, of which nothing is known.
     """
-    key = _LOSS if any(_LOSS in row for row in rows) else next(iter(loss_keys(rows)), _LOSS)
+    keys = [key for key in loss_keys(rows) if key != _GLANCE]
+    key = _LOSS if any(_LOSS in row for row in rows) else next(iter(keys), _LOSS)
     fifths = [
         [
             float(row[key])

@@ -21,7 +21,8 @@ def ranking_table(page: ReportPage, ranking: Mapping[str, Any]) -> None:
     """
     page.heading("The ranking")
     rows = [_row(place + 1, entry, ranking) for place, entry in enumerate(ranking["entries"])]
-    heads = ("place", "network", *_COLUMNS.values(), "norms apart", "first in", "")
+    tested = ("check mIoU",) if any(entry["check_miou"] is not None for entry in ranking["entries"]) else ()
+    heads = ("place", "network", *_COLUMNS.values(), "norms apart", "first in", *tested, "")
     caption = (
         f"Without labels, on {ranking['frames']} of {ranking['which']} ({short(ranking['footage'])}), in"
         f" {ranking['seconds']:.0f} s. Larger is better but for norms apart; the place is that of the mean over the"
@@ -47,5 +48,6 @@ def _row(place: int, entry: Mapping[str, Any], ranking: Mapping[str, Any]) -> tu
         *("–" if value is None or value < -1 else f"{100 * value:.1f}" for value in values),
         "–" if apart is None else f"{-apart:.2f}",
         f"{100 * entry['first_share']:.0f} %",
+        *([] if entry["check_miou"] is None else [f"{entry['check_miou']:.1f}"]),
         "; ".join([*told, *entry["warnings"], *entry["remarks"]]),
     )

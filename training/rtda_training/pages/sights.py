@@ -12,7 +12,7 @@ import torch
 from rtda_deploy.optional import require
 from rtda_deploy.report import ReportPage
 from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint
-from rtda_training.labels import class_list
+from rtda_training.labels import ClassList, class_list
 from rtda_training.loop.choosing import held_back
 from rtda_training.loop.run_ranking import contenders_of
 from rtda_training.loop.validate import colours, masks_of, spread_places, usable_frame
@@ -54,7 +54,12 @@ def target_sights(page: ReportPage, plan: PlanConfig, folder: Path, ranking: Map
 
 def val_sights(page: ReportPage, plan: PlanConfig, folder: Path) -> None:
     """Val pictures with their truth."""
+    if not plan.validation:
+        return
     asked: dict[str, Any] = {"classes": class_list(plan.classes)} if plan.classes else {}
+    if not plan.source:
+        spec = read_checkpoint(folder / "last.pth").spec
+        asked = {"classes": ClassList(spec.class_names, spec.palette)}
     data = open_labelled(plan.validation, split="val", **asked)
     palette = data.classes.palette
     page.heading("What it sees on the validation set")

@@ -29,7 +29,7 @@ class PlanConfig:
         labelled_target: Address of a few labelled frames of the target, which objective ``target-labels`` learns from;
             where it is given and no stage names that objective, every stage that trains the network gets it.
         val: Address of the labelled set that ``best.pth`` is chosen on; empty: the val split of the domain whose labels
-            the last stage learns from is validated on, and ``rank`` says what chooses. Without a source nothing is then.
+            the last stage learns from is validated on, nothing without a source, and ``rank`` says what chooses.
         classes: Class list that the network learns, such as ``camvid``; labels are joined to it by name. Empty: the
             source's own.
         network: A key of ``rtda_training.models.NETWORKS``.

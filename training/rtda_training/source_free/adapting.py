@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,20 +20,19 @@ from torch import Tensor
 
 from rtda_deploy.card import card_from_json
 from rtda_deploy.errors import TrainingError
-from rtda_deploy.files import sha256_file, write_text
-from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint, write_checkpoint
+from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.data.batches import normalise
 from rtda_training.judge.answers import Dropped
-from rtda_training.judge.ranking import Ranking
 from rtda_training.labels import ClassList
 from rtda_training.loop.choosing import Contender, from_file, held_back, norm_mixes, rank_contenders
 from rtda_training.loop.events import StopRequest, Tell, TrainEvent
 from rtda_training.loop.hardware import build_fabric
+from rtda_training.loop.run_ranking import Contenders, choose_best
 from rtda_training.loop.saving import save_verify_pictures, stage_file
 from rtda_training.plan import PlanConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
 from rtda_training.run import train_plan
-from rtda_training.run_folder import RANKING, is_run, read_record, saved_plan
+from rtda_training.run_folder import is_run, saved_plan
 from rtda_training.source_free.footage_look import doubts, refuse_few_scenes
 from rtda_training.source_free.pace import seconds_per_step, steps_in
 from rtda_training.source_free.request import AdaptRequest, adapt_plan
@@ -142,18 +140,20 @@ class _Adaptation:
         if self._request.norms_only:
             return path
         if not path.is_file():
-            found = self._rank([self._original(), *self._mixes()], labelled=None)
+            networks = [self._original(), *self._mixes()]
+            pictures, frames = self._footage.pictures, self._request.max_frames
+            tell = partial(self._progress, "ranking")
+            found = rank_contenders(networks, pictures, self._fabric.device, max_frames=frames, tell=tell)
             best = found.entries[0]
             name = GIVEN if best.warnings else best.name
-            self._warn(found)
+            self._warn({entry.name: entry.scores for entry in found.entries})
             self._tell(TrainEvent("note", f"batch norms to start from: {name}"))
-            contender = next(one for one in (self._original(), *self._mixes()) if one.name == name)
+            contender = next(one for one in networks if one.name == name)
             write_checkpoint(path, dataclasses.replace(contender.open(), card=""))
         return path
 
-    def _warn(self, found: Ranking) -> None:
-        """Say what of the footage and the model makes labels doubtful."""
-        scores = {entry.name: entry.scores for entry in found.entries}
+    def _warn(self, scores: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say what of the footage and the model makes labels doubtful; ``scores``: of each candidate."""
         sure = scores[GIVEN]["confidence"] if GIVEN in scores else None
         for text in doubts(card_from_json(self._given.card), sure) if sure is not None else ():
             self._tell(TrainEvent("warning", text))
@@ -187,33 +187,20 @@ class _Adaptation:
 
     def _choose(self) -> dict[str, Any]:
         """Rank every network, write ``ranking.json`` and ``best.pth``."""
-        best, record = self._folder / "best.pth", self._folder / RANKING
-        values = read_record(record, "remove it, and the run ranks again")
-        contenders = [self._original(), *self._mixes(), *self._trained()]
-        if not values:
-            found = self._rank(contenders, self._labelled)
-            if self._request.norms_only:
-                self._warn(found)
-            found = dataclasses.replace(found, dropped=(*self._dropped, *found.dropped))
-            told = {**found.to_dict(), "footage": self._request.footage, "which": self._footage.what}
-            text = json.dumps(told, indent=2) + "\n"
-            values = json.loads(text)  # as a resumed run reads them
-            best.unlink(missing_ok=True)
-            write_text(record, text)
-        if not best.is_file():
-            chosen = next(one for one in contenders if one.name == values["chosen"])
-            write_checkpoint(best, self._with_provenance(chosen.open(), values))
-        return values
-
-    def _rank(self, contenders: list[Contender], labelled: LabelledSet | None) -> Ranking:
-        return rank_contenders(
+        contenders = Contenders((self._original(), *self._mixes(), *self._trained()), source_only=True)
+        values = choose_best(
             contenders,
-            self._footage.pictures,
+            self._footage,
+            self._folder,
             self._fabric.device,
-            labelled=labelled,
+            partial(self._progress, "ranking"),
+            labelled=self._labelled,
             max_frames=self._request.max_frames,
-            tell=partial(self._progress, "ranking"),
+            dropped=self._dropped,
         )
+        if self._request.norms_only:
+            self._warn({entry["name"]: entry["scores"] for entry in values["entries"]})
+        return values
 
     def _progress(self, kind: str, name: str, done: int, total: int) -> None:
         self._tell(TrainEvent(kind, name, done, total))
@@ -243,16 +230,3 @@ class _Adaptation:
                 averaged = dataclasses.replace(last, weights=teacher, training={}, card="")
                 found.append(Contender(f"{names[-1]}, averaged", lambda: averaged))
         return found
-
-    def _with_provenance(self, checkpoint: Checkpoint, ranking: dict[str, Any]) -> Checkpoint:
-        """The chosen network without its training state; its provenance says what it was chosen among."""
-        chosen = {
-            "name": ranking["chosen"],
-            "by": "adapt, ranked without labels",
-            "on": f"{ranking['footage']}, {ranking['frames']} frames",
-            "among": [entry["name"] for entry in ranking["entries"]],
-            "verdict": ranking["verdict"],
-            "given_sha256": sha256_file(self._request.model),
-        }
-        spec = checkpoint.spec.replace(provenance={**checkpoint.spec.provenance, "chosen": chosen})
-        return dataclasses.replace(checkpoint, spec=spec, training={})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 from rtda_training.loop.choosing import contract_of
 from rtda_training.loop.diagnostics import Finding, warnings_of
 from rtda_training.loop.validate import colours, masks_of, spread_places
+from rtda_training.pages.ranking_table import ranking_table
 from rtda_training.pages.run_page import curves
 from rtda_training.pages.sheets import sheet
 from rtda_training.run_folder import CONFIG, read_rows, saved_plan
 from rtda_training.source_free.adapting import GIVEN, AdaptResult
 from rtda_training.source_free.request import AdaptRequest
 
-__all__ = ["COLUMNS", "candidate_rows", "collapses", "write_adapt_page"]
+__all__ = ["collapses", "write_adapt_page"]
 
-COLUMNS = ("candidate", "agreement mIoU", "steadiness", "norms apart", "first in", "check mIoU", "")
 _PICTURES = 3
 
 
@@ -34,12 +34,9 @@ def write_adapt_page(request: AdaptRequest, result: AdaptResult) -> Path:
     page = ReportPage(
         f"Adaptation of {Path(request.model).name}", f"to {short(request.footage)}, without source pictures"
     )
-    page.text(result.verdict)
+    page.lead(result.verdict)
     _sights(page, request, result)
-    page.heading("Candidates, best first")
-    page.table(COLUMNS, candidate_rows(ranking), caption=f"judged on {ranking['which']}, without labels")
-    for text in ranking["notes"]:
-        page.text(text)
+    ranking_table(page, ranking)
     found = collapses(folder)
     if found:
         page.heading("Noticed while it trained")
@@ -53,36 +50,12 @@ def write_adapt_page(request: AdaptRequest, result: AdaptResult) -> Path:
     return page.save(folder / "report.html")
 
 
-def candidate_rows(ranking: Mapping[str, Any]) -> list[list[str]]:
-    """The ranking as lines of ``COLUMNS``, what was dropped at the end."""
-    lines = []
-    for entry in ranking["entries"]:
-        scores = entry["scores"]
-        told = ["the given"] * (entry["name"] == GIVEN) + ["chosen"] * (entry["name"] == ranking["chosen"])
-        lines.append(
-            [
-                entry["name"],
-                _percent(scores["ensemble-miou"]),
-                _percent(scores["views"]),
-                "–" if scores["norms"] is None else f"{-scores['norms']:.2f}",
-                f"{100 * entry['first_share']:.0f} %",
-                "–" if entry["check_miou"] is None else f"{entry['check_miou']:.1f}",
-                "; ".join([*told, *entry["warnings"], *entry["remarks"]]),
-            ]
-        )
-    return lines + [[found["name"], *["–"] * 5, f"dropped: {found['why']}"] for found in ranking["dropped"]]
-
-
 def collapses(folder: Path) -> list[Finding]:
     """What was noticed while a run trained; nothing where it did not."""
     if not (folder / CONFIG).is_file():
         return []
     classes = read_checkpoint(folder / "best.pth").spec.class_names
     return warnings_of(saved_plan(folder), read_rows(folder), folder, classes)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None or value < -1 else f"{100 * value:.1f}"
 
 
 def _sights(page: ReportPage, request: AdaptRequest, result: AdaptResult) -> None:

@@ -128,7 +128,7 @@ def adapt_plan(request: AdaptRequest, spec: ModelSpec, init: Path, steps: int = 
     Raises:
         ConfigError: If a setting is unknown, or contradicts the model.
     """
-    own = [f"size={spec.size_hw[1]}x{spec.size_hw[0]}", *_network(spec), *_input(spec)]
+    own = [f"size={spec.size_hw[1]}x{spec.size_hw[0]}", *_network(spec), *_input(spec), "rank=false"]
     if steps:
         first = max(1, round(_SHARE * steps))
         own += [f"labels.steps={first}", f"teacher.steps={steps - first}"]
