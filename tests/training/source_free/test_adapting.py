@@ -12,6 +12,7 @@ from rtda_deploy.card import BINS, Card
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError, TrainingError
 from rtda_training.checkpoint import read_checkpoint, write_checkpoint
 from rtda_training.data.address import DataAddress
+from rtda_training.loop import run_ranking
 from rtda_training.loop.events import StopRequest, TrainingStopped
 from rtda_training.plan import load_plan
 from rtda_training.readers import UnlabelledSet
@@ -88,8 +89,8 @@ def test_a_chosen_mix_differs_from_the_given_in_its_statistics_alone(base, tmp_p
         entries = sorted(found.entries, key=lambda entry: entry.name != MIXES[1])
         return dataclasses.replace(found, entries=tuple(entries), better=True)
 
-    rank = adapting.rank_contenders
-    monkeypatch.setattr(adapting, "rank_contenders", chosen)
+    rank = run_ranking.rank_contenders
+    monkeypatch.setattr(run_ranking, "rank_contenders", chosen)
     result = adapt(request(base, norms_only=True), tmp_path)
     assert result.better and result.chosen == MIXES[1]
     given, best = (read_checkpoint(path).weights for path in (base / "start" / "last.pth", result.best))
