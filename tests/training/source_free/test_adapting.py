@@ -66,7 +66,13 @@ def test_every_network_on_the_way_is_a_candidate_and_the_page_begins_with_the_ve
         log.write(json.dumps(row) + "\n")
     assert {one.kind.split()[0] for one in collapses(folder)} == {"vanished", "few-classes"}
     assert "Noticed while it trained" in write_adapt_page(read_request(folder), result).read_text()
-    assert {path.name for path in folder.iterdir()} >= {"stage-norms.pth", "stage-labels.pth", "last.pth", "verify"}
+    assert {path.name for path in folder.iterdir()} >= {
+        "MODEL_CARD.md",
+        "stage-norms.pth",
+        "stage-labels.pth",
+        "last.pth",
+        "verify",
+    }
     assert sorted(path.name for path in (folder / "verify").iterdir())[0] == "0.png"
 
 

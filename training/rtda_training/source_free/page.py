@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from rtda_deploy.report import ReportPage, short
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 from rtda_training.loop.choosing import contract_of
 from rtda_training.loop.diagnostics import Finding, warnings_of
+from rtda_training.loop.events import TrainResult
 from rtda_training.loop.validate import colours, masks_of, spread_places
+from rtda_training.pages.model_card import write_model_card
 from rtda_training.pages.ranking_table import ranking_table
 from rtda_training.pages.run_page import curves
 from rtda_training.pages.sheets import sheet
@@ -19,9 +22,17 @@ from rtda_training.run_folder import CONFIG, read_rows, saved_plan
 from rtda_training.source_free.adapting import GIVEN, AdaptResult
 from rtda_training.source_free.request import AdaptRequest
 
-__all__ = ["collapses", "write_adapt_page"]
+__all__ = ["collapses", "write_adapt_page", "write_adapt_pages"]
 
 _PICTURES = 3
+
+
+def write_adapt_pages(request: AdaptRequest, result: AdaptResult) -> None:
+    """``report.html``, and ``MODEL_CARD.md`` where something was trained."""
+    write_adapt_page(request, result)
+    if (result.folder / "last.pth").is_file():
+        ended = TrainResult(result.folder, math.nan, "", math.nan, result.seconds, result.ranking)
+        write_model_card(saved_plan(result.folder), result.folder, ended)
 
 
 def write_adapt_page(request: AdaptRequest, result: AdaptResult) -> Path:

@@ -45,9 +45,9 @@ def adapt(
             clear_run(folder)
             request = save_request(request, folder)
         result = adapt_in(request, folder, on_event=on_event, stop=stop)
-        from rtda_training.source_free.page import write_adapt_page
+        from rtda_training.source_free.page import write_adapt_pages
 
-        write_adapt_page(request, result)
+        write_adapt_pages(request, result)
         return result
 
 

@@ -91,7 +91,7 @@ class NetworkLabeler(Labeler):
         if stage.fabric.is_global_zero:
             self._write(target)
         stage.fabric.barrier()
-        return PseudoLabelledSet(target, label_paths(stage.folder, len(target)), stage.source.classes)
+        return PseudoLabelledSet(target, label_paths(stage.folder, len(target)), stage.classes)
 
     def label(self, context: StepContext) -> PseudoLabels:
         if context.target_label is None:
@@ -116,12 +116,12 @@ class NetworkLabeler(Labeler):
     def _fingerprint(self, target: UnlabelledSet) -> str:
         """Changes when anything changes that the labels depend on."""
         keys = [target.key(index) for index in range(len(target))]
-        config, names = self._config, self._stage.source.classes.names
+        config, names = self._config, self._stage.classes.names
         values = [config.sha256, config.map, names, self._stage.size_hw, str(target.address), keys]
         return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
     def _labelled(self, target: UnlabelledSet, paths: list[Path], fingerprint: str) -> dict[str, Any]:
-        stage, names = self._stage, self._stage.source.classes.names
+        stage, names = self._stage, self._stage.classes.names
         pictures = stage.as_stored(target)
         counts, unreadable = np.zeros(len(names) + 1, np.int64), []
         missing = [place for place, path in enumerate(paths) if not path.is_file()]
@@ -129,8 +129,8 @@ class NetworkLabeler(Labeler):
             counts += count_pixels(read_mask(path), len(names))
         with self._teacher() as teacher:
             theirs = _listed(teacher.class_names)
-            table = class_map(theirs, stage.source.classes, self._config.map, teacher.name, _MAP)
-            stage.tell(f"teacher {teacher.name}: {describe_map(theirs, stage.source.classes, table)}")
+            table = class_map(theirs, stage.classes, self._config.map, teacher.name, _MAP)
+            stage.tell(f"teacher {teacher.name}: {describe_map(theirs, stage.classes, table)}")
             frames = in_order(lambda index: _frame(pictures, missing[index]), len(missing))
             for number, (place, frame) in enumerate(zip(missing, frames, strict=True)):
                 if isinstance(frame, np.ndarray):
