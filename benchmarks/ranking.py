@@ -7,6 +7,10 @@ source-only (``--first``). Labels are used for the true mIoU alone. For each sel
 the true mIoU, regret (the true mIoU of the best candidate less that of the chosen one), and the same over random pools
 of eight candidates, as a user would have them, each with source-only: mean and largest regret, and how often the
 chosen one is worse than source-only.
+
+``--consecutive ADDRESS``, every frame of a drive, measures temporal consistency too, alone and in the rule: how many
+pixels change their class from frame to frame behind optical flow; the same corrected for collapse, as the rule's
+steadiness is; and the mean over classes. ``rank`` does not use it.
 """
 
 from __future__ import annotations
@@ -22,8 +26,9 @@ from tables import table, wide
 
 from rtda_deploy.cli.candidates import candidates
 from rtda_deploy.errors import EngineError, RtdaError
-from rtda_training.judge.answers import Answers, Frames, answers_of
+from rtda_training.judge.answers import Answers, Frames, answers_of, entropy
 from rtda_training.judge.check import check_counts, miou_of
+from rtda_training.judge.flicker import changes, flow_between
 from rtda_training.judge.ranking import RULE, RULE_WITHOUT_NORMS, judged_of, places
 from rtda_training.judge.resample import one_of_each
 from rtda_training.judge.selectors import SELECTORS
@@ -40,6 +45,14 @@ RULES = {
     "the rule without norms": RULE_WITHOUT_NORMS,
     "the rule without infomax": ("ensemble-miou", "views", "norms"),
 }
+FLICKER = ("flicker", "flicker, corrected", "flicker by class")
+FLICKER_RULES = {
+    **{key: (key,) for key in FLICKER},
+    **{f"the rule and {key}": (*RULE, key) for key in FLICKER},
+    **{f"the rule, {key} for views": tuple(key if own == "views" else own for own in RULE) for key in FLICKER},
+    "the rule without views": tuple(own for own in RULE if own != "views"),
+}
+_MASK_HW = (180, 240)  # that changes are counted at
 COLUMNS = {
     "selector": "{selector}",
     "guards": "{guards}",
@@ -61,13 +74,13 @@ def checkpoints(folders: list[Path]) -> list[Path]:
     return found
 
 
-def measure(paths: list[Path], footage: str, truth: str, most: int, kept: Path) -> tuple[list, list, list, tuple]:
-    """Answers, true mIoU and pixel accuracy in percent of each network that can be judged, and the class names.
+def measure(paths: list[Path], footage: str, truth: str, most: int, kept: Path) -> tuple[list, list, list, tuple, list]:
+    """Of each network that can be judged: answers, true mIoU and pixel accuracy in percent; class names, and paths.
 
     What was measured is kept in a folder, one file a network, and not measured again.
     """
     frames = Frames(open_unlabelled(footage), most)
-    answers, mious, pixels, labelled, names = [], [], [], None, ()
+    answers, mious, pixels, judged, labelled, names = [], [], [], [], None, ()
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(paths):
@@ -92,11 +105,36 @@ def measure(paths: list[Path], footage: str, truth: str, most: int, kept: Path) 
             stored = np.load(file)
             fields = {key: stored[key] for key in Answers.__dataclass_fields__ if key != "name"}
             answers.append(Answers(name=f"{path.parent.name}/{path.stem}", **fields))
+            judged.append(path)
             counts, names = stored["counts"], tuple(stored["names"].tolist())
             mious.append(100 * miou_of(counts))
             pixels.append(100 * float(np.trace(counts) / counts.sum()))
             print(f"{mious[-1]:5.1f} {pixels[-1]:5.1f} {answers[-1].name}", flush=True)
-    return answers, mious, pixels, names
+    return answers, mious, pixels, names, judged
+
+
+def flicker_scores(paths: list[Path], footage: str, kept: Path) -> dict[str, np.ndarray]:
+    """Temporal consistency of each network, float64 (M,) for each form of it; kept as ``measure`` keeps its answers."""
+    frames, flows, counts = [], [], []
+    for path in paths:
+        file = kept / f"{str(path.resolve()).replace('/', '_')}.flicker.npz"
+        if not file.exists():
+            if not frames:
+                pictures = open_unlabelled(footage)
+                frames = [pictures.frame(place) for place in range(len(pictures))]
+                flows = [flow_between(*pair) for pair in zip(frames, frames[1:])]
+            candidate = next(candidates([path]))
+            masks = [candidate.mask(frame, _MASK_HW) for frame in frames]
+            classes = len(candidate.class_names)
+            found = sum(np.stack(changes(*pair, flow, classes)) for *pair, flow in zip(masks, masks[1:], flows))
+            np.savez_compressed(file, followed=found[0], changed=found[1])
+        stored = np.load(file)
+        counts.append((stored["followed"].astype(float), stored["changed"].astype(float)))
+    share = np.asarray([changed.sum() / followed.sum() for followed, changed in counts])
+    spread = np.asarray([float(entropy(followed / followed.sum())) for followed, _ in counts])
+    seen = [followed > 1e-3 * followed.sum() for followed, _ in counts]
+    by_class = np.asarray([np.mean(c[own] / f[own]) for (f, c), own in zip(counts, seen)])
+    return dict(zip(FLICKER, (-share, -(share + 0.01) / np.maximum(1e-3, spread) ** 3, -by_class)))
 
 
 def scores_of(answers: list[Answers], names: tuple) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -118,16 +156,21 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(one, other)[0, 1])
 
 
-def summary(answers: list[Answers], mious: list[float], names: tuple) -> list[dict]:
-    """A row for each rule, with and without the guards."""
+def summary(answers: list[Answers], mious: list[float], names: tuple, more: dict | None = None) -> list[dict]:
+    """A row for each rule, with and without the guards; ``more``: further scores of the candidates."""
+    more = more or {}
     true = np.asarray(mious)
     scores, warned = scores_of(answers, names)
+    scores.update(more)
+    rules = {**RULES, **FLICKER_RULES} if more else RULES
     rng = np.random.default_rng(0)
     pools = [np.r_[0, 1 + rng.choice(len(true) - 1, min(_POOL, len(true)) - 1, replace=False)] for _ in range(_POOLS)]
     pooled = [(pool, *scores_of([answers[i] for i in pool], names)) for pool in pools]
+    for pool, some, _ in pooled:
+        some.update({key: values[pool] for key, values in more.items()})
     rows = []
     for guarded in (True, False):
-        for name, rule in RULES.items():
+        for name, rule in rules.items():
             order = chosen_by(rule, scores, warned & guarded)
             regrets, losses = [], []
             for pool, some, told in pooled:
@@ -159,6 +202,7 @@ def main() -> None:
     parser.add_argument("--max-frames", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--kept", type=Path, default=Path("runs/ranking-kept"), help="what was measured before")
+    parser.add_argument("--consecutive", help="every frame of a drive: temporal consistency is measured too")
     parser.add_argument("--rows", type=Path, help="CSV that a row for each candidate is added to")
     asked = parser.parse_args()
     import torch
@@ -167,13 +211,14 @@ def main() -> None:
     paths = checkpoints(asked.folders)
     first = asked.first or next(path for path in reversed(paths) if path.parent.name == "source-only")
     paths = [first, *(path for path in paths if path != first)]
-    answers, mious, pixels, names = measure(paths, asked.footage, asked.truth, asked.max_frames, asked.kept)
+    answers, mious, pixels, names, judged = measure(paths, asked.footage, asked.truth, asked.max_frames, asked.kept)
     scores, _ = scores_of(answers, names)
     warnings = judged_of(answers, names).warnings
     if asked.rows:
         _add_rows(asked, answers, mious, pixels, scores, warnings)
     print(f"\n{len(answers)} candidates, best {max(mious):.2f}, source-only {mious[0]:.2f}\n")
-    print(wide(table(COLUMNS, summary(answers, mious, names))))
+    more = flicker_scores(judged, asked.consecutive, asked.kept) if asked.consecutive else {}
+    print(wide(table(COLUMNS, summary(answers, mious, names, more))))
 
 
 def _add_rows(asked, answers, mious, pixels, scores, warnings) -> None:

@@ -29,6 +29,11 @@ def test_the_summary_tells_a_selector_that_works_from_one_that_prefers_collapse(
     assert sure["regret"] == pytest.approx(88.0) and sure["worse_than_first"] == pytest.approx(7 / 8, abs=0.1)
     assert sure["worst_loss"] == pytest.approx(48.0)
     assert rows["certainty", True]["worst_loss"] < 48.0  # the guards put the constant mask behind
+    steady = np.asarray([*(-share for share in wrong.values()), 0.0])  # a constant mask never flickers
+    more = dict.fromkeys(ranking.FLICKER, steady)
+    rows = {(row["selector"], row["guards"]): row for row in ranking.summary(answers, true, NAMES, more)}
+    assert rows["flicker", False]["regret"] == pytest.approx(88.0), "alone it takes the constant one"
+    assert rows["the rule and flicker", True]["regret"] == 0.0
 
 
 def test_checkpoints_of_stages_stand_for_their_run(tmp_path: Path, benchmark_module: Callable[[str], Any]) -> None:
