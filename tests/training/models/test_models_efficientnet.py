@@ -124,3 +124,15 @@ def test_imagenet_weights_come_from_their_package_or_it_is_named() -> None:
     assert (report.matched, report.total, report.random) == (245, 245, ())
     variances = model.state_dict()["_bn0.running_var"]
     assert not torch.equal(variances, torch.ones(32)), "a random start has a variance of 1"
+
+
+@pytest.mark.parametrize(("training", "dtype"), [(True, torch.float32), (False, torch.bfloat16)])
+def test_depthwise_convolutions_learn_in_float32_where_the_others_compute_in_bf16(training, dtype) -> None:
+    model = build_backbone(NAME).train(training)
+    block = model.get_submodule("_blocks.3")
+    seen = {}
+    for name in ("_depthwise_conv", "_project_conv"):
+        block.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: seen.update({name: out.dtype}))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(torch.randn(2, 3, 64, 64))
+    assert seen == {"_depthwise_conv": dtype, "_project_conv": torch.bfloat16}
