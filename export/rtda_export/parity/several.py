@@ -62,6 +62,13 @@ def remarks(values: Mapping[str, Any]) -> List[str]:
             "The interval is over pictures drawn anew, the same for both models. Pictures of one drive resemble each"
             " other: for other places it is wider."
         )
+    if first["flicker"]:
+        found = first["flicker"]
+        left_out = f", {found['left_out']} left out" if found["left_out"] else ""
+        told.append(
+            f"flicker: percent of the pixels that change class from frame to frame, {found['pairs']} pairs of "
+            f"{short(found['footage'])}{left_out}."
+        )
     for model in others:
         if model["gain"] is None:
             told.append(f"{model['model']} was scored in other classes than {first['model']}: no gain can be told.")
