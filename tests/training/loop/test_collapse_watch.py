@@ -22,7 +22,7 @@ def test_a_class_that_vanishes_and_an_entropy_that_falls_are_told_once_with_thei
     found = diagnostics.see(row(40, [0.5, 0.019, 0.481], 0.67))
     assert [finding.kind for finding in found] == ["vanished pole", "few-classes"]
     assert "pole vanishes: 1.9 % of the target's pixels, 10.0 % at first" in found[0].text
-    assert "from 0.80 to 0.67" in found[1].text and "optimizer.learning_rate (now 2e-05)" in found[1].text
+    assert "from 0.80 to 0.67" in found[1].text and "optimizer.learning_rate (now 0.0001)" in found[1].text
     assert diagnostics.see(row(60, [0.5, 0.0, 0.5], 0.6)) == []
 
 

@@ -96,7 +96,7 @@ class CollapseWatch:
         before, entropy = float(self._first["target_entropy"]), float(row["target_entropy"])
         if entropy < (1.0 - _ENTROPY_LOST) * before:
             found["few-classes"] = (
-                f"the network comes to say fewer classes: the entropy of its mean prediction fell from {before:.2f} to"
-                f" {entropy:.2f}: {advice}"
+                f"the entropy of the mean prediction fell from {before:.2f} to {entropy:.2f}: the network says fewer"
+                f" classes, or is only surer of them: {advice}"
             )
         return found
