@@ -64,7 +64,8 @@ def train(
         source: Labelled domain, ``kind:path?key=value``; empty: the recipe's.
         target: Unlabelled domain; empty: the recipe's.
         labelled_target: A few labelled frames of the target, which are learned from beside what the recipe does.
-        val: Labelled set that ``best.pth`` is chosen on; empty: the source's val split.
+        val: Labelled set that ``best.pth`` is chosen on; empty: where target pictures are used, it is the network that
+            ranks first on them without labels, else the best on the source's val split.
         out: Run folder; None: ``runs/train/<time>-<recipe>``.
         resume: Go on with the run in ``out``, or with the newest of the recipe, with its own settings.
         force: Throw an earlier run in ``out`` away.

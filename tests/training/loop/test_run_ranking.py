@@ -11,8 +11,9 @@ import pytest
 import torch
 from training.settings import write_domains
 
-from rtda_training.checkpoint import read_checkpoint
+from rtda_training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.loop.events import TrainEvent, TrainResult
+from rtda_training.loop.run_ranking import contenders_of
 from rtda_training.plan import PlanConfig, load_plan
 from rtda_training.trainer import Trainer
 
@@ -166,6 +167,21 @@ def test_target_statistics_on_top_of_source_training_are_compared_with_what_was_
     last = read_checkpoint(tmp_path / "last.pth").weights
     changed = {key.rpartition(".")[2] for key in last if not torch.equal(before[key], last[key])}
     assert changed == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def test_the_best_on_val_is_a_candidate_where_no_stage_ended_with_it(
+    run: TrainResult, domains: Path, tmp_path: Path
+) -> None:
+    networks = {one.name for one in contenders_of(plan(domains), run.folder).networks}
+    assert "best on val" not in networks  # best.pth was chosen already
+    for at, there in (("adapted @1", True), ("adapted @2", False)):
+        kept = read_checkpoint(run.folder / "stage-source-only.pth")
+        metrics = {"metrics": {"miou": 0.5, "at": at}}
+        spec = kept.spec.replace(provenance={**kept.spec.provenance, **metrics})
+        folder = tmp_path / at.replace(" ", "")
+        shutil.copytree(run.folder, folder)
+        write_checkpoint(folder / "best.pth", Checkpoint(spec, kept.weights))
+        assert ("best on val" in {one.name for one in contenders_of(plan(domains), folder).networks}) is there
 
 
 def test_footage_that_is_too_short_leaves_the_choice_to_validation(tmp_path: Path) -> None:

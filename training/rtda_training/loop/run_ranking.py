@@ -31,7 +31,7 @@ from rtda_training.run_folder import RANKING, read_record
 __all__ = ["Contenders", "choose_best", "contenders_of", "read_ranking"]
 
 _FRAMES = 100  # of the footage
-_LAST, _START, _SOURCE_ONLY = "last", "start", "source-only"
+_LAST, _START, _SOURCE_ONLY, _BEST = "last", "start", "source-only", "best on val"
 
 
 class Contenders(NamedTuple):
@@ -78,9 +78,23 @@ def contenders_of(
         else:
             leading = False
         found.update((name, from_file(name, path)) for name, path in files.items())
+    if _is_between(plan, folder / "best.pth"):
+        found[_BEST] = from_file(_BEST, folder / "best.pth")
     mixes = _mixes(plan.stages[-1], folder, batches, device or torch.device("cpu"))
     others = [contender for name, contender in found.items() if name != (reference or _LAST)]
     return Contenders((found[reference or _LAST], *others, *mixes), bool(reference))
+
+
+def _is_between(plan: PlanConfig, path: Path) -> bool:
+    """Whether a file is the best on val, before anything was ranked, and no stage ended with it."""
+    if not path.is_file():
+        return False
+    try:
+        provenance = read_checkpoint(path).spec.provenance
+        at = provenance.get("metrics", {}).get("at")
+    except (RtdaError, AttributeError):
+        return False
+    return "chosen" not in provenance and at not in {f"{stage.name} @{stage.steps}" for stage in plan.stages}
 
 
 def _stage_name(stage: StageConfig) -> str:
