@@ -16,7 +16,7 @@ def test_train_ends_with_the_verdict_and_proposes_what_ranks_first(here: Path) -
 
     write_domains(here / "data", 4, 9, 32)
     words = [
-        *("train", "recommended", "--source", "folder:data/source", "--target", "folder:data/target", "--out", "run"),
+        *("train", "target-bn", "--source", "folder:data/source", "--target", "folder:data/target", "--out", "run"),
         *(word for text in ("steps=2", "size=64x64", "batch_size=2", "device=cpu") for word in ("--set", text)),
     ]
     outcome = invoke(*words, "--json")

@@ -159,7 +159,7 @@ def test_a_typed_val_wins_and_so_does_rank_false(domains: Path, tmp_path: Path) 
 def test_target_statistics_on_top_of_source_training_are_compared_with_what_was_trained(
     domains: Path, tmp_path: Path
 ) -> None:
-    result = Trainer(plan(domains, "steps=2", recipe="recommended"), tmp_path).run()
+    result = Trainer(plan(domains, "steps=2", recipe="target-bn"), tmp_path).run()
     assert result.ranking is not None
     assert names(dict(result.ranking)) == {"source-only", "last", *_MIXES[:3]}  # 100 % is the last
     assert result.ranking["first"] == "source-only"
@@ -167,6 +167,14 @@ def test_target_statistics_on_top_of_source_training_are_compared_with_what_was_
     last = read_checkpoint(tmp_path / "last.pth").weights
     changed = {key.rpartition(".")[2] for key in last if not torch.equal(before[key], last[key])}
     assert changed == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def test_without_a_source_only_network_the_others_are_compared_with_the_first_stages(
+    run: TrainResult, domains: Path
+) -> None:
+    found = contenders_of(plan(domains, "style=fda"), run.folder)  # the target's colours from the first stage on
+    assert found.networks[0].name == "source-only" and not found.source_only
+    assert contenders_of(plan(domains), run.folder).source_only
 
 
 def test_the_best_on_val_is_a_candidate_where_no_stage_ended_with_it(
@@ -187,7 +195,7 @@ def test_the_best_on_val_is_a_candidate_where_no_stage_ended_with_it(
 def test_footage_that_is_too_short_leaves_the_choice_to_validation(tmp_path: Path) -> None:
     few = write_domains(tmp_path / "data", 4, 4, 32)
     events: list[TrainEvent] = []
-    result = Trainer(plan(few, "steps=2", recipe="recommended"), tmp_path / "run", events.append).run()
+    result = Trainer(plan(few, "steps=2", recipe="target-bn"), tmp_path / "run", events.append).run()
     assert result.ranking is None and "chosen" not in read_checkpoint(tmp_path / "run/best.pth").spec.provenance
     told = [event.stage for event in events if event.kind == "note"]
     assert any("not ranked, best.pth is the best on val" in text and "4 frames" in text for text in told)

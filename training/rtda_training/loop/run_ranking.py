@@ -40,7 +40,7 @@ class Contenders(NamedTuple):
     Attributes:
         networks: All of them.
         source_only: Whether the first saw no target picture: the last of the first stages that learned from the source
-            alone, else what the run started from. If not, it is the last network.
+            alone, else what the run started from. If not, it is the network that the first stage left.
     """
 
     networks: tuple[Contender, ...]
@@ -81,8 +81,9 @@ def contenders_of(
     if _is_between(plan, folder / "best.pth"):
         found[_BEST] = from_file(_BEST, folder / "best.pth")
     mixes = _mixes(plan.stages[-1], folder, batches, device or torch.device("cpu"))
-    others = [contender for name, contender in found.items() if name != (reference or _LAST)]
-    return Contenders((found[reference or _LAST], *others, *mixes), bool(reference))
+    first = reference or next(iter(found))  # the network of the first stage, which may have seen the target's colours
+    others = [contender for name, contender in found.items() if name != first]
+    return Contenders((found[first], *others, *mixes), bool(reference))
 
 
 def _is_between(plan: PlanConfig, path: Path) -> bool:
@@ -103,11 +104,10 @@ def _stage_name(stage: StageConfig) -> str:
 
 def _files_of(stage: StageConfig, folder: Path, *, last: bool) -> dict[str, Path]:
     """By what to call them: what a stage kept and the network that it left, where they are there."""
-    files = {text.format(stage.name): candidate_file(folder, stage.name, what) for what, text in CANDIDATES.items()}
-    if last:
-        files[_LAST] = folder / "last.pth"
-    else:
-        files[_stage_name(stage)] = stage_file(folder, stage.name)
+    files = {_LAST if last else _stage_name(stage): folder / "last.pth" if last else stage_file(folder, stage.name)}
+    files.update(
+        {text.format(stage.name): candidate_file(folder, stage.name, what) for what, text in CANDIDATES.items()}
+    )
     return {name: path for name, path in files.items() if path.is_file()}
 
 

@@ -86,12 +86,13 @@ def _ranked(plan: PlanConfig, folder: Path, ranking: Mapping[str, Any]) -> dict[
     first, chosen = ranking["first"], ranking["chosen"]
     networks = {one.name: one.open for one in contenders_of(plan, folder).networks}
     found: dict[str, Opener] = {}
-    if ranking["source_only"] and first in networks:
-        found["start" if first == "start" else "source-only"] = networks[first]
+    title = "source-only" if ranking["source_only"] and first != "start" else first
+    if first in networks and first != "last":
+        found[title] = networks[first]
     found["adapted"] = lambda: read_checkpoint(folder / "last.pth")
-    for title, name in (("source-only", first), ("start", first), ("adapted", "last")):
-        if name == chosen and title in found:
-            return {(f"{title}: ranked best" if key == title else key): opened for key, opened in found.items()}
+    for own, name in ((title, first), ("adapted", "last")):
+        if name == chosen and own in found:
+            return {(f"{own}: ranked best" if key == own else key): opened for key, opened in found.items()}
     return {**found, "ranked best": lambda: read_checkpoint(folder / "best.pth")}
 
 
