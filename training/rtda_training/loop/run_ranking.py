@@ -99,7 +99,7 @@ def _is_between(plan: PlanConfig, path: Path) -> bool:
 
 
 def _stage_name(stage: StageConfig) -> str:
-    return f"stage {stage.name}" if stage.name in (_LAST, _START) else stage.name
+    return stage.name if stage.name == _SOURCE_ONLY else f"stage {stage.name}"
 
 
 def _files_of(stage: StageConfig, folder: Path, *, last: bool) -> dict[str, Path]:
