@@ -177,6 +177,13 @@ def test_without_a_source_only_network_the_others_are_compared_with_the_first_st
     assert contenders_of(plan(domains), run.folder).source_only
 
 
+def test_a_stage_whose_file_was_removed_is_no_candidate(run: TrainResult, domains: Path, tmp_path: Path) -> None:
+    for name in ("last.pth", "candidate-adapted-teacher.pth"):
+        shutil.copy(run.folder / name, tmp_path / name)
+    found = contenders_of(plan(domains), tmp_path)
+    assert [one.name for one in found.networks] == ["last", "teacher of adapted", *_MIXES] and not found.source_only
+
+
 def test_the_best_on_val_is_a_candidate_where_no_stage_ended_with_it(
     run: TrainResult, domains: Path, tmp_path: Path
 ) -> None:

@@ -73,7 +73,7 @@ def contenders_of(
             if kept in files:
                 files = {_SOURCE_ONLY if name == kept else name: path for name, path in files.items()}
                 reference, leading = _SOURCE_ONLY, False
-            elif stage is not plan.stages[-1]:
+            elif _stage_name(stage) in files and stage is not plan.stages[-1]:
                 reference = _stage_name(stage)
         else:
             leading = False
