@@ -223,6 +223,13 @@ def test_a_recipe_takes_the_teacher_by_its_short_name_and_remembers_its_file(fol
     assert control.stages[0].labeler == "network" and control.stages[0].settings["mixed"].weight == 0
 
 
+def test_the_recommended_recipe_takes_another_teacher_in_its_last_stage(folders, teacher):
+    name = load_plan("recommended").stages[-1].name
+    found = load_plan("recommended", [f"{name}.labeler=network", f"network-labeler.checkpoint={teacher}"])
+    assert found.stages[-1].names_in("labeler") == ("network-labeler",)
+    assert found.stages[0].names_in("labeler") == ()
+
+
 @pytest.mark.parametrize("objective", ["mixed", "pseudo"])
 def test_a_run_with_a_teacher_is_resumed_bit_by_bit_and_not_with_another_one(folders, teacher, tmp_path, objective):
     mine = tmp_path / "mine.pth"

@@ -167,13 +167,16 @@ def refuse_half_typed(typed: Mapping[str, str], own: Mapping[str, Any], what: st
 
 def _empty_slot(table: dict[str, Any], text: str) -> None:
     """Take the recipe's settings of what stood in a slot away, where something else is typed into it."""
-    slot, _, name = text.partition("=")
+    typed, _, name = text.partition("=")
+    stage, _, slot = typed.rpartition(".")
     if slot not in _ONE_EACH:
         return
-    for key in components(slot):
-        if key not in (name, component_key(slot, name)):
-            for part in (table, *(entry for entry in table.get("stages", []) if isinstance(entry, dict))):
-                part.pop(key, None)
+    stages = [entry for entry in table.get("stages", []) if isinstance(entry, dict)]
+    others = [entry for entry in stages if stage and entry.get("name") != stage]
+    kept = {name, component_key(slot, name), *(entry.get(slot, table.get(slot)) for entry in others)}
+    for key in components(slot).keys() - kept:
+        for part in (table, *stages):
+            part.pop(key, None)
 
 
 def _override(table: dict[str, Any], text: str) -> None:
