@@ -40,7 +40,7 @@ def rows(stage: StageConfig) -> dict[str, StageConfig]:
 
 def run_seed(out: Path, seed: int, threads: int, overrides: list[str], only: list[str]) -> None:
     """Train and score the rows of one seed; what is finished is not done again."""
-    plan = load_plan("toytown-demo", [f"seed={seed}", "save_every=0", "val_pictures=1", *overrides])
+    plan = load_plan("rtda-after-source", [f"seed={seed}", "save_every=0", "val_pictures=1", *overrides])
     start = dataclasses.replace(plan, stages=plan.stages[:1])
     begun = train(start, out / f"seed{seed}-start", threads)
     chosen = {name: stage for name, stage in rows(plan.stages[1]).items() if name in only}

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]  # 2 minutes where 
 # Stages and steps of each: an adversary; two stages; a teacher (EMA) with mixing; labels written between stages.
 RUNS: Dict[str, Tuple[int, int]] = {
     "rtda-light-thin": (1, 8),
-    "toytown-demo": (2, 4),
+    "rtda-after-source": (2, 4),
     "classmix": (1, 8),
     "ssl-1": (2, 4),
 }

@@ -43,7 +43,7 @@ def test_a_stage_inherits_what_stands_at_the_top_and_a_typed_key_wins_everywhere
 
 
 def test_a_dotted_key_reaches_one_stage(tmp_path):
-    demo = load_plan("toytown-demo", ["adapted.steps=9", "adapted.adversarial.weight=0.5"])
+    demo = load_plan("rtda-after-source", ["adapted.steps=9", "adapted.adversarial.weight=0.5"])
     assert demo.stages[0].steps != 9 and demo.stages[1].steps == 9
     assert demo.stages[1].settings["adversarial"].weight == 0.5
 
@@ -79,12 +79,12 @@ def test_a_bad_setting_names_what_would_work(text, words):
 
 def test_a_components_settings_are_checked_and_inherited():
     with pytest.raises(ConfigError, match=r"between 0 and 0.5, got 0.7"):
-        load_plan("toytown-demo", ["adapted.fda.beta=0.7"])
+        load_plan("rtda-after-source", ["adapted.fda.beta=0.7"])
     with pytest.raises(ConfigError, match="bett") as caught:
-        load_plan("toytown-demo", ["adapted.fda.bett=0.1"])
+        load_plan("rtda-after-source", ["adapted.fda.bett=0.1"])
     assert "did you mean beta?" in caught.value.hint
     with pytest.raises(ConfigError, match="does not use it"):
-        load_plan("toytown-demo", ["source-only.fda.beta=0.1"])
+        load_plan("rtda-after-source", ["source-only.fda.beta=0.1"])
     table = {
         "target": "toytown:target",
         "fda": {"beta": 0.05},

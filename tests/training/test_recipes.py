@@ -28,7 +28,7 @@ def test_a_recipe_trains(name, folders, tmp_path, monkeypatch):
     overrides = list(SMALL)
     if name.startswith(("paper-", "bdl-deeplab")):
         overrides.append("backbone=resnet18")
-    if name == "recommended":
+    if name in ("recommended", "toytown-demo"):
         overrides.append("backbone_weights=")  # of the published shape; the networks of tests are narrow
     if "translation" in {stage.kind for stage in load_plan(name).stages}:
         overrides += ["translation.width=4", "translation.blocks=1", "translation.crop="]
@@ -52,3 +52,14 @@ def test_a_recipe_trains(name, folders, tmp_path, monkeypatch):
 def test_a_recipe_of_any_editor_is_read(tmp_path, encoding):
     (tmp_path / "mine.toml").write_bytes('base = "source-only"\r\nseed = 7\r\n'.encode(encoding))
     assert load_plan(str(tmp_path / "mine.toml")).seed == 7
+
+
+def test_the_demo_is_the_recommended_recipe_with_fewer_steps():
+    demo, whole = (load_plan(name).to_dict() for name in ("toytown-demo", "recommended"))
+    shorter = {"steps", "name", "size", "batch_size", "val_every", "save_every", "rank", "description", "stages"}
+    assert {key: value for key, value in demo.items() if key not in shorter} == {
+        key: value for key, value in whole.items() if key not in shorter
+    }
+    for ours, theirs in zip(demo["stages"], whole["stages"], strict=True):
+        assert ours["steps"] < theirs["steps"]
+        assert {**ours, "steps": 0, "name": ""} == {**theirs, "steps": 0, "name": ""}

@@ -70,7 +70,7 @@ def test_python_and_the_command_line_leave_the_same_folder(here, sets):
 
 def test_a_run_folder_tells_whether_its_plan_was_trained_and_can_be_copied(here, sets):
     folder, copy = Path("run"), Path("copy")
-    train("toytown-demo", **sets, out=folder, **SMALL)
+    train("rtda-after-source", **sets, out=folder, **SMALL)
     plan = saved_plan(folder)
     assert is_trained(folder, plan) is True
     copy.mkdir()

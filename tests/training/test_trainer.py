@@ -103,7 +103,7 @@ def test_a_run_that_made_no_step_has_nothing_to_lose(folders, tmp_path):
 def test_a_plan_goes_from_stage_to_stage_and_leaves_its_files(folders, tmp_path):
     events = []
     demo = load_plan(
-        "toytown-demo",
+        "rtda-after-source",
         ["size=64x64", "batch_size=2", "steps=2", "device=cpu"],
         source=f"folder:{folders / 'source'}",
         target=f"folder:{folders / 'target'}",

@@ -135,7 +135,7 @@ def _train(plan: PlanConfig, folder: Path, earlier: Optional[EarlierDemo], lines
 def _train_control(
     control: Optional[PlanConfig], folder: Path, earlier: Optional[EarlierDemo], lines: ProgressLines
 ) -> None:
-    """Train the plan whose method tells the network nothing, from the first stage of the demo's own run on."""
+    """Train the plan whose method tells the network nothing; stages that both have are not trained again."""
     from rtda_deploy.cli.train.progress import training_on_screen
     from rtda_training.run import train_plan
     from rtda_training.run_folder import copy_run, is_trained

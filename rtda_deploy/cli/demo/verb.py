@@ -56,7 +56,7 @@ def demo(
         more = sum(stage.steps for stage in rest)
         print(f"source-only: after {first.steps} steps; adapted: {more} steps later, as exported, no target label used")
         if summary["control"]:
-            print("control: as many steps from there, in which the method tells the network nothing")
+            print("control: as many steps in all, in which the method tells the network nothing")
     note(f"wrote   {folder}/{{model.onnx,best.pth,last.pth,overlay.mp4,report.html,summary.json}}")
     model = shlex.quote(str(folder / "model.onnx"))
     print_next(

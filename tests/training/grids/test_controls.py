@@ -58,7 +58,7 @@ def test_mixed_pictures_are_still_made_and_seen():
 
 
 def test_the_stages_that_a_control_starts_from_stay_and_those_that_only_taught_it_do_not():
-    assert stages("toytown-demo") == [
+    assert stages("rtda-after-source") == [
         ("source-only", ("supervised",)),
         ("adapted", ("supervised", "target-forward")),
     ]

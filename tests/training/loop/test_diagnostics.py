@@ -9,7 +9,7 @@ from rtda_training.plan import load_plan
 from rtda_training.run import train_plan
 from rtda_training.run_folder import read_rows
 
-# What `rtda-deploy train toytown-demo --set val_every=100` logged, seed 0, one thread of a Xeon with AMX, bf16.
+# What `rtda-deploy train rtda-after-source --set val_every=100` logged, seed 0, one thread of a Xeon with AMX, bf16.
 DEMO_DISC = {20: 0.6931, 40: 0.6930, 60: 0.6931, 80: 0.6929, 100: 0.6929, 120: 0.6925, 140: 0.6922, 160: 0.6907}
 DEMO_DISC.update({180: 0.6908, 200: 0.6905, 220: 0.6909, 240: 0.6924, 250: 0.6919})
 DEMO_VAL = {
@@ -141,7 +141,7 @@ def test_a_fall_among_first_guesses_is_none():
 
 
 def test_a_stage_is_compared_with_what_it_started_from():
-    plan = load_plan("toytown-demo")
+    plan = load_plan("rtda-after-source")
     before = series("val_miou", [0.5], name="source-only")
     assert said(Diagnostics(plan.stages[1], before), series("val_miou", [0.2], name="adapted", index=1)) == [
         ("fallen", 20)
@@ -153,7 +153,7 @@ def test_a_stage_is_compared_with_what_it_started_from():
 
 
 def test_what_the_targets_statistics_cost_at_the_end_is_no_fall():
-    adapted = load_plan("toytown-demo").stages[1]
+    adapted = load_plan("rtda-after-source").stages[1]
     rows = series("val_miou", [0.5, 0.2], start=adapted.steps - 20, name="adapted", index=1)
     assert said(Diagnostics(adapted), rows) == []
     rows = series("val_miou", [0.5, 0.2], start=adapted.steps - 40, name="adapted", index=1)
@@ -209,7 +209,7 @@ def test_a_resume_does_not_forget_how_long_it_has_lasted():
 
 
 def test_the_report_says_what_the_screen_said(tmp_path):
-    plan = load_plan("toytown-demo")
+    plan = load_plan("rtda-after-source")
     rows = [*series("val_miou", [0.5], name="source-only"), *series("disc", [0.693] * 20, name="adapted", index=1)]
     rows += series("val_miou", [0.1], start=420, name="adapted", index=1)
     found = warnings_of(plan, rows, tmp_path)
@@ -225,7 +225,7 @@ def test_the_demos_usual_course_says_that_its_discriminator_is_stuck_and_no_more
             row.update({key: found[step] for key, found in (("disc", disc), ("val_miou", known)) if step in found})
             rows.append(row)
     assert len(rows) == 4 + 13
-    found = warnings_of(load_plan("toytown-demo"), rows, tmp_path)
+    found = warnings_of(load_plan("rtda-after-source"), rows, tmp_path)
     assert [(finding.stage, finding.kind, finding.step) for finding in found] == [("adapted", "stuck", 200)]
 
 
@@ -233,7 +233,7 @@ def test_a_short_training_of_the_demos_recipe_warns_that_its_discriminator_is_st
     """As ``make demo``, small: nothing here is made up, neither losses nor answers."""
     settings = ["size=64x32", "batch_size=2", "source-only.steps=4", "adapted.steps=100", "val_pictures=2"]
     sets = {"source": "toytown:source?count=8", "target": "toytown:target?count=8"}
-    plan = load_plan("toytown-demo", settings, **sets)
+    plan = load_plan("rtda-after-source", settings, **sets)
     told: list[str] = []
     train_plan(
         plan,

@@ -32,7 +32,7 @@ from rtda_training.trainer import Trainer
 
 STEPS = 4  # in all
 RECIPES = {
-    "adversary": ("toytown-demo", ["steps=2", "bn_statistics=running"]),  # two stages, FDA in the second
+    "adversary": ("rtda-after-source", ["steps=2", "bn_statistics=running"]),  # two stages, FDA in the second
     "teacher": ("classmix", ["steps=4", "ema.threshold=0.2", "ema.momentum=0.5"]),
 }
 # The same sums in another order: of two halves of a batch instead of the whole, 1e-7 each, through four steps.
