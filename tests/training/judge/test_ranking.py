@@ -70,6 +70,23 @@ def test_a_network_that_keeps_few_of_the_classes_comes_last() -> None:
     assert names(ranking)[-1] == "two" and "few classes" in ranking.entries[-1].warnings[0]
 
 
+def test_a_network_that_became_sure_is_not_warned_and_one_that_says_few_classes_is() -> None:
+    """What wins decides: most of the pictures is one class, so that the mean softmax of a sure network is skewed."""
+    first = network("first", 0.3)
+
+    def skewed(frame: np.ndarray) -> np.ndarray:
+        return np.maximum(first.answer(frame).argmax(axis=0) - 2, 0)
+
+    def two(frame: np.ndarray) -> np.ndarray:
+        return np.minimum(skewed(frame), 1)
+
+    unsure = of_cells("unsure", skewed, 0.5, NAMES)
+    ranking = rank([unsure, of_cells("sure", skewed, 20.0, NAMES), of_cells("few", two, 0.5, NAMES)], footage())
+    told = {entry.name: entry.warnings for entry in ranking.entries}
+    assert told["sure"] == told["unsure"] == ()
+    assert len(told["few"]) == 1 and "few classes" in told["few"][0] and names(ranking)[-1] == "few"
+
+
 def test_equals_are_no_better_than_the_first() -> None:
     ranking = rank([network(f"n{salt}", 0.4, salt=salt) for salt in range(6)], footage())
     assert not ranking.better and ranking.chosen == "n0"

@@ -13,16 +13,18 @@ __all__ = ["remarks_of", "warnings_of"]
 # None is published; docs/results/ranking.md measures them.
 _THERE = 0.01  # share of the cells: a class that the first sees
 _VANISHED = 0.2  # of its share with the first: less is gone
-_ENTROPY_KEPT = 0.75  # of the first's entropy of the mean prediction, and of the median of all
+_ENTROPY_KEPT = 0.75  # of the entropy of the first's class shares, and of the median of all
 _ONE_CLASS = 0.95  # share of all cells
 
 
 def warnings_of(answers: Sequence[Answers], class_names: Sequence[str]) -> List[Tuple[str, ...]]:
     """For each candidate what looks like a collapse; nothing for a sound one.
 
-    One class everywhere is told by the candidate itself, few classes by the first and by the median of all.
+    One class everywhere is told by the candidate itself, few classes by the first and by the median of all. What counts
+    is which class wins in each cell, not the mean of the softmaxes: that of a network that became sure has less
+    entropy though it says the same.
     """
-    spreads = [float(entropy(found.mean.mean(axis=0))) for found in answers]
+    spreads = [float(entropy(found.won.mean(axis=0))) for found in answers]
     measure = max(spreads[0], float(np.median(spreads)))
     return [_alone(found.won.mean(axis=0), spread, measure, class_names) for found, spread in zip(answers, spreads)]
 
