@@ -159,6 +159,7 @@ def test_the_page_shows_curves_scores_pictures_and_fda(here, tiny_data):
     page = train(tiny_data, "fda-light", "steps=4", "val_every=2") / "report.html"
     assert headings(page) == [
         "What it sees on the target",
+        "The training",
         "What it sees on the validation set",
         "IoU per class, last validation (train @4)",
         "Confusion, last validation",
@@ -189,7 +190,7 @@ def test_the_page_and_the_screen_warn_of_labels_that_cover_little(here, tiny_dat
     outcome = invoke(*words, *(word for text in small for word in ("--set", text)))
     assert outcome.code == 0
     assert "! again: only 0.0 % of the target's pixels have a label: lower offline.threshold (now 0.99)" in outcome.err
-    assert headings(Path("run/report.html"))[0] == "Warnings"
+    assert headings(Path("run/report.html"))[:3] == ["What it sees on the target", "The training", "Warnings"]
     assert [entry["kind"] for entry in page_data(Path("run/report.html"))["warnings"]] == ["coverage"]
 
 

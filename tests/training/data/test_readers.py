@@ -138,7 +138,7 @@ def test_a_folder_without_pictures_says_so(tmp_path):
 
 
 def test_a_broken_classes_file_is_refused(folder):
-    (folder / "classes.json").write_text('{"names": ["road"]}')
+    (folder / "classes.json").write_text('{"names": ["road"], "palette": []}')
     with pytest.raises(DataError, match=r"classes\.json"):
         open_labelled(f"folder:{folder}")
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 
 import cv2
 import numpy as np
@@ -431,7 +432,7 @@ def test_a_translation_can_be_the_last_and_only_stage(folders, tmp_path):
     result = Trainer(plan(folders, [translation()], steps=2), tmp_path).run()
     assert (tmp_path / "translator-f.pth").is_file() and not (tmp_path / "best.pth").exists()
     assert read_checkpoint(tmp_path / "last.pth").training["done"]
-    assert result.best_miou < 0
+    assert math.isnan(result.best_miou), "nothing was validated"
     Trainer(plan(folders, [translation()], steps=2), tmp_path).run(read_checkpoint(tmp_path / "last.pth"))
 
 

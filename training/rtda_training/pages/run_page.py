@@ -95,8 +95,8 @@ def _part(page: ReportPage, build: Callable[[], None]) -> None:
 def _summary(page: ReportPage, plan: PlanConfig, result: TrainResult) -> None:
     steps = ", ".join(f"{stage.name} {stage.steps}" for stage in plan.stages)
     validated = [
-        ["best val mIoU, %", f"{100 * result.best_miou:.2f}  ({result.best_at})"],
-        ["last val mIoU, %", f"{100 * result.last_miou:.2f}"],
+        ["best val mIoU, %", f"{100 * result.best_miou:.2f}  ({result.best_at})" if result.best_at else "none"],
+        ["last val mIoU, %", "none" if math.isnan(result.last_miou) else f"{100 * result.last_miou:.2f}"],
         ["validated on", f"{short(plan.validation)} (val)"],
     ]
     own = [["steps", steps], ["seconds of this session", f"{result.seconds:.1f}"]]
