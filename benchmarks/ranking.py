@@ -8,6 +8,10 @@ the true mIoU, regret (the true mIoU of the best candidate less that of the chos
 of eight candidates, as a user would have them, each with source-only: mean and largest regret, and how often the
 chosen one is worse than source-only.
 
+``--mixes ADDRESS`` adds each run's last network with its batch norms mixed with the statistics of 64 of these pictures,
+as a run of ``train`` ranks them, and then says run by run what a rule costs: the network that the run started from,
+those that it left and the mixes.
+
 ``--consecutive ADDRESS``, every frame of a drive, measures temporal consistency too, alone and in the rule: how many
 pixels change their class from frame to frame behind optical flow; the same corrected for collapse, as the rule's
 steadiness is; and the mean over classes. ``rank`` does not use it.
@@ -17,15 +21,21 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import subprocess
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 from tables import table, wide
 
 from rtda_deploy.cli.candidates import candidates
 from rtda_deploy.errors import EngineError, RtdaError
+from rtda_training.checkpoint import read_checkpoint, write_checkpoint
+from rtda_training.data.batches import normalise
 from rtda_training.judge.answers import Answers, Frames, answers_of, entropy
 from rtda_training.judge.check import check_counts, miou_of
 from rtda_training.judge.flicker import changes, flow_between
@@ -33,17 +43,33 @@ from rtda_training.judge.ranking import RULE, RULE_WITHOUT_NORMS, judged_of, pla
 from rtda_training.judge.resample import one_of_each
 from rtda_training.judge.selectors import SELECTORS
 from rtda_training.labels import ClassList
+from rtda_training.loop.choosing import MIXES, contract_of, from_file, norm_mixes
 from rtda_training.readers import open_labelled, open_unlabelled
 
 _POOL, _POOLS = 8, 300
+_MEASURED = 64  # pictures that batch norms are mixed with
 RULES = {
     **{key: (key,) for key in SELECTORS},
     "ensemble, both": ("ensemble-miou", "ensemble-pixels"),
+    "ensemble-miou and infomax": ("ensemble-miou", "infomax"),
     "ensemble-miou and views": ("ensemble-miou", "views"),
     "ensemble-miou and norms": ("ensemble-miou", "norms"),
     "the rule": RULE,
     "the rule without norms": RULE_WITHOUT_NORMS,
     "the rule without infomax": ("ensemble-miou", "views", "norms"),
+    "agreement, views, infomax": ("ensemble-miou", "views", "infomax"),
+    "agreement twice, views, infomax": ("ensemble-miou", "ensemble-miou", "views", "infomax"),
+    "the rule, agreement twice": ("ensemble-miou", *RULE),
+    "the rule, norms half": (*(key for key in RULE if key != "norms"), *RULE),
+    "agreement and infomax twice, views": ("ensemble-miou", "infomax", "ensemble-miou", "infomax", "views"),
+    "the rule, both agreements": ("ensemble-pixels", *RULE),
+}
+RUN_COLUMNS = {
+    "selector": "{selector}",
+    ">runs": "{runs}",
+    ">regret": "{regret:.2f}",
+    ">largest": "{largest:.2f}",
+    ">worse than the first by at most": "{worst_loss:.2f}",
 }
 FLICKER = ("flicker", "flicker, corrected", "flicker by class")
 FLICKER_RULES = {
@@ -65,12 +91,13 @@ COLUMNS = {
 }
 
 
-def checkpoints(folders: list[Path]) -> list[Path]:
-    """The stages' checkpoints of every run below the folders, each network once."""
+def checkpoints(folders: list[Path], *, last: bool = False) -> list[Path]:
+    """The stages' checkpoints of every run below the folders, each network once; ``last``: and each last.pth."""
     found = []
     for folder in folders:
         for run in sorted({path.parent for path in folder.rglob("*.pth")}):
-            found += sorted(run.glob("stage-*.pth")) or sorted(run.glob("last.pth"))
+            stages = sorted(run.glob("stage-*.pth"))
+            found += stages + (sorted(run.glob("last.pth")) if last or not stages else [])
     return found
 
 
@@ -113,6 +140,72 @@ def measure(paths: list[Path], footage: str, truth: str, most: int, kept: Path) 
     return answers, mious, pixels, names, judged
 
 
+def mixes_of(paths: list[Path], address: str, folder: Path) -> list[Path]:
+    """Files of every last.pth with mixed batch norms, written where they are not there: FOLDER/RUN/mix-0.25.pth."""
+    pictures, written = open_unlabelled(address), []
+    places_of = np.linspace(0, len(pictures) - 1, min(_MEASURED, len(pictures))).round().astype(int)
+
+    def batches(spec) -> Iterator:
+        frames = [cv2.resize(pictures.frame(int(place)), spec.size_hw[::-1]) for place in places_of]
+        for first in range(0, len(frames) - 1, 8):
+            yield normalise(torch.from_numpy(np.stack(frames[first : first + 8])), contract_of(spec))
+
+    for path in (path for path in paths if path.name == "last.pth"):
+        spec = read_checkpoint(path).spec
+        mixes = norm_mixes(from_file("", path).open, lambda own=spec: batches(own), torch.device("cpu"))
+        for share, mix in zip(MIXES, mixes):
+            file = folder / path.parent.name / f"mix-{share:g}.pth"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if not file.is_file():
+                write_checkpoint(file, mix.open())
+            written.append(file)
+    return written
+
+
+def by_run(answers: list[Answers], mious: list[float], names: tuple, starts: Mapping[str, str]) -> list[dict]:
+    """What each rule costs where it chooses among one run's networks and the one that the run started from.
+
+    Args:
+        answers: Named RUN/NETWORK; runs without a mix are left out.
+        mious: The true ones.
+        names: Of the classes.
+        starts: From a run to the name of the network that it started from, which the others are compared with.
+    """
+    at = {found.name: place for place, found in enumerate(answers)}
+    true, costs = np.asarray(mious), {name: [] for name in RULES}
+    for run in sorted({name.split("/")[0] for name in at if "/mix-" in name}):
+        own = [starts.get(run, f"{run}/last"), *(name for name in at if name.split("/")[0] == run)]
+        pool = [at[name] for name in dict.fromkeys(own) if name in at]
+        scores, warned = scores_of([answers[place] for place in pool], names)
+        for name, rule in RULES.items():
+            pick = true[pool][np.argmin(chosen_by(rule, scores, warned))]
+            costs[name].append((true[pool].max() - pick, true[pool[0]] - pick))
+    return [
+        {
+            "selector": name,
+            "runs": len(found),
+            "regret": np.mean([regret for regret, _ in found]),
+            "largest": max(regret for regret, _ in found),
+            "worst_loss": max(0.0, *(loss for _, loss in found)),
+        }
+        for name, found in costs.items()
+        if found
+    ]
+
+
+def starts_of(paths: list[Path]) -> dict[str, str]:
+    """From a run to what it started from, RUN/NETWORK, as its config.toml says; its first stage's where it has one."""
+    found = {}
+    for path in paths:
+        config = path.parent / "config.toml"
+        told = re.search(r'^init = "(.+)"$', config.read_text(), re.MULTILINE) if config.is_file() else None
+        if told:
+            found[path.parent.name] = f"{Path(told[1]).parent.name}/{Path(told[1]).stem}"
+        elif path.stem.startswith("stage-"):
+            found.setdefault(path.parent.name, f"{path.parent.name}/{path.stem}")
+    return found
+
+
 def flicker_scores(paths: list[Path], footage: str, kept: Path) -> dict[str, np.ndarray]:
     """Temporal consistency of each network, float64 (M,) for each form of it; kept as ``measure`` keeps its answers."""
     frames, flows, counts = [], [], []
@@ -147,7 +240,7 @@ def scores_of(answers: list[Answers], names: tuple) -> tuple[dict[str, np.ndarra
 
 def chosen_by(rule: tuple[str, ...], scores: dict[str, np.ndarray], warned: np.ndarray) -> np.ndarray:
     """Place of each candidate, 0 for the best."""
-    worst = {key: np.nan_to_num(scores[key], nan=-1e9) for key in rule}
+    worst = {f"{key} {place}": np.nan_to_num(scores[key], nan=-1e9) for place, key in enumerate(rule)}
     return places({key: values[:, None] for key, values in worst.items()}, warned)[:, 0]
 
 
@@ -202,13 +295,14 @@ def main() -> None:
     parser.add_argument("--max-frames", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--kept", type=Path, default=Path("runs/ranking-kept"), help="what was measured before")
+    parser.add_argument("--mixes", help="pictures whose statistics are mixed into the batch norms of each last.pth")
     parser.add_argument("--consecutive", help="every frame of a drive: temporal consistency is measured too")
     parser.add_argument("--rows", type=Path, help="CSV that a row for each candidate is added to")
     asked = parser.parse_args()
-    import torch
-
     torch.set_num_threads(asked.threads)
-    paths = checkpoints(asked.folders)
+    paths = checkpoints(asked.folders, last=bool(asked.mixes))
+    starts = starts_of(paths)
+    paths += mixes_of(paths, asked.mixes, asked.kept / "mixes") if asked.mixes else []
     first = asked.first or next(path for path in reversed(paths) if path.parent.name == "source-only")
     paths = [first, *(path for path in paths if path != first)]
     answers, mious, pixels, names, judged = measure(paths, asked.footage, asked.truth, asked.max_frames, asked.kept)
@@ -219,6 +313,8 @@ def main() -> None:
     print(f"\n{len(answers)} candidates, best {max(mious):.2f}, source-only {mious[0]:.2f}\n")
     more = flicker_scores(judged, asked.consecutive, asked.kept) if asked.consecutive else {}
     print(wide(table(COLUMNS, summary(answers, mious, names, more))))
+    if asked.mixes:
+        print("\n" + wide(table(RUN_COLUMNS, by_run(answers, mious, names, starts))))
 
 
 def _add_rows(asked, answers, mious, pixels, scores, warnings) -> None:

@@ -43,3 +43,41 @@ def test_checkpoints_of_stages_stand_for_their_run(tmp_path: Path, benchmark_mod
     found = benchmark_module("ranking").checkpoints([tmp_path])
     assert [str(path.relative_to(tmp_path)) for path in found] == ["a/stage-x.pth", "a/stage-y.pth", "b/last.pth"]
     assert benchmark_module("ranking").spearman(np.arange(5), np.arange(5)[::-1]) == pytest.approx(-1.0)
+
+
+def test_a_run_is_judged_by_what_it_started_from_what_it_left_and_the_mixes(
+    tmp_path: Path, benchmark_module: Callable[[str], Any]
+) -> None:
+    ranking = benchmark_module("ranking")
+    wrong = {"start/last": 0.6, "other/last": 0.0, "run/last": 0.3, "run/mix-0.25": 0.5, "run/mix-1": 0.9}
+    frames = ranking.Frames(footage(16), 0)
+    answers = [
+        ranking.answers_of(network(name, share), frames, tmp_path / f"{place}")
+        for place, (name, share) in enumerate(wrong.items())
+    ]
+    true = [100 * (1 - share) for share in wrong.values()]
+    rows = {row["selector"]: row for row in ranking.by_run(answers, true, NAMES, {"run": "start/last"})}
+    assert rows["ensemble-miou"] == {
+        "selector": "ensemble-miou",
+        "runs": 1,
+        "regret": 0.0,
+        "largest": 0.0,
+        "worst_loss": 0.0,
+    }
+    true[2], true[3] = 10.0, 70.0  # what it takes is now 60 below the best and 30 below the start
+    row = {row["selector"]: row for row in ranking.by_run(answers, true, NAMES, {"run": "start/last"})}["ensemble-miou"]
+    assert (row["regret"], row["worst_loss"]) == (60.0, 30.0)
+
+
+def test_what_a_run_started_from_is_read_in_its_settings(
+    tmp_path: Path, benchmark_module: Callable[[str], Any]
+) -> None:
+    for name in ("a/last.pth", "b/stage-source.pth", "b/last.pth"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a/config.toml").write_text('recipe = "x"\ninit = "runs/start/best.pth"\n')
+    (tmp_path / "b/config.toml").write_text('init = ""\n')
+    ranking = benchmark_module("ranking")
+    paths = ranking.checkpoints([tmp_path], last=True)
+    assert [path.stem for path in paths] == ["last", "stage-source", "last"]
+    assert ranking.starts_of(paths) == {"a": "start/best", "b": "b/stage-source"}
