@@ -6,6 +6,10 @@ import csv
 import dataclasses
 import fcntl
 import json
+import os
+import resource
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,9 @@ import cv2
 import numpy as np
 import pytest
 
-from rtda_deploy.errors import ConfigError, DataError, TrainingError
+from rtda_deploy.errors import ConfigError, DataError, FileAccessError, TrainingError
 from rtda_training.grids.grid import Grid, GridRow
+from rtda_training.grids.record import GridRecord
 from rtda_training.grids.runner import grid_folder, raise_failures, seconds_per_step, train_grid, unfinished
 from rtda_training.loop.events import TrainResult
 
@@ -200,6 +205,58 @@ def test_a_row_in_the_record_is_not_trained_in_another_folder_and_its_table_is_t
     assert [folder for folder, _ in again.made] == ["light-thin-seed0"], "another plan is another row"
     run(recorded(dataclasses.replace(grid, seeds=(1,)), file), tmp_path / "four", again)
     assert len(again.made) == 3 and len(file.read_text().splitlines()) == 6
+
+
+def test_a_row_whose_process_ended_before_the_record_had_it_is_written_there_later(grid, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.touch()  # of a process that ended before its first row
+    run(recorded(grid, file), tmp_path / "one", Trainings())
+    whole = file.read_text()
+    assert len(whole.splitlines()) == 3
+    file.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    again = Trainings()
+    run(recorded(grid, file), tmp_path / "one", again)
+    assert not again.made and file.read_text() == whole
+
+
+def test_a_row_that_another_process_is_writing_is_waited_for(grid, tmp_path):
+    file = tmp_path / "rows.csv"
+    run(recorded(grid, file), tmp_path / "one", Trainings())
+    whole = file.read_text()
+
+    def write_rest():
+        with file.open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            os.truncate(file, len(whole) - 100)
+            half.set()
+            time.sleep(0.2)
+            stream.write(whole[-100:])
+
+    half = threading.Event()
+    writer = threading.Thread(target=write_rest)
+    writer.start()
+    assert half.wait(30)
+    again = Trainings()
+    run(recorded(grid, file), tmp_path / "two", again)
+    writer.join()
+    assert not again.made
+
+
+def test_a_row_that_a_full_disk_cuts_off_spoils_no_other(grid, tmp_path):
+    file, kept = tmp_path / "rows.csv", resource.getrlimit(resource.RLIMIT_FSIZE)
+    run(recorded(grid, file), tmp_path / "one", Trainings())
+    whole = file.read_text()
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 100, kept[1]))
+    try:
+        with pytest.raises(FileAccessError, match=r"rows\.csv"):
+            GridRecord(file).add(
+                "tiny", grid.runs()[0], json.loads((tmp_path / "one/source-only-seed0/scores.json").read_text())
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert file.read_text() == whole
 
 
 def test_a_record_that_is_none_is_named_with_its_line(grid, tmp_path):

@@ -92,20 +92,27 @@ class GridRecord:
         }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8", newline="") as file:
+            with self.path.open("ab", buffering=0) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-                writer = csv.DictWriter(file, [*_COLUMNS, *_FIGURES, *_WHOLE], lineterminator="\n")
-                if not file.seek(0, os.SEEK_END):
-                    writer.writeheader()
-                writer.writerow(values)
+                _append(file, values)
         except OSError as err:
             raise file_error(err, self.path, "write") from err
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _text(self) -> str:
+        """What the file holds, without a row that another process is writing; empty where there is none yet."""
         if not self.path.is_file():
-            return []
+            return ""
+        try:
+            with self.path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+                return read_text(self.path, what="record") if file.seek(0, os.SEEK_END) else ""
+        except OSError as err:
+            raise file_error(err, self.path, "read") from err
+
+    def _read(self) -> list[dict[str, Any]]:
+        text = self._text()
         made = []
-        reader = csv.DictReader(io.StringIO(read_text(self.path, what="record")))
+        reader = csv.DictReader(io.StringIO(text))
         hint = "mend it, or name another file: --set record=rows.csv"
         for row in reader:
             with parsing(DataError, f"{self.path}, line {reader.line_num}, is no row of a grid's record", hint=hint):
@@ -125,6 +132,23 @@ class GridRecord:
                     }
                 )
         return made
+
+
+def _append(file: io.FileIO, values: Mapping[str, Any]) -> None:
+    """Write a row, and before the first one the head: whole, or where the disk is full not at all."""
+    end = file.seek(0, os.SEEK_END)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*_COLUMNS, *_FIGURES, *_WHOLE], lineterminator="\n")
+    if not end:
+        writer.writeheader()
+    writer.writerow(values)
+    try:
+        left = text.getvalue().encode()
+        while left:
+            left = left[file.write(left) :]
+    except OSError:
+        os.ftruncate(file.fileno(), end)
+        raise
 
 
 def _portable(text: str) -> str:

@@ -183,7 +183,10 @@ class _GridTraining:
         """Train and score one run; an error is written down and told, and the grid goes on."""
         folder = self._folder / run.folder
         error = folder / _ERROR
-        if (folder / _SCORES).is_file():
+        done = _json(folder / _SCORES)
+        if done:
+            if self._record is not None and not self._recorded(run):  # it was killed before it could write the row
+                self._record.add(self._grid.name, run, done)
             self._note(f"row     {title}: done before")
             return
         if self._recorded(run):
