@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Mapping, Optional, Sequence
 
@@ -51,24 +52,25 @@ def evaluate(
 
     check_eval(models, data, spec, out, flicker)
     found: List[Evaluation] = []
+    own_spec = ModelSpec.load(spec) if spec else None
     with ProgressLines() as lines:
         pictures = open_labelled(
             data, split="test", progress=lambda done, total: lines.update(f"render  {data}", done, total)
         )
+        measured = _flicker(models, flicker, own_spec, lines)  # first: footage that cannot be used costs no scores
         for model in models:
             name = "eval" if len(models) == 1 else f"eval    {model}"
             found.append(
                 score(
                     model,
                     pictures,
-                    spec=ModelSpec.load(spec) if spec else None,
+                    spec=own_spec,
                     max_pictures=max_pictures,
                     groups=group or (),
                     progress=lambda done, total, name=name: lines.update(name, done, total),  # type: ignore[misc]
                 )
             )
-        if flicker:
-            found = _with_flicker(found, models, flicker, ModelSpec.load(spec) if spec else None, lines)
+        found = [dataclasses.replace(each, flicker=(own, flicker)) for each, own in zip(found, measured)] or found
     folder = (_tell_one if len(found) == 1 else _tell_several)(found, protocol, out or new_run_folder("eval"), json_)
     if pictures.meaning is not None and pictures.meaning.assumed:
         note(f"no {pictures.meaning.file}: the labels are taken for Cityscapes' 19 classes")
@@ -77,18 +79,13 @@ def evaluate(
     note(f"wrote   {folder}/{{report.html,results.json}}")
 
 
-def _with_flicker(
-    found: Sequence[Evaluation], models: Sequence[Path], footage: str, spec: Optional[ModelSpec], lines: ProgressLines
-) -> List[Evaluation]:
-    """What was scored, with how much each model flickers; at most ten seconds of the footage are looked at."""
-    import dataclasses
-
+def _flicker(models: Sequence[Path], footage: str, spec: Optional[ModelSpec], lines: ProgressLines) -> List[Flicker]:
+    """How much each model flickers, on at most ten seconds of the footage; nothing without any."""
     from rtda_export.parity.flickering import measure_flicker
 
-    measured = measure_flicker(
-        models, footage, spec=spec, progress=lambda done, most: lines.update("flicker", done, most)
-    )
-    return [dataclasses.replace(each, flicker=(own, footage)) for each, own in zip(found, measured)]
+    if not footage:
+        return []
+    return measure_flicker(models, footage, spec=spec, progress=lambda done, most: lines.update("flicker", done, most))
 
 
 def _tell_one(models: Sequence[Evaluation], protocol: Optional[int], folder: Path, json_: bool) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -118,5 +119,7 @@ def test_flicker_is_measured_on_consecutive_frames(
     assert "flicker: pixels that change class" in Path("e/report.html").read_text(encoding="utf-8")
     table = invoke("eval", tiny_onnx, tiny_checkpoint, *asked)
     assert table.code == 0 and "change class from frame to frame, 6 pairs of folder:drive" in table.out
-    few = ("--data", f"folder:{tiny_data}", "--flicker", f"folder:{tiny_data}", "--out", "f")
-    assert_refused(invoke("eval", tiny_onnx, *few), 1, "pairs of frames show the same scene")
+    shutil.copytree(tiny_data, "spoilt")
+    next(Path("spoilt").rglob("labels/*.png")).write_bytes(b"no label")
+    few = ("--data", "folder:spoilt", "--flicker", f"folder:{tiny_data}", "--out", "f")
+    assert_refused(invoke("eval", tiny_onnx, *few), 1, "pairs of frames show the same scene")  # before it scores
