@@ -149,6 +149,8 @@ def test_short_footage_is_refused_and_a_still_one_is_said() -> None:
     ranking = rank([network("first", 0.1), network("a", 0.3)], footage(10, still=True))
     assert any("one scene" in note for note in ranking.notes)
     assert any("agreement among 2 models" in note for note in ranking.notes)
+    with pytest.raises(ConfigError, match="3 frames of the footage are too few"):
+        rank([network("first", 0.1)], footage(20), max_frames=3)
 
 
 def test_masks_and_other_grids_are_judged_too() -> None:

@@ -89,10 +89,16 @@ class Frames:
         still: Whether they all show one scene.
 
     Raises:
+        ConfigError: If ``most`` is below ``LEAST_FRAMES``.
         DataError: If fewer than ``LEAST_FRAMES`` can be read, or more than a tenth cannot.
     """
 
     def __init__(self, footage: UnlabelledSet, most: int = 0) -> None:
+        if 0 < most < LEAST_FRAMES:
+            raise ConfigError(
+                f"{most} frame{'s' * (most != 1)} of the footage are too few to judge networks on",
+                hint=f"--max-frames {LEAST_FRAMES} or more, or 0 for all",
+            )
         self._footage = footage
         count = min(len(footage), most or len(footage))
         self._places: List[int] = []
