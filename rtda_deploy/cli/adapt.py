@@ -45,32 +45,31 @@ def adapt(
     from rtda_deploy.cli.train.progress import require_training
 
     require_training()
-    from rtda_training.source_free.request import AdaptRequest, refuse_model
+    from rtda_training.source_free.request import refuse_model
 
-    request = None
     if model is not None:
         refuse_model(str(model))
-        request = AdaptRequest(
-            model=str(model),
-            footage=footage,
-            check=check,
-            norms_only=norms_only,
-            steps=steps,
-            minutes=minutes,
-            max_frames=max_frames,
-            overrides=tuple(set_ or ()),
-        )
-    request, folder = _asked(request, out, resume, force)
+    typed = {
+        "model": str(model or ""),
+        "footage": footage,
+        "check": check,
+        "norms_only": norms_only,
+        "steps": steps,
+        "minutes": minutes,
+        "max_frames": max_frames,
+        "overrides": tuple(set_ or ()),
+    }
+    request, folder = _asked(typed, out, resume, force)
     note(f"adapt   {request.model} to {request.footage}: loading torch, looking at the footage")
     result = _adapted(request, folder, force)
     _tell(request, result, json_)
 
 
-def _asked(request: Optional[AdaptRequest], out: Optional[Path], resume: str, force: bool) -> Tuple[AdaptRequest, Path]:
+def _asked(typed: Mapping[str, Any], out: Optional[Path], resume: str, force: bool) -> Tuple[AdaptRequest, Path]:
     """What to do and where; of a run that is gone on with both are its own."""
     from rtda_deploy.errors import ConfigError
     from rtda_deploy.run_folders import new_run_folder
-    from rtda_training.source_free.request import RECORD, read_request, refuse_contradiction
+    from rtda_training.source_free.request import RECORD, AdaptRequest, read_request, refuse_contradiction
 
     if resume not in ("", "auto"):
         raise ConfigError(f"--resume {resume} is unknown", hint="--resume auto, with --out DIR for a certain run")
@@ -79,11 +78,12 @@ def _asked(request: Optional[AdaptRequest], out: Optional[Path], resume: str, fo
     if resume:
         folder = out or max(Path("runs/adapt").glob(f"*/{RECORD}"), default=Path("runs/adapt") / RECORD).parent
         found = read_request(folder)
-        if request is not None:
-            refuse_contradiction(request, found, folder)
+        own = {key: typed[key] or getattr(found, key) for key in ("model", "footage")}
+        refuse_contradiction(AdaptRequest(**{**typed, **own}), found, folder)
         return found, folder
-    if request is None:
+    if not typed["model"]:
         raise ConfigError("no model was named", hint="rtda-deploy adapt last.pth --footage video:drive.mp4")
+    request = AdaptRequest(**typed)
     return request, out or new_run_folder("adapt", Path(request.model).stem)
 
 

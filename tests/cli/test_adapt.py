@@ -36,6 +36,9 @@ def test_it_ends_with_commands_that_work_as_printed(
     assert_refused(again, 2, "holds a run", "adapt --resume auto --out run")
     resumed = invoke("adapt", "--resume", "auto", "--out", "run", "--json")
     assert resumed.code == 0 and resumed.json["best"] == "run/best.pth", resumed.err
+    other = invoke("adapt", "--resume", "auto", "--out", "run", "--footage", "folder:other")
+    assert_refused(other, 1, "footage folder:other, not folder:frames")
+    assert_refused(invoke("adapt", "other.pth", "--resume", "auto", "--out", "run"), 1, "other.pth, not /")
     assert resumed.json["better"] == (resumed.json["chosen"] != "given")
 
 
@@ -44,6 +47,10 @@ def test_bad_requests_are_refused_with_the_fix(here: Path, tiny_checkpoint: Path
     footage = ["--footage", "folder:still"]
     assert_refused(invoke("adapt", *footage), 2, "no model was named")
     assert_refused(invoke("adapt", tiny_checkpoint), 2, "no footage was named")
+    assert_refused(
+        invoke("adapt", tiny_checkpoint, *footage, "--set", "target=folder:other"), 2, "what --footage names"
+    )
+    assert_refused(invoke("adapt", tiny_checkpoint, *footage, "--set", "rank=true"), 2, "adapt has no setting rank")
     assert_refused(invoke("adapt", tiny_onnx, *footage), 2, "cannot be adapted", ".pth that it was exported from")
     assert_refused(invoke("adapt", tiny_checkpoint, *footage), 1, "one scene in 1 frame", "at least 8")
     assert_refused(invoke("adapt", "--resume", "auto", "--out", "nowhere"), 1, "no adaptation to resume")

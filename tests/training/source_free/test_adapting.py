@@ -21,7 +21,7 @@ from rtda_training.source_free.adapting import GIVEN
 from rtda_training.source_free.footage_look import doubts, refuse_few_scenes, scenes_of
 from rtda_training.source_free.page import collapses, write_adapt_page
 from rtda_training.source_free.request import AdaptRequest, adapt_plan, read_request, refuse_contradiction, refuse_model
-from rtda_training.source_free.run import adapt
+from rtda_training.source_free.run import adapt, is_begun
 from rtda_training.trainer import Trainer
 
 SMALL = ("batch_size=2", "device=cpu", "precision=fp32", "save_every=1", "optimizer.warmup_steps=0")
@@ -236,6 +236,7 @@ def test_what_cannot_be_adapted_or_asked_is_refused(base, tmp_path):
         other = {"names": ["a", "b", "c", "d"], "palette": [[0, 0, 0], [1, 1, 1], [2, 2, 2], [3, 3, 3]]}
         (tmp_path / "classes.json").write_text(json.dumps(other))
         adapt(request(base, check=f"folder:{tmp_path}"), tmp_path / "run")
+    assert not is_begun(tmp_path / "run"), "--resume auto would go on with it"
 
 
 def test_the_plan_is_the_recipe_with_the_models_own_network_and_input(base):

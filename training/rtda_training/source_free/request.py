@@ -31,6 +31,12 @@ __all__ = [
 RECIPE = "adapt"
 RECORD = "adapt.json"
 _EXPORTED = (".onnx", ".engine", ".plan", ".trt", ".xml")
+_FIXED = {
+    "source": "there is none here: rtda-deploy train takes one",
+    "target": "it is what --footage names",
+    "init": "it is the model that is adapted",
+    "rank": "all networks are ranked in the end",
+}
 _SHARE = 0.5  # of the steps that are asked for: the first stage's
 
 
@@ -67,6 +73,9 @@ class AdaptRequest:
             raise ConfigError("--steps and --minutes both say how long to train", hint="take one of them")
         if self.norms_only and (self.steps or self.minutes):
             raise ConfigError("--norms-only trains nothing", hint="leave --steps and --minutes away")
+        for key in (text.partition("=")[0].strip() for text in self.overrides):
+            if key in _FIXED:
+                raise ConfigError(f"adapt has no setting {key}: {_FIXED[key]}", hint=f"leave --set {key}=... away")
         if self.steps == 1 or self.steps < 0 or self.minutes < 0:
             raise ConfigError("the training has two stages of at least one step", hint="such as --steps 600")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
-from rtda_deploy.errors import ConfigError
+from rtda_deploy.errors import ConfigError, RtdaError
 from rtda_deploy.overwriting import refuse_overwriting
 from rtda_deploy.run_folders import working_in
 from rtda_training.loop.events import StopRequest, Tell
@@ -44,11 +46,25 @@ def adapt(
             _refuse_losses(request, folder, force)
             clear_run(folder)
             request = save_request(request, folder)
-        result = adapt_in(request, folder, on_event=on_event, stop=stop)
+            with _nothing_left_of_a_refusal(folder):
+                result = adapt_in(request, folder, on_event=on_event, stop=stop)
+        else:
+            result = adapt_in(request, folder, on_event=on_event, stop=stop)
         from rtda_training.source_free.page import write_adapt_pages
 
         write_adapt_pages(request, result)
         return result
+
+
+@contextlib.contextmanager
+def _nothing_left_of_a_refusal(folder: Path) -> Iterator[None]:
+    """Take the record of a run away that ends before anything is made: ``--resume auto`` would go on with it."""
+    try:
+        yield
+    except RtdaError:
+        if not progress_in(folder):
+            clear_run(folder)
+        raise
 
 
 def is_begun(folder: Path) -> bool:
