@@ -62,5 +62,5 @@ def demo(
     print_next(
         f"rtda-deploy run {model} --camera 0 --save out.mp4",
         f"rtda-deploy bench {model}",
-        "rtda-deploy train fda-light --source folder:SIMULATOR --target folder:FOOTAGE",
+        "rtda-deploy train --source folder:SIMULATOR --target folder:FOOTAGE",
     )

@@ -73,7 +73,8 @@ class GridRecord:
         Raises:
             FileAccessError: If it cannot be written.
         """
-        scores = entry["scores"]
+        scores = {key: value for key, value in entry["scores"].items() if key != "model"}  # a path of this machine
+        whole = {**entry, "scores": scores}
         values = {
             "grid": grid,
             "row": run.row.label,
@@ -88,7 +89,7 @@ class GridRecord:
             "miou": scores["miou"],
             "best_miou": entry.get("best_scores", {}).get("miou", ""),
             "pixel_accuracy": scores["pixel_accuracy"],
-            **{key: _portable(json.dumps(entry[key])) for key in _WHOLE if key in entry},
+            **{key: _portable(json.dumps(whole[key])) for key in _WHOLE if key in whole},
         }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
