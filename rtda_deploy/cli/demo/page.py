@@ -30,7 +30,7 @@ def save_summary(
 ) -> Dict[str, Any]:
     """Write ``summary.json`` and ``report.html``; gives the summary.
 
-    ``source_only``, ``control``, ``adapted``: scores in percent of the first stage's checkpoint, of the same training
+    ``source_only``, ``control``, ``adapted``: scores in percent of the control's first stage, of the same training
     whose method tells the network nothing (None where there is no such), and of the exported file. ``gain``: mIoU
     points from the first to the last; ``over_control``: from the second to the last. ``training``: steps per stage,
     seconds, what was reused. ``runtime``: figures of the run on the clip, as ``run --json``. ``seconds``: per part of
@@ -138,6 +138,7 @@ def _save_page(
 
 def _comparison(folder: Path, plan: Dict[str, Any], after: Evaluation, index: int) -> Tuple[bytes, str]:
     """One test picture: frame, source-only, adapted, truth; as the content of a JPEG."""
+    from rtda_deploy.cli.demo.parts import source_only
     from rtda_runtime import colorize
     from rtda_training.pages.sheets import sheet
     from rtda_training.readers import open_labelled
@@ -145,7 +146,7 @@ def _comparison(folder: Path, plan: Dict[str, Any], after: Evaluation, index: in
     data = open_labelled(after.data)
     index %= len(data)
     frame, label = data.frame(index), data.label(index)
-    first = folder / f"stage-{plan['stages'][0]['name']}.pth"
+    first = source_only(folder, plan["stages"][0]["name"])
     masks = {"source-only": _mask_of(first, frame), "adapted": _mask_of(folder / "model.onnx", frame), "truth": label}
     tiles = [("frame", frame), *((name, colorize(mask, after.spec.palette)) for name, mask in masks.items())]
     return sheet(tiles, columns=2), data.name(index)

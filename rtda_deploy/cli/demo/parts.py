@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rtda_export.parity.scoring import Evaluation
     from rtda_training.plan import Control, PlanConfig
 
-__all__ = ["CLIP", "CONTROL", "Clip", "EarlierDemo", "find_earlier", "make_room", "run_demo"]
+__all__ = ["CLIP", "CONTROL", "Clip", "EarlierDemo", "find_earlier", "make_room", "run_demo", "source_only"]
 
 CONTROL = "control"  # folder of the control's run, in the demo's
 _TEST = "toytown:target?split=test"
@@ -159,7 +159,13 @@ def _train_control(
 def _models(plan: PlanConfig, control: Control, folder: Path, onnx: Path) -> List[Tuple[str, Path]]:
     """What is scored: the network before the adaptation, the control's where there is one, what was exported."""
     middle = [("control", folder / CONTROL / "last.pth")] if control.plan is not None else []
-    return [("source-only", folder / f"stage-{plan.stages[0].name}.pth"), *middle, ("adapted", onnx)]
+    return [("source-only", source_only(folder, plan.stages[0].name)), *middle, ("adapted", onnx)]
+
+
+def source_only(folder: Path, stage: str) -> Path:
+    """The network that the first stage left: the control's where it is there, because it saw nothing of the target."""
+    control = folder / CONTROL / f"stage-{stage}.pth"
+    return control if control.is_file() else folder / f"stage-{stage}.pth"
 
 
 def _export(folder: Path, lines: ProgressLines) -> Path:

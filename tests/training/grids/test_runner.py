@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 
 from rtda_deploy.errors import ConfigError, DataError, FileAccessError, TrainingError
 from rtda_training.grids.grid import Grid, GridRow
@@ -236,7 +237,7 @@ def test_a_row_that_another_process_is_writing_is_waited_for(grid, tmp_path):
     half = threading.Event()
     writer = threading.Thread(target=write_rest)
     writer.start()
-    assert half.wait(30)
+    assert half.wait(PATIENCE_S)
     again = Trainings()
     run(recorded(grid, file), tmp_path / "two", again)
     writer.join()
