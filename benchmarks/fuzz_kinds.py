@@ -245,9 +245,13 @@ def _recipes(folder: Path) -> List[bytes]:
     from rtda_training.plan import load_plan, recipe_names
     from rtda_training.toml_file import toml_text
 
-    plans = [load_plan(name, source="toytown:source", target="toytown:target") for name in recipe_names()[::4]]
+    plans = [load_plan(name, source=_source_of(name), target="toytown:target") for name in recipe_names()[::4]]
     grid = b'name = "g"\nsource = "toytown:source"\ntarget = "toytown:target"\nseeds = [0]\n[[rows]]\nlabel = "a"\n'
     return [*(toml_text(plan.to_dict()).encode() for plan in plans), grid + b'recipe = "source-only"\n']
+
+
+def _source_of(recipe: str) -> str:
+    return "" if recipe == "adapt" else "toytown:source"  # the one that has no source pictures
 
 
 def _read_toml(path: Path) -> None:
