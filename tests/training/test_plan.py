@@ -137,3 +137,12 @@ def test_names_that_become_files_lead_to_no_other_folder(tmp_path, name):
         with pytest.raises(ConfigError, match=what) as caught:
             load()
         assert repr(name) in caught.value.message
+
+
+def test_a_mistyped_stage_is_told_the_nearest_and_a_list_whose_quotes_the_shell_took_how_to_keep_them():
+    with pytest.raises(ConfigError, match="warmup is unknown") as caught:
+        load_plan("recommended", ["warmup.steps=3"])
+    assert "did you mean warm-up?" in caught.value.hint
+    with pytest.raises(ConfigError, match="must be a list") as caught:
+        load_plan("source-only", ["objectives=[supervised,entropy]"])
+    assert '["a", "b"]' in caught.value.hint and "single quotes" in caught.value.hint

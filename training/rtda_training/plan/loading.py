@@ -96,7 +96,8 @@ def plan_from_table(table: Mapping[str, Any]) -> PlanConfig:
     for key in shared.keys() & components().keys():
         if not any(key in stage.settings for stage in stages):
             raise _unused(key)
-    return typing.cast(PlanConfig, _built(PlanConfig, {**own, "stages": stages}, also=_stage_keys()))
+    named = {stage.name for stage in stages if len(stages) > 1}  # keys of one stage start with its name
+    return typing.cast(PlanConfig, _built(PlanConfig, {**own, "stages": stages}, also=_stage_keys() | named))
 
 
 def _with_few_labels(shared: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -259,7 +260,8 @@ def _typed_as(name: str, value: Any, hint: Any) -> Any:
         return _built(hint, value, name)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{name} must be a list, got {value!r}", hint="such as [1, 2, 3]")
+            example = '["a", "b"], and in a shell in single quotes' if typing.get_args(hint)[0] is str else "[1, 2, 3]"
+            raise ConfigError(f"{name} must be a list, got {value!r}", hint=f"such as {example}")
         kinds = typing.get_args(hint)
         if kinds[-1] is not Ellipsis and len(kinds) != len(value):
             raise ConfigError(f"{name} must have {len(kinds)} values, got {value!r}", hint="separate them by commas")

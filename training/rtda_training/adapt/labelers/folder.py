@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, DataError, FileAccessError
-from rtda_training.adapt.components import Labeler
-from rtda_training.adapt.context import PseudoLabels, StageContext, StepContext
+from rtda_training.adapt.context import StageContext
+from rtda_training.adapt.labelers.prepared import PreparedLabels
 from rtda_training.adapt.labelers.shares import shares_text
 from rtda_training.adapt.slots import component, number
 from rtda_training.data.given_masks import GivenMasks, given_masks, is_own
@@ -45,7 +45,7 @@ class FolderConfig:
 
 
 @component("labeler", "folder", FolderConfig)
-class FolderLabeler(Labeler):
+class FolderLabeler(PreparedLabels):
     """Pseudo labels that are there already; also the folder of another run's ``offline`` stage. Each weighs 1.
 
     All masks are looked at before the first step, so that a wrong one stops no training in its midst; how much of each
@@ -85,11 +85,6 @@ class FolderLabeler(Labeler):
             self._stage.tell(f"masks   {masks.text}")
         self._look(found, labels, None if is_own(root) else self._stage.as_stored(target))
         return found
-
-    def label(self, context: StepContext) -> PseudoLabels:
-        if context.target_label is None:
-            raise RuntimeError("the target batch carries no labels: prepare() gives the set that has them")
-        return PseudoLabels(context.target_label, None)
 
     def _look(self, found: PseudoLabelledSet, labels: list[Path], pictures: UnlabelledSet | None) -> None:
         """Read every mask, hold its size to its picture's, and tell what share of the pixels each class has."""

@@ -15,15 +15,15 @@ import numpy as np
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError, FileAccessError, TrainingError
 from rtda_deploy.files import readable_file, sha256_file, write_text
 from rtda_deploy.model_files import is_checkpoint_name
-from rtda_training.adapt.components import Labeler
-from rtda_training.adapt.context import PseudoLabels, StageContext, StepContext
+from rtda_training.adapt.context import StageContext
 from rtda_training.adapt.labelers.label_dump import label_paths
+from rtda_training.adapt.labelers.prepared import WrittenLabels
 from rtda_training.adapt.labelers.shares import shares_text
 from rtda_training.adapt.slots import component
 from rtda_training.data.class_map import class_map, describe_map
 from rtda_training.data.index import count_pixels, in_order
 from rtda_training.data.labels.files import read_mask, write_png
-from rtda_training.data.pseudo_set import RECORD, PseudoLabelledSet
+from rtda_training.data.pseudo_set import RECORD
 from rtda_training.judge import Candidate
 from rtda_training.labels import IGNORE_INDEX, ClassList
 from rtda_training.readers import UnlabelledSet
@@ -51,7 +51,7 @@ class NetworkConfig:
 
 
 @component("labeler", "network-labeler", NetworkConfig)
-class NetworkLabeler(Labeler):
+class NetworkLabeler(WrittenLabels):
     """Every target picture is labelled once, before the first step, as that network sees it when it is deployed.
 
     It gets the picture as it is stored, at its own input size, channel order, mean and std, whatever the trained
@@ -85,18 +85,6 @@ class NetworkLabeler(Labeler):
     @classmethod
     def files_read(cls, config: NetworkConfig) -> tuple[Path, ...]:
         return (Path(config.checkpoint).expanduser(),) if config.checkpoint else ()
-
-    def prepare(self, target: UnlabelledSet) -> PseudoLabelledSet:
-        stage = self._stage
-        if stage.fabric.is_global_zero:
-            self._write(target)
-        stage.fabric.barrier()
-        return PseudoLabelledSet(target, label_paths(stage.folder, len(target)), stage.classes)
-
-    def label(self, context: StepContext) -> PseudoLabels:
-        if context.target_label is None:
-            raise RuntimeError("the target batch carries no labels: prepare() gives the set that has them")
-        return PseudoLabels(context.target_label, None)
 
     # before the first step
 

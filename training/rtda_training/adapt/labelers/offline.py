@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.components import Labeler
-from rtda_training.adapt.context import PseudoLabels, StageContext, StepContext
-from rtda_training.adapt.labelers.label_dump import LabelDump, OfflineConfig, label_paths
+from rtda_training.adapt.context import StageContext
+from rtda_training.adapt.labelers.label_dump import LabelDump, OfflineConfig
+from rtda_training.adapt.labelers.prepared import WrittenLabels
 from rtda_training.adapt.slots import component
-from rtda_training.data.pseudo_set import PseudoLabelledSet
 from rtda_training.readers import UnlabelledSet
 
 __all__ = ["OfflineLabeler"]
 
 
 @component("labeler", "offline", OfflineConfig)
-class OfflineLabeler(Labeler):
+class OfflineLabeler(WrittenLabels):
     """Pseudo labels on disk: ``labels/<place>.png`` and, when they are whole, ``labels.json`` in the stage's folder.
 
     Two passes over the target's pictures, stretched to the network's size: one counts confidences, one writes. A
@@ -37,14 +36,5 @@ class OfflineLabeler(Labeler):
             )
         return config.stages
 
-    def prepare(self, target: UnlabelledSet) -> PseudoLabelledSet:
-        stage = self._stage
-        if stage.fabric.is_global_zero:
-            LabelDump(self._config, stage, target).run()
-        stage.fabric.barrier()
-        return PseudoLabelledSet(target, label_paths(stage.folder, len(target)), stage.classes)
-
-    def label(self, context: StepContext) -> PseudoLabels:
-        if context.target_label is None:
-            raise RuntimeError("the target batch carries no labels: prepare() gives the set that has them")
-        return PseudoLabels(context.target_label, None)
+    def _write(self, target: UnlabelledSet) -> None:
+        LabelDump(self._config, self._stage, target).run()
