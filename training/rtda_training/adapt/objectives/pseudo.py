@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from rtda_training.adapt.class_weights import ClassWeights
 from rtda_training.adapt.components import TARGET_FORWARD, Objective
 from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.losses import heads_cross_entropy
 from rtda_training.adapt.objectives.supervised import aux_weight
-from rtda_training.adapt.slots import choice, component, number
+from rtda_training.adapt.slots import component, number
 from rtda_training.models import SegOutput
 
 __all__ = ["LabelledTerm", "LabelledTermConfig", "Pseudo"]
@@ -20,19 +19,10 @@ __all__ = ["LabelledTerm", "LabelledTermConfig", "Pseudo"]
 
 @dataclasses.dataclass(frozen=True)
 class LabelledTermConfig:
-    """How much the term counts, and which of its pixels more.
-
-    Attributes:
-        weight: Of the term.
-        aux_weight: Within it, of each auxiliary head; negative: the network's own.
-        class_weights: ``frequency``: a pixel weighs by ``frequency ** -0.5`` of its class in the labelled source set,
-            whatever class the labeler took it for. A network that was taught so on the source forgets small classes
-            where its own labels count alike.
-    """
+    """Weight of the term, and within it of each auxiliary head; negative: the network's own."""
 
     weight: float = number(1.0, 0.0, 10.0)
     aux_weight: float = number(-1.0, -1.0, 10.0)
-    class_weights: str = choice("none", "frequency")
 
 
 class LabelledTerm(Objective):
@@ -41,19 +31,12 @@ class LabelledTerm(Objective):
     needs_target = True
     requires: ClassVar[tuple[str, ...]] = ("labeler",)
 
-    @classmethod
-    def needs_source(cls, config: LabelledTermConfig) -> bool:
-        return config.class_weights == "frequency"
-
     def __init__(self, config: LabelledTermConfig, stage: StageContext) -> None:
         self._weight = config.weight
-        self._classes = ClassWeights(stage) if config.class_weights == "frequency" else None
         self._aux_weight = aux_weight(config.aux_weight, stage)
 
     def _cross_entropy(self, output: SegOutput, label: Tensor, weight: Tensor | None, context: StepContext) -> Tensor:
         """Over the labelled pixels of all processes; 0 where there is none."""
-        if self._classes is not None:
-            weight = self._classes.of(label, weight)
         return self._weight * heads_cross_entropy(output, label, self._aux_weight, weight, context.share)
 
 

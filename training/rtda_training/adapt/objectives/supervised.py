@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from rtda_training.adapt.class_weights import ClassWeights
 from rtda_training.adapt.components import Objective
 from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.losses import heads_cross_entropy, pixel_cross_entropy
@@ -56,11 +56,13 @@ class Supervised(Objective):
     def __init__(self, config: SupervisedConfig, stage: StageContext) -> None:
         self._config = config
         self._aux_weight = aux_weight(config.aux_weight, stage)
-        self._weights = ClassWeights(stage) if config.class_weights == "frequency" else None
+        self._weights = _class_weights(stage) if config.class_weights == "frequency" else None
 
     def network_loss(self, context: StepContext) -> Tensor:
         output, label = context.source_output(), context.label
-        weight = None if self._weights is None else self._weights.of(label)
+        if self._weights is not None:
+            self._weights = self._weights.to(label.device)
+        weight = None if self._weights is None else self._weights[label]
         if self._config.hardest == 1.0:
             return heads_cross_entropy(output, label, self._aux_weight, weight, context.share)
         factors = (1.0, *[self._aux_weight] * len(output.aux))
@@ -79,6 +81,18 @@ class Supervised(Objective):
         count = max(1, int(self._config.hardest * int(labelled.sum())))
         limit = probability.flatten().kthvalue(count).values.clamp(min=self._config.easy)
         return torch.where(probability <= limit, label, torch.full_like(label, IGNORE_INDEX))
+
+
+def _class_weights(stage: StageContext) -> Tensor:
+    """float32 (256,): the factor of a pixel of each class; 0 for 255."""
+    from rtda_training.data.index import index_of
+
+    assert stage.source is not None
+    frequencies = np.asarray(index_of(stage.source).frequencies, dtype=np.float64)
+    weights = np.where(frequencies > 0, np.maximum(frequencies, 1e-6) ** -0.5, 0.0)
+    table = np.zeros(256)
+    table[: len(weights)] = weights / (weights * frequencies).sum()
+    return torch.as_tensor(table, dtype=torch.float32)
 
 
 def aux_weight(asked: float, stage: StageContext) -> float:
