@@ -9,6 +9,7 @@ import pytest
 from rtda_deploy.errors import ConfigError
 from rtda_training.grids.grid import grid_names, is_grid, load_grid
 from rtda_training.grids.paper_tables import PUBLISHED, published_row
+from rtda_training.grids.places import Places
 from rtda_training.grids.results import assemble, differences, seed_interval
 from rtda_training.grids.table import (
     csv_table,
@@ -100,6 +101,17 @@ def test_environment_variables_are_expanded_in_addresses(tmp_path, monkeypatch):
         grid(tmp_path, text)
     typed = grid(tmp_path, text, source="toytown:source", target="toytown:target")  # then nobody asks for it
     assert typed.source == "toytown:source"
+
+
+def test_files_beside_the_grid_are_named_by_it_and_a_record_names_them_so_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("RTDA_DATA", str(tmp_path))  # the grid's own folder lies below it, and goes first
+    source = "folder:$RTDA_DATA/sim?classes=$GRID/classes/sim.json&list=${GRID}/a.txt"
+    (tmp_path / "grids").mkdir()
+    found = grid(tmp_path / "grids", f'source = "{source}"\ntarget = "toytown:target"\n' + ROWS)
+    here = f"{tmp_path}/grids"
+    assert found.source == f"folder:{tmp_path}/sim?classes={here}/classes/sim.json&list={here}/a.txt"
+    assert Places(tmp_path / "grids").portable(found.source) == source.replace("{GRID}", "GRID")
+    assert Places(tmp_path).known("$GRIDS ${GRIDS}") == "$GRIDS ${GRIDS}"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from patience import PATIENCE_S
 
 from rtda_deploy.errors import ConfigError, DataError, FileAccessError, TrainingError
 from rtda_training.grids.grid import Grid, GridRow
+from rtda_training.grids.places import Places
 from rtda_training.grids.record import GridRecord
 from rtda_training.grids.runner import grid_folder, raise_failures, seconds_per_step, train_grid, unfinished
 from rtda_training.loop.events import TrainResult
@@ -252,7 +253,7 @@ def test_a_row_that_a_full_disk_cuts_off_spoils_no_other(grid, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 100, kept[1]))
     try:
         with pytest.raises(FileAccessError, match=r"rows\.csv"):
-            GridRecord(file).add(
+            GridRecord(file, Places(tmp_path)).add(
                 "tiny", grid.runs()[0], json.loads((tmp_path / "one/source-only-seed0/scores.json").read_text())
             )
     finally:

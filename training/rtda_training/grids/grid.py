@@ -7,7 +7,6 @@ A grid is a TOML file with ``[[rows]]``; its keys are the fields of :class:`Grid
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from rtda_deploy.errors import ConfigError
 from rtda_deploy.files import check_file_name
 from rtda_training.data.address import DataAddress
 from rtda_training.grids.paper_tables import PublishedRow, published_row
+from rtda_training.grids.places import Places
 from rtda_training.plan import PlanConfig, load_plan
 from rtda_training.plan.loading import refuse_half_typed
 from rtda_training.plan.recipes import shipped_folder
@@ -258,7 +258,7 @@ def _grid(table: Mapping[str, Any], path: Path, typed: tuple[str, ...]) -> Grid:
     values = _checked(Grid, {key: value for key, value in table.items() if key != "rows"}, "")
     for key in _EXPANDED:
         if values.get(key):
-            values[key] = _expanded(key, values[key])
+            values[key] = _expanded(key, values[key], Places(path.parent))
     return Grid(**values, rows=rows, typed=typed, path=path)
 
 
@@ -292,20 +292,19 @@ def _checked(kind: type, values: Mapping[str, Any], prefix: str) -> dict[str, An
     return made
 
 
-def _expanded(key: str, text: str) -> str:
-    """Environment variables in an address become their values.
+def _expanded(key: str, text: str, places: Places) -> str:
+    """Names of folders in an address become the folders.
 
     Raises:
         ConfigError: If one is not set.
     """
-    expanded = os.path.expandvars(text)
-    left = re.search(r"\$\{?(\w+)", expanded)
-    if left:
+    missing = places.unknown(text)
+    if missing:
         raise ConfigError(
-            f"{key} = {text}: {left[1]} is not set in the environment",
-            hint=f"export {left[1]}=DIR, or type another address: --set {key}=…",
+            f"{key} = {text}: {missing} is not set in the environment",
+            hint=f"export {missing}=DIR, or type another address: --set {key}=…",
         )
-    return expanded
+    return places.known(text)
 
 
 def _find(recipe: str) -> Path | None:

@@ -1,8 +1,8 @@
 """Finished rows of grids in a CSV file that is kept where run folders are not: in a repository, on another machine.
 
 A grid with ``record = "rows.csv"`` appends each run that it finishes, and trains no run that stands there already. A
-row is found by its plan, seed and test set, whatever it is called. The folder of ``RTDA_DATA`` is written as
-``$RTDA_DATA``, so that a record is good on a machine that keeps its data elsewhere.
+row is found by its plan, seed and test set, whatever it is called. Folders of this machine are written by their names
+(:class:`rtda_training.grids.places.Places`), so that a record is good where data lie elsewhere.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rtda_deploy.border import parsing
 from rtda_deploy.errors import DataError
 from rtda_deploy.files import file_error, read_text
 from rtda_training.grids.grid import GridRun
+from rtda_training.grids.places import Places
 from rtda_training.loop.hardware import cpu_name
 from rtda_training.plan import differing_keys
 from rtda_training.run_folder import git_hash
@@ -30,7 +31,6 @@ _COLUMNS = ("grid", "row", "recipe", "seed", "size", "batch", "steps", "commit",
 _FIGURES = ("miou", "best_miou", "pixel_accuracy")  # percent; of last.pth, best.pth, last.pth
 _WHOLE = ("test", "best_at", "scores", "plan")  # what a table is made of again
 _LABELS = ("name", "description")  # keys of a plan that change no training
-_DATA = "RTDA_DATA"
 
 
 class GridRecord:
@@ -38,14 +38,16 @@ class GridRecord:
 
     Args:
         path: Where; made with the first row.
+        places: Folders of this machine.
 
     Raises:
         DataError: If it is no record, with the line.
         FileAccessError: If it cannot be read.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, places: Places) -> None:
         self.path = Path(path)
+        self._places = places
         self._read()
 
     def find(self, run: GridRun, test: str) -> dict[str, Any]:
@@ -89,7 +91,7 @@ class GridRecord:
             "miou": scores["miou"],
             "best_miou": entry.get("best_scores", {}).get("miou", ""),
             "pixel_accuracy": scores["pixel_accuracy"],
-            **{key: _portable(json.dumps(whole[key])) for key in _WHOLE if key in whole},
+            **{key: self._places.portable(json.dumps(whole[key])) for key in _WHOLE if key in whole},
         }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +119,7 @@ class GridRecord:
         hint = "mend it, or name another file: --set record=rows.csv"
         for row in reader:
             with parsing(DataError, f"{self.path}, line {reader.line_num}, is no row of a grid's record", hint=hint):
-                whole = {key: json.loads(os.path.expandvars(row[key])) for key in _WHOLE if row[key]}
+                whole = {key: json.loads(self._places.known(row[key])) for key in _WHOLE if row[key]}
                 made.append(
                     {
                         **whole,
@@ -150,8 +152,3 @@ def _append(file: io.FileIO, values: Mapping[str, Any]) -> None:
     except OSError:
         os.ftruncate(file.fileno(), end)
         raise
-
-
-def _portable(text: str) -> str:
-    data = os.environ.get(_DATA, "").rstrip("/")
-    return text.replace(data, f"${_DATA}") if data else text

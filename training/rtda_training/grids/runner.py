@@ -24,6 +24,7 @@ from rtda_deploy.errors import ConfigError, RtdaError, TrainingError
 from rtda_deploy.files import writable_folder, write_text
 from rtda_deploy.run_folders import FolderBusyError, folder_lock, is_locked
 from rtda_training.grids.grid import Grid, GridRun
+from rtda_training.grids.places import Places
 from rtda_training.grids.record import GridRecord
 from rtda_training.grids.results import assemble
 from rtda_training.grids.table import csv_table, failures, markdown_table, write_grid_page
@@ -123,7 +124,7 @@ class _GridTraining:
         self._grid = grid
         self._folder = folder
         self._runs = grid.runs()
-        self._record = GridRecord(grid.record) if grid.record else None
+        self._record = GridRecord(grid.record, Places(grid.path.parent)) if grid.record else None
         self._score = score
         self._train = train or (lambda run, place, resume: train_plan(run.plan, place, resume=resume, on_event=tell))
         self._tell = tell
