@@ -12,6 +12,7 @@ import torch
 from training.settings import TinyNetwork, make_context, make_pictures, make_stage, to_input, with_fields
 
 from rtda_deploy.errors import ConfigError, DataError, TrainingError
+from rtda_training.adapt.context import PseudoLabels
 from rtda_training.adapt.labelers.ema import EmaConfig, EmaLabeler, average_into
 from rtda_training.adapt.labelers.folder import FolderConfig, FolderLabeler
 from rtda_training.adapt.labelers.label_dump import LabelDump, OfflineConfig
@@ -324,7 +325,7 @@ def test_batches_crop_and_flip_pseudo_labels_as_their_pictures(stage, tmp_path):
 def test_stored_labels_are_given_back_for_the_step(stage):
     labeler = OfflineLabeler(OfflineConfig(stages=("adv",)), stage)
     label = torch.zeros(2, 64, 64, dtype=torch.long)
-    assert labeler.label(make_context(stage, target_label=label)) == (label, None)
+    assert labeler.label(make_context(stage, target_label=label)) == PseudoLabels(label, None)
     with pytest.raises(RuntimeError, match="carries no labels"):
         labeler.label(make_context(stage))
 

@@ -115,3 +115,13 @@ def test_the_labeler_aligns_what_it_answers_and_keeps_the_priors_in_its_state(st
         again._priors.align(probabilities(*[0.2] * C), later.label, later.share),
         labeler._priors.align(probabilities(*[0.2] * C), later.label, later.share),
     )
+
+
+@pytest.mark.parametrize("weighting", ["pixel", "soft", "fraction"])
+def test_a_teacher_may_give_the_probability_of_every_class(stage, weighting):
+    context = make_context(stage)
+    plain, whole = (ema(stage, weighting=weighting, threshold=0.3, teach=what) for what in ("class", "probabilities"))
+    found = whole.label(context)
+    assert plain.label(context).soft is None
+    torch.testing.assert_close(found.soft, whole.teacher(context.target).logits.detach().softmax(1))
+    assert torch.equal(found.label, plain.label(context).label)  # the threshold says still which pixels count

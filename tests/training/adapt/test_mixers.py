@@ -21,8 +21,8 @@ PLAIN = {"jitter": 0.0, "blur_probability": 0.0}
 class Says:
     """A labeler that says what it is told to."""
 
-    def __init__(self, label, weight):
-        self._labels = PseudoLabels(label, weight)
+    def __init__(self, label, weight, soft=None):
+        self._labels = PseudoLabels(label, weight, soft)
 
     def label(self, context):
         return self._labels
@@ -108,6 +108,21 @@ def test_a_picture_without_labels_gives_nothing(stage):
 
 def test_labels_without_weights_mix_without_weights(stage):
     assert classmix(stage).mix(context_of(stage, block_labels([[0, 1]]), weight=None)).weight is None
+
+
+@pytest.mark.parametrize("make", [classmix, lambda s, **k: CutMix(CutMixConfig(**{**PLAIN, **k}), s)])
+def test_probabilities_are_mixed_too_and_a_pasted_pixel_is_certain(stage, make):
+    label = block_labels([[0, 1, 2, 255], [4, 3, 3, 1]])
+    soft = torch.randn(2, 5, 16, 16, generator=torch.Generator().manual_seed(1)).softmax(1)
+    context = context_of(stage, label)
+    context.labeler = Says(torch.full(context.label.shape, 7), None, soft)
+    mixed = make(stage).mix(context)
+    mask = from_source(mixed)
+    assert mask.any() and not mask.all()
+    for place, top, left in np.ndindex(*mask.shape):
+        found, true = mixed.soft[place, :, top, left], int(label[place, top, left])
+        wanted = torch.eye(256)[true, :5] if mask[place, top, left] else soft[place, :, top, left]
+        assert torch.equal(found, wanted)
 
 
 def test_inputs_stay_as_they_were(stage):

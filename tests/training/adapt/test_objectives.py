@@ -38,6 +38,26 @@ def test_a_batch_without_labels_gives_zero_and_a_zero_gradient():
     assert loss.item() == 0.0 and logits.grad is not None and logits.grad.abs().sum() == 0
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_entropy_of_probabilities_is_that_of_each_class_times_its_probability(weighted):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 5, generator=generator)
+    soft = torch.randn(2, 3, 4, 5, generator=generator).softmax(1)
+    label = torch.randint(0, 3, (2, 4, 5), generator=generator)
+    label[0, :2] = 255
+    weight = torch.rand(2, 4, 5, generator=generator) if weighted else None
+    each = -(soft * logits.log_softmax(1)).sum(1) * (1.0 if weight is None else weight)
+    found = pixel_cross_entropy(logits, label, weight, soft=soft)
+    torch.testing.assert_close(found, each[label != 255].mean())
+    certain = torch.nn.functional.one_hot(label.clamp(max=2), 3).permute(0, 3, 1, 2).float()
+    torch.testing.assert_close(
+        pixel_cross_entropy(logits, label, weight, soft=certain), pixel_cross_entropy(logits, label, weight)
+    )
+    assert pixel_cross_entropy(logits, torch.full_like(label, 255), weight, soft=soft) == 0
+    halves = pixel_cross_entropy(logits, label, weight, share=lambda count: 2 * count, soft=soft)
+    torch.testing.assert_close(2 * halves, found)  # the count is that of all processes
+
+
 def test_domain_loss_is_binary_cross_entropy_of_one_logit():
     logits = torch.tensor([[[[2.0]]]])
     torch.testing.assert_close(domain_loss(logits, TARGET), functional.softplus(torch.tensor(-2.0)))

@@ -97,14 +97,14 @@ def test_negative_learning_lowers_a_middling_class_and_never_the_likeliest():
 
 
 class Labels:
-    def __init__(self, label, weight=None):
-        self._labels = PseudoLabels(label, weight)
+    def __init__(self, label, weight=None, soft=None):
+        self._labels = PseudoLabels(label, weight, soft)
 
     def label(self, context):
         return self._labels
 
 
-def mixed(weight=None):
+def mixed(weight=None, soft=None):
     stage = make_stage()
     label = torch.as_tensor(np.repeat([[0, 1, 2, 3], [4, 4, 255, 255]], 16, axis=1)).long()[:, None].expand(-1, 64, -1)
     frames = torch.stack([torch.full((64, 64, 3), 10.0), torch.full((64, 64, 3), 200.0)])
@@ -113,7 +113,7 @@ def mixed(weight=None):
         label=torch.empty(0, 64, 64).long(),
         source_frames=torch.empty(0, 64, 64, 3),
         target_frames=frames,
-        labeler=Labels(label, weight),
+        labeler=Labels(label, weight, soft),
         normalise=lambda pictures: pictures.permute(0, 3, 1, 2),
     )
     return label, ClassMixTarget(ClassMixTargetConfig(**PLAIN), stage).mix(context)
@@ -134,6 +134,13 @@ def test_pasted_pixels_keep_the_weight_of_their_own_labels():
     _, found = mixed(weight)
     foreign = found.pictures[0, 0] == 200.0
     assert torch.equal(found.weight[0], torch.where(foreign, 0.75, 0.25))
+
+
+def test_pasted_pixels_keep_the_probabilities_of_their_own_labels():
+    soft = torch.randn(2, 5, 64, 64).softmax(1)
+    _, found = mixed(soft=soft)
+    foreign = found.pictures[0, 0] == 200.0
+    assert torch.equal(found.soft[0], torch.where(foreign, soft[1], soft[0]))
 
 
 def test_a_batch_of_one_cannot_be_mixed():

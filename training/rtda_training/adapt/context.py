@@ -37,10 +37,12 @@ class PseudoLabels(NamedTuple):
     Attributes:
         label: int64 (N, H, W), 255 where it gives none.
         weight: float32 (N, H, W) in 0..1, how much each pixel counts; None: 1 everywhere.
+        soft: float32 (N, C, H, W), the probability of each class; None: ``label`` alone is meant.
     """
 
     label: Tensor
     weight: Tensor | None
+    soft: Tensor | None = None
 
 
 class MixedBatch(NamedTuple):
@@ -50,11 +52,14 @@ class MixedBatch(NamedTuple):
         pictures: float32 (N, 3, H, W), normalised.
         label: int64 (N, H, W), 255 where not labelled.
         weight: float32 (N, H, W) in 0..1; None: 1 everywhere.
+        soft: float32 (N, C, H, W), the probability of each class, 1 for that of a true label; None: ``label`` alone is
+            meant.
     """
 
     pictures: Tensor
     label: Tensor
     weight: Tensor | None
+    soft: Tensor | None = None
 
 
 def _forget(name: str, network: nn.Module) -> None:

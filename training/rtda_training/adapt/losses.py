@@ -18,7 +18,11 @@ SOURCE, TARGET = 0.0, 1.0  # the adversary's labels, as in RTDA's code (its text
 
 
 def pixel_cross_entropy(
-    logits: Tensor, label: Tensor, weight: Tensor | None = None, share: Callable[[Tensor], Tensor] | None = None
+    logits: Tensor,
+    label: Tensor,
+    weight: Tensor | None = None,
+    share: Callable[[Tensor], Tensor] | None = None,
+    soft: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy over the labelled pixels; 0, with a gradient of 0, where there is none.
 
@@ -28,17 +32,28 @@ def pixel_cross_entropy(
         weight: float (N, H, W), factor of each pixel; the mean is still over the number of labelled pixels.
         share: Mean of a tensor over all processes (``StepContext.share``). With it, the average of the processes'
             losses is the loss of one process that has all pictures, however unevenly labelled pixels are spread.
+        soft: float (N, C, H, W), the probability of each class, which is learned in place of ``label``; that says then
+            only which pixels count.
     """
+    if soft is not None:
+        weight = (label != IGNORE_INDEX).float() if weight is None else (label != IGNORE_INDEX) * weight
+        total = (functional.cross_entropy(logits.float().contiguous(), soft, reduction="none") * weight).sum()
+        return total / _count(label, share)
     scores, labels = _for_softmax(logits.float(), label)
     if weight is None:
         total = functional.cross_entropy(scores, labels, ignore_index=IGNORE_INDEX, reduction="sum")
     else:
         each = functional.cross_entropy(scores, labels, ignore_index=IGNORE_INDEX, reduction="none")
         total = (each.reshape(-1) * weight.reshape(-1)).sum()
+    return total / _count(label, share)
+
+
+def _count(label: Tensor, share: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Labelled pixels, the mean over all processes; 1 where there is none."""
     count = (label != IGNORE_INDEX).sum().float()
     if share is not None:
         count = share(count)
-    return total / torch.where(count > 0, count, torch.ones_like(count))
+    return torch.where(count > 0, count, torch.ones_like(count))
 
 
 def _for_softmax(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,10 +73,11 @@ def heads_cross_entropy(
     aux_weight: float,
     weight: Tensor | None = None,
     share: Callable[[Tensor], Tensor] | None = None,
+    soft: Tensor | None = None,
 ) -> Tensor:
     """:func:`pixel_cross_entropy` of the main head and, each with ``aux_weight``, of the auxiliary ones, summed."""
-    losses = [pixel_cross_entropy(output.logits, label, weight, share)]
-    losses += [aux_weight * pixel_cross_entropy(logits, label, weight, share) for logits in output.aux]
+    losses = [pixel_cross_entropy(output.logits, label, weight, share, soft)]
+    losses += [aux_weight * pixel_cross_entropy(logits, label, weight, share, soft) for logits in output.aux]
     return torch.stack(losses).sum()
 
 

@@ -39,6 +39,8 @@ class EmaConfig:
             AdaMatch's alignment of distributions; 0: not at all).
         ignore_top: Share of the height, from above, that does not count.
         ignore_bottom: The same from below, such as the car's own bonnet.
+        teach: ``class``: the likeliest class of each pixel, as in the papers; ``probabilities``: those of all classes,
+            so that a small class of which the teacher is half sure is not taught away.
         deploy: The stage leaves the teacher and not the network.
     """
 
@@ -52,6 +54,7 @@ class EmaConfig:
     ignore_top: float = number(0.0, 0.0, 0.9)
     ignore_bottom: float = number(0.0, 0.0, 0.9)
     deploy: bool = False
+    teach: str = choice("class", "probabilities")
 
 
 @component("labeler", "ema", EmaConfig)
@@ -94,9 +97,10 @@ class EmaLabeler(Labeler):
         else:
             label = torch.where(confident & counted, label, torch.full_like(label, IGNORE_INDEX))
             weight = confidence if config.weighting == "soft" else torch.ones_like(confidence)
+        soft = probabilities if config.teach == "probabilities" else None
         if config.weighting == "pixel" and not config.ramp:
-            return PseudoLabels(label, None)
-        return PseudoLabels(label, weight * _ramped(context.step, config.ramp * self._stage.steps))
+            return PseudoLabels(label, None, soft)
+        return PseudoLabels(label, weight * _ramped(context.step, config.ramp * self._stage.steps), soft)
 
     def _limit(self, context: StepContext) -> float | Tensor:
         """The confidence that a label needs; of all processes together where it is relative."""

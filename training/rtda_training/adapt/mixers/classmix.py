@@ -62,11 +62,13 @@ class Front(NamedTuple):
         frames: float32 (N, H, W, 3) BGR 0..255.
         label: int64 (N, H, W), 255 where not labelled.
         weight: float32 (N, H, W), how much each pixel counts; None: 1 everywhere.
+        soft: float32 (N, C, H, W), the probability of each class; None: ``label`` is true.
     """
 
     frames: Tensor
     label: Tensor
     weight: Tensor | None = None
+    soft: Tensor | None = None
 
 
 def pasted(
@@ -92,7 +94,17 @@ def pasted(
         own = torch.ones_like(pseudo.weight) if front.weight is None else front.weight
         weight = torch.where(mask, own, pseudo.weight)
     pictures = context.normalise(changed(frames, config, generators))
-    return MixedBatch(_hidden(pictures, config.cutout, generators), label, weight)
+    soft = None
+    if pseudo.soft is not None:
+        own = _certain(front.label, pseudo.soft) if front.soft is None else front.soft
+        soft = torch.where(mask[:, None], own, pseudo.soft)
+    return MixedBatch(_hidden(pictures, config.cutout, generators), label, weight, soft)
+
+
+def _certain(label: Tensor, soft: Tensor) -> Tensor:
+    """Like ``soft`` (N, C, H, W): 1 for the class that ``label`` (N, H, W) says; all 0 where it is 255."""
+    classes = torch.arange(soft.shape[1], device=soft.device)[None, :, None, None]
+    return (label[:, None] == classes).to(soft.dtype)
 
 
 def _hidden(pictures: Tensor, area: float, generators: list[np.random.Generator]) -> Tensor:

@@ -45,11 +45,15 @@ class ClassMixTarget(ClassMix):
 
     @torch.no_grad()
     def mix(self, context: StepContext) -> MixedBatch:
-        frames, (label, weight) = context.target_frames, context.pseudo_labels()
+        frames, (label, weight, soft) = context.target_frames, context.pseudo_labels()
         assert frames is not None
-        front = Front(_next(frames), _next(label), None if weight is None else _next(weight))
+        front = Front(_next(frames), _next(label), _next_of(weight), _next_of(soft))
         generators = [context.rng("classmix-target", place) for place in range(label.shape[0])]
         return pasted(context, classes_drawn(front.label, generators), self._config, generators, front)
+
+
+def _next_of(batch: Tensor | None) -> Tensor | None:
+    return None if batch is None else _next(batch)
 
 
 def _next(batch: Tensor) -> Tensor:

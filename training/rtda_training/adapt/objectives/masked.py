@@ -63,10 +63,10 @@ class Masked(LabelledTerm):
         self._network = stage.network
 
     def network_loss(self, context: StepContext) -> Tensor:
-        label, weight = context.pseudo_labels()
+        labels = context.pseudo_labels()
         with _forgetful(self._network):
             output = context.output_of("masked", self._pictures(context))
-        return self._cross_entropy(output, label, weight, context)
+        return self._cross_entropy(output, labels, context)
 
     def _pictures(self, context: StepContext) -> Tensor:
         frames = context.target_frames

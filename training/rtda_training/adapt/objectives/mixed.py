@@ -21,5 +21,4 @@ class Mixed(LabelledTerm):
     requires = ("mixer", "labeler")
 
     def network_loss(self, context: StepContext) -> Tensor:
-        mixed = context.mixed()
-        return self._cross_entropy(context.mixed_output(), mixed.label, mixed.weight, context)
+        return self._cross_entropy(context.mixed_output(), context.mixed(), context)

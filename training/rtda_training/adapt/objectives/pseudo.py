@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from rtda_training.adapt.components import TARGET_FORWARD, Objective
-from rtda_training.adapt.context import StageContext, StepContext
+from rtda_training.adapt.context import MixedBatch, PseudoLabels, StageContext, StepContext
 from rtda_training.adapt.losses import heads_cross_entropy
 from rtda_training.adapt.objectives.supervised import aux_weight
 from rtda_training.adapt.slots import component, number
@@ -35,9 +35,10 @@ class LabelledTerm(Objective):
         self._weight = config.weight
         self._aux_weight = aux_weight(config.aux_weight, stage)
 
-    def _cross_entropy(self, output: SegOutput, label: Tensor, weight: Tensor | None, context: StepContext) -> Tensor:
+    def _cross_entropy(self, output: SegOutput, labels: PseudoLabels | MixedBatch, context: StepContext) -> Tensor:
         """Over the labelled pixels of all processes; 0 where there is none."""
-        return self._weight * heads_cross_entropy(output, label, self._aux_weight, weight, context.share)
+        label, weight, soft = labels.label, labels.weight, labels.soft
+        return self._weight * heads_cross_entropy(output, label, self._aux_weight, weight, context.share, soft)
 
 
 @component("objectives", "pseudo", LabelledTermConfig)
@@ -53,5 +54,4 @@ class Pseudo(LabelledTerm):
         return TARGET_FORWARD
 
     def network_loss(self, context: StepContext) -> Tensor:
-        label, weight = context.pseudo_labels()
-        return self._cross_entropy(context.target_output(), label, weight, context)
+        return self._cross_entropy(context.target_output(), context.pseudo_labels(), context)
