@@ -22,6 +22,7 @@ from export import tensorrt_standins as standins  # noqa: E402
 from rtda_deploy.engine_file import read_sidecar  # noqa: E402
 from rtda_deploy.errors import ConfigError, ParityError, RtdaError  # noqa: E402
 from rtda_deploy.onnx_file import CARD_KEY, read_onnx_metadata  # noqa: E402
+from rtda_deploy.optional import available  # noqa: E402
 from rtda_export import export_model, verify  # noqa: E402
 from rtda_export.options import EngineOptions  # noqa: E402
 from rtda_export.precision import INT8, Work  # noqa: E402
@@ -117,6 +118,9 @@ def test_int8_is_calibrated_and_says_what_it_left_in_float(certain_run: Path, wo
     assert precision_of(graph)["precision"] == "int8" and card_of(result.best) == workshop.card
     step = result.steps[1]
     assert step.parity.limit.name == "int8" and any("4 frames" in note for note in step.notes)
+    libraries = precision_of(graph)["libraries"]  # each tried in a process of its own
+    known = {"onnxruntime", *["openvino"] * available("openvino")}
+    assert {name: entry["error"] for name, entry in libraries.items()} == dict.fromkeys(known, "")
     assert any("pays here" in note or "does not pay here" in note for note in step.notes) == (target == "cpu")
 
 

@@ -21,6 +21,7 @@ from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.files import write_bytes
 from rtda_deploy.optional import require
 from rtda_export.graph.nodes import drop_unused_weights, lift_constants, named, replace_nodes
+from rtda_export.graph.norms import norms_as_convolutions
 from rtda_export.parity.report import percent
 from rtda_export.precision.activations import answers, check_images, reference_answers, signal_to_noise
 from rtda_export.precision.calibration import METHODS, Calibration, calibrate
@@ -127,7 +128,7 @@ def int8_onnx(
     _check_options(target, method, limit, max_float)
     from rtda_export.graph.from_torch import read_onnx
 
-    source = _prepared(read_onnx(model_path))
+    source = _prepared(read_onnx(model_path), target)
     size_hw = check_images(source, images)
     checked = _spread(images) if check is None else check
     check_images(source, checked)
@@ -308,8 +309,8 @@ def _read_elsewhere(node: Any, removed: list[Any], read: set[str]) -> bool:
     return bool(read & set(node.output)) or any(_read_elsewhere(other, removed, read) for other in behind)
 
 
-def _prepared(model: Any) -> Any:
-    """Named nodes, constants as weights, shapes known: what the library needs."""
+def _prepared(model: Any, target: str) -> Any:
+    """Named nodes, constants as weights, shapes known: what the library needs; for a CPU no batch norm by itself."""
     onnx = require("onnx", extra="export")
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     if opset < 13:
@@ -321,7 +322,10 @@ def _prepared(model: Any) -> Any:
         raise ExportError("the model is quantised already", hint="start from the float32 model")
     result = named(model)
     lift_constants(onnx, result.graph)
-    return onnx.shape_inference.infer_shapes(result, data_prop=True)
+    result = onnx.shape_inference.infer_shapes(result, data_prop=True)
+    if target == "cpu":
+        norms_as_convolutions(result)
+    return result
 
 
 def _units(model: Any, target: str, keep_float: Collection[str]) -> tuple[list[str], dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -42,6 +42,7 @@ def reduce_precision(bench: Workbench, precision: Precision) -> ExportStep:
     unverified = bench.folder / target.name
     made = _made(bench, precision, unverified)
     finish(unverified, request.options)
+    tried = _tried(bench, precision, unverified)
     seconds, size = time.perf_counter() - started, unverified.stat().st_size
     text = f"{len(made.kept_fp32)} layers kept in fp32" if made.kept_fp32 else ""
     bench.tell(ExportEvent(precision.name, text=text, path=target, size_bytes=size, seconds=seconds))
@@ -57,7 +58,9 @@ def reduce_precision(bench: Workbench, precision: Precision) -> ExportStep:
     copied(unverified, target)
     for note in made.notes:
         bench.tell(ExportEvent("info", text=note))
-    notes = (*made.notes, *bench.forced(parity))
+    for note in tried:
+        bench.tell(ExportEvent("note", text=note))
+    notes = (*made.notes, *tried, *bench.forced(parity))
     return ExportStep(precision.name, target, onnx_spec(target), parity, seconds, made.kept_fp32, made.miou, notes)
 
 
@@ -83,16 +86,38 @@ def _made(bench: Workbench, precision: Precision, out: Path) -> Made:
         )
     )
     if made.for_parent and request.from_checkpoint:
-        _note(request.file(), made.for_parent)
+        _note(request.file(), {"precision": FP32.name, **made.for_parent})
     return made
 
 
+def _tried(bench: Workbench, precision: Precision, path: Path) -> Tuple[str, ...]:
+    """Run the file in every library here and write into it which cannot take it; sentences on these.
+
+    A file of a larger batch is for other programs: nothing of ours would run it.
+    """
+    if bench.request.options.batch > 1:
+        return ()
+    from rtda_runtime.engines.trial import trials
+
+    bench.tell(ExportEvent(precision.name, "progress", text="trying it in every library that is installed"))
+    found = trials(path)
+    _note(path, {**_facts(path), "libraries": {trial.library: trial.to_dict() for trial in found}})
+    return tuple(trial.sentence for trial in found if trial.error)
+
+
+def _facts(path: Path) -> Dict[str, Any]:
+    from rtda_export.graph.from_torch import read_onnx
+    from rtda_export.precision.metadata import precision_of
+
+    return precision_of(read_onnx(path))
+
+
 def _note(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write into the float32 file what a builder that makes the precision itself must know."""
+    """Write ``rtda.precision`` into a file."""
     from rtda_export.graph.from_torch import read_onnx
     from rtda_export.precision.metadata import with_precision
 
-    model = with_precision(read_onnx(path), {"precision": FP32.name, **facts})
+    model = with_precision(read_onnx(path), facts)
     write_bytes(path, model.SerializeToString(deterministic=True))
 
 

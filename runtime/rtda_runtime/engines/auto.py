@@ -21,13 +21,15 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, EngineError, MissingPackageError, RtdaError
-from rtda_deploy.onnx_file import OnnxFacts, read_onnx_facts
+from rtda_deploy.onnx_file import OnnxFacts, precision_from_metadata, read_onnx_facts
 from rtda_deploy.optional import available
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine
 from rtda_runtime.engines.kept_choice import OPENVINO, ORT, Choice, KeptChoice, case_of
+from rtda_runtime.engines.kinds import kinds_of
 from rtda_runtime.engines.onnxruntime import built_for_gpu, open_onnx
-from rtda_runtime.engines.openvino import open_openvino
+from rtda_runtime.engines.openvino import installed_version, open_openvino
+from rtda_runtime.engines.trial import Trial, told, tried
 
 __all__ = ["MARGIN", "Means", "agreement", "open_faster", "race", "smooth_input"]
 
@@ -45,6 +47,10 @@ _ROUNDING = 1e-4  # of the logits' range: classes this close are a tie, and eith
 _log = logging.getLogger(__name__)
 
 
+def _trial_of_openvino(path: Path) -> Optional[Trial]:
+    return tried(path, next(kind for kind in kinds_of(path) if "openvino" in kind.providers))
+
+
 class Means(NamedTuple):
     """What :func:`open_faster` opens, asks and measures with."""
 
@@ -54,6 +60,8 @@ class Means(NamedTuple):
     has_gpu: Callable[[], bool] = built_for_gpu
     clock: Callable[[], float] = time.perf_counter  # seconds
     sleep: Callable[[float], None] = time.sleep
+    version: Callable[[], str] = installed_version  # of the challenger
+    trial: Callable[[Path], Optional[Trial]] = _trial_of_openvino
 
 
 def open_faster(
@@ -118,6 +126,7 @@ def _measured(facts: OnnxFacts, kept: KeptChoice, asked: Dict[str, Any], means: 
     try:
         lasting = True
         try:
+            _refuse_unsafe(facts, means)
             engines[OPENVINO] = means.challenger(path, provider="openvino", **asked)
             choice, lasting = _compare(engines[ORT], engines[OPENVINO], _SAME[facts.quantized], means)
         except RtdaError as err:
@@ -133,6 +142,21 @@ def _measured(facts: OnnxFacts, kept: KeptChoice, asked: Dict[str, Any], means: 
     finally:  # the loser, or after an error or Ctrl-C both
         for engine in engines.values():
             engine.close()
+
+
+def _refuse_unsafe(facts: OnnxFacts, means: Means) -> None:
+    """Refuse a quantised file that ends the process of the challenger, which nothing in this one could catch.
+
+    Its export tried that and wrote it into the file; of other versions, or of files that say nothing, it is tried now.
+    """
+    if not facts.quantized:
+        return
+    found = told(precision_from_metadata(facts.metadata), OPENVINO)
+    if found is None or found.version != means.version():
+        _log.info("trying %s in OpenVINO, in a process of its own", facts.path.name)
+        found = means.trial(facts.path)
+    if found is not None and found.fatal:
+        raise EngineError(found.sentence, hint="run it with --provider cpu")
 
 
 def _compare(reference: Engine, challenger: Engine, same: float, means: Means) -> Tuple[Choice, bool]:

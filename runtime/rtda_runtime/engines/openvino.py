@@ -6,18 +6,19 @@ import functools
 import re
 import threading
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
 from rtda_deploy.errors import DeviceError, EngineError
-from rtda_deploy.onnx_file import read_onnx_metadata, spec_from_metadata
-from rtda_deploy.optional import require
+from rtda_deploy.onnx_file import precision_from_metadata, read_onnx_metadata, spec_from_metadata
+from rtda_deploy.optional import Package, require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine, GraphTensor, check_graph
+from rtda_runtime.engines.trial import told
 from rtda_runtime.machine.cores import threads_text, usable_cores
 
-__all__ = ["OpenvinoEngine", "open_openvino", "openvino_core"]
+__all__ = ["OpenvinoEngine", "installed_version", "open_openvino", "openvino_core"]
 
 # Left to itself OpenVINO computes float32 files in bfloat16 wherever the processor can: a silent change of precision.
 # INT8 models (Q/DQ) run in INT8 with either; the precision is that of their float layers.
@@ -56,9 +57,26 @@ def open_openvino(
             hint="run it in float32: --provider openvino",
         )
     metadata = read_onnx_metadata(path)  # OpenVINO gives none; and a file that is cut off is told from a foreign one
+    _refuse_fatal(metadata, path.name)
     contract = spec or spec_from_metadata(metadata, path.name)
     model, count = _read(core, path), threads or usable_cores()
     return OpenvinoEngine(core, model, contract, path=path, threads=count, precision=precision)
+
+
+def _refuse_fatal(metadata: Mapping[str, str], name: str) -> None:
+    """Refuse a file of which its export found that this very version does not survive it."""
+    found = told(precision_from_metadata(metadata), "openvino")
+    if found is not None and found.fatal and found.version == installed_version():
+        raise EngineError(
+            f"OpenVINO {found.version} cannot take {name}",
+            why=f"when it was exported, {found.error}",
+            hint="run it with --provider cpu",
+        )
+
+
+def installed_version() -> str:
+    """Of OpenVINO; empty where pip did not install it."""
+    return Package("openvino", "openvino", "").version() or ""
 
 
 def openvino_core() -> Any:

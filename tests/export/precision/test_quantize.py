@@ -14,14 +14,19 @@ pytest.importorskip("onnxruntime")
 
 from export.graph.test_graph import TENSORRT_8_5  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from runtime.deadly import write_pyramid  # noqa: E402
 
 from rtda_deploy.errors import ConfigError, ExportError  # noqa: E402
+from rtda_deploy.optional import available  # noqa: E402
+from rtda_export.graph.nodes import named  # noqa: E402
+from rtda_export.graph.norms import norms_as_convolutions  # noqa: E402
 from rtda_export.precision import INT8  # noqa: E402
 from rtda_export.precision.activations import answers, open_session, signal_to_noise  # noqa: E402
 from rtda_export.precision.calibration import METHODS, calibrate  # noqa: E402
 from rtda_export.precision.metadata import precision_of, with_precision  # noqa: E402
 from rtda_export.precision.quantize import int8_onnx  # noqa: E402
 from rtda_export.precision.speedup import Speedup, speedup  # noqa: E402
+from rtda_runtime.engines.trial import trials  # noqa: E402
 
 PICTURE = (1, 3, 16, 16)
 
@@ -304,3 +309,25 @@ def test_a_sum_of_two_convolutions_keeps_what_a_third_reads(tmp_path: Path) -> N
         onnx.checker.check_model(written, full_check=True)
         reads = {node.name: list(node.input) for node in written.graph.node}
         assert "first" in keep or "stem" not in reads["first"], "in int8 it reads rounded values"
+
+
+def test_a_batch_norm_that_stands_alone_is_quantised_and_kills_no_library(tmp_path: Path) -> None:
+    plain, out = write_pyramid(tmp_path / "pyramid.onnx"), tmp_path / "pyramid.int8.onnx"
+    shape = tuple(side.dim_value for side in onnx.load(str(plain)).graph.input[0].type.tensor_type.shape.dim)
+    frames = pictures(4, shape)
+    made = int8_onnx(plain, frames, out, target="cpu", limit=0.9)
+    nodes = onnx.load(str(out)).graph.node
+    assert "BatchNormalization" not in {node.op_type for node in nodes} and made.agreement_after > 0.9
+    assert [trial.error for trial in trials(out)] == [""] * (1 + available("openvino"))
+    int8_onnx(plain, frames, out, target="tensorrt", limit=0.9)
+    assert "BatchNormalization" in {node.op_type for node in onnx.load(str(out)).graph.node}  # a scale there
+
+
+def test_a_batch_norm_is_the_same_as_a_convolution(tmp_path: Path) -> None:
+    model = onnx.shape_inference.infer_shapes(named(onnx.load(str(write_pyramid(tmp_path / "pyramid.onnx")))))
+    shape = tuple(side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim)
+    before = answers(model, pictures(2, shape))
+    assert norms_as_convolutions(model) == 1 and norms_as_convolutions(model) == 0
+    onnx.checker.check_model(model, full_check=True)
+    for found, wanted in zip(answers(model, pictures(2, shape)), before):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
