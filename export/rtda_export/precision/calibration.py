@@ -66,7 +66,8 @@ def calibrate(
         histograms[entry].add(image, entry)
     total = len(names) * len(images)
     for done, (_, name, values) in enumerate(tensors(model, images, names, threads=threads)):
-        histograms[name].add(values, name)
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.size:
+            histograms[name].add(values, name)  # the rest is how a graph computes shapes, such as those of a split
         tell(done + 1, total)
     return Calibration(len(images), histograms)
 
@@ -93,6 +94,8 @@ class _Histogram:
 
     def range(self, inside: float) -> tuple[float, float]:
         """The smallest range that holds this share of the values and zero, half of the rest cut on either side."""
+        if not self._counts.any():
+            return 0.0, 0.0
         if inside >= 1:
             return min(self._low, 0.0), max(self._high, 0.0)
         edges = np.linspace(-self._limit, self._limit, _BINS + 1)

@@ -18,7 +18,7 @@ from runtime.deadly import write_pyramid  # noqa: E402
 
 from rtda_deploy.errors import ConfigError, ExportError  # noqa: E402
 from rtda_deploy.optional import available  # noqa: E402
-from rtda_export.graph.nodes import named  # noqa: E402
+from rtda_export.graph.nodes import named, replace_nodes  # noqa: E402
 from rtda_export.graph.norms import norms_as_convolutions  # noqa: E402
 from rtda_export.precision import INT8  # noqa: E402
 from rtda_export.precision.activations import answers, open_session, signal_to_noise  # noqa: E402
@@ -331,3 +331,27 @@ def test_a_batch_norm_is_the_same_as_a_convolution(tmp_path: Path) -> None:
     onnx.checker.check_model(model, full_check=True)
     for found, wanted in zip(answers(model, pictures(2, shape)), before):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_graph_that_computes_how_it_splits_a_tensor_is_quantised(tmp_path: Path) -> None:
+    """As ``torch.tensor_split`` is exported (RegSeg): shapes of nothing, whole numbers and a sequence among floats."""
+    model = network()
+    make, from_array = helper.make_node, numpy_helper.from_array
+    nodes = [
+        make("Tile", ["size", "none"], ["nothing"], name="tile"),
+        make("Concat", ["nothing", "halves"], ["sizes"], name="sizes", axis=0),
+        make("SplitToSequence", ["first_relu", "sizes"], ["parts"], name="split", axis=1),
+        make("SequenceAt", ["parts", "at0"], ["upper"], name="upper"),
+        make("SequenceAt", ["parts", "at1"], ["lower"], name="lower"),
+        make("Concat", ["lower", "upper"], ["swapped"], name="swap", axis=1),
+    ]
+    values = {"size": [8], "none": [0], "halves": [8, 8]}
+    scalars = {"at0": 0, "at1": 1}
+    model.graph.initializer.extend(from_array(np.array(value, np.int64), name) for name, value in values.items())
+    model.graph.initializer.extend(from_array(np.array(value, np.int64), name) for name, value in scalars.items())
+    kept = list(model.graph.node)
+    place = next(index for index, node in enumerate(kept) if node.name == "second")
+    kept[place].input[0] = "swapped"
+    replace_nodes(model.graph, [*kept[:place], *nodes, *kept[place:]])
+    made = int8_onnx(save(model, tmp_path / "split.onnx"), pictures(), tmp_path / "int8.onnx", target="cpu", limit=0.9)
+    assert made.quantised > 5 and made.agreement_after > 0.9
