@@ -1,6 +1,8 @@
 """ClassMix and CutMix by hand, and the colours of mixed pictures."""
 
 import copy
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -99,6 +101,21 @@ def test_an_odd_class_is_pasted_rather_than_left(stage, present, pasted):
     label = np.arange(256).reshape(1, 16, 16) % present
     mixed = classmix(stage).mix(context_of(stage, label))
     assert len(np.unique(label[0][from_source(mixed)[0].numpy()])) == pasted
+
+
+@pytest.mark.parametrize("make", [classmix, lambda s, **k: InTurn(InTurnConfig(**{**PLAIN, **k}), s)])
+def test_rare_classes_are_pasted_more_often_where_asked(stage, monkeypatch, make):
+    index = SimpleNamespace(index_of=lambda data: SimpleNamespace(frequencies=[0.7, 0.2, 0.09, 0.01, 0.0]))
+    monkeypatch.setitem(sys.modules, "rtda_training.data.index", index)
+    label, counts = block_labels([[0, 1, 2, 3]] * 64), np.zeros(4)
+    mixed = make(stage, rare=1.0).mix(context_of(stage, label))
+    mask = from_source(mixed).numpy()
+    for place in range(64):
+        chosen = np.unique(label[place][mask[place]])
+        assert len(chosen) == 2
+        counts[chosen] += 1
+    assert counts[3] > 60 and counts[0] < 8 and counts[1] < counts[2], counts
+    assert not from_source(make(stage, rare=1.0).mix(context_of(stage, np.full((1, 16, 16), 255)))).any()
 
 
 def test_a_picture_without_labels_gives_nothing(stage):

@@ -33,7 +33,14 @@ class PastedConfig(AppearanceConfig):
 
 @dataclasses.dataclass(frozen=True)
 class ClassMixConfig(PastedConfig):
-    """How mixed pictures are changed."""
+    """How mixed pictures are changed, and which classes are pasted.
+
+    Attributes:
+        rare: Of the classes in a picture each is drawn with a chance that goes with ``frequency ** -rare`` of it in the
+            labelled set; 0: all alike, as in the papers.
+    """
+
+    rare: float = number(0.0, 0.0, 2.0)
 
 
 @component("mixer", "classmix", ClassMixConfig)
@@ -42,17 +49,30 @@ class ClassMix(Mixer):
 
     The classes are drawn from the picture's own label, 255 left out.
 
-    Source: Olsson et al., ClassMix (WACV 2021); Tranheden et al., DACS (WACV 2021), section 3.
+    Source: Olsson et al., ClassMix (WACV 2021); Tranheden et al., DACS (WACV 2021), section 3. The preference for rare
+    classes is ours.
     """
 
-    def __init__(self, config: PastedConfig, stage: StageContext) -> None:
-        del stage
+    def __init__(self, config: ClassMixConfig, stage: StageContext) -> None:
         self._config = config
+        self._chances = _chances(stage, config.rare) if config.rare else None
 
     @torch.no_grad()
     def mix(self, context: StepContext) -> MixedBatch:
         generators = [context.rng("classmix", place) for place in range(context.label.shape[0])]
-        return pasted(context, classes_drawn(context.label, generators), self._config, generators)
+        mask = classes_drawn(context.label, generators, self._chances)
+        return pasted(context, mask, self._config, generators)
+
+
+def _chances(stage: StageContext, power: float) -> np.ndarray:
+    """float64 (256,): by how much each class is drawn more than others."""
+    from rtda_training.data.index import index_of
+
+    assert stage.source is not None
+    frequencies = np.asarray(index_of(stage.source).frequencies, dtype=np.float64)
+    table = np.ones(IGNORE_INDEX + 1)
+    table[: len(frequencies)] = np.maximum(frequencies, 1e-6) ** -power
+    return table
 
 
 class Front(NamedTuple):
@@ -116,14 +136,20 @@ def _hidden(pictures: Tensor, area: float, generators: list[np.random.Generator]
     return pictures
 
 
-def classes_drawn(label: Tensor, generators: list[np.random.Generator]) -> Tensor:
-    """bool (N, H, W): the pixels of half of each picture's own classes, ``ceil(n / 2)`` of ``n``, drawn anew."""
-    chosen = torch.as_tensor(_chosen(label, generators), device=label.device)
+def classes_drawn(label: Tensor, generators: list[np.random.Generator], chances: np.ndarray | None = None) -> Tensor:
+    """bool (N, H, W): the pixels of half of each picture's own classes, ``ceil(n / 2)`` of ``n``, drawn anew.
+
+    Args:
+        label: int64 (N, H, W), 255 where not labelled.
+        generators: N of them.
+        chances: float64 (256,), positive: how likely each class is drawn beside others; None: all alike.
+    """
+    chosen = torch.as_tensor(_chosen(label, generators, chances), device=label.device)
     picture = torch.arange(len(generators), device=label.device)[:, None, None]
     return chosen[picture, label]
 
 
-def _chosen(label: Tensor, generators: list[np.random.Generator]) -> np.ndarray:
+def _chosen(label: Tensor, generators: list[np.random.Generator], chances: np.ndarray | None) -> np.ndarray:
     """bool (N, 256): whether pixels of a class are pasted."""
     count = label.shape[0]
     number = 256 * torch.arange(count, device=label.device)[:, None] + label.reshape(count, -1)
@@ -131,5 +157,10 @@ def _chosen(label: Tensor, generators: list[np.random.Generator]) -> np.ndarray:
     table = np.zeros((count, 256), dtype=bool)
     for place, rng in enumerate(generators):
         present = np.flatnonzero(pixels[place, :IGNORE_INDEX])
-        table[place, rng.permutation(present)[: (len(present) + 1) // 2]] = True
+        count = (len(present) + 1) // 2
+        if chances is None:
+            table[place, rng.permutation(present)[:count]] = True
+        elif count:
+            shares = chances[present] / chances[present].sum()
+            table[place, rng.choice(present, count, replace=False, p=shares)] = True
     return table

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from rtda_deploy.errors import ConfigError
+from rtda_training.adapt.components import Mixer
 from rtda_training.adapt.context import MixedBatch, StageContext, StepContext
-from rtda_training.adapt.mixers.classmix import ClassMix, Front, PastedConfig, classes_drawn, pasted
+from rtda_training.adapt.mixers.classmix import Front, PastedConfig, classes_drawn, pasted
 from rtda_training.adapt.slots import component
 
 __all__ = ["ClassMixTarget", "ClassMixTargetConfig"]
@@ -20,7 +21,7 @@ class ClassMixTargetConfig(PastedConfig):
 
 
 @component("mixer", "classmix-target", ClassMixTargetConfig)
-class ClassMixTarget(ClassMix):
+class ClassMixTarget(Mixer):
     """Pixels of half of the classes of each target picture on the next of the batch, with both pictures' pseudo labels.
 
     It needs no source picture. Classes are those that the labeler gave the picture; where it gave no label, nothing is
@@ -31,7 +32,7 @@ class ClassMixTarget(ClassMix):
     """
 
     def __init__(self, config: PastedConfig, stage: StageContext) -> None:
-        super().__init__(config, stage)
+        self._config = config
         if stage.batch_size < 2:
             raise ConfigError(
                 "classmix-target pastes from one picture of a batch into another, and batches have one",

@@ -6,7 +6,7 @@ import dataclasses
 
 from rtda_training.adapt.components import Mixer
 from rtda_training.adapt.context import MixedBatch, StageContext, StepContext
-from rtda_training.adapt.mixers.classmix import ClassMix
+from rtda_training.adapt.mixers.classmix import ClassMix, ClassMixConfig
 from rtda_training.adapt.mixers.cutmix import CutMix, CutMixConfig
 from rtda_training.adapt.slots import component
 
@@ -14,8 +14,8 @@ __all__ = ["InTurn", "InTurnConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
-class InTurnConfig(CutMixConfig):
-    """Settings of both; ``area`` is CutMix's."""
+class InTurnConfig(CutMixConfig, ClassMixConfig):
+    """Settings of both; ``area`` is CutMix's, ``rare`` ClassMix's."""
 
 
 @component("mixer", "in-turn", InTurnConfig)
