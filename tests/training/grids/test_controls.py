@@ -57,6 +57,19 @@ def test_mixed_pictures_are_still_made_and_seen():
     assert stage.settings["mixed"].weight == 0 and stage.settings["ema"].threshold == 0.5
 
 
+@pytest.mark.parametrize("recipe", ["rtda-light-thin", "fda-light", "classmix", "minent"])
+def test_with_fixed_norms_a_forward_changes_nothing_and_the_control_is_source_only(recipe):
+    fixed = ["batch_norm=fixed"]
+    control = control_of(load_plan(recipe, fixed)).plan
+    assert control_key(control) == control_key(load_plan("source-only", fixed, target="toytown:target"))
+
+
+def test_with_fixed_norms_what_is_deployed_or_all_that_is_left_stays():
+    (kept,) = control_of(load_plan("classmix", ["batch_norm=fixed", "ema.deploy=true"])).plan.stages
+    assert (kept.labeler, kept.objectives) == ("ema", ("supervised", "mixed"))
+    assert all(objectives for _, objectives in stages("adapt")), "without a source nothing else would be left"
+
+
 def test_the_stages_that_a_control_starts_from_stay_and_those_that_only_taught_it_do_not():
     assert stages("rtda-after-source") == [
         ("source-only", ("supervised",)),
@@ -269,3 +282,9 @@ def test_weight_0_leaves_the_same_network_as_the_forwards_alone_bit_by_bit(data,
     assert not all(torch.equal(control[name], plain[name]) for name in running)
     learned = [name for name in plain if name.endswith(".weight")]
     assert all(torch.equal(control[name], plain[name]) for name in learned), "the target's forward teaches nothing"
+
+
+def test_with_fixed_norms_weight_0_leaves_the_network_of_source_only_bit_by_bit(data, tmp_path):
+    muted = weights("classmix", tmp_path / "muted", data, ["batch_norm=fixed", "mixed.weight=0"], silent=False)
+    plain = weights("source-only", tmp_path / "plain", data, ["batch_norm=fixed"], silent=False)
+    assert muted.keys() == plain.keys() and all(torch.equal(plain[name], value) for name, value in muted.items())

@@ -3,7 +3,7 @@
 What a method adds is its gain over its control, not over source-only: target pictures that go through the network
 change its batch norms, and that alone gains. A control has the plan's start, steps, batches, augmentation, forwards
 and treatment of batch norms. Its objectives are what :meth:`Objective.silenced` says, and source pictures keep
-their own style.
+their own style. Where batch norms are fixed, a forward without a weight changes nothing and is left away.
 """
 
 from __future__ import annotations
@@ -82,8 +82,10 @@ def _silent(stage: StageConfig) -> StageConfig:
         return stage
     entries: dict[str, object] = {}
     for key in stage.objectives:
-        name, settings = _replacement(stage, key) or (key, stage.settings[key])
-        entries.setdefault(name, settings)
+        replacement = _replacement(stage, key)
+        if replacement is None or not _forwards_change_nothing(stage):
+            name, settings = replacement or (key, stage.settings[key])
+            entries.setdefault(name, settings)
     wanted = _slots_needed(stage, entries)
     return dataclasses.replace(
         stage,
@@ -93,6 +95,17 @@ def _silent(stage: StageConfig) -> StageConfig:
         mixer=stage.mixer if "mixer" in wanted else "none",
         settings={**stage.settings, **entries},
     )
+
+
+def _forwards_change_nothing(stage: StageConfig) -> bool:
+    """Whether forwards whose loss has no weight leave the network as it was.
+
+    That is so where batch norms are fixed: such networks are equal bit by bit. Two things stay to be told apart from
+    training on the source: a labeler that is deployed itself, and a stage of which nothing else would be left.
+    """
+    deployed = bool(getattr(stage.settings.get(stage.labeler), "deploy", False))
+    heard = len(stage.objectives) > len(_silenced_keys(stage))
+    return stage.batch_norm == "fixed" and heard and not deployed
 
 
 def _slots_needed(stage: StageConfig, objectives: Iterable[str]) -> set[str]:
