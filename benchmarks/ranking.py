@@ -39,7 +39,7 @@ from rtda_training.data.batches import normalise
 from rtda_training.judge.answers import Answers, Frames, answers_of, entropy
 from rtda_training.judge.check import check_counts, miou_of
 from rtda_training.judge.flicker import changes, flow_between
-from rtda_training.judge.ranking import RULE, RULE_WITHOUT_NORMS, judged_of, places
+from rtda_training.judge.ranking import RULE, judged_of, left_out, places
 from rtda_training.judge.resample import one_of_each
 from rtda_training.judge.selectors import SELECTORS
 from rtda_training.labels import ClassList
@@ -55,9 +55,10 @@ RULES = {
     "ensemble-miou and views": ("ensemble-miou", "views"),
     "ensemble-miou and norms": ("ensemble-miou", "norms"),
     "the rule": RULE,
-    "the rule without norms": RULE_WITHOUT_NORMS,
+    "the rule as it is applied": (),  # without norms where they say nothing of some candidate
+    "the rule without norms": tuple(key for key in RULE if key != "norms"),
+    "agreement twice, views": ("ensemble-miou", "ensemble-pixels", "views"),
     "the rule without infomax": ("ensemble-miou", "views", "norms"),
-    "agreement, views, infomax": ("ensemble-miou", "views", "infomax"),
     "agreement twice, views, infomax": ("ensemble-miou", "ensemble-miou", "views", "infomax"),
     "the rule, agreement twice": ("ensemble-miou", *RULE),
     "the rule, norms half": (*(key for key in RULE if key != "norms"), *RULE),
@@ -130,7 +131,7 @@ def measure(paths: list[Path], footage: str, truth: str, most: int, kept: Path) 
                 values = {key: getattr(found, key) for key in found.__dataclass_fields__ if key != "name"}
                 np.savez_compressed(file, counts=counts, names=candidate.class_names, **values)
             stored = np.load(file)
-            fields = {key: stored[key] for key in Answers.__dataclass_fields__ if key != "name"}
+            fields = {key: stored[key] for key in Answers.__dataclass_fields__ if key in stored}  # older ones lack some
             answers.append(Answers(name=f"{path.parent.name}/{path.stem}", **fields))
             judged.append(path)
             counts, names = stored["counts"], tuple(stored["names"].tolist())
@@ -177,8 +178,9 @@ def by_run(answers: list[Answers], mious: list[float], names: tuple, starts: Map
         own = [starts.get(run, f"{run}/last"), *(name for name in at if name.split("/")[0] == run)]
         pool = [at[name] for name in dict.fromkeys(own) if name in at]
         scores, warned = scores_of([answers[place] for place in pool], names)
+        applied = rule_of([answers[place] for place in pool])
         for name, rule in RULES.items():
-            pick = true[pool][np.argmin(chosen_by(rule, scores, warned))]
+            pick = true[pool][np.argmin(chosen_by(rule or applied, scores, warned))]
             costs[name].append((true[pool].max() - pick, true[pool[0]] - pick))
     return [
         {
@@ -238,6 +240,12 @@ def scores_of(answers: list[Answers], names: tuple) -> tuple[dict[str, np.ndarra
     return {key: np.asarray([pick(e, once)[0] for e in judged.evidence]) for key, pick in SELECTORS.items()}, warned
 
 
+def rule_of(answers: list[Answers]) -> tuple[str, ...]:
+    """The selectors that ``rank`` counts for these."""
+    unsaid = left_out(answers)
+    return tuple(key for key in RULE if key not in unsaid)
+
+
 def chosen_by(rule: tuple[str, ...], scores: dict[str, np.ndarray], warned: np.ndarray) -> np.ndarray:
     """Place of each candidate, 0 for the best."""
     worst = {f"{key} {place}": np.nan_to_num(scores[key], nan=-1e9) for place, key in enumerate(rule)}
@@ -264,10 +272,11 @@ def summary(answers: list[Answers], mious: list[float], names: tuple, more: dict
     rows = []
     for guarded in (True, False):
         for name, rule in rules.items():
-            order = chosen_by(rule, scores, warned & guarded)
+            order = chosen_by(rule or rule_of(answers), scores, warned & guarded)
             regrets, losses = [], []
             for pool, some, told in pooled:
-                pick = true[pool][np.argmin(chosen_by(rule, some, told & guarded))]
+                own = rule or rule_of([answers[place] for place in pool])
+                pick = true[pool][np.argmin(chosen_by(own, some, told & guarded))]
                 regrets.append(true[pool].max() - pick)
                 losses.append(true[0] - pick)
             rows.append(

@@ -118,6 +118,8 @@ def _tell(request: AdaptRequest, result: AdaptResult, json_: bool) -> None:
     for text in result.ranking["notes"]:
         warn(text)
     note(f"done    in {result.seconds:.0f} s · judged on {result.ranking['which']}, without labels")
+    for key, why in result.ranking.get("left_out", {}).items():
+        note(f"rule    {key} not counted: {why}")
     note(f"wrote   {folder}/{{best.pth,ranking.json,report.html}}")
     best, given, camera = result.best, Path(request.model), shlex.quote(str(folder / "verify"))
     exports = [f"rtda-deploy export {shlex.quote(str(best))}"]

@@ -57,7 +57,7 @@ def _candidate(network: Network, name: str, norms: bool) -> Candidate:
 
     from rtda_runtime.mask.preprocess import Preprocessor, content_box
     from rtda_training.judge import Candidate
-    from rtda_training.judge.norms import norm_distance
+    from rtda_training.judge.norms import norm_distance, norms_kept
 
     spec = network.spec
     prepare = Preprocessor(spec)
@@ -81,4 +81,4 @@ def _candidate(network: Network, name: str, norms: bool) -> Candidate:
 
     module = network.module if norms else None
     distance = None if module is None else lambda frames: norm_distance(module, image, frames)
-    return Candidate(name, tuple(spec.class_names), answer, mask, distance)
+    return Candidate(name, tuple(spec.class_names), answer, mask, distance, norms_kept(spec.provenance))

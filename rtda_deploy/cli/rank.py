@@ -56,6 +56,8 @@ def rank(
     for text in found.notes:
         warn(text)
     note(f"judged  {found.frames} frames of {footage}, without labels")
+    for key, why in found.left_out.items():
+        note(f"rule    {key} not counted: {why}")
     chosen = str(models[names_of(models).index(found.chosen)])
     print_next(f"rtda-deploy export {shlex.quote(chosen)}")
 
@@ -66,9 +68,9 @@ def _show(found: Ranking) -> None:
     tested = found.entries[0].check_miou is not None
     heads = (
         "model",
-        "agreement mIoU",
         "agreement",
         "steadiness",
+        "InfoMax",
         "norms apart",
         "first in",
         *(("check mIoU",) if tested else ()),
@@ -79,7 +81,7 @@ def _show(found: Ranking) -> None:
 
 
 def _row(entry: Ranked, found: Ranking, tested: bool) -> List[str]:
-    scores = [entry.scores[key] for key in ("ensemble-miou", "ensemble-pixels", "views")]
+    scores = [entry.scores[key] for key in ("ensemble-miou", "views", "infomax")]
     texts = ["–" if value is None or value < -1 else f"{100 * value:.1f}" for value in scores]
     apart = entry.scores["norms"]
     texts.append("–" if apart is None else f"{-apart:.2f}")

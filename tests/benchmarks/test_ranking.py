@@ -14,9 +14,10 @@ from training.judge.networks import NAMES, constant, footage, network
 
 
 def test_the_summary_tells_a_selector_that_works_from_one_that_prefers_collapse(
-    tmp_path: Path, benchmark_module: Callable[[str], Any]
+    tmp_path: Path, benchmark_module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ranking = benchmark_module("ranking")
+    monkeypatch.setattr(ranking, "_POOLS", 60)
     wrong = {"first": 0.5, "a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4, "e": 0.6, "f": 0.7, "g": 0.8}
     given = [network(name, share) for name, share in wrong.items()]
     frames = ranking.Frames(footage(16), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,8 @@ from conftest import write_pictures
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from rtda_training.checkpoint import read_checkpoint, write_checkpoint
+
 SETTINGS = ["--set", "batch_size=2", "--set", "device=cpu", "--set", "precision=fp32"]
 
 
@@ -21,12 +24,17 @@ def test_it_ends_with_commands_that_work_as_printed(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     write_pictures(here / "frames", 10)
-    (here / "model.pth").write_bytes(tiny_checkpoint.read_bytes())
+    model = read_checkpoint(tiny_checkpoint)
+    spec = model.spec.replace(provenance={**model.spec.provenance, "batch_norm": "fixed"})
+    write_checkpoint(here / "model.pth", dataclasses.replace(model, spec=spec))
     words = ["adapt", "model.pth", "--footage", "folder:frames", "--norms-only", "--out", "run", *SETTINGS]
     outcome = invoke(*words)
     assert outcome.code == 0, outcome.err
     assert "batch norms 50 % target" in outcome.out and "best.pth" in outcome.out
     assert "no calibration card" in outcome.err
+    assert (
+        'norms not counted: batch norms stood still in training (batch_norm = "fixed"): given and 4 more' in outcome.err
+    )
     shown = re.findall(r"rtda-deploy ((?:export|run) .*)", outcome.err)
     assert [command.split()[0] for command in shown] == ["export", "export", "run"]
     for command in shown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,18 @@ def test_files_of_all_kinds_are_ranked_together(here: Path, tiny_checkpoint: Pat
         assert entries["pth"]["scores"][key] == pytest.approx(entries["onnx"]["scores"][key], abs=0.02)
     assert not outcome.json["better"] and outcome.json["chosen"].endswith(".pth")
     assert "agreement among 2 models" in outcome.err and "next" in outcome.err
+    assert outcome.json["left_out"]["norms"].endswith(entries["onnx"]["name"])
+    assert "norms not counted: no batch norms can be looked at in" in " ".join(outcome.err.split())
+
+
+def test_a_checkpoint_says_whether_its_batch_norms_stood_still(here: Path, tiny_checkpoint: Path) -> None:
+    from rtda_deploy.cli.candidates import candidates
+    from rtda_training.checkpoint import read_checkpoint, write_checkpoint
+
+    found = read_checkpoint(tiny_checkpoint)
+    spec = found.spec.replace(provenance={**found.spec.provenance, "batch_norm": "fixed"})
+    fixed = write_checkpoint(here / "fixed.pth", dataclasses.replace(found, spec=spec))
+    assert [one.norms_kept for one in candidates([tiny_checkpoint, fixed])] == [False, True]
 
 
 def test_labelled_frames_are_scored_as_eval_does(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -17,7 +18,11 @@ def test_train_ends_with_the_verdict_and_proposes_what_ranks_first(here: Path) -
     write_domains(here / "data", 4, 9, 32)
     words = [
         *("train", "target-bn", "--source", "folder:data/source", "--target", "folder:data/target", "--out", "run"),
-        *(word for text in ("steps=2", "size=64x64", "batch_size=2", "device=cpu") for word in ("--set", text)),
+        *(
+            word
+            for text in ("steps=2", "size=64x64", "batch_size=2", "device=cpu", "batch_norm=fixed")
+            for word in ("--set", text)
+        ),
     ]
     outcome = invoke(*words, "--json")
     assert outcome.code == 0, outcome.err
@@ -34,4 +39,8 @@ def test_train_ends_with_the_verdict_and_proposes_what_ranks_first(here: Path) -
     assert again.code == 0, again.err
     assert again.out == "run/best.pth\n"
     assert f"verdict {verdict}" in " ".join(again.err.split())
+    why = saved["left_out"]["norms"]
+    assert why.startswith('batch norms stood still in training (batch_norm = "fixed"): source-only and ')
+    assert f"norms not counted in the ranking: {why}" in " ".join(again.err.split())
+    assert f"Not counted: norms, because {html.escape(why)}." in page
     assert "next    rtda-deploy export run/best.pth" in again.err and "ranking.json" in again.err

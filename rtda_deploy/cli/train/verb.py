@@ -135,6 +135,8 @@ def _tell(result: TrainResult, json_: bool) -> None:
     best = f" · best val mIoU {100 * result.best_miou:.1f} ({result.best_at})" if result.best_at else ""
     note(f"done    in {result.seconds:.0f} s{best}")
     note(f"verdict {result.verdict}")
+    for key, why in (result.ranking or {}).get("left_out", {}).items():
+        note(f"rule    {key} not counted in the ranking: {why}")
     files = "last.pth,best.pth" if result.best_at or result.ranking else "last.pth"
     ranked = ",ranking.json" if result.ranking else ""
     note(f"wrote   {folder}/{{{files},config.toml,results.csv{ranked},report.html,MODEL_CARD.md}}")

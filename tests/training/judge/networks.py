@@ -52,10 +52,9 @@ def labelled(count: int = 8, seed: int = 9) -> LabelledSet:
     return LabelledSet(Streets(count, seed=seed), DataAddress.parse("list:labelled"))
 
 
-def network(
-    name: str, wrong: float, *, sharpness: float = 4.0, salt: int = 0, names: Sequence[str] = NAMES
-) -> Candidate:
-    """A network that gives this share of the cells a random class, drawn anew for every picture it sees."""
+def network(name: str, wrong: float, *, salt: int = 0, names: Sequence[str] = NAMES) -> Candidate:
+    """A network that gives this share of the cells a random class, drawn anew for every picture it sees, and is the
+    surer of all of them the more of them are right."""
 
     def cells(frame: np.ndarray) -> np.ndarray:
         small = frame[CELL // 2 :: CELL, CELL // 2 :: CELL].mean(axis=2)
@@ -65,7 +64,7 @@ def network(
         )
         return np.where(rng.random(found.shape) < wrong, rng.integers(CLASSES, size=found.shape), found)
 
-    return of_cells(name, cells, 4.0, tuple(names))
+    return of_cells(name, cells, 4.0 * (1.0 - 0.5 * wrong), tuple(names))
 
 
 def constant(name: str = "constant", value: int = 1) -> Candidate:

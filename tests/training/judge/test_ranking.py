@@ -203,7 +203,7 @@ def test_the_same_question_has_the_same_answer_and_is_json() -> None:
 
 
 def test_batch_norms_have_a_say_where_all_networks_have_some() -> None:
-    """Of equals, the one whose statistics are the footage's is first; where one is silent, nobody's count."""
+    """Of equals, the one whose statistics are the footage's is first; where one is silent, nobody's count, and why."""
     given = [
         network(f"n{salt}", 0.4, salt=salt)._replace(norm_distance=lambda frames, salt=salt: 0.5 - 0.1 * salt)
         for salt in range(5)
@@ -211,5 +211,23 @@ def test_batch_norms_have_a_say_where_all_networks_have_some() -> None:
     told = rank(given, footage())
     assert set(told.entries[0].beats_first) == {"ensemble-miou", "views", "infomax", "norms"}
     assert [entry.scores["norms"] for entry in told.entries if entry.name == "n4"] == [pytest.approx(-0.1)]
+    assert told.left_out == {}
     silent = rank([*given, network("n5", 0.4)], footage())
-    assert set(silent.entries[0].beats_first) == {"ensemble-miou", "ensemble-pixels", "views"}
+    assert set(silent.entries[0].beats_first) == {"ensemble-miou", "views", "infomax"}
+    assert silent.left_out == {"norms": "no batch norms can be looked at in n5"}
+
+
+def test_batch_norms_that_stood_still_in_training_have_no_say() -> None:
+    """The best is far from the footage, and the worst near to it, as one whose norms were replaced is."""
+    given = [
+        network(f"n{wrong}", wrong / 10)._replace(
+            norm_distance=lambda frames, wrong=wrong: 1 - wrong / 10, norms_kept=kept
+        )
+        for wrong, kept in ((3, True), (4, True), (5, False), (6, True))
+    ]
+    told = rank(given, footage())
+    assert names(told) == ["n3", "n4", "n5", "n6"] and "norms" not in told.entries[0].beats_first
+    assert told.left_out == {"norms": 'batch norms stood still in training (batch_norm = "fixed"): n3 and 2 more'}
+    assert json.loads(json.dumps(told.to_dict()))["left_out"] == told.left_out
+    trained = rank([one._replace(norms_kept=False) for one in given], footage())
+    assert "norms" in trained.entries[0].beats_first and trained.left_out == {}

@@ -97,6 +97,23 @@ def test_a_network_that_is_no_number_is_dropped_and_named_be_it_the_first(checkp
         rank_contenders([Contender("bad", lambda: nan)], footage(), CPU)
 
 
+def test_norms_count_where_all_checkpoints_say_that_they_were_trained_or_do_not_say(checkpoint: Checkpoint) -> None:
+    def of(**provenance: str) -> Checkpoint:
+        spec = checkpoint.spec.replace(provenance={**checkpoint.spec.provenance, **provenance})
+        return dataclasses.replace(checkpoint, spec=spec)
+
+    def judged(*networks: Checkpoint) -> bool:
+        contenders = [Contender(f"n{place}", lambda one=one: one) for place, one in enumerate(networks)]  # type: ignore[misc]
+        ranking = rank_contenders(contenders, footage(), CPU)
+        assert ("norms" in ranking.left_out) is not ("norms" in ranking.entries[0].beats_first)
+        return "norms" in ranking.entries[0].beats_first
+
+    assert judged(checkpoint, of(batch_norm="train"), of(batch_norm="sync"))
+    fixed = of(batch_norm="fixed")
+    (mix,) = norm_mixes(lambda: fixed, batches, CPU, shares=(1.0,))
+    assert not judged(checkpoint, of(batch_norm="train"), mix.open())
+
+
 def test_the_last_fifth_is_held_back_where_it_is_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "LEAST_HELD_BACK", 4)
     found = held_back(footage(21))

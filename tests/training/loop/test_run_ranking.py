@@ -11,9 +11,12 @@ import pytest
 import torch
 from training.settings import write_domains
 
-from rtda_training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint, write_checkpoint
+from rtda_training.labels import ClassList
 from rtda_training.loop.events import TrainEvent, TrainResult
 from rtda_training.loop.run_ranking import contenders_of
+from rtda_training.loop.saving import RunCheckpoints
+from rtda_training.loop.start import start_spec
 from rtda_training.plan import PlanConfig, load_plan
 from rtda_training.trainer import Trainer
 
@@ -83,6 +86,41 @@ def test_the_candidates_are_start_student_teacher_and_batch_norms_and_best_is_th
     assert set(best.spec.provenance["chosen"]["among"]) == names(ranking)
     assert best.training == {} and best.card
     assert run.proposed == run.folder / "best.pth"
+
+
+def test_each_checkpoint_says_what_was_done_to_its_batch_norms(run: TrainResult, domains: Path, tmp_path: Path) -> None:
+    """Those that a stage leaves alone are as they were: trained by a stage before, or by none, or it is not known."""
+    written = [read_checkpoint(path) for path in run.folder.glob("*.pth")]
+    assert len(written) >= 4 and all(found.spec.provenance["batch_norm"] == "train" for found in written)
+    network, spec = model_from_checkpoint(written[0]), written[0].spec
+    classes = ClassList(spec.class_names, spec.palette)
+    for number, (overrides, init, wanted) in enumerate(
+        [
+            (["adapted.batch_norm=fixed"], None, ("train", "train")),
+            (["batch_norm=fixed"], None, ("fixed", "fixed")),
+            (["adapted.batch_norm=fixed", "adapted.start=scratch"], None, ("train", "fixed")),
+            (["batch_norm=fixed"], {"batch_norm": "train"}, ("train", "train")),
+            (["batch_norm=fixed"], {}, ("unknown", "unknown")),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        typed = {}
+        if init is not None:
+            typed["init"] = str(tmp_path / "init.pth")
+            write_checkpoint(tmp_path / "init.pth", Checkpoint(spec.replace(provenance=init), dict(written[0].weights)))
+        asked = plan(domains, *overrides, **typed)
+        checkpoints = RunCheckpoints(asked, folder, network, start_spec(asked, classes, network), writes=True)
+        for name in ("source-only", "adapted"):
+            checkpoints.save_stage(name, 0.1)
+            checkpoints.save_candidate(name, "teacher", network)
+        checkpoints.keep_best(0.1, "adapted", 1)
+        found = {path.stem: read_checkpoint(path).spec.provenance for path in folder.glob("*.pth")}
+        norms = {name: values.get("batch_norm", "unknown") for name, values in found.items()}
+        assert norms == {
+            **dict.fromkeys(("stage-source-only", "candidate-source-only-teacher"), wanted[0]),
+            **dict.fromkeys(("stage-adapted", "candidate-adapted-teacher", "best"), wanted[1]),
+        }, overrides
 
 
 def test_best_holds_the_weights_of_the_chosen(run: TrainResult, domains: Path, tmp_path: Path) -> None:

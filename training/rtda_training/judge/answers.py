@@ -36,6 +36,7 @@ class Candidate(NamedTuple):
             mask uint8 (H, W).
         mask: From a frame and a height and width to the mask uint8 of that size; needed for labelled frames alone.
         norm_distance: How far the statistics of its batch norms are from the footage's; None: it does not say.
+        norms_kept: Whether they stood still in all of its training, so that the distance says nothing of it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Candidate(NamedTuple):
     answer: Callable[[np.ndarray], np.ndarray]
     mask: Optional[Callable[[np.ndarray, Tuple[int, int]], np.ndarray]] = None
     norm_distance: Optional[Callable[[Iterable[np.ndarray]], float]] = None
+    norms_kept: bool = False
 
 
 class Dropped(NamedTuple):
@@ -65,6 +67,7 @@ class Answers:
         differs: float64 (N, V): share of cells whose class changes under each view.
         confidence: float64 (N, BINS): histogram of the winning probability, each row sums to 1.
         norm_distance: As of the candidate.
+        norms_kept: As of the candidate.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Answers:
     differs: np.ndarray
     confidence: np.ndarray
     norm_distance: Optional[float] = None
+    norms_kept: bool = False
 
 
 class Frames:
@@ -193,7 +197,7 @@ def answers_of(
             progress(place + 1, count)
     assert kept is not None  # there are frames
     distance = candidate.norm_distance(frames) if candidate.norm_distance is not None else None
-    return Answers(candidate.name, kept, mean, won, unsure, differs, sure, distance)
+    return Answers(candidate.name, kept, mean, won, unsure, differs, sure, distance, candidate.norms_kept)
 
 
 def _probabilities(candidate: Candidate, frame: np.ndarray, name: str) -> np.ndarray:

@@ -31,6 +31,7 @@ class Evidence:
     confidence: np.ndarray
     confusion: np.ndarray
     norm_distance: Optional[float] = None
+    norms_kept: bool = False
 
     @property
     def frames(self) -> int:
@@ -56,7 +57,9 @@ def evidence_of(answers: Sequence[Answers], voting: Sequence[bool]) -> List[Evid
         for number, found in enumerate(answers):
             matrices[number, place] = confusions(agreed, found.probabilities[place].argmax(axis=0), classes)
     return [
-        Evidence(one.name, one.mean, one.entropy, one.differs, one.confidence, matrix, one.norm_distance)
+        Evidence(
+            one.name, one.mean, one.entropy, one.differs, one.confidence, matrix, one.norm_distance, one.norms_kept
+        )
         for one, matrix in zip(answers, matrices)
     ]
 

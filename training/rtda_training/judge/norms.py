@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping
 
 import numpy as np
 
@@ -11,9 +11,22 @@ from rtda_deploy.optional import require
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["norm_distance"]
+__all__ = ["norm_distance", "norms_kept"]
 
 _FRAMES = 32  # the first of the footage's, spread by the caller
+_TRAINED = ("train", "sync")  # of a stage's batch_norm
+
+
+def norms_kept(provenance: Mapping[str, Any]) -> bool:
+    """Whether a network's batch norms stood still in all of its training (``batch_norm = "fixed"``).
+
+    Their statistics are then of other pictures than any that it learned from, and how far they are from the footage's
+    says nothing of the network. Checkpoints of earlier versions do not say it, and count as trained.
+
+    Args:
+        provenance: Of its spec.
+    """
+    return provenance.get("batch_norm", "train") not in _TRAINED
 
 
 def norm_distance(

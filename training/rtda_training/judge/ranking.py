@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -20,22 +20,21 @@ from rtda_training.readers import LabelledSet, UnlabelledSet
 
 __all__ = [
     "RULE",
-    "RULE_WITHOUT_NORMS",
     "Judged",
     "Ranked",
     "Ranking",
     "judge",
     "judged_of",
+    "left_out",
     "places",
     "rank",
     "ranking_of",
 ]
 
-# Selectors whose places are averaged; docs/results/ranking.md says why. The second where a candidate does not say how
-# far its batch norms are: one that is no .pth.
+# Selectors whose places are averaged; docs/results/ranking.md says why. Norms only where they say something of each.
 RULE = ("ensemble-miou", "views", "infomax", "norms")
-RULE_WITHOUT_NORMS = ("ensemble-miou", "ensemble-pixels", "views")
 _SURE = 0.95  # share of the draws in which a candidate has to beat the first
+_SAME = 1e-3  # of a score, which are 0..1 mostly: less is rounding, such as that of one network in two kinds of file
 _FEW = 4  # candidates below which agreement with all says little
 _DRAWS = 500
 
@@ -74,7 +73,8 @@ class Ranked:
         warnings: What looks like a collapse; it comes after all that have none.
         remarks: What is worth a look.
         first_share: Share of the draws in which it ranks first, 0..1.
-        beats_first: For each selector of the rule the share of the draws in which it beats the first candidate.
+        beats_first: For each selector of the rule the share of the draws in which it beats the first candidate, by more
+            than rounding may.
         check_miou: On the labelled frames, percent; None without any.
     """
 
@@ -100,6 +100,7 @@ class Ranking:
         frames: Number of frames of the footage.
         dropped: Candidates that cannot be judged.
         notes: What makes it less sure than it seems.
+        left_out: Selectors that otherwise count, and why each does not here.
     """
 
     entries: Tuple[Ranked, ...]
@@ -109,6 +110,7 @@ class Ranking:
     frames: int
     dropped: Tuple[Dropped, ...] = ()
     notes: Tuple[str, ...] = ()
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def chosen(self) -> str:
@@ -214,9 +216,10 @@ def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = ())
     Args:
         judged: What is known.
         draws: Of blocks of frames, which say how sure the order is.
-        rule: Selectors whose places are averaged; empty: ``RULE``, or the other where it cannot be used.
+        rule: Selectors whose places are averaged; empty: those of ``RULE`` that say something of every candidate.
     """
-    rule = rule or _rule_for(judged.evidence)
+    unsaid = {} if rule else left_out(judged.evidence)
+    rule = rule or [key for key in RULE if key not in unsaid]
     evidence, warned = judged.evidence, np.asarray([bool(told) for told in judged.warnings])
     once, again = one_of_each(judged.frames), block_weights(judged.frames, draws)
     order = places({key: np.stack([SELECTORS[key](one, once) for one in evidence]) for key in rule}, warned)[:, 0]
@@ -229,7 +232,7 @@ def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = ())
             warnings=judged.warnings[number],
             remarks=judged.remarks[number],
             first_share=float(wins[number]),
-            beats_first={key: float((drawn[key][number] > drawn[key][0]).mean()) for key in rule},
+            beats_first={key: float((drawn[key][number] > drawn[key][0] + _SAME).mean()) for key in rule},
             check_miou=100 * miou_of(judged.counts[number].sum(axis=0)) if judged.counts else None,
         )
         for number in np.argsort(order, kind="stable").tolist()
@@ -246,12 +249,24 @@ def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = ())
         frames=judged.frames,
         dropped=tuple(judged.dropped),
         notes=judged.notes,
+        left_out=unsaid,
     )
 
 
-def _rule_for(evidence: Sequence[Evidence]) -> Tuple[str, ...]:
-    silent = any(one.norm_distance is None or np.isnan(one.norm_distance) for one in evidence)
-    return RULE_WITHOUT_NORMS if silent else RULE
+def left_out(evidence: Sequence[Union[Answers, Evidence]]) -> Dict[str, str]:
+    """Selectors of ``RULE`` that say nothing of some candidate, and why; of such they count for nobody."""
+    silent = [one.name for one in evidence if one.norm_distance is None or np.isnan(one.norm_distance)]
+    kept = [one.name for one in evidence if one.norms_kept]
+    if silent:
+        return {"norms": f"no batch norms can be looked at in {_named(silent)}"}
+    if kept:
+        return {"norms": f'batch norms stood still in training (batch_norm = "fixed"): {_named(kept)}'}
+    return {}
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - 1
+    return f"{names[0]} and {more} more" if more > 1 else " and ".join(names)
 
 
 def places(scores: Mapping[str, np.ndarray], warned: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from rtda_training.data.config import InputConfig
 from rtda_training.data.derived import LastPictures
 from rtda_training.data.readers.kinds import DATA_KINDS
 from rtda_training.judge.answers import Candidate, Dropped
-from rtda_training.judge.norms import norm_distance
+from rtda_training.judge.norms import norm_distance, norms_kept
 from rtda_training.judge.ranking import Ranking, Tell, rank
 from rtda_training.readers import LabelledSet, Progress, UnlabelledSet, open_unlabelled
 from rtda_training.stages.segmentation import reestimate
@@ -248,7 +248,7 @@ def candidate_of(contender: Contender, device: torch.device) -> Candidate:
     def distance(frames: Iterable[np.ndarray]) -> float:
         return norm_distance(network, lambda frame: prepared(frame).cpu().numpy(), frames)
 
-    return Candidate(contender.name, tuple(spec.class_names), answer, mask, distance)
+    return Candidate(contender.name, tuple(spec.class_names), answer, mask, distance, norms_kept(spec.provenance))
 
 
 def _unusable(name: str, class_names: tuple[str, ...], error: CheckpointError) -> Candidate:

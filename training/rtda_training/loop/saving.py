@@ -93,7 +93,8 @@ class RunCheckpoints:
             "run": run.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
-        self._save(self._folder / "last.pth", state, {} if math.isnan(miou) else {"miou": miou})
+        metrics = {} if math.isnan(miou) else {"miou": miou}
+        self._save(self._folder / "last.pth", self._plan.stages[stage_index].name, metrics, state)
 
     def save_start(self, miou: float, run: StageRun) -> None:
         """Write ``last.pth`` before the first step: a run killed before its next save goes on from here."""
@@ -105,28 +106,52 @@ class RunCheckpoints:
         if not self.trained:
             (self._folder / "last.pth").unlink(missing_ok=True)
 
-    def keep_best(self, miou: float, at: str) -> None:
+    def keep_best(self, miou: float, stage: str, step: int) -> None:
         """Write ``best.pth`` if no validation was as good."""
         if miou > float(self.best["miou"]) and self._writes:
-            self.best = {"miou": miou, "at": at}
-            self._save(self._folder / "best.pth", {}, {"miou": miou, "at": at})
+            self.best = {"miou": miou, "at": f"{stage} @{step}"}
+            self._save(self._folder / "best.pth", stage, self.best)
 
     def save_stage(self, name: str, miou: float) -> None:
         """Write the network that a finished stage leaves."""
         if self._writes:
-            self._save(stage_file(self._folder, name), {}, {"miou": miou})
+            self._save(stage_file(self._folder, name), name, {"miou": miou})
 
     def save_candidate(self, stage: str, what: str, network: nn.Module) -> None:
         """Write a network that a stage made and does not leave, where the run's networks are ranked at its end."""
         if self._writes and self._plan.ranks:
-            write_checkpoint(candidate_file(self._folder, stage, what), Checkpoint(self._spec, _weights(network)))
+            spec = self._spec_after(stage)
+            write_checkpoint(candidate_file(self._folder, stage, what), Checkpoint(spec, _weights(network)))
 
-    def _save(self, path: Path, state: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    def _save(self, path: Path, stage: str, metrics: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> None:
         self.trained = True
-        validation = self._plan.validation
+        spec, validation = self._spec_after(stage), self._plan.validation
         scored = {"metrics": {"data": f"{validation} (val)", **metrics}} if validation else {}
-        provenance = {**self._spec.provenance, **scored}
-        write_checkpoint(path, Checkpoint(self._spec.replace(provenance=provenance), _weights(self._model), state))
+        spec = spec.replace(provenance={**spec.provenance, **scored})
+        write_checkpoint(path, Checkpoint(spec, _weights(self._model), state or {}))
+
+    def _spec_after(self, stage: str) -> ModelSpec:
+        """The contract of the network that a stage makes, with what was done to its batch norms."""
+        provenance = dict(self._spec.provenance)
+        norms = _norms_after(self._plan, stage, provenance.pop("batch_norm", None))
+        return self._spec.replace(provenance={**provenance, **({"batch_norm": norms} if norms else {})})
+
+
+def _norms_after(plan: PlanConfig, name: str, begun: str | None) -> str | None:
+    """``batch_norm`` of a stage; of one that leaves batch norms alone, that of what it starts from.
+
+    Args:
+        plan: With the stage.
+        name: The stage's.
+        begun: Of what the plan starts from; None: not known.
+    """
+    place = [stage.name for stage in plan.stages].index(name)
+    stage = plan.stages[place]
+    if stage.kind == "segmentation" and stage.batch_norm != "fixed":
+        return stage.batch_norm
+    if stage.start == "scratch" or (stage.start == "previous" and place == 0):
+        return begun
+    return _norms_after(plan, plan.stages[place - 1].name if stage.start == "previous" else stage.start, begun)
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:

@@ -134,7 +134,7 @@ class StageLoop:
             pace.restart()
         self._record(row, pace, logged=logs or stops)
         if "val_miou" in row:
-            self._parts.checkpoints.keep_best(miou, f"{stage.name} @{done}")
+            self._parts.checkpoints.keep_best(miou, stage.name, done)
             self._parts.tell(TrainEvent("validation", stage.name, done, stage.steps, row))
         if last and run.trains_network and len(self._parts.plan.stages) > 1:
             self._parts.checkpoints.save_stage(stage.name, miou)

@@ -82,7 +82,11 @@ def _load_init(model: SegmentationNetwork, plan: PlanConfig, classes: ClassList)
 
 
 def start_spec(plan: PlanConfig, classes: ClassList, model: SegmentationNetwork) -> ModelSpec:
-    """The contract of the plan's network; ``parent_sha256`` in its provenance is the checkpoint it starts from."""
+    """The contract of the plan's network before its first step.
+
+    In its provenance ``parent_sha256`` is the checkpoint that it starts from, and ``batch_norm`` what that says of its
+    batch norms: absent where it says nothing, ``fixed`` without one, since no stage has trained any.
+    """
     provenance: dict[str, Any] = {
         "architecture": model.architecture,
         "recipe": plan.name,
@@ -90,8 +94,12 @@ def start_spec(plan: PlanConfig, classes: ClassList, model: SegmentationNetwork)
         "versions": {"rtda-deploy": __version__, "torch": torch.__version__},
         "seed": plan.seed,
     }
+    begun = "fixed"
     if plan.init:
         provenance["parent_sha256"] = sha256_file(plan.init)
+        begun = read_checkpoint(plan.init).spec.provenance.get("batch_norm", "")
+    if begun:
+        provenance["batch_norm"] = begun
     return ModelSpec(
         size_hw=plan.size_hw,
         class_names=classes.names,

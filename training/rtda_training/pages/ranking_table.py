@@ -32,6 +32,8 @@ def ranking_table(page: ReportPage, ranking: Mapping[str, Any]) -> None:
     page.table(heads, rows, caption=caption)
     for found in ranking["dropped"]:
         page.text(f"Dropped: {found['name']}: {found['why']}.")
+    for key, why in ranking.get("left_out", {}).items():  # runs of earlier versions have none
+        page.text(f"Not counted: {key}, because {why}.")
     for text in ranking["notes"]:
         page.text(f"{text[:1].upper()}{text[1:]}.")
 
