@@ -57,6 +57,7 @@ def _candidate(network: Network, name: str, norms: bool) -> Candidate:
 
     from rtda_runtime.mask.preprocess import Preprocessor, content_box
     from rtda_training.judge import Candidate
+    from rtda_training.judge.answers import not_finite
     from rtda_training.judge.norms import norm_distance, norms_kept
 
     spec = network.spec
@@ -77,7 +78,10 @@ def _candidate(network: Network, name: str, norms: bool) -> Candidate:
         return given[..., rows, columns]
 
     def mask(frame: np.ndarray, size_hw: Tuple[int, int]) -> np.ndarray:
-        return network.mask(network.answer(image(frame)), size_hw, box=content_box(frame.shape[:2], spec))
+        given = network.answer(image(frame))
+        if not np.isfinite(given).all():
+            raise not_finite(name)
+        return network.mask(given, size_hw, box=content_box(frame.shape[:2], spec))
 
     module = network.module if norms else None
     distance = None if module is None else lambda frames: norm_distance(module, image, frames)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import pickle
 import shutil
@@ -15,6 +16,7 @@ import torch
 from interrupting import at_step, interrupt
 from training.settings import class_names, make_pictures, make_stage, with_fields, write_domains
 
+from rtda_deploy.cli.candidates import open_candidate
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError, FileAccessError, TrainingError
 from rtda_deploy.files import sha256_file
 from rtda_deploy.spec import ModelSpec
@@ -133,12 +135,24 @@ def test_a_teacher_is_opened_by_whoever_can_and_named_where_nobody_can(stage, tm
     labelled = labelled_by(with_fields(stage, open_model=open_model), model)
     assert opened == [model, "closed"] and (labelled.label(3) == 0).all()
 
-    @contextlib.contextmanager
-    def broken(path):
-        yield Candidate(path.name, ("road",), lambda frame: np.full((1, 4, 4), np.nan), lambda frame, hw: np.zeros(hw))
 
-    with pytest.raises(TrainingError, match="gives NaN"):
-        labelled_by(with_fields(stage, open_model=broken, folder=tmp_path / "b"), model)
+@pytest.mark.parametrize("opener", [None, open_candidate], ids=["in training", "by the command line"])
+def test_a_teacher_that_gives_nan_for_any_picture_is_named_with_it(tmp_path, opener):
+    """Its weights are numbers, and what it makes of a dark picture is too: only a bright one is too much for it."""
+    path = make_teacher(tmp_path / "teacher.pth", ("road", "wall"), mean=(0.0, 0.0, 0.0))
+    found = read_checkpoint(path)
+    first = next(key for key, value in found.weights.items() if value.ndim == 4)
+    write_checkpoint(path, dataclasses.replace(found, weights={**found.weights, first: found.weights[first] * 1e38}))
+    pictures = make_pictures(6)
+    pictures.frames[:3] = [np.zeros_like(frame) for frame in pictures.frames[:3]]
+    stage = make_stage(C, folder=tmp_path, target=UnlabelledSet(pictures, DataAddress.parse("list:target")))
+    if opener is not None:
+        model, path = path, tmp_path / "any.onnx"
+        path.write_bytes(b"any")
+        stage = with_fields(stage, open_model=lambda asked: opener(model))
+    with pytest.raises(TrainingError, match=r"cannot label picture 3: teacher.pth gives NaN or infinity") as caught:
+        labelled_by(stage, path)
+    assert "take an earlier checkpoint" in caught.value.hint
 
 
 def test_labels_are_made_once_and_a_killed_dump_goes_on(stage, tmp_path):

@@ -17,7 +17,17 @@ from rtda_deploy.errors import ConfigError, DataError, EngineError, FileAccessEr
 from rtda_training.judge.views import VIEWS
 from rtda_training.readers import UnlabelledSet
 
-__all__ = ["LEAST_FRAMES", "Answers", "Candidate", "Dropped", "Frames", "answers_of", "entropy", "softmax"]
+__all__ = [
+    "LEAST_FRAMES",
+    "Answers",
+    "Candidate",
+    "Dropped",
+    "Frames",
+    "answers_of",
+    "entropy",
+    "not_finite",
+    "softmax",
+]
 
 LEAST_FRAMES = 8  # of footage that a verdict is given on
 _MOST_CELLS = 4096  # of a softmax that is kept; finer ones are averaged down: 155 kB a frame for 19 classes
@@ -34,7 +44,8 @@ class Candidate(NamedTuple):
         class_names: Of its channels.
         answer: From a frame, uint8 (H, W, 3) BGR, to what the network gives for it: logits float32 (C, h, w), or a
             mask uint8 (H, W).
-        mask: From a frame and a height and width to the mask uint8 of that size; needed for labelled frames alone.
+        mask: From a frame and a height and width to the mask uint8 of that size; needed for labelled frames alone. An
+            ``EngineError`` where the network gives NaN or infinity, which a mask does not show.
         norm_distance: How far the statistics of its batch norms are from the footage's; None: it does not say.
         norms_kept: Whether they stood still in all of its training, so that the distance says nothing of it.
     """
@@ -208,16 +219,21 @@ def _probabilities(candidate: Candidate, frame: np.ndarray, name: str) -> np.nda
         shares = (small[None] == np.arange(classes)[:, None, None]).astype(np.float32)
         return np.where(shares.any(axis=0), shares, np.float32(1.0 / classes))
     if not np.isfinite(answer).all():
-        raise EngineError(
-            f"{candidate.name} gives NaN or infinity for {name}",
-            hint="its training diverged; take an earlier checkpoint",
-        )
+        raise not_finite(candidate.name, name)
     if answer.shape[0] != classes:
         raise ConfigError(
             f"{candidate.name} gives {answer.shape[0]} channels and names {classes} classes",
             hint="its spec is of another network; export it again, or give the right one",
         )
     return softmax(answer.astype(np.float32))
+
+
+def not_finite(network: str, frame: str = "") -> EngineError:
+    """The error of a network that gives NaN or infinity, for that frame where it has a name."""
+    where = f" for {frame}" if frame else ""
+    return EngineError(
+        f"{network} gives NaN or infinity{where}", hint="its training diverged; take an earlier checkpoint"
+    )
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -185,6 +185,8 @@ def judge(
             file = Path(folder) / f"{number}.f16"
             try:
                 found = answers_of(candidate, frames, file, like=answers[0] if answers else None, progress=progress)
+                if labelled is not None and candidate.mask is not None:
+                    counts.append(check_counts(candidate.mask, labelled))
             except EngineError as err:
                 if not answers:
                     raise DataError(
@@ -194,8 +196,6 @@ def judge(
                 dropped.append(Dropped(candidate.name, err.message))
                 continue
             answers.append(found)
-            if labelled is not None and candidate.mask is not None:
-                counts.append(check_counts(candidate.mask, labelled))
         if not answers:
             raise ConfigError("no model was given", hint="rtda-deploy rank A.pth B.pth --footage DATA")
         judged = judged_of(answers, names)

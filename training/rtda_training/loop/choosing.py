@@ -23,7 +23,7 @@ from rtda_training.data.batches import normalise
 from rtda_training.data.config import InputConfig
 from rtda_training.data.derived import LastPictures
 from rtda_training.data.readers.kinds import DATA_KINDS
-from rtda_training.judge.answers import Candidate, Dropped
+from rtda_training.judge.answers import Candidate, Dropped, not_finite
 from rtda_training.judge.norms import norm_distance, norms_kept
 from rtda_training.judge.ranking import Ranking, Tell, rank
 from rtda_training.readers import LabelledSet, Progress, UnlabelledSet, open_unlabelled
@@ -242,6 +242,8 @@ def candidate_of(contender: Contender, device: torch.device) -> Candidate:
     @torch.inference_mode()
     def mask(frame: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
         coarse = network(prepared(frame)).float()
+        if not bool(torch.isfinite(coarse).all()):
+            raise not_finite(contender.name)
         full = nn.functional.interpolate(coarse, size=size_hw, mode="bilinear", align_corners=False)
         return np.asarray(full.argmax(dim=1)[0].to(torch.uint8).cpu().numpy())
 

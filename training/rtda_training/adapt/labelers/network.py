@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rtda_deploy.errors import CheckpointError, ConfigError, DataError, FileAccessError, TrainingError
+from rtda_deploy.errors import CheckpointError, ConfigError, DataError, EngineError, FileAccessError, TrainingError
 from rtda_deploy.files import readable_file, sha256_file, write_text
 from rtda_deploy.model_files import is_checkpoint_name
 from rtda_training.adapt.context import StageContext
@@ -120,9 +120,9 @@ class NetworkLabeler(WrittenLabels):
             table = class_map(theirs, stage.classes, self._config.map, teacher.name, _MAP)
             stage.tell(f"teacher {teacher.name}: {describe_map(theirs, stage.classes, table)}")
             frames = in_order(lambda index: _frame(pictures, missing[index]), len(missing))
-            for number, (place, frame) in enumerate(zip(missing, frames, strict=True)):
+            for place, frame in zip(missing, frames, strict=True):
                 if isinstance(frame, np.ndarray):
-                    label = self._label_of(teacher, table, frame, first=number == 0)
+                    label = self._label_of(teacher, table, frame, target.name(place))
                 else:
                     unreadable.append(target.key(place))
                     stage.tell(f"skipped {frame.message}")
@@ -156,13 +156,18 @@ class NetworkLabeler(WrittenLabels):
             with stage.open_model(path) as teacher:
                 yield teacher
 
-    def _label_of(self, teacher: Candidate, table: np.ndarray, frame: np.ndarray, first: bool) -> np.ndarray:
-        """uint8 of the network's classes, at the frame's size or as fine as augmentation can make use of."""
+    def _label_of(self, teacher: Candidate, table: np.ndarray, frame: np.ndarray, name: str) -> np.ndarray:
+        """uint8 of the network's classes, at the frame's size or as fine as augmentation can make use of.
+
+        Raises:
+            TrainingError: If the teacher gives NaN or infinity for it.
+        """
         assert teacher.mask is not None
-        if first and not np.isfinite(teacher.answer(frame)).all():
-            raise TrainingError(f"{teacher.name} gives NaN or infinity", hint="its training diverged; take another")
         height, width = (_FINER * side for side in self._stage.size_hw)
-        mask = teacher.mask(frame, (min(frame.shape[0], height), min(frame.shape[1], width)))
+        try:
+            mask = teacher.mask(frame, (min(frame.shape[0], height), min(frame.shape[1], width)))
+        except EngineError as err:
+            raise TrainingError(f"the teacher cannot label {name}: {err.message}", hint=err.hint) from err
         return np.asarray(table[mask])
 
 
