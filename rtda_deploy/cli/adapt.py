@@ -120,7 +120,7 @@ def _tell(request: AdaptRequest, result: AdaptResult, json_: bool) -> None:
     note(f"done    in {result.seconds:.0f} s · judged on {result.ranking['which']}, without labels")
     for key, why in result.ranking.get("left_out", {}).items():
         note(f"rule    {key} not counted: {why}")
-    note(f"wrote   {folder}/{{best.pth,ranking.json,report.html}}")
+    note(f"wrote   {folder}/{{best.pth,ranking.json,report.html,MODEL_CARD.md}}")
     best, given, camera = result.best, Path(request.model), shlex.quote(str(folder / "verify"))
     exports = [f"rtda-deploy export {shlex.quote(str(best))}"]
     if not given.with_suffix(".onnx").is_file():

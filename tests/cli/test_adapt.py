@@ -31,7 +31,7 @@ def test_it_ends_with_commands_that_work_as_printed(
     outcome = invoke(*words)
     assert outcome.code == 0, outcome.err
     assert "batch norms 50 % target" in outcome.out and "best.pth" in outcome.out
-    assert "no calibration card" in outcome.err
+    assert "no calibration card" in outcome.err and "MODEL_CARD.md" in outcome.err
     assert (
         'norms not counted: batch norms stood still in training (batch_norm = "fixed"): given and 4 more' in outcome.err
     )

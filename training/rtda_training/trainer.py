@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Mapping
@@ -121,7 +122,7 @@ class Trainer:
                 stack.enter_context(memory_kept(self._fabric.device))
                 log = stack.enter_context(contextlib.closing(RunLog(self.folder, position))) if self._first else None
                 last = self._stages(resume, state, log)
-                ranking = self._rank() if self._first and self.plan.ranks else None
+                ranking = self._rank() if self._first else None
                 if self._first:
                     add_cards(self.plan, self.folder, self._sets, lambda text: self._tell(TrainEvent("note", text)))
         except BaseException:
@@ -168,8 +169,13 @@ class Trainer:
             run.close()
 
     def _rank(self) -> dict[str, Any] | None:
-        """Choose ``best.pth`` among the networks of the run; None where they cannot be ranked."""
+        """Choose ``best.pth`` among the networks of the run; None where they are not or cannot be ranked."""
         plan, target, device = self.plan, self._sets.target, self._fabric.device
+        if not plan.ranks:
+            if plan.val and dataclasses.replace(plan, val="").ranks:
+                why = "--val names labelled pictures, which choose before a ranking without labels"
+                self._tell(TrainEvent("note", f"not ranked, best.pth is the best on {plan.val}: {why}"))
+            return None
         assert target is not None  # a plan without one does not rank
         batches = norm_batches(target, plan, partial(normalise, contract=plan.input), device)
         try:

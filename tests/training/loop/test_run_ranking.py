@@ -187,7 +187,12 @@ def test_a_typed_val_wins_and_so_does_rank_false(domains: Path, tmp_path: Path) 
         ("val", plan(domains, val=f"folder:{domains / 'target'}")),
         ("off", plan(domains, "rank=false")),
     ):
-        result = Trainer(asked, tmp_path / name).run()
+        told: list[str] = []
+        result = Trainer(asked, tmp_path / name, lambda event, told=told: told.append(event.stage)).run()  # type: ignore[misc]
+        assert [text for text in told if text.startswith("not ranked")] == [
+            f"not ranked, best.pth is the best on {asked.val}: --val names labelled pictures, which choose before a"
+            " ranking without labels"
+        ] * (name == "val")
         assert result.ranking is None and result.proposed.name == "last.pth"
         assert not list((tmp_path / name).glob("candidate-*")) and not (tmp_path / name / "ranking.json").exists()
         best = read_checkpoint(tmp_path / name / "best.pth").spec.provenance

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from training.settings import PictureList, class_names, write_domains
 
 from rtda_deploy.card import BINS, Card
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError, TrainingError
+from rtda_deploy.files import sha256_file
 from rtda_training.checkpoint import read_checkpoint, write_checkpoint
 from rtda_training.data.address import DataAddress
-from rtda_training.loop import run_ranking
 from rtda_training.loop.events import StopRequest, TrainingStopped
 from rtda_training.plan import load_plan
 from rtda_training.readers import UnlabelledSet
@@ -42,6 +43,21 @@ def request(base, **changes):
     return AdaptRequest(**{**fields, **changes})
 
 
+@pytest.fixture(scope="module")
+def whole(base, tmp_path_factory):
+    """The result of an adaptation with everything in it; not to be written to."""
+    check = f"folder:{base / 'target'}?split=val"
+    return adapt(request(base, steps=4, check=check), tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture(scope="module")
+def norms_alone(base, tmp_path_factory):
+    """The result of one to footage of the source itself, batch norms alone, and what was told; not to be written to."""
+    told = []
+    asked = request(base, footage=f"folder:{base / 'source'}", norms_only=True)
+    return adapt(asked, tmp_path_factory.mktemp("norms") / "run", on_event=told.append), asked, told
+
+
 def names_of(ranking):
     return {entry["name"] for entry in ranking["entries"]}
 
@@ -49,10 +65,10 @@ def names_of(ranking):
 # the whole of it
 
 
-def test_every_network_on_the_way_is_a_candidate_and_the_page_begins_with_the_verdict(base, tmp_path):
-    check = f"folder:{base / 'target'}?split=val"
-    result = adapt(request(base, steps=4, check=check), tmp_path / "run")
-    folder = result.folder
+def test_every_network_on_the_way_is_a_candidate_and_the_page_begins_with_the_verdict(whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole.folder, folder)
+    result = dataclasses.replace(whole, folder=folder, best=folder / "best.pth")
     assert names_of(result.ranking) == {GIVEN, *MIXES, "labels", "teacher", "teacher, averaged"}
     assert result.ranking["first"] == GIVEN and result.ranking["which"].startswith("all 10 pictures")
     assert all(entry["check_miou"] is not None for entry in result.ranking["entries"])
@@ -76,30 +92,30 @@ def test_every_network_on_the_way_is_a_candidate_and_the_page_begins_with_the_ve
     assert sorted(path.name for path in (folder / "verify").iterdir())[0] == "0.png"
 
 
-def test_batch_norms_alone_train_nothing_and_the_given_model_comes_back_where_none_is_better(base, tmp_path):
+def test_batch_norms_alone_train_nothing_and_the_given_model_comes_back_where_none_is_better(norms_alone):
     """To footage of the source itself nothing is to be gained."""
-    told = []
-    own = request(base, footage=f"folder:{base / 'source'}", norms_only=True)
-    result = adapt(own, tmp_path / "run", on_event=told.append)
-    assert names_of(result.ranking) == {GIVEN, *MIXES} and not (tmp_path / "run" / "last.pth").exists()
+    result, own, told = norms_alone
+    assert names_of(result.ranking) == {GIVEN, *MIXES} and not (result.folder / "last.pth").exists()
     if not result.better:  # the measures of ten frames may err; what follows from their verdict may not
         given, best = read_checkpoint(own.model), read_checkpoint(result.best)
         assert all(torch.equal(given.weights[key], best.weights[key]) for key in given.weights)
         assert best.card == given.card and result.verdict.startswith("best.pth is the model that was given")
     assert {event.kind for event in told} >= {"prepare", "ranking", "note"}
+    card = (result.folder / "MODEL_CARD.md").read_text()
+    assert f"| network: `{own.model}` | `{sha256_file(own.model)}` |" in card and f"`{own.footage}` | 10 |" in card
+    assert "Nothing was trained." in card and f"`best.pth` is: {result.chosen}." in card
+    assert f"| `best.pth` | `{sha256_file(str(result.best))}` |" in card and "| `last.pth` |" not in card
+    assert "in training" not in card and "One seed" not in card
 
 
-def test_a_chosen_mix_differs_from_the_given_in_its_statistics_alone(base, tmp_path, monkeypatch):
-    def chosen(contenders, *args, **more):
-        found = rank(contenders, *args, **more)
-        entries = sorted(found.entries, key=lambda entry: entry.name != MIXES[1])
-        return dataclasses.replace(found, entries=tuple(entries), better=True)
-
-    rank = run_ranking.rank_contenders
-    monkeypatch.setattr(run_ranking, "rank_contenders", chosen)
-    result = adapt(request(base, norms_only=True), tmp_path)
+def test_a_chosen_mix_differs_from_the_given_in_its_statistics_alone(norms_alone, tmp_path):
+    first, asked, _ = norms_alone
+    shutil.copytree(first.folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "best.pth").unlink()
+    (tmp_path / "ranking.json").write_text(json.dumps({**first.ranking, "chosen": MIXES[1]}))
+    result = adapt(read_request(tmp_path), tmp_path)
     assert result.better and result.chosen == MIXES[1]
-    given, best = (read_checkpoint(path).weights for path in (base / "start" / "last.pth", result.best))
+    given, best = (read_checkpoint(path).weights for path in (asked.model, result.best))
     changed = {key.rpartition(".")[2] for key in given if not torch.equal(given[key], best[key])}
     assert changed == {"running_mean", "running_var"} and read_checkpoint(result.best).card == ""
 
@@ -125,26 +141,22 @@ def interrupt_at(kind, name):
     return {"on_event": tell}
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        interrupt_at("ranking", MIXES[0]),
-        stop_at("teacher", 1),
-        interrupt_at("ranking", "teacher"),
-    ],
-    ids=["norms", "training", "ranking"],
-)
-def test_a_run_broken_off_in_any_stage_goes_on(base, tmp_path, how):
-    with pytest.raises((KeyboardInterrupt, TrainingStopped)):
-        adapt(request(base, steps=6), tmp_path, **how)
-    assert not (tmp_path / "best.pth").exists()
-    result = adapt(read_request(tmp_path), tmp_path)
+def test_a_run_broken_off_in_any_stage_goes_on(base, tmp_path):
+    """In the choice of batch norms, in the training, in the ranking: one after the other, from where it was."""
+    asked, told = request(base, steps=6), []
+    for how in (interrupt_at("ranking", MIXES[0]), stop_at("teacher", 1), interrupt_at("ranking", "teacher")):
+        with pytest.raises((KeyboardInterrupt, TrainingStopped)):
+            adapt(asked, tmp_path, **how)
+        assert not (tmp_path / "best.pth").exists()
+        asked = read_request(tmp_path)
+    result = adapt(asked, tmp_path, on_event=told.append)
+    assert "step" not in {event.kind for event in told}, "the training was done"
     assert names_of(result.ranking) == {GIVEN, *MIXES, "labels", "teacher", "teacher, averaged"}
 
 
-def test_a_finished_run_is_not_lost_and_another_request_is_no_resume(base, tmp_path):
-    asked = request(base, norms_only=True)
-    first = adapt(asked, tmp_path)
+def test_a_finished_run_is_not_lost_and_another_request_is_no_resume(base, norms_alone, tmp_path):
+    first, asked, _ = norms_alone
+    shutil.copytree(first.folder, tmp_path, dirs_exist_ok=True)
     assert adapt(read_request(tmp_path), tmp_path).ranking == first.ranking
     with pytest.raises(ConfigError, match="holds a run") as caught:
         adapt(asked, tmp_path)
@@ -169,20 +181,21 @@ def test_a_model_that_changed_is_not_gone_on_with(base, tmp_path):
 # what goes wrong
 
 
-def test_a_candidate_of_nan_is_dropped_and_named_and_a_diverged_training_ends_nothing(base, tmp_path, monkeypatch):
+def test_a_candidate_of_nan_is_dropped_and_named_and_a_diverged_training_ends_nothing(whole, tmp_path, monkeypatch):
+    """What an adaptation left whose training ended so."""
+    shutil.copytree(whole.folder, tmp_path, dirs_exist_ok=True)
+    for name in ("ranking.json", "best.pth"):
+        (tmp_path / name).unlink()
+    broken = read_checkpoint(tmp_path / "stage-labels.pth")
+    weights = {key: value * float("nan") for key, value in broken.weights.items()}
+    write_checkpoint(tmp_path / "stage-labels.pth", dataclasses.replace(broken, weights=weights))
+
     def diverges(plan, folder, **more):
-        train(plan, folder, **more)
-        path = folder / "stage-labels.pth"
-        broken = read_checkpoint(path)
-        write_checkpoint(
-            path, dataclasses.replace(broken, weights={k: v * float("nan") for k, v in broken.weights.items()})
-        )
         raise TrainingError("mixed is not a finite number at step 2", hint="lower the rate")
 
-    train = adapting.train_plan
     monkeypatch.setattr(adapting, "train_plan", diverges)
     told = []
-    result = adapt(request(base, steps=2), tmp_path, on_event=told.append)
+    result = adapt(read_request(tmp_path), tmp_path, on_event=told.append)
     assert any("ended early" in event.stage for event in told if event.kind == "warning")
     dropped = {found["name"]: found["why"] for found in result.ranking["dropped"]}
     assert "labels" in dropped and "not a finite number" in dropped["what its training ended with"]

@@ -37,33 +37,34 @@ _SHOWN = 80  # characters of a licence's first line
 _READ = 4096  # bytes of a licence that are looked at
 
 
-def write_model_card(plan: PlanConfig, folder: Path, result: TrainResult) -> Path:
+def write_model_card(plan: PlanConfig, folder: Path, result: TrainResult, *, trained: bool = True) -> Path:
     """Write ``MODEL_CARD.md`` into a run's folder, whole or not at all; a data set that is gone is said to be.
 
     Args:
         plan: What was done.
-        folder: Of the run, with ``last.pth``.
+        folder: Of the run, with ``last.pth``; with ``best.pth`` where nothing was trained.
         result: What it came to.
+        trained: Whether anything was; else ``best.pth`` is ``plan.init`` with other batch norms, or as it was.
 
     Raises:
         FileAccessError: If it cannot be written.
     """
     rows = read_rows(folder)
     try:
-        last = read_checkpoint(folder / "last.pth")
+        last = read_checkpoint(folder / ("last.pth" if trained else "best.pth"))
         network, calibration = [*_network(plan, last)], last.card
     except RtdaError as err:  # it diverged: the run is finished all the same, and the card says it
         network, calibration = ["## Network", f"{_plain(plan.network_text)}. {_plain(err.message)}."], ""
     parts = [
         f"# Model card: {_plain(plan.name)}",
-        _plain(plan.description),
+        _plain(plan.description) if trained else "",
         *network,
         *_data(plan),
         *_weights(plan),
-        *_training(plan),
+        *(_training(plan) if trained else _norms_alone(result)),
         *_figures(plan, rows, result),
         *_calibration(calibration),
-        *_limits(plan, calibration, rows),
+        *_limits(plan, calibration, rows, trained),
         *_files(folder),
     ]
     return write_text(folder / MODEL_CARD, "\n\n".join(part for part in parts if part) + "\n")
@@ -163,6 +164,15 @@ def _training(plan: PlanConfig) -> Iterator[str]:
     yield _table(("stage", "steps", "learned by", "slots that are filled"), rows)
 
 
+def _norms_alone(result: TrainResult) -> Iterator[str]:
+    yield "## Training"
+    chosen = _plain(str((result.ranking or {}).get("chosen", "")))
+    yield (
+        "Nothing was trained. The batch-norm statistics were mixed with those of the pictures that it was adapted to;"
+        f" `best.pth` is: {chosen}. All other weights are those that it started from."
+    )
+
+
 def _choices(stage: StageConfig) -> str:
     slots = ("sampler", "style", "labeler", "mixer", "bn_statistics")
     return _plain(", ".join(f"{slot} {value}" for slot in slots if (value := getattr(stage, slot)) != "none"))
@@ -197,17 +207,10 @@ def _calibration(text: str) -> Iterator[str]:
     yield "Its confidences were measured there; on another domain they may say anything."
 
 
-def _limits(plan: PlanConfig, calibration: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    pictures = _pictures(plan.source)
-    learned = f"It learned from {pictures} labelled pictures of {_code(plan.source)}" if pictures.isdigit() else ""
-    seen = sum(stage.steps for stage in plan.stages) * plan.batch_size
+def _limits(plan: PlanConfig, calibration: str, rows: Sequence[Mapping[str, Any]], trained: bool) -> Iterator[str]:
     limits = [
-        f"{learned}, and saw {seen:,} in all, each counted as often as it came."
-        if learned
-        else f"It saw {seen:,} pictures in training.",
+        *(_seen(plan, rows) if trained else ()),
         f"It sees {plan.size_hw[1]}x{plan.size_hw[0]} pixels: what is smaller than a few of them there is lost.",
-        "One seed: how far another would end from here is not known.",
-        unfinished_run(plan, rows),
     ]
     if plan.target:
         how = "with labels of a few of its frames" if plan.labelled_target else "without labels"
@@ -220,6 +223,19 @@ def _limits(plan: PlanConfig, calibration: str, rows: Sequence[Mapping[str, Any]
         limits.append("Without a calibration card nothing tells how much its confidences are worth.")
     yield "## Limits"
     yield "\n".join(f"- {limit}" for limit in limits if limit)
+
+
+def _seen(plan: PlanConfig, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What of its training limits a network."""
+    pictures = _pictures(plan.source)
+    seen = sum(stage.steps for stage in plan.stages) * plan.batch_size
+    if pictures.isdigit():
+        learned = f"It learned from {pictures} labelled pictures of {_code(plan.source)}"
+        yield f"{learned}, and saw {seen:,} in all, each counted as often as it came."
+    else:
+        yield f"It saw {seen:,} pictures in training."
+    yield "One seed: how far another would end from here is not known."
+    yield unfinished_run(plan, rows)
 
 
 def _files(folder: Path) -> Iterator[str]:

@@ -20,7 +20,7 @@ from rtda_training.pages.run_page import curves
 from rtda_training.pages.sheets import sheet
 from rtda_training.run_folder import CONFIG, read_rows, saved_plan
 from rtda_training.source_free.adapting import GIVEN, AdaptResult
-from rtda_training.source_free.request import AdaptRequest
+from rtda_training.source_free.request import AdaptRequest, adapt_plan
 
 __all__ = ["collapses", "write_adapt_page", "write_adapt_pages"]
 
@@ -28,11 +28,13 @@ _PICTURES = 3
 
 
 def write_adapt_pages(request: AdaptRequest, result: AdaptResult) -> None:
-    """``report.html``, and ``MODEL_CARD.md`` where something was trained."""
+    """``report.html`` and ``MODEL_CARD.md``."""
     write_adapt_page(request, result)
-    if (result.folder / "last.pth").is_file():
-        ended = TrainResult(result.folder, math.nan, "", math.nan, result.seconds, result.ranking)
-        write_model_card(saved_plan(result.folder), result.folder, ended)
+    folder, model = result.folder, Path(request.model)
+    trained = (folder / "last.pth").is_file()
+    plan = saved_plan(folder) if trained else adapt_plan(request, read_checkpoint(model).spec, model)
+    ended = TrainResult(folder, math.nan, "", math.nan, result.seconds, result.ranking)
+    write_model_card(plan, folder, ended, trained=trained)
 
 
 def write_adapt_page(request: AdaptRequest, result: AdaptResult) -> Path:

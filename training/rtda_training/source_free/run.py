@@ -31,8 +31,8 @@ def adapt(
 
     Args:
         request: What is asked. One that ``read_request`` gave goes on with the run in the folder.
-        folder: Gets ``best.pth``, ``ranking.json``, ``report.html``, ``verify/``, and where something is trained what a
-            training writes.
+        folder: Gets ``best.pth``, ``ranking.json``, ``report.html``, ``MODEL_CARD.md``, ``verify/``, and where
+            something is trained what a training writes.
         force: Throw an earlier run there away.
         on_event: Told of progress.
         stop: ``stop.ask()`` ends a training with a checkpoint.
