@@ -176,6 +176,18 @@ def test_frames_without_labels_and_other_classes_are_refused(folders, tmp_path):
         Trainer(found, tmp_path / "run")
 
 
+def test_frames_whose_labels_are_all_255_are_to_be_labelled_and_no_table_of_ids_is_offered(folders, tmp_path):
+    few = tmp_path / "few"
+    shutil.copytree(folders / "few", few)
+    for path in few.rglob("labels/*.png"):
+        cv2.imwrite(str(path), np.full_like(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), 255))
+    found = changed_plan(plan(folders, "steps=1"), labelled_target=f"folder:{few}")
+    with pytest.raises(DataError, match="its labels hold 255 alone, which means not labelled") as caught:
+        Trainer(found, tmp_path / "run")
+    wanted = "give each pixel the number of its class (0 road, 1 sidewalk, 2 building, …), 255 where it has none"
+    assert caught.value.hint == wanted
+
+
 def test_python_takes_them_and_nothing_that_is_read_is_written_over(folders, tmp_path):
     few = tmp_path / "few"
     shutil.copytree(folders / "few", few)

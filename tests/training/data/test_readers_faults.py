@@ -63,7 +63,6 @@ CASES = {
     "a class without a pixel": (names("road", "car", "sky"), (mask(0, 2), mask(2)), {"empty_class"}),
     "255 in most of the set": (names("road", "car"), (mask(0, 1, 255, 255, 255),), {"mostly_ignored"}),
     "255 that no table names": ({"ids": {"7": "road"}}, (mask(7, 255, 255),), {"mostly_ignored"}),
-    "nothing labelled": (names("road", "car"), (mask(255), mask(255)), {"nothing_labelled"}),
     "Cityscapes by assumption, 255 in most of it": (None, (mask(0, 255, 255, 255),), {"mostly_ignored"}),
 }
 
@@ -86,6 +85,16 @@ def test_a_check_and_a_training_stop_at_the_same_fault_and_the_line_they_print_m
         (tmp_path / "set" / "classes.json").write_text(json.dumps({**classes, key: value}))
     assert faults(address)[0] == {}
     first_look(open_labelled(address), to_train=True)
+
+
+def test_masks_of_255_alone_are_to_be_labelled_and_no_table_of_ids_is_offered(tmp_path):
+    address = a_set(tmp_path, names("road", "car"), mask(255), mask(255))
+    found, fixes = faults(address)
+    assert set(found) == {"nothing_labelled"} and "255 alone, which means not labelled" in found["nothing_labelled"][0]
+    wanted = "give each pixel the number of its class (0 road, 1 car), 255 where it has none"
+    with pytest.raises(DataError) as caught:
+        first_look(open_labelled(address), to_train=True)
+    assert caught.value.hint == fixes["nothing_labelled"] == wanted
 
 
 def test_masks_of_0_and_255_become_the_two_classes_that_were_meant(tmp_path):

@@ -12,7 +12,7 @@ from rtda_training.adapt.slots import Component, NoSettings
 from rtda_training.data.batches import PictureOrder
 from rtda_training.readers import LabelledSet, UnlabelledSet
 
-__all__ = ["TARGET_FORWARD", "Labeler", "Mixer", "Objective", "Sampler", "Style"]
+__all__ = ["TARGET_FORWARD", "DomainsObjective", "Labeler", "Mixer", "Objective", "Sampler", "Style"]
 
 # What an objective is silenced to whose only forward is the target batch's; in adapt/objectives/target_forward.py.
 TARGET_FORWARD: tuple[str, NoSettings] = ("target-forward", NoSettings())
@@ -123,3 +123,19 @@ class Objective(Component):
         """
         del context, learning_rate_factor
         return {}
+
+
+class DomainsObjective(Objective):
+    """An objective that compares both domains' batches; in a control the target passes through alone."""
+
+    needs_target = True
+
+    @classmethod
+    def needs_source(cls, config: Any) -> bool:
+        del config
+        return True
+
+    @classmethod
+    def silenced(cls, config: Any) -> tuple[str, Any]:
+        del config
+        return TARGET_FORWARD

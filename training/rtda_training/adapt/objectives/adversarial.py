@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rtda_training.adapt.components import TARGET_FORWARD, Objective
+from rtda_training.adapt.components import DomainsObjective
 from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.losses import SOURCE, TARGET, domain_loss
 from rtda_training.adapt.slots import choice, component, number
@@ -47,7 +47,7 @@ class AdversarialConfig:
 
 
 @component("objectives", "adversarial", AdversarialConfig)
-class Adversarial(Objective):
+class Adversarial(DomainsObjective):
     """A discriminator tells the domains apart by their softmax maps, the network makes it fail.
 
     The network's term asks the discriminator, frozen, to take target maps for source ones. The discriminator then
@@ -60,7 +60,6 @@ class Adversarial(Objective):
     """
 
     log_name = "adv"
-    needs_target = True
 
     def __init__(self, config: AdversarialConfig, stage: StageContext) -> None:
         module = build_discriminator(config.discriminator, stage.num_classes, bias=config.bias, init=config.init)
@@ -69,16 +68,6 @@ class Adversarial(Objective):
         self._fabric = stage.fabric
         self.discriminator: nn.Module = module
         self._wrapped, self._optimizer = stage.fabric.setup(module, optimizer)
-
-    @classmethod
-    def needs_source(cls, config: Any) -> bool:
-        del config
-        return True
-
-    @classmethod
-    def silenced(cls, config: Any) -> tuple[str, Any]:
-        del config
-        return TARGET_FORWARD
 
     def view(self, logits: Tensor) -> Tensor:
         """What the discriminator is shown: float32 (N, C, H, W) of the network's logits."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.components import TARGET_FORWARD, Objective
+from rtda_training.adapt.components import DomainsObjective
 from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.slots import choice, component, number
 
@@ -48,7 +47,7 @@ class AlignmentConfig:
 
 
 @component("objectives", "alignment", AlignmentConfig)
-class Alignment(Objective):
+class Alignment(DomainsObjective):
     """Progressive feature refinement: ``sum over stages of |G(S) - G(T)| + |S - T|``, G the Gram matrix.
 
     The paper leaves much open. Our default is what it prints: L2 norms, neither squared nor divided by their number of
@@ -62,20 +61,8 @@ class Alignment(Objective):
     Source: Zhang et al., Towards Adaptive Semantic Segmentation by Progressive Feature Refinement, equations 2 to 4.
     """
 
-    needs_target = True
-
     def __init__(self, config: AlignmentConfig, stage: StageContext) -> None:
         self._config = config
-
-    @classmethod
-    def needs_source(cls, config: Any) -> bool:
-        del config
-        return True
-
-    @classmethod
-    def silenced(cls, config: Any) -> tuple[str, Any]:
-        del config
-        return TARGET_FORWARD
 
     def network_loss(self, context: StepContext) -> Tensor:
         source, target = context.source_output().features, context.target_output().features

@@ -61,8 +61,11 @@ def verdicts(
     raw = meaning is not None and meaning.raw and tuple(class_names) == (meaning.names or CITYSCAPES.names)
     line = fitting_text(meaning, _values(counts)) if meaning and raw else ""
     if labelled == 0:
-        text = f"no pixel of {data} is labelled" + (": its labels hold 255 alone" if raw else "")
-        return [Verdict("nothing_labelled", text, line or "are these its labels? see what it is joined to and ignores")]
+        text = f"no pixel of {data} is labelled" + (
+            ": its labels hold 255 alone, which means not labelled" if raw else ""
+        )
+        fix = _numbers_fix(class_names) if raw else "are these its labels? see what it is joined to and ignores"
+        return [Verdict("nothing_labelled", text, fix)]
     if meaning is None:
         return []
     found = []
@@ -140,6 +143,13 @@ def fitting_line(class_names: Sequence[str], values: Sequence[int], *, ignore: b
     names = [*class_names[: len(ids)], *(f"class {number}" for number in ids[len(class_names) :])]
     found: Dict[str, object] = {"ids": {str(number): name for number, name in zip(ids, names)}}
     return json.dumps({**found, "ignore": [IGNORE_INDEX]} if holds_255 else found, ensure_ascii=False)
+
+
+def _numbers_fix(class_names: Sequence[str]) -> str:
+    """What masks have to hold. No table of ids mends masks of one value: it would call every pixel the same."""
+    shown = ", ".join(f"{number} {name}" for number, name in enumerate(class_names[:3]))
+    more = ", …" if len(class_names) > 3 else ""
+    return f"give each pixel the number of its class ({shown}{more}), 255 where it has none"
 
 
 def _values(counts: np.ndarray) -> List[int]:
