@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cli.commandline import files_below, invoke
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError
 from rtda_deploy.run_folders import FolderBusyError, folder_lock
 from rtda_training import StopRequest, TrainingStopped, evaluate, load, train
+from rtda_training.pages.run_page import write_run_page
 from rtda_training.readers import open_labelled
 from rtda_training.run_choice import choose_run
 from rtda_training.run_folder import copy_run, is_trained, saved_plan
@@ -50,6 +52,20 @@ def test_the_lines_of_the_readme_run(here, tiny_data):
     assert {"last.pth", "best.pth", "config.toml", "results.csv", "report.html", "MODEL_CARD.md"} <= set(
         files_below(Path("runs/mine"))
     )
+
+
+def test_the_page_of_a_run_says_none_where_nothing_was_validated(here, sets):
+    result = train("source-only", source=sets["source"], out="run", **{**SMALL, "steps": 1})
+    plan = saved_plan(Path("run"))
+
+    def said(found):
+        text = write_run_page(plan, Path("run"), found).read_text()
+        return [re.search(rf"<td>{what} val mIoU, %</td>\s*<td[^>]*>(.*?)</td>", text)[1] for what in ("best", "last")]
+
+    score = f"{100 * result.last_miou:.2f}"
+    assert said(result) == [f"{score}  (train @1)", score]
+    nothing = dataclasses.replace(result, best_miou=math.nan, best_at="", last_miou=math.nan)
+    assert said(nothing) == ["none", "none"]
 
 
 def test_python_and_the_command_line_leave_the_same_folder(here, sets):
