@@ -33,8 +33,8 @@ from rtda_training.torch_file import read_torch_file, write_torch_file
 __all__ = ["FORMAT", "Checkpoint", "model_from_checkpoint", "read_checkpoint", "write_checkpoint"]
 
 FORMAT = "rtda-deploy"
-_WHOLE = "was it copied whole? A checkpoint is a .pth of train, or of RTDA's or CoinCheung's code"
-_FOREIGN_SIZE_HW = (512, 1024)  # what both lineages were trained and measured at
+_WHOLE = "was it copied whole? A checkpoint is a .pth of train, or of RTDA's, CoinCheung's or another known code"
+_FOREIGN_SIZE_HW = (512, 1024)  # what the lineages were measured at
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path, *, spec: ModelSpec | None = None) -> Checkpoint:
-    """Read our own checkpoint, or one of the two lineages the papers used (RTDA's, CoinCheung's BiSeNetV1).
+    """Read our own checkpoint, or one of the published lineages (``rtda_training.models.lineages``).
 
     Args:
         path: A ``.pth`` file.

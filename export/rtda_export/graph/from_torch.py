@@ -88,6 +88,7 @@ def onnx_from_checkpoint(
     check_output(output, confidence=confidence, batch=batch)
     from rtda_export.graph.outputs import with_batch, with_mask_output
     from rtda_export.graph.padding import pads_into_convolutions
+    from rtda_export.graph.resizing import constant_sizes
     from rtda_export.graph.rewrite import rewrite
     from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 
@@ -95,6 +96,7 @@ def onnx_from_checkpoint(
     model = model_from_checkpoint(checkpoint)
     sized = checkpoint.spec.replace(size_hw=check_size(size_hw or checkpoint.spec.size_hw, model.size_multiple))
     graph = _traced(model.deploy_view(), sized, opset)
+    constant_sizes(graph)
     pads_into_convolutions(graph)
     changes = rewrite(graph) if rewritten else ()
     if batch > 1:

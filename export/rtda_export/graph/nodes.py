@@ -8,7 +8,7 @@ import numpy as np
 
 from rtda_deploy.optional import require
 
-__all__ = ["drop_unused_weights", "lift_constants", "named", "replace_nodes"]
+__all__ = ["drop_unused_weights", "lift_constants", "named", "remove_nodes", "replace_nodes"]
 
 
 def named(model: Any) -> Any:
@@ -59,3 +59,17 @@ def _constant(onnx: Any, node: Any) -> np.ndarray | None:
         if entry.name in ("value_int", "value_ints"):
             return np.array(onnx.helper.get_attribute_value(entry), np.int64)
     return None
+
+
+def remove_nodes(graph: Any, gone: list[Any]) -> None:
+    """Remove nodes, whatever only they read, and weights that are unused then."""
+    kept = [node for node in graph.node if node not in gone]
+    outputs = {value.name for value in graph.output}
+    while True:
+        read = {name for node in kept for name in node.input} | outputs
+        fewer = [node for node in kept if read & set(node.output)]
+        if len(fewer) == len(kept):
+            break
+        kept = fewer
+    replace_nodes(graph, kept)
+    drop_unused_weights(graph)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rtda_deploy.optional import require
-from rtda_export.graph.nodes import drop_unused_weights, replace_nodes
+from rtda_export.graph.nodes import remove_nodes
 
 __all__ = ["pads_into_convolutions"]
 
@@ -41,7 +41,7 @@ def pads_into_convolutions(model: Any) -> int:
         conv.input[0] = pad.input[0]
         gone.append(pad)
     if gone:
-        _remove(model.graph, gone)
+        remove_nodes(model.graph, gone)
     return len(gone)
 
 
@@ -97,17 +97,3 @@ def _constant(model: Any, makers: dict[str, Any], name: str) -> np.ndarray | Non
     part = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     results: Any = ReferenceEvaluator(part).run(None, {})
     return np.asarray(results[0])
-
-
-def _remove(graph: Any, gone: list[Any]) -> None:
-    """Remove nodes, whatever only they read, and weights that are unused then."""
-    kept = [node for node in graph.node if node not in gone]
-    outputs = {value.name for value in graph.output}
-    while True:
-        read = {name for node in kept for name in node.input} | outputs
-        fewer = [node for node in kept if read & set(node.output)]
-        if len(fewer) == len(kept):
-            break
-        kept = fewer
-    replace_nodes(graph, kept)
-    drop_unused_weights(graph)

@@ -77,6 +77,30 @@ def test_a_convolution_used_twice_keeps_its_batch_norm() -> None:
         assert torch.equal(network(image), before)
 
 
+def test_a_convolution_that_others_read_too_keeps_what_they_read() -> None:
+    class Forked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 3, 1)
+            self.bn = torch.nn.BatchNorm2d(3)
+            self.relu = torch.nn.ReLU(inplace=True)
+            self.second = torch.nn.Conv2d(3, 3, 1)
+            self.behind = torch.nn.BatchNorm2d(3)
+            self.bn.running_mean.fill_(0.5)
+            self.behind.running_mean.fill_(0.5)
+
+        def forward(self, x: Any) -> Any:
+            found = self.conv(x)
+            return self.bn(found) + found + self.behind(self.relu(self.second(x)))
+
+    network = Forked().eval()
+    image = torch.randn(1, 3, 4, 4)
+    with torch.no_grad():
+        before = network(image)
+        assert fold_batchnorms(network, image) == 0
+        assert torch.equal(network(image), before)
+
+
 def test_the_graph_has_only_operators_that_tensorrt_8_5_parses(exported: Path) -> None:
     model = onnx.load(str(exported))
     assert {node.op_type for node in model.graph.node} <= TENSORRT_8_5

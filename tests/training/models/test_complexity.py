@@ -20,6 +20,7 @@ from rtda_training.models import (
     FCN8s,
     build_backbone,
     build_discriminator,
+    build_network,
     count_macs,
     count_operations,
     count_parameters,
@@ -41,6 +42,23 @@ def no_weights() -> Iterator[None]:
 
 def giga(count: float, digits: int) -> float:
     return round(count / 1e9, digits)
+
+
+@pytest.mark.parametrize(
+    ("words", "deployed", "learning", "auxiliary", "gmacs"),
+    [
+        (("gcnet", "", "s"), 9_169_971, 20_657_075, 38_355, 11.28),
+        (("gcnet", "", "w24"), 5_175_355, 11_646_427, 29_107, 6.48),
+    ],
+)
+def test_light_networks_have_the_published_parameters_and_cost(
+    words: tuple[str, ...], deployed: int, learning: int, auxiliary: int, gmacs: float
+) -> None:
+    model = build_network(*words)
+    assert count_parameters(model) == count_parameters(model.deploy_view()) == deployed
+    assert count_parameters(model, training=True) == learning + auxiliary
+    assert sum(parameter.numel() for parameter in model.aux_heads.parameters()) == auxiliary
+    assert giga(count_macs(model, SIZE_HW), 2) == gmacs
 
 
 @pytest.mark.parametrize(

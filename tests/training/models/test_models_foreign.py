@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from training.models.layer_keys import Keys
 
 from rtda_deploy.errors import CheckpointError
 from rtda_deploy.spec import ModelSpec
@@ -24,25 +25,8 @@ torch.set_num_threads(1)
 StateDict = dict[str, Tensor]
 
 
-class Keys:
-    """Writes a state dict layer by layer, with random weights and statistics, in float64."""
-
-    def __init__(self, seed: int = 0) -> None:
-        self.tensors: StateDict = {}
-        self._random = torch.Generator().manual_seed(seed)
-
-    def conv(self, name: str, i: int, o: int, kernel: int, bias: bool = False) -> None:
-        spread = (2 / (i * kernel * kernel)) ** 0.5
-        self.tensors[f"{name}.weight"] = self._normal(o, i, kernel, kernel) * spread
-        if bias:
-            self.tensors[f"{name}.bias"] = self._normal(o) * 0.1
-
-    def norm(self, name: str, channels: int) -> None:
-        self.tensors[f"{name}.weight"] = 1 + 0.1 * self._normal(channels)
-        self.tensors[f"{name}.bias"] = 0.1 * self._normal(channels)
-        self.tensors[f"{name}.running_mean"] = 0.1 * self._normal(channels)
-        self.tensors[f"{name}.running_var"] = 1 + 0.1 * self._normal(channels).abs()
-        self.tensors[f"{name}.num_batches_tracked"] = torch.tensor(5)
+class BiSeNetKeys(Keys):
+    """With a whole ResNet, as torchvision names it."""
 
     def resnet(self, name: str, depths: tuple[int, ...] = (2, 2, 2, 2), bottleneck: bool = False) -> None:
         self.conv(f"{name}.conv1", 3, 64, 7)
@@ -61,9 +45,6 @@ class Keys:
                     self.norm(f"{block}.downsample.1", outputs)
                 inputs = outputs
 
-    def _normal(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self._random, dtype=torch.float64)
-
 
 def rtda_checkpoint(backbone: str = "resnet18", num_classes: int = 19) -> StateDict:
     return dict(_rtda_checkpoint(backbone, num_classes))
@@ -76,7 +57,7 @@ def coincheung_checkpoint(num_classes: int = 19) -> StateDict:
 @lru_cache(maxsize=None)
 def _rtda_checkpoint(backbone: str, num_classes: int) -> StateDict:
     """What the RTDA code's ``model.state_dict()`` holds: the backbone twice, and torchvision's unused fc."""
-    keys = Keys()
+    keys = BiSeNetKeys()
     for index, (i, o) in enumerate(((3, 64), (64, 128), (128, 256)), start=1):
         keys.conv(f"saptial_path.convblock{index}.conv1", i, o, 3)
         keys.norm(f"saptial_path.convblock{index}.bn", o)
@@ -103,7 +84,7 @@ def _rtda_checkpoint(backbone: str, num_classes: int) -> StateDict:
 
 @lru_cache(maxsize=None)
 def _coincheung_checkpoint(num_classes: int) -> StateDict:
-    keys = Keys()
+    keys = BiSeNetKeys()
 
     def conv_bn(name: str, i: int, o: int, kernel: int) -> None:
         keys.conv(f"{name}.conv", i, o, kernel)
@@ -362,7 +343,7 @@ def test_the_ancestor_that_skips_the_attention_batch_norm_is_refused() -> None:
 
 
 def test_what_is_of_neither_lineage_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="2 of 2 names are neither") as caught:
+    with pytest.raises(CheckpointError, match="2 of 2 names are of no known lineage") as caught:
         load_foreign(None, {"encoder.weight": torch.zeros(1), "encoder.bias": torch.zeros(1)})
     assert "rtda, coincheung" in caught.value.hint
     with pytest.raises(CheckpointError, match="own names"):

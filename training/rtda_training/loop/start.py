@@ -5,6 +5,7 @@ The sets are opened, looked at, cached, and checked against each other before a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -74,11 +75,16 @@ def _load_init(model: SegmentationNetwork, plan: PlanConfig, classes: ClassList)
     problem = difference(model.state_dict(), start.weights)
     if problem:
         raise CheckpointError(
-            f"{plan.init} is of another network than {' '.join(map(str, model.architecture.values()))}: {problem}",
+            f"{plan.init} is of another network than {_words(model.architecture)}: {problem}",
+            why=f"it is a {_words(start.spec.provenance.get('architecture'))}",
             hint="set network, backbone and variant to what rtda-deploy inspect shows",
         )
     refuse_broken_numbers(start.weights, plan.init)
     model.load_state_dict(dict(start.weights))
+
+
+def _words(architecture: object) -> str:
+    return " ".join(map(str, architecture.values())) if isinstance(architecture, Mapping) else "network without a name"
 
 
 def start_spec(plan: PlanConfig, classes: ClassList, model: SegmentationNetwork) -> ModelSpec:

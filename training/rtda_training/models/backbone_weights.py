@@ -5,22 +5,24 @@ Half-loaded weights are this field's classic silent failure: training goes on an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from rtda_deploy.errors import CheckpointError, ConfigError
 from rtda_deploy.optional import require
-from rtda_training.models.backbones import BACKBONES, Backbone
+from rtda_training.models.backbones import BACKBONES, Backbone, build_backbone
 from rtda_training.models.network import SegmentationNetwork
-from rtda_training.models.state_dicts import difference, read_weights, refuse_broken_numbers
+from rtda_training.models.state_dicts import difference, read_weights, refuse_broken_numbers, renamed
 
 __all__ = ["PACKAGED", "BackboneReport", "load_backbone_weights"]
 
 PACKAGED = "imagenet"  # the word for weights that a package brings
 _COUNTER = "num_batches_tracked"
+_ALIKE = 0.9  # of a backbone's tensors in a file, from which on the file is taken for one of that backbone
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class BackboneReport:
     Attributes:
         matched: Tensors that were loaded, ``num_batches_tracked`` counters not counted.
         total: Tensors the backbone has: 100 for ResNet-18, 520 for ResNet-101, 30 for VGG-16, 245 for
-            EfficientNet-Lite0.
+            EfficientNet-Lite0, 1035 for GCNet.
         ignored: Names in the file that were left out: ImageNet's last layer (``BackboneKind.ignored_keys``), and what
             belongs to later stages than were asked for.
         random: Layers that keep their random start, as prefixes of names; empty: none.
@@ -76,8 +78,8 @@ def load_backbone_weights(
     kind = BACKBONES[backbone.name]
     later = _later_layers(backbone.name, stages)
     file = _packaged(backbone.name) if str(path) == PACKAGED else Path(path)
-    weights = read_weights(file)
     whole = backbone.state_dict()
+    weights = _under_our_names(read_weights(file), kind.layouts, whole)
     expected = {key: tensor for key, tensor in whole.items() if not key.startswith(later)}
     ignored = tuple(key for key in weights if key.startswith((*kind.ignored_keys, *later)))
     found = {key: _as_convolution(tensor, expected.get(key)) for key, tensor in weights.items() if key not in ignored}
@@ -131,7 +133,32 @@ def _hint(name: str, stages: int, whole: Mapping[str, Tensor], weights: Mapping[
         )
         if count != stages and not difference(expected, found):
             return f"--backbone-stages {count} loads the first {count}, which it holds; the rest starts at random"
+    other = _looks_like(name, weights)
+    if other:
+        return f"it looks like a file of {other}: --set backbone={other}, or give one of {name}"
     return f"give the published ImageNet file of {name}, or another backbone"
+
+
+def _looks_like(name: str, weights: Mapping[str, Tensor]) -> str:
+    """Another backbone that such a file is of; empty: none that is known."""
+    shares: dict[str, float] = {}
+    for other, kind in BACKBONES.items():
+        if other != name:
+            with torch.device("meta"):
+                whole = build_backbone(other, kind.output_strides[0]).state_dict()
+            found = _under_our_names(weights, kind.layouts, whole)
+            fitting = sum(key in found and found[key].shape == tensor.shape for key, tensor in whole.items())
+            shares[other] = fitting / sum(not key.endswith(_COUNTER) for key in whole)
+    best = max(shares, key=lambda other: shares[other])
+    return best if shares[best] >= _ALIKE else ""
+
+
+def _under_our_names(
+    weights: Mapping[str, Tensor], layouts: Iterable[Mapping[str, str]], whole: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    """The weights by the layout under which most of them are the backbone's; as they are where that is as good."""
+    ways = [weights, *(renamed(weights, names) for names in layouts)]
+    return max(ways, key=lambda found: sum(key in whole for key in found))
 
 
 def _as_convolution(matrix: Tensor, kernel: Tensor | None) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rtda_deploy.errors import ModelError
-from rtda_training.models.blocks import HasPooled
+from rtda_training.models.blocks import HasPooled, Reparameterised, fuse_paths
 from rtda_training.models.network import SegmentationNetwork
 
 __all__ = ["OperationCount", "count_macs", "count_operations", "count_parameters"]
@@ -28,7 +28,7 @@ class OperationCount:
 
     Attributes:
         macs: Multiply-adds of convolutions over maps, without bias.
-        pooled_macs: The same of a BiSeNet's 1x1 convolutions on globally pooled maps; not in ``macs``.
+        pooled_macs: The same of 1x1 convolutions on globally pooled maps; not in ``macs``.
         biases: Additions of convolution biases, one per output value.
         leaky_relus: Values that pass a LeakyReLU.
         upsampled: Values an ``nn.Upsample`` gives; upsampling by a plain function is not seen.
@@ -46,9 +46,12 @@ def count_parameters(module: nn.Module, *, training: bool = False) -> int:
 
     Args:
         module: Any network.
-        training: Whether to include a segmentation network's auxiliary heads. They exist for training alone, so the
-            count at inference, which papers print, is without. Other modules are counted whole either way.
+        training: Whether to count a segmentation network as it learns: with its auxiliary heads, its blocks not fused.
+            Papers print the count at inference. Other modules are counted whole either way.
     """
+    if isinstance(module, SegmentationNetwork) and not training and _fusable(module):
+        module = _ghost(module)
+        fuse_paths(module)
     total = sum(parameter.numel() for parameter in module.parameters())
     if isinstance(module, SegmentationNetwork) and not training:
         total -= sum(parameter.numel() for parameter in module.aux_heads.parameters())
@@ -71,8 +74,9 @@ def count_macs(module: nn.Module, size_hw: tuple[int, int]) -> int:
 
 
 def count_operations(module: nn.Module, size_hw: tuple[int, int]) -> OperationCount:
-    """Count every term for one picture, by running a weightless copy on the meta device."""
+    """Count every term for one picture, by running a weightless copy on the meta device; blocks are fused."""
     ghost = _ghost(module)
+    fuse_paths(ghost)
     pooled = {id(layer) for part in ghost.modules() if isinstance(part, HasPooled) for layer in part.pooled()}
     count = OperationCount()
     for child in ghost.modules():
@@ -90,6 +94,10 @@ def count_operations(module: nn.Module, size_hw: tuple[int, int]) -> OperationCo
         else:
             ghost(picture)
     return count
+
+
+def _fusable(module: nn.Module) -> bool:
+    return any(isinstance(part, Reparameterised) for part in module.modules())
 
 
 def _ghost(module: nn.Module) -> nn.Module:

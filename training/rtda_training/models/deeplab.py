@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rtda_training.models.backbones import Backbone, build_backbone
 from rtda_training.models.blocks import full_size
-from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput, check_shape
+from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput
 
 __all__ = ["DeepLabV2"]
 
@@ -73,7 +73,7 @@ class DeepLabV2(SegmentationNetwork):
 
     def forward(self, image: Tensor, aux: bool | None = None) -> SegOutput:
         """Logits at the input's size and at 1/8 of it; see ``SegmentationNetwork.forward``."""
-        check_shape(image, self.SIZE_MULTIPLE)
+        self._check(image)
         features = self.backbone(image)
         coarse = self.head(features[3])  # (N, C, H/8, W/8)
         aux_logits: tuple[Tensor, ...] = ()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rtda_training.models.backbones import BackboneKind, build_backbone
 from rtda_training.models.backbones.vgg import HIDDEN, VGG16
 from rtda_training.models.blocks import full_size, upsampled
-from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput, check_shape
+from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput
 
 __all__ = ["FCN8s"]
 
@@ -88,7 +88,7 @@ class FCN8s(SegmentationNetwork):
 
     def forward(self, image: Tensor, aux: bool | None = None) -> SegOutput:
         """Logits at the input's size and at 1/8 of it; ``aux`` changes nothing, for there are no auxiliary heads."""
-        check_shape(image, self.SIZE_MULTIPLE)
+        self._check(image)
         features = self.backbone(image)
         coarse = self.head(features[1], features[2], self.backbone.fc7(features[3]))
         return SegOutput(full_size(coarse, OUTPUT_STRIDE), coarse, (), features)

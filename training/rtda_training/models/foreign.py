@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from rtda_deploy.errors import CheckpointError
-from rtda_training.models.bisenet import BiSeNet
 from rtda_training.models.lineages import LINEAGES, Lineage, Preprocessing
-from rtda_training.models.state_dicts import difference, unwrapped
+from rtda_training.models.network import SegmentationNetwork
+from rtda_training.models.networks import build_network, network_class
+from rtda_training.models.state_dicts import difference, renamed, unwrapped
 
 __all__ = ["ForeignCheckpoint", "load_foreign"]
 
@@ -24,47 +25,48 @@ class ForeignCheckpoint:
 
     Attributes:
         model: The network with the weights in it, in the mode it was in.
-        lineage: ``"rtda"`` or ``"coincheung"``.
+        lineage: A key of ``LINEAGES``, such as ``"rtda"``.
         preprocessing: How pictures must be prepared for these weights, as fields of a ``ModelSpec``.
         aux_loaded: False where the checkpoint has no auxiliary heads; those of ``model`` are then untrained.
     """
 
-    model: BiSeNet
+    model: SegmentationNetwork
     lineage: str
     preprocessing: Preprocessing
     aux_loaded: bool
 
 
-def load_foreign(model: BiSeNet | None, state_dict: Mapping[str, object]) -> ForeignCheckpoint:
-    """Load a checkpoint of one of the papers' lineages, exactly or not at all.
+def load_foreign(model: SegmentationNetwork | None, state_dict: Mapping[str, object]) -> ForeignCheckpoint:
+    """Load a checkpoint of one of the published lineages, exactly or not at all.
 
     Args:
         model: The network to fill; None: one is built, its backbone and classes read off the checkpoint's shapes.
         state_dict: As ``torch.load(path, weights_only=True)`` gives it; wrappers and ``module.`` are looked through.
 
     Raises:
-        CheckpointError: If it is of neither lineage, does not fit ``model``, or differs from its lineage; the
-            message names the first five keys of each kind.
+        CheckpointError: If it is of no known lineage, does not fit ``model``, or differs from its lineage (the message
+            names the first five keys of each kind); or if its blocks are fused, so that nothing can be trained.
     """
     tensors = unwrapped(state_dict)
     name = _detected(tensors)
     lineage = LINEAGES[name]
-    renamed = _renamed(tensors, lineage)
-    kind = _kind(renamed, lineage)
+    _refuse_fused(tensors, lineage)
+    found = _renamed(tensors, lineage)
+    settings, classes = lineage.settings(found), _classes(found, lineage)
     if model is None:
-        model = BiSeNet(*kind)
-    _check_same_kind(model, kind)
-    aux_loaded = any(key.startswith(_AUX) for key in renamed)
+        model = build_network(lineage.network, num_classes=classes, **settings)
+    _check_same_kind(model, lineage, settings, classes)
+    aux_loaded = any(key.startswith(_AUX) for key in found)
     expected = {key: t for key, t in model.state_dict().items() if aux_loaded or not key.startswith(_AUX)}
-    problem = difference(expected, renamed)
+    problem = difference(expected, found)
     if problem:
         raise CheckpointError(
             f"this looks like a {name} checkpoint but differs (our names): {problem}",
             hint="other revisions of that code have other layers; convert it with the revision it was trained with",
         )
     if name == "rtda":
-        _refuse_skipped_norm(renamed)
-    model.load_state_dict(renamed, strict=False)
+        _refuse_skipped_norm(found)
+    model.load_state_dict(found, strict=False)
     return ForeignCheckpoint(model, name, lineage.preprocessing, aux_loaded)
 
 
@@ -84,67 +86,73 @@ def _detected(tensors: Mapping[str, Tensor]) -> str:
         )
     unknown = [key for key in tensors if not key.startswith(tuple(LINEAGES[best].names))]
     raise CheckpointError(
-        f"unknown checkpoint: {len(unknown)} of {len(tensors)} names are neither RTDA's nor CoinCheung's BiSeNetV1, "
+        f"unknown checkpoint: {len(unknown)} of {len(tensors)} names are of no known lineage, "
         f"such as {', '.join(key if key.isprintable() else repr(key) for key in unknown[:5])}",
         hint=f"known lineages: {', '.join(LINEAGES)}",
     )
 
 
+def _refuse_fused(tensors: Mapping[str, Tensor], lineage: Lineage) -> None:
+    """A fused block is one convolution: its paths and batch norms cannot be had back."""
+    fused = [key for key in tensors if lineage.fused and lineage.fused in key]
+    if fused:
+        raise CheckpointError(
+            f"the blocks of this checkpoint are fused already, such as {fused[0]}: it can learn nothing more",
+            why="the paths that a block learns by, and their batch norms, are gone",
+            hint="give the checkpoint from before the fusion; export fuses by itself",
+        )
+
+
 def _renamed(tensors: Mapping[str, Tensor], lineage: Lineage) -> dict[str, Tensor]:
     """The tensors under our names, each once. Names the table does not know stay as they are."""
-    prefixes = sorted(lineage.names, key=len, reverse=True)
-    renamed: dict[str, Tensor] = {}
-    copies: dict[str, Tensor] = {}
-    for key, tensor in tensors.items():
-        if lineage.duplicate and key.startswith(lineage.duplicate):
-            copies["backbone." + key[len(lineage.duplicate) :]] = tensor
-            continue
-        prefix = next((p for p in prefixes if key.startswith(p)), "")
-        renamed[lineage.names.get(prefix, "") + key[len(prefix) :]] = tensor
-    _add_copies(renamed, copies)
-    return renamed
+    twice = lineage.duplicate
+    copies = {f"backbone.{key[len(twice) :]}": t for key, t in tensors.items() if twice and key.startswith(twice)}
+    once = {key: tensor for key, tensor in tensors.items() if not twice or not key.startswith(twice)}
+    found = renamed(once, lineage.names)
+    _add_copies(found, copies)
+    return found
 
 
-def _add_copies(renamed: dict[str, Tensor], copies: Mapping[str, Tensor]) -> None:
+def _add_copies(found: dict[str, Tensor], copies: Mapping[str, Tensor]) -> None:
     """Use the second copy of the backbone where a saver that drops shared tensors kept only that one."""
     for key, tensor in copies.items():
         if key.startswith("backbone.fc."):
             continue
-        if key in renamed and not torch.equal(renamed[key], tensor):
+        if key in found and not torch.equal(found[key], tensor):
             raise CheckpointError(
                 f"the checkpoint holds {key} twice with different values, so neither can be trusted",
                 hint="save it again with torch.save(model.state_dict(), path) by the code that trained it",
             )
-        renamed.setdefault(key, tensor)
+        found.setdefault(key, tensor)
 
 
-def _kind(renamed: Mapping[str, Tensor], lineage: Lineage) -> tuple[str, str, int]:
-    """Backbone, variant and classes of the network that it was saved from."""
-    head = renamed.get(lineage.classifier)
+def _classes(found: Mapping[str, Tensor], lineage: Lineage) -> int:
+    head = found.get(lineage.classifier)
     if head is None:
         raise CheckpointError(
             f"the checkpoint has no classifier ({lineage.classifier} by our names)",
             hint="save the whole model.state_dict(), its last layer too",
         )
-    backbone = "resnet101" if "backbone.layer1.0.conv3.weight" in renamed else "resnet18"
-    return backbone, lineage.variant, int(head.shape[0])
+    return int(head.shape[0])
 
 
-def _check_same_kind(model: BiSeNet, wanted: tuple[str, str, int]) -> None:
-    given = (model.backbone.name, model.variant, model.num_classes)
+def _check_same_kind(model: SegmentationNetwork, lineage: Lineage, settings: Mapping[str, str], classes: int) -> None:
+    wanted = (network_class(lineage.network).NAME, *settings.values(), classes)
+    given = (model.NAME, *model.settings.values(), model.num_classes)
     if wanted != given:
+        texts = ["{}({})".format(kind[0], ", ".join(map(repr, kind[1:]))) for kind in (wanted, given)]
         raise CheckpointError(
-            "the checkpoint is a BiSeNet({!r}, {!r}, {}), the model a BiSeNet({!r}, {!r}, {})".format(*wanted, *given),
+            f"the checkpoint is a {texts[0]}, the model a {texts[1]}",
             hint="pass model=None to have the right one built",
         )
 
 
-def _refuse_skipped_norm(renamed: Mapping[str, Tensor]) -> None:
+def _refuse_skipped_norm(found: Mapping[str, Tensor]) -> None:
     """The code RTDA grew from has the same names but never runs the attention's batch norm.
 
     Its counter then stays 0 while others moved; run here, that norm would change the attention.
     """
-    counters = {key: int(t) for key, t in renamed.items() if key.endswith("num_batches_tracked")}
+    counters = {key: int(t) for key, t in found.items() if key.endswith("num_batches_tracked")}
     skipped = [key for key, n in counters.items() if key.startswith("context_path.arm") and n == 0]
     if skipped and any(counters.values()):
         raise CheckpointError(

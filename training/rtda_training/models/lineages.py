@@ -1,12 +1,18 @@
-"""The two published lineages whose checkpoints load here: RTDA's and CoinCheung's BiSeNetV1.
+"""The published lineages whose checkpoints load here, one table of name prefixes each.
 
-Each is one table of name prefixes. What a table does not explain is refused, with the keys that differ (``foreign``).
+What a table does not explain is refused, with the keys that differ (``foreign``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
+
+from torch import Tensor
+
+from rtda_deploy.errors import CheckpointError
+from rtda_training.models.backbones.gcnet import LAYOUTS as GCNET_LAYOUTS
 
 __all__ = ["LINEAGES", "Lineage", "Preprocessing"]
 
@@ -26,23 +32,78 @@ class Lineage:
     """One family of checkpoints.
 
     Attributes:
-        variant: Of our BiSeNet.
+        network: A key of ``NETWORKS``.
+        settings: From the weights by our names to the network's settings.
         preprocessing: What its weights expect of pictures.
         names: Its prefixes of names, each with ours; the longest that fits wins.
         classifier: The tensor, by our name, whose rows are the classes.
         duplicate: Prefix under which the backbone is stored a second time; empty: it is not.
+        fused: Part of a name that only a file of fused blocks has; empty: there are no such files.
     """
 
-    variant: str
+    network: str
+    settings: Callable[[Mapping[str, Tensor]], dict[str, str]]
     preprocessing: Preprocessing
-    names: dict[str, str]
+    names: Mapping[str, str]
     classifier: str
     duplicate: str = ""
+    fused: str = ""
 
 
-LINEAGES = {
+def _bisenet(variant: str) -> Callable[[Mapping[str, Tensor]], dict[str, str]]:
+    def settings(weights: Mapping[str, Tensor]) -> dict[str, str]:
+        deep = "backbone.layer1.0.conv3.weight" in weights
+        return {"backbone": "resnet101" if deep else "resnet18", "variant": variant}
+
+    return settings
+
+
+def _gcnet(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """By the channels of its first convolution."""
+    variants = {32: "s", 24: "w24"}
+    first = weights.get("backbone.stem.0.0.conv.weight")
+    width = 0 if first is None else int(first.shape[0])
+    if width not in variants:
+        raise CheckpointError(
+            f"it is a GCNet of width {width or 'unknown'}",
+            hint=f"known widths: {', '.join(f'{count} ({name})' for count, name in variants.items())}",
+        )
+    return {"backbone": "gcnet", "variant": variants[width]}
+
+
+# RGB, ImageNet's mean and deviation, as mmsegmentation and the authors of DDRNet prepare pictures.
+_IMAGENET = Preprocessing(
+    channel_order="rgb",
+    pixel_scale=1.0 / 255.0,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    interpolation="linear",
+)
+
+
+def _behind(prefix: str, names: Mapping[str, str]) -> dict[str, str]:
+    """A backbone's layout as part of a whole network's."""
+    return {prefix + theirs: f"backbone.{ours}" for theirs, ours in names.items()}
+
+
+def _mmseg_head(theirs: str, ours: str, classifiers: tuple[str, ...]) -> dict[str, str]:
+    """A GCNet's head: batch norm, ReLU, then a module of convolution and batch norm, then the classifier."""
+    layers = {"0.": "block.bn.", "2.conv.": "block.conv.", "2.bn.": "classifier.bn."}
+    found = {f"decode_head.{theirs}.{layer}": f"{ours}.{place}" for layer, place in layers.items()}
+    return {**found, **{f"decode_head.{name}.": f"{ours}.classifier.conv." for name in classifiers}}
+
+
+# mmsegmentation's DAPPM: of a scale that pools, the pooling is module 0.
+_MMSEG_PYRAMID = {
+    "backbone.spp.scales.0.": "pyramid.scales.0.",
+    **{f"backbone.spp.scales.{n}.1.": f"pyramid.scales.{n}." for n in range(1, 5)},
+    "backbone.spp.": "pyramid.",
+}
+
+LINEAGES: dict[str, Lineage] = {
     "rtda": Lineage(
-        variant="rtda",
+        network="bisenet",
+        settings=_bisenet("rtda"),
         # BGR, 0..255, minus the Caffe mean, no deviation.
         preprocessing={
             "channel_order": "bgr",
@@ -73,7 +134,8 @@ LINEAGES = {
         duplicate="context_path.features.",
     ),
     "coincheung": Lineage(
-        variant="paper",
+        network="bisenet",
+        settings=_bisenet("paper"),
         preprocessing={
             "channel_order": "rgb",
             "pixel_scale": 1.0 / 255.0,
@@ -107,5 +169,19 @@ LINEAGES = {
             "conv_out32.conv_out.": "aux_heads.1.classifier.",
         },
         classifier="head.classifier.weight",
+    ),
+    "gcnet": Lineage(
+        network="gcnet",
+        settings=_gcnet,
+        preprocessing=_IMAGENET,
+        names={
+            **_behind("backbone.", GCNET_LAYOUTS[0]),
+            **_MMSEG_PYRAMID,
+            # cls_seg is what the code calls its classifier, conv_seg the name it is stored under in mmsegmentation.
+            **_mmseg_head("head", "head", ("conv_seg", "cls_seg")),
+            **_mmseg_head("aux_head_c4", "aux_heads.0", ("aux_cls_seg_c4",)),
+        },
+        classifier="head.classifier.conv.weight",
+        fused=".reparam_3x3.",
     ),
 }

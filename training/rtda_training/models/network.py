@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rtda_deploy.errors import ConfigError, ModelError
 from rtda_training.models.backbones import BACKBONES, Backbone, BackboneKind, Features
+from rtda_training.models.blocks import fuse_paths
 
 __all__ = ["OUTPUT_STRIDE", "DeployView", "SegOutput", "SegmentationNetwork", "check_shape"]
 
@@ -29,8 +30,8 @@ class SegOutput(NamedTuple):
         logits: float (N, C, H, W), at the size of the input.
         coarse: float (N, C, H/8, W/8), what the deployed network gives; bilinear x8 of it (``align_corners=False``)
             *is* ``logits``.
-        aux: float (N, C, H, W) logits of the auxiliary heads: two of a BiSeNet (stride 16 first), one of a DeepLab-v2
-            (layer3's), none of an FCN-8s; ``()`` where they did not run.
+        aux: float (N, C, H, W) logits of the auxiliary heads, in the order of ``AUX_WEIGHTS``; ``()`` where they did
+            not run.
         features: The four maps of the backbone, at strides 4, 8, 16 and 32, none coarser than ``BACKBONE_STRIDE``.
     """
 
@@ -141,6 +142,23 @@ class SegmentationNetwork(nn.Module, abc.ABC):
         output: SegOutput = self(image, aux=False)
         return output.logits
 
+    def _check(self, image: Tensor) -> None:
+        """Raise ``ModelError`` for a batch that the network does not take in its present mode."""
+        check_shape(image, self.SIZE_MULTIPLE)
+        if image.shape[0] > 1:
+            return
+        # Frozen (evaluation mode) and synchronised batch norms are fine.
+        if any(isinstance(layer, nn.BatchNorm2d) and layer.training for layer in self._pooled()):
+            raise ModelError(
+                "training needs at least 2 pictures per device, got 1: batch norm after global pooling "
+                "has one value per picture",
+                hint="set batch_size >= 2 per device, or convert to SyncBatchNorm on several devices",
+            )
+
+    def _pooled(self) -> tuple[nn.Module, ...]:
+        """Layers that see one value per picture and channel: over one picture that has no variance."""
+        return ()
+
     def _wants_aux(self, aux: bool | None) -> bool:
         return self.training if aux is None else aux
 
@@ -149,7 +167,7 @@ class DeployView(nn.Module, abc.ABC):
     """The network as deployed: float32 (N, 3, H, W) -> coarse logits (N, C, H/8, W/8), nothing else.
 
     Owns a copy of the weights, under the network's own names, so that folding or converting it leaves the trained
-    network as it is.
+    network as it is. Blocks that have fewer layers where they run (``Reparameterised``) are fused.
     """
 
     def __init__(self, model: SegmentationNetwork) -> None:
@@ -160,6 +178,7 @@ class DeployView(nn.Module, abc.ABC):
             if name != _TRAINING_ONLY:
                 self.add_module(name, copy.deepcopy(part))
         self.eval().requires_grad_(False)
+        fuse_paths(self)
 
     def forward(self, image: Tensor) -> Tensor:
         if not _being_exported():

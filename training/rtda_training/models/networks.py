@@ -13,11 +13,17 @@ from rtda_deploy.errors import ConfigError
 from rtda_training.models.bisenet import BiSeNet
 from rtda_training.models.deeplab import DeepLabV2
 from rtda_training.models.fcn8s import FCN8s
+from rtda_training.models.gcnet import GCNet
 from rtda_training.models.network import SegmentationNetwork
 
 __all__ = ["NETWORKS", "build_network", "network_class", "network_settings"]
 
-NETWORKS: dict[str, type[SegmentationNetwork]] = {"bisenet": BiSeNet, "deeplab-v2": DeepLabV2, "fcn8s": FCN8s}
+NETWORKS: dict[str, type[SegmentationNetwork]] = {
+    "bisenet": BiSeNet,
+    "deeplab-v2": DeepLabV2,
+    "fcn8s": FCN8s,
+    "gcnet": GCNet,
+}
 _UNASKED = "rtda"  # a plan's ``variant`` where none was set
 
 

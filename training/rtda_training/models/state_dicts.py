@@ -21,6 +21,7 @@ __all__ = [
     "difference",
     "read_weights",
     "refuse_broken_numbers",
+    "renamed",
     "unwrapped",
 ]
 
@@ -154,6 +155,19 @@ def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         found = {key[len(prefix) :]: value for key, value in found.items() if key.startswith(prefix)}
     plain = {key.replace(_COMPILED, ""): value for key, value in found.items()}
     return plain if len(plain) == len(found) else found
+
+
+def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors with other prefixes: ``names`` says which takes which one's place, and the longest that fits wins.
+
+    Names that no prefix fits stay as they are.
+    """
+    prefixes = sorted(names, key=len, reverse=True)
+    found: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        prefix = next((start for start in prefixes if key.startswith(start)), "")
+        found[names.get(prefix, "") + key[len(prefix) :]] = tensor
+    return found
 
 
 def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

@@ -179,12 +179,13 @@ class PlanConfig:
 
     @property
     def network_text(self) -> str:
-        """The network for people: ``BiSeNet-resnet18 rtda``."""
+        """The network for people: ``BiSeNet-resnet18 rtda``; a backbone called as its network is not said twice."""
         from rtda_training.models import network_class
 
         settings = self.network_settings()
-        name = f"{network_class(self.network).NAME}-{settings.pop('backbone')}"
-        return " ".join([name, *settings.values()])
+        name = network_class(self.network).NAME
+        own = settings.pop("backbone").removeprefix(name.lower())
+        return " ".join([f"{name}-{own}" if own else name, *settings.values()])
 
     def network_settings(self) -> dict[str, str]:
         """What the network is built from.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,6 +60,8 @@ class BackboneKind:
         stages: Of each map, the prefixes of the layers that lead to it from the map before; what
             ``load_backbone_weights(stages=...)`` counts. Empty: its weights load whole or not at all.
         packaged: Where its ImageNet weights are installed from; None: the user brings a file.
+        layouts: Other names that its files have: of each the prefixes, and what takes their place; the longest that
+            fits wins.
         own_layers: Whether it has layers that take no part in the four maps. Only a network that uses them is built on
             it: elsewhere they would be weights without a gradient.
     """
@@ -70,4 +72,5 @@ class BackboneKind:
     ignored_keys: tuple[str, ...] = ()
     stages: tuple[tuple[str, ...], ...] = ()
     packaged: PackagedWeights | None = None
+    layouts: tuple[Mapping[str, str], ...] = ()
     own_layers: bool = False

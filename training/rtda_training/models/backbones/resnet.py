@@ -21,12 +21,13 @@ STAGES = (("conv1.", "bn1.", "layer1."), ("layer2.",), ("layer3.",), ("layer4.",
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (ResNet-18)."""
+    """Two 3x3 convolutions and a shortcut (ResNet-18); ``ends_in_relu``: whether the sum is rectified."""
 
     expansion = 1
 
-    def __init__(self, in_channels: int, width: int, stride: int, dilation: int) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, dilation: int, ends_in_relu: bool = True) -> None:
         super().__init__()
+        self.ends_in_relu = ends_in_relu
         self.conv1 = _conv3x3(in_channels, width, stride, dilation)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
@@ -38,17 +39,18 @@ class BasicBlock(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        summed: Tensor = self.relu(out + shortcut)
-        return summed
+        summed: Tensor = out + shortcut
+        return self.relu(summed) if self.ends_in_relu else summed
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut (ResNet-101)."""
+    """1x1, 3x3 and 1x1 convolutions and a shortcut (ResNet-101); ``ends_in_relu``: whether the sum is rectified."""
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int, dilation: int) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, dilation: int, ends_in_relu: bool = True) -> None:
         super().__init__()
+        self.ends_in_relu = ends_in_relu
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = _conv3x3(width, width, stride, dilation)
@@ -63,8 +65,8 @@ class Bottleneck(nn.Module):
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        summed: Tensor = self.relu(out + shortcut)
-        return summed
+        summed: Tensor = out + shortcut
+        return self.relu(summed) if self.ends_in_relu else summed
 
 
 class _Layout(NamedTuple):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from rtda_deploy.errors import ModelError
 from rtda_training.models.backbones import Backbone, build_backbone
 from rtda_training.models.bisenet.paper import (
     PaperContextPath,
@@ -21,7 +20,7 @@ from rtda_training.models.bisenet.paper import (
 )
 from rtda_training.models.bisenet.rtda import RtdaContextPath, RtdaFusion, rtda_aux_heads, rtda_head, rtda_spatial_path
 from rtda_training.models.blocks import full_size, initialise, upsampled
-from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput, check_shape
+from rtda_training.models.network import OUTPUT_STRIDE, DeployView, SegmentationNetwork, SegOutput
 
 __all__ = ["BiSeNet"]
 
@@ -80,7 +79,8 @@ class BiSeNet(SegmentationNetwork):
             aux: Whether the auxiliary heads run; None: in training mode only.
 
         Raises:
-            ModelError: If the shape does not fit, or for one picture in training mode (see ``_check_batch``).
+            ModelError: If the shape does not fit, or for one picture in training mode: batch norms after global pooling
+                would see one value of it.
         """
         self._check(image)
         features = self.backbone(image)
@@ -110,24 +110,8 @@ class BiSeNet(SegmentationNetwork):
         """What goes to the robot: a copy of the weights in evaluation mode, without auxiliary heads."""
         return _BiSeNetView(self)
 
-    def _check(self, image: Tensor) -> None:
-        check_shape(image, self.SIZE_MULTIPLE)
-        self._check_batch(image)
-
-    def _check_batch(self, image: Tensor) -> None:
-        """Some batch norms see one value per picture and channel; over one picture that has no variance.
-
-        Frozen (evaluation mode) and synchronised batch norms are fine.
-        """
-        if image.shape[0] > 1:
-            return
-        pooled = (*self.context_path.pooled(), *self.fusion.pooled())
-        if any(isinstance(layer, nn.BatchNorm2d) and layer.training for layer in pooled):
-            raise ModelError(
-                "training needs at least 2 pictures per device, got 1: batch norm after global pooling "
-                "has one value per picture",
-                hint="set batch_size >= 2 per device, or convert to SyncBatchNorm on several devices",
-            )
+    def _pooled(self) -> tuple[nn.Module, ...]:
+        return (*self.context_path.pooled(), *self.fusion.pooled())
 
 
 class _BiSeNetView(DeployView):
