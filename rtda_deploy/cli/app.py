@@ -11,7 +11,20 @@ from typing import Any, Callable
 import typer
 
 from rtda_deploy import __version__
-from rtda_deploy.cli import adapt, cameras, data, data_frames, doctor, estimate, evaluate, export, inspect, rank, verify
+from rtda_deploy.cli import (
+    adapt,
+    cameras,
+    data,
+    data_frames,
+    doctor,
+    estimate,
+    evaluate,
+    export,
+    inspect,
+    rank,
+    tradeoff,
+    verify,
+)
 from rtda_deploy.cli.bench import verb as bench
 from rtda_deploy.cli.demo import verb as demo
 from rtda_deploy.cli.run import verb as run
@@ -30,6 +43,7 @@ _VERBS = (
     ("export", export.export, _DEPLOY),
     ("verify", verify.verify, _DEPLOY),
     ("bench", bench.bench, _DEPLOY),
+    ("tradeoff", tradeoff.tradeoff, _DEPLOY),
     ("run", run.run, _DEPLOY),
     ("inspect", inspect.inspect, _HELP),
     ("estimate", estimate.estimate, _HELP),

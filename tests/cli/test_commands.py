@@ -58,12 +58,14 @@ MORE: Dict[str, Tuple[str, ...]] = {
     "train": tuple(word for text in SMALLER for word in ("--set", text)),
     "bench": ("--duration", "0.2", "--warmup", "0", "--max-p95-ms", "60000"),
     "export": ("--size", "64x64"),
+    "tradeoff": ("--frame", "160x96", "--rounds", "1"),
 }
 LEAVES = {
     "train": "runs/train/*/report.html",
     "eval": "runs/eval/*/report.html",
     "export": "last.onnx",
     "verify": "verify.html",
+    "tradeoff": "runs/tradeoff/tradeoff.png",
 }
 
 

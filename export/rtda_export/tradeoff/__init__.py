@@ -1,0 +1,1 @@
+"""Which network, size and precision: accuracy against time of several, made, scored and timed in one go."""

@@ -1,0 +1,182 @@
+"""Makes, scores and times the variants: here in turns, or by an estimate for a device that is not here."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import ExportError, RtdaError
+from rtda_export.tradeoff.making import Maker, told
+from rtda_export.tradeoff.points import Point, Variant, frontier, sentence
+from rtda_export.tradeoff.timing import in_turns
+
+__all__ = ["Comparison", "compare", "estimated", "timed_here"]
+
+Tell = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        points: The fastest first.
+        where: ``here``, or ``on`` and the name of the device.
+        machine: The processor, or the device's title.
+        whole_way: Whether times are those of a frame to its mask; else of the network alone.
+        frame_hw: Size of the frames; None of an estimate.
+        data: Address of what was scored on; empty: nothing.
+        pictures: How many of it.
+        per_second: Masks wanted each second.
+        left_out: Sentences on variants that could not be made.
+    """
+
+    points: Tuple[Point, ...]
+    where: str
+    machine: str
+    whole_way: bool
+    frame_hw: Optional[Tuple[int, int]]
+    data: str
+    pictures: int
+    per_second: float
+    left_out: Tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """Which one to take."""
+        return sentence(self.points, self.per_second, self.where)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """JSON-ready: ``choice`` (a sentence), ``rate``, ``machine``, ``where``, ``times`` (``frame to mask`` or
+        ``network alone, estimated``), ``frame`` (WxH or null), ``data``, ``pictures``, ``left_out``, and ``points``
+        as of ``Point.to_dict`` with ``frontier`` (whether no other beats it)."""
+        best = frontier(self.points)
+        return {
+            "choice": self.sentence,
+            "rate": self.per_second,
+            "machine": self.machine,
+            "where": self.where,
+            "times": "frame to mask" if self.whole_way else "network alone, estimated",
+            "frame": None if self.frame_hw is None else f"{self.frame_hw[1]}x{self.frame_hw[0]}",
+            "data": self.data,
+            "pictures": self.pictures,
+            "left_out": list(self.left_out),
+            "points": [{**point.to_dict(), "frontier": point in best} for point in self.points],
+        }
+
+
+def compare(
+    wanted: Sequence[Variant],
+    maker: Maker,
+    *,
+    data: Any,
+    address: str,
+    max_pictures: int,
+    frame: np.ndarray,
+    device: str,
+    per_second: float,
+    rounds: int,
+    tell: Tell,
+    progress: Progress = lambda name, done, total: None,
+) -> Comparison:
+    """Make every variant, score it where there are labels, and time all of them.
+
+    Args:
+        wanted: What to compare.
+        maker: Of the files.
+        data: Labelled set, or None.
+        address: Of the data.
+        max_pictures: Of it, spread evenly; 0: all.
+        frame: uint8 (H, W, 3) BGR, what a camera gives.
+        device: Name of a device to estimate for; empty: they are timed here.
+        per_second: Masks wanted each second.
+        rounds: In which each is timed.
+        tell: Lines for people.
+        progress: Called with (what, done, total) while files are opened and timed.
+
+    Raises:
+        ExportError: If none could be made.
+        ConfigError: If the device is unknown.
+    """
+    files: List[Tuple[Variant, Path, Optional[float]]] = []
+    left_out: List[str] = []
+    for variant in wanted:
+        try:
+            file = maker.file(variant)
+            miou = None if data is None else maker.score(variant, file, data, address, max_pictures)
+            files.append((variant, file, miou))
+        except RtdaError as err:
+            left_out.append(told(variant, err))
+            tell(left_out[-1])
+    if not files:
+        raise ExportError("none of the variants could be made", why="; ".join(left_out), hint="the reasons stand above")
+    if device:
+        points, machine = estimated(files, device)
+    else:
+        points, machine = timed_here(files, frame, rounds, progress), _processor()
+    return Comparison(
+        points=tuple(sorted(points, key=lambda point: point.ms)),
+        where=f"on {device}" if device else "here",
+        machine=machine,
+        whole_way=not device,
+        frame_hw=None if device else (frame.shape[0], frame.shape[1]),
+        data=address if data is not None else "",
+        pictures=0 if data is None else min(len(data), max_pictures or len(data)),
+        per_second=per_second,
+        left_out=tuple(left_out),
+    )
+
+
+def timed_here(
+    files: Sequence[Tuple[Variant, Path, Optional[float]]], frame: np.ndarray, rounds: int, progress: Progress
+) -> List[Point]:
+    """Time the whole way of a frame to its mask, as ``run`` goes it, all files in turns."""
+    from rtda_runtime import Segmenter
+
+    with contextlib.ExitStack() as opened:
+        runs = []
+        for done, (_, file, _) in enumerate(files):
+            progress("open", done, len(files))
+            segmenter = opened.enter_context(Segmenter.open(file))
+            runs.append((segmenter, _once(segmenter, frame)))
+        found = in_turns(
+            [run for _, run in runs], rounds=rounds, tell=lambda done, total: progress("time", done, total)
+        )
+        return [
+            Point(variant, file, miou, timed.ms, timed.low_ms, timed.high_ms, segmenter.description)
+            for (variant, file, miou), timed, (segmenter, _) in zip(files, found, runs)
+        ]
+
+
+def _once(segmenter: Any, frame: np.ndarray) -> Callable[[], object]:
+    mask = np.empty(frame.shape[:2], np.uint8)
+    return lambda: segmenter.segment(frame, mask)
+
+
+def estimated(files: Sequence[Tuple[Variant, Path, Optional[float]]], device: str) -> Tuple[List[Point], str]:
+    """What an engine of each is expected to take on a device, the network alone; and the device's title.
+
+    Raises:
+        ConfigError: If the device is unknown.
+    """
+    from rtda_export.roofline.estimator import estimate
+
+    points, title = [], device
+    for variant, file, miou in files:
+        found = estimate(file, device, precision=variant.precision)
+        entry, title = found.precisions[0], found.device.title
+        low, high = entry.range_fps
+        runs_on = f"estimated, {entry.arithmetic}, within a factor {entry.error_factor:g} of published engines"
+        points.append(Point(variant, file, miou, entry.expected_ms, 1e3 / high, 1e3 / low, runs_on))
+    return points, title
+
+
+def _processor() -> str:
+    from rtda_runtime.machine.cores import cpu_model, usable_cores
+
+    return f"{cpu_model()}, {usable_cores()} cores"
