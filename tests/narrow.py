@@ -22,6 +22,7 @@ _CHANNELS = {
     "vgg16": (32, 48, 64, 64),
     "efficientnet-lite0": (36, 48, 84, 80),
     "gcnet": (8, 16, 24, 32),
+    "ddrnet23-slim": (8, 16, 24, 32),
 }
 _PUBLISHED = {
     "resnet18": (64, 128, 256, 512),
@@ -29,6 +30,7 @@ _PUBLISHED = {
     "vgg16": (128, 256, 512, 512),
     "efficientnet-lite0": (144, 240, 672, 1280),
     "gcnet": (32, 64, 128, 256),
+    "ddrnet23-slim": (32, 64, 128, 256),
 }
 
 

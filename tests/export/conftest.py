@@ -29,9 +29,13 @@ class Workshop:
         "deeplab-v2": {"name": "DeepLab-v2", "backbone": "resnet18"},
         "fcn8s": {"name": "FCN8s", "backbone": "vgg16", "hidden": 32},
         "gcnet": {"name": "GCNet", "backbone": "gcnet", "variant": "s"},
+        "ddrnet": {"name": "DDRNet", "backbone": "ddrnet23-slim"},
     }
     # Not made INT8 in tests: OpenVINO's compiler ends the process on some of them.
-    light: ClassVar[Dict[str, Tuple[int, int]]] = {"gcnet": (64, 128)}  # with a size that each takes
+    light: ClassVar[Dict[str, Tuple[int, int]]] = {
+        "gcnet": (64, 128),
+        "ddrnet": (64, 128),
+    }  # with a size that each takes
 
     def spec(self, variant: str = "rtda", size_hw: Tuple[int, int] = SIZE_HW, **changes: Any) -> ModelSpec:
         spec = ModelSpec(

@@ -49,6 +49,7 @@ def giga(count: float, digits: int) -> float:
     [
         (("gcnet", "", "s"), 9_169_971, 20_657_075, 38_355, 11.28),
         (("gcnet", "", "w24"), 5_175_355, 11_646_427, 29_107, 6.48),
+        (("ddrnet",), 5_695_987, 5_695_987, 38_355, 9.07),
     ],
 )
 def test_light_networks_have_the_published_parameters_and_cost(

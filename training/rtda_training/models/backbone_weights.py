@@ -16,7 +16,7 @@ from rtda_deploy.errors import CheckpointError, ConfigError
 from rtda_deploy.optional import require
 from rtda_training.models.backbones import BACKBONES, Backbone, build_backbone
 from rtda_training.models.network import SegmentationNetwork
-from rtda_training.models.state_dicts import difference, read_weights, refuse_broken_numbers, renamed
+from rtda_training.models.state_dicts import difference, read_weights, refuse_broken_numbers, renamed, with_zeros
 
 __all__ = ["PACKAGED", "BackboneReport", "load_backbone_weights"]
 
@@ -32,7 +32,7 @@ class BackboneReport:
     Attributes:
         matched: Tensors that were loaded, ``num_batches_tracked`` counters not counted.
         total: Tensors the backbone has: 100 for ResNet-18, 520 for ResNet-101, 30 for VGG-16, 245 for
-            EfficientNet-Lite0, 1035 for GCNet.
+            EfficientNet-Lite0, 212 for DDRNet-23-slim, 1035 for GCNet.
         ignored: Names in the file that were left out: ImageNet's last layer (``BackboneKind.ignored_keys``), and what
             belongs to later stages than were asked for.
         random: Layers that keep their random start, as prefixes of names; empty: none.
@@ -83,6 +83,7 @@ def load_backbone_weights(
     expected = {key: tensor for key, tensor in whole.items() if not key.startswith(later)}
     ignored = tuple(key for key in weights if key.startswith((*kind.ignored_keys, *later)))
     found = {key: _as_convolution(tensor, expected.get(key)) for key, tensor in weights.items() if key not in ignored}
+    found = with_zeros(found, expected, kind.zeros)
     problem = difference(expected, found)
     if problem:
         raise CheckpointError(

@@ -12,7 +12,7 @@ from rtda_deploy.errors import CheckpointError
 from rtda_training.models.lineages import LINEAGES, Lineage, Preprocessing
 from rtda_training.models.network import SegmentationNetwork
 from rtda_training.models.networks import build_network, network_class
-from rtda_training.models.state_dicts import difference, renamed, unwrapped
+from rtda_training.models.state_dicts import difference, renamed, unwrapped, with_zeros
 
 __all__ = ["ForeignCheckpoint", "load_foreign"]
 
@@ -58,6 +58,7 @@ def load_foreign(model: SegmentationNetwork | None, state_dict: Mapping[str, obj
     _check_same_kind(model, lineage, settings, classes)
     aux_loaded = any(key.startswith(_AUX) for key in found)
     expected = {key: t for key, t in model.state_dict().items() if aux_loaded or not key.startswith(_AUX)}
+    found = with_zeros(found, expected, lineage.zeros)
     problem = difference(expected, found)
     if problem:
         raise CheckpointError(

@@ -12,7 +12,7 @@ from typing import TypedDict
 from torch import Tensor
 
 from rtda_deploy.errors import CheckpointError
-from rtda_training.models.backbones.gcnet import LAYOUTS as GCNET_LAYOUTS
+from rtda_training.models.backbones import ddrnet, gcnet
 
 __all__ = ["LINEAGES", "Lineage", "Preprocessing"]
 
@@ -38,6 +38,7 @@ class Lineage:
         names: Its prefixes of names, each with ours; the longest that fits wins.
         classifier: The tensor, by our name, whose rows are the classes.
         duplicate: Prefix under which the backbone is stored a second time; empty: it is not.
+        zeros: Tensors, by our names, that its files may leave away because they are 0 there.
         fused: Part of a name that only a file of fused blocks has; empty: there are no such files.
     """
 
@@ -47,6 +48,7 @@ class Lineage:
     names: Mapping[str, str]
     classifier: str
     duplicate: str = ""
+    zeros: tuple[str, ...] = ()
     fused: str = ""
 
 
@@ -58,17 +60,24 @@ def _bisenet(variant: str) -> Callable[[Mapping[str, Tensor]], dict[str, str]]:
     return settings
 
 
-def _gcnet(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """By the channels of its first convolution."""
-    variants = {32: "s", 24: "w24"}
-    first = weights.get("backbone.stem.0.0.conv.weight")
-    width = 0 if first is None else int(first.shape[0])
-    if width not in variants:
-        raise CheckpointError(
-            f"it is a GCNet of width {width or 'unknown'}",
-            hint=f"known widths: {', '.join(f'{count} ({name})' for count, name in variants.items())}",
-        )
-    return {"backbone": "gcnet", "variant": variants[width]}
+def _by_width(
+    network: str, known: Mapping[int, tuple[str, Mapping[str, str]]]
+) -> Callable[[Mapping[str, Tensor]], dict[str, str]]:
+    """Settings by the channels of the first convolution; each width has a word for people."""
+
+    def settings(weights: Mapping[str, Tensor]) -> dict[str, str]:
+        first = weights.get("backbone.stem.0.0.conv.weight")
+        width = 0 if first is None else int(first.shape[0])
+        if width not in known:
+            words = ", ".join(f"{count} ({word})" for count, (word, _) in known.items())
+            raise CheckpointError(f"it is a {network} of width {width or 'unknown'}", hint=f"known widths: {words}")
+        return dict(known[width][1])
+
+    return settings
+
+
+_GCNETS = {width: (name, {"backbone": "gcnet", "variant": name}) for width, name in ((32, "s"), (24, "w24"))}
+_DDRNETS = {32: ("23-slim", {"backbone": "ddrnet23-slim"})}
 
 
 # RGB, ImageNet's mean and deviation, as mmsegmentation and the authors of DDRNet prepare pictures.
@@ -86,9 +95,42 @@ def _behind(prefix: str, names: Mapping[str, str]) -> dict[str, str]:
     return {prefix + theirs: f"backbone.{ours}" for theirs, ours in names.items()}
 
 
-def _mmseg_head(theirs: str, ours: str, classifiers: tuple[str, ...]) -> dict[str, str]:
-    """A GCNet's head: batch norm, ReLU, then a module of convolution and batch norm, then the classifier."""
-    layers = {"0.": "block.bn.", "2.conv.": "block.conv.", "2.bn.": "classifier.bn."}
+def _two_branches(network: str, names: Mapping[str, str], fused: str = "") -> Lineage:
+    """A lineage of DDRNets or GCNets."""
+    ddr = network == "ddrnet"
+    return Lineage(
+        network=network,
+        settings=_by_width("DDRNet", _DDRNETS) if ddr else _by_width("GCNet", _GCNETS),
+        preprocessing=_IMAGENET,
+        names=names,
+        classifier="head.classifier.conv.weight",
+        zeros=tuple(f"backbone.{name}" for name in ddrnet.STEM_BIASES) if ddr else (),
+        fused=fused,
+    )
+
+
+def _pyramid_of_authors() -> dict[str, str]:
+    """DDRNet's DAPPM: batch norm, ReLU and convolution in a row, of a scale that pools behind its pooling."""
+    parts = {"scale0": ("scales.0", 0), "compression": ("compression", 0), "shortcut": ("shortcut", 0)}
+    parts.update({f"scale{n}": (f"scales.{n}", 1) for n in range(1, 5)})
+    parts.update({f"process{n}": (f"processes.{n - 1}", 0) for n in range(1, 5)})
+    found = {f"spp.{theirs}.{first}.": f"pyramid.{ours}.bn." for theirs, (ours, first) in parts.items()}
+    return {**found, **{f"spp.{theirs}.{n + 2}.": f"pyramid.{ours}.conv." for theirs, (ours, n) in parts.items()}}
+
+
+def _head_of_authors(theirs: str, ours: str) -> dict[str, str]:
+    layers = {"bn1.": "block.bn.", "conv1.": "block.conv.", "bn2.": "classifier.bn.", "conv2.": "classifier.conv."}
+    return {f"{theirs}.{layer}": f"{ours}.{place}" for layer, place in layers.items()}
+
+
+# Of a GCNet's head: a batch norm, a ReLU, then a module of convolution and batch norm. Of a DDRNet's: a module of batch
+# norm, ReLU and convolution, then a batch norm.
+_GCNET_HEAD = {"0.": "block.bn.", "2.conv.": "block.conv.", "2.bn.": "classifier.bn."}
+_DDRNET_HEAD = {"0.bn.": "block.bn.", "0.conv.": "block.conv.", "1.": "classifier.bn."}
+
+
+def _mmseg_head(theirs: str, ours: str, layers: Mapping[str, str], *classifiers: str) -> dict[str, str]:
+    """A head's layers, and its classifier under any of its names."""
     found = {f"decode_head.{theirs}.{layer}": f"{ours}.{place}" for layer, place in layers.items()}
     return {**found, **{f"decode_head.{name}.": f"{ours}.classifier.conv." for name in classifiers}}
 
@@ -170,18 +212,33 @@ LINEAGES: dict[str, Lineage] = {
         },
         classifier="head.classifier.weight",
     ),
-    "gcnet": Lineage(
-        network="gcnet",
-        settings=_gcnet,
-        preprocessing=_IMAGENET,
-        names={
-            **_behind("backbone.", GCNET_LAYOUTS[0]),
+    "gcnet": _two_branches(
+        "gcnet",
+        {
+            **_behind("backbone.", gcnet.LAYOUTS[0]),
             **_MMSEG_PYRAMID,
             # cls_seg is what the code calls its classifier, conv_seg the name it is stored under in mmsegmentation.
-            **_mmseg_head("head", "head", ("conv_seg", "cls_seg")),
-            **_mmseg_head("aux_head_c4", "aux_heads.0", ("aux_cls_seg_c4",)),
+            **_mmseg_head("head", "head", _GCNET_HEAD, "conv_seg", "cls_seg"),
+            **_mmseg_head("aux_head_c4", "aux_heads.0", _GCNET_HEAD, "aux_cls_seg_c4"),
         },
-        classifier="head.classifier.conv.weight",
-        fused=".reparam_3x3.",
+        gcnet.FUSED_KEY,
+    ),
+    "ddrnet": _two_branches(
+        "ddrnet",
+        {
+            **_behind("", ddrnet.AUTHORS),
+            **_pyramid_of_authors(),
+            **_head_of_authors("final_layer", "head"),
+            **_head_of_authors("seghead_extra", "aux_heads.0"),
+        },
+    ),
+    "ddrnet-mmseg": _two_branches(
+        "ddrnet",
+        {
+            **_behind("backbone.", ddrnet.MMSEG),
+            **_MMSEG_PYRAMID,
+            **_mmseg_head("head", "head", _DDRNET_HEAD, "conv_seg", "cls_seg"),
+            **_mmseg_head("aux_head", "aux_heads.0", _DDRNET_HEAD, "aux_cls_seg"),
+        },
     ),
 }

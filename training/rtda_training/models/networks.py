@@ -11,6 +11,7 @@ from typing import Any
 
 from rtda_deploy.errors import ConfigError
 from rtda_training.models.bisenet import BiSeNet
+from rtda_training.models.ddrnet import DDRNet
 from rtda_training.models.deeplab import DeepLabV2
 from rtda_training.models.fcn8s import FCN8s
 from rtda_training.models.gcnet import GCNet
@@ -23,6 +24,7 @@ NETWORKS: dict[str, type[SegmentationNetwork]] = {
     "deeplab-v2": DeepLabV2,
     "fcn8s": FCN8s,
     "gcnet": GCNet,
+    "ddrnet": DDRNet,
 }
 _UNASKED = "rtda"  # a plan's ``variant`` where none was set
 

