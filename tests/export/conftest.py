@@ -30,12 +30,16 @@ class Workshop:
         "fcn8s": {"name": "FCN8s", "backbone": "vgg16", "hidden": 32},
         "gcnet": {"name": "GCNet", "backbone": "gcnet", "variant": "s"},
         "ddrnet": {"name": "DDRNet", "backbone": "ddrnet23-slim"},
+        "ppliteseg": {"name": "PP-LiteSeg", "backbone": "stdc1", "variant": "lite"},
+        "ppliteseg-t": {"name": "PP-LiteSeg", "backbone": "stdc1", "variant": "t"},
     }
-    # Not made INT8 in tests: OpenVINO's compiler ends the process on some of them.
+    # Whose float files graph/test_light_networks.py looks at, each at a size that it takes.
     light: ClassVar[Dict[str, Tuple[int, int]]] = {
         "gcnet": (64, 128),
         "ddrnet": (64, 128),
-    }  # with a size that each takes
+        "ppliteseg": (128, 128),
+        "ppliteseg-t": (128, 256),
+    }
 
     def spec(self, variant: str = "rtda", size_hw: Tuple[int, int] = SIZE_HW, **changes: Any) -> ModelSpec:
         spec = ModelSpec(

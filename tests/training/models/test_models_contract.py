@@ -33,13 +33,22 @@ CHANNELS = {
     "resnet101": (256, 512, 1024, 2048),
     "vgg16": (128, 256, 512, 512),
     "efficientnet-lite0": (144, 240, 672, 1280),
+    "stdc1": (64, 256, 512, 1024),
+    "stdc2": (64, 256, 512, 1024),
     "gcnet": (32, 64, 128, 256),
     "ddrnet23-slim": (32, 64, 128, 256),
 }
 STRIDES = {"DeepLab-v2": (4, 8, 8, 8)}
 USUAL_STRIDES = (4, 8, 16, 32)
-AUX_WEIGHTS = {"BiSeNet": (1.0, 1.0), "DeepLab-v2": (0.1,), "FCN8s": (), "GCNet": (0.4,), "DDRNet": (0.4,)}
-MULTIPLES = {"BiSeNet": 32, "DeepLab-v2": 8, "FCN8s": 32, "GCNet": 64, "DDRNet": 64}
+AUX_WEIGHTS = {
+    "BiSeNet": (1.0, 1.0),
+    "DeepLab-v2": (0.1,),
+    "FCN8s": (),
+    "GCNet": (0.4,),
+    "DDRNet": (0.4,),
+    "PP-LiteSeg": (1.0, 1.0),
+}
+MULTIPLES = {"BiSeNet": 32, "DeepLab-v2": 8, "FCN8s": 32, "GCNet": 64, "DDRNet": 64, "PP-LiteSeg": 128}
 TAKE_ONE_PICTURE = ("DeepLab-v2", "FCN8s")  # in training; the others have batch norms after global pooling
 ARCHITECTURES: list[dict[str, str | int]] = [
     *(
@@ -53,6 +62,10 @@ ARCHITECTURES: list[dict[str, str | int]] = [
     {"name": "GCNet", "backbone": "gcnet", "variant": "s"},
     {"name": "GCNet", "backbone": "gcnet", "variant": "w24"},
     {"name": "DDRNet", "backbone": "ddrnet23-slim"},
+    {"name": "PP-LiteSeg", "backbone": "stdc1", "variant": "lite"},
+    {"name": "PP-LiteSeg", "backbone": "stdc1", "variant": "t"},
+    {"name": "PP-LiteSeg", "backbone": "stdc2", "variant": "b"},
+    {"name": "BiSeNet", "backbone": "stdc1", "variant": "rtda"},
 ]
 
 
@@ -187,7 +200,7 @@ def test_a_picture_of_a_size_that_does_not_divide_is_refused_with_the_nearest(ne
     for net in (network.eval(), network.deploy_view()):
         with pytest.raises(ModelError, match=rf"multiples of {multiple}, got 50x130") as caught:
             net(pictures(1, 50, 130))
-        assert {64: "64x128", 32: "64x128", 8: "48x128"}[multiple] in caught.value.hint
+        assert {128: "128x128", 64: "64x128", 32: "64x128", 8: "48x128"}[multiple] in caught.value.hint
 
 
 def test_the_least_size_works(network: SegmentationNetwork) -> None:
@@ -264,6 +277,8 @@ def test_each_auxiliary_head_has_its_weight(network: SegmentationNetwork) -> Non
         ("gcnet", "", "rtda", {"name": "GCNet", "backbone": "gcnet", "variant": "s"}),
         ("gcnet", "", "w24", {"name": "GCNet", "backbone": "gcnet", "variant": "w24"}),
         ("ddrnet", "", "rtda", {"name": "DDRNet", "backbone": "ddrnet23-slim"}),
+        ("ppliteseg", "", "rtda", {"name": "PP-LiteSeg", "backbone": "stdc1", "variant": "lite"}),
+        ("ppliteseg", "", "b", {"name": "PP-LiteSeg", "backbone": "stdc2", "variant": "b"}),
     ],
 )
 def test_users_words_build_the_network(name: str, backbone: str, variant: str, built: dict[str, str]) -> None:
@@ -304,6 +319,7 @@ def test_a_choice_can_be_checked_without_building() -> None:
         "fcn8s": (32, {"backbone": ("vgg16",)}),
         "gcnet": (64, {"backbone": ("gcnet",), "variant": ("s", "w24")}),
         "ddrnet": (64, {"backbone": ("ddrnet23-slim",)}),
+        "ppliteseg": (128, {"backbone": ("stdc1",), "variant": ("lite", "t", "b")}),
     }
     for name, (multiple, settings) in expected.items():
         known = NETWORKS[name].known_settings()
@@ -331,6 +347,8 @@ def test_the_backbones_have_their_published_widths() -> None:
         "efficientnet-lite0": build_backbone("efficientnet-lite0"),
         "gcnet": build_backbone("gcnet"),
         "ddrnet23-slim": build_backbone("ddrnet23-slim"),
+        "stdc1": build_backbone("stdc1"),
+        "stdc2": build_backbone("stdc2"),
     }
     assert {name: backbone.channels for name, backbone in made.items()} == CHANNELS
 

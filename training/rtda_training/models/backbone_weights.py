@@ -79,7 +79,8 @@ def load_backbone_weights(
     later = _later_layers(backbone.name, stages)
     file = _packaged(backbone.name) if str(path) == PACKAGED else Path(path)
     whole = backbone.state_dict()
-    weights = _under_our_names(read_weights(file), kind.layouts, whole)
+    given = read_weights(file)
+    weights = _under_our_names(given, kind.layouts, whole)
     expected = {key: tensor for key, tensor in whole.items() if not key.startswith(later)}
     ignored = tuple(key for key in weights if key.startswith((*kind.ignored_keys, *later)))
     found = {key: _as_convolution(tensor, expected.get(key)) for key, tensor in weights.items() if key not in ignored}
@@ -88,7 +89,7 @@ def load_backbone_weights(
     if problem:
         raise CheckpointError(
             f"{file.name} does not fit {_what(backbone.name, stages)}: {problem}",
-            hint=_hint(backbone.name, stages, whole, weights),
+            hint=_other_file(backbone.name, given) or _hint(backbone.name, stages, whole, weights),
         )
     refuse_broken_numbers(found, file.name)
     backbone.load_state_dict(found, strict=False)
@@ -134,14 +135,11 @@ def _hint(name: str, stages: int, whole: Mapping[str, Tensor], weights: Mapping[
         )
         if count != stages and not difference(expected, found):
             return f"--backbone-stages {count} loads the first {count}, which it holds; the rest starts at random"
-    other = _looks_like(name, weights)
-    if other:
-        return f"it looks like a file of {other}: --set backbone={other}, or give one of {name}"
     return f"give the published ImageNet file of {name}, or another backbone"
 
 
-def _looks_like(name: str, weights: Mapping[str, Tensor]) -> str:
-    """Another backbone that such a file is of; empty: none that is known."""
+def _other_file(name: str, weights: Mapping[str, Tensor]) -> str:
+    """The fix, for a file of another backbone that is known; empty: it is of none."""
     shares: dict[str, float] = {}
     for other, kind in BACKBONES.items():
         if other != name:
@@ -151,7 +149,8 @@ def _looks_like(name: str, weights: Mapping[str, Tensor]) -> str:
             fitting = sum(key in found and found[key].shape == tensor.shape for key, tensor in whole.items())
             shares[other] = fitting / sum(not key.endswith(_COUNTER) for key in whole)
     best = max(shares, key=lambda other: shares[other])
-    return best if shares[best] >= _ALIKE else ""
+    fix = f"it looks like a file of {best}: --set backbone={best}, or give one of {name}"
+    return fix if shares[best] >= _ALIKE else ""
 
 
 def _under_our_names(

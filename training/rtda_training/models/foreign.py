@@ -109,7 +109,12 @@ def _renamed(tensors: Mapping[str, Tensor], lineage: Lineage) -> dict[str, Tenso
     twice = lineage.duplicate
     copies = {f"backbone.{key[len(twice) :]}": t for key, t in tensors.items() if twice and key.startswith(twice)}
     once = {key: tensor for key, tensor in tensors.items() if not twice or not key.startswith(twice)}
-    found = renamed(once, lineage.names)
+    found = renamed(
+        {name: t for name, t in once.items() if not name.endswith(lineage.ones) or not bool((t == 1).all())},
+        lineage.names,
+    )
+    for theirs, ours in lineage.endings.items():
+        found = {name.removesuffix(theirs) + ours if name.endswith(theirs) else name: t for name, t in found.items()}
     _add_copies(found, copies)
     return found
 

@@ -5,8 +5,8 @@ What a table does not explain is refused, with the keys that differ (``foreign``
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypedDict
 
 from torch import Tensor
@@ -27,7 +27,7 @@ class Preprocessing(TypedDict):
     interpolation: str
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Lineage:
     """One family of checkpoints.
 
@@ -38,6 +38,8 @@ class Lineage:
         names: Its prefixes of names, each with ours; the longest that fits wins.
         classifier: The tensor, by our name, whose rows are the classes.
         duplicate: Prefix under which the backbone is stored a second time; empty: it is not.
+        endings: Its endings of names, each with ours.
+        ones: Endings of names whose tensors are left out where they are 1, and refused where they are not.
         zeros: Tensors, by our names, that its files may leave away because they are 0 there.
         fused: Part of a name that only a file of fused blocks has; empty: there are no such files.
     """
@@ -48,6 +50,8 @@ class Lineage:
     names: Mapping[str, str]
     classifier: str
     duplicate: str = ""
+    endings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ones: tuple[str, ...] = ()
     zeros: tuple[str, ...] = ()
     fused: str = ""
 
@@ -133,6 +137,28 @@ def _mmseg_head(theirs: str, ours: str, layers: Mapping[str, str], *classifiers:
     """A head's layers, and its classifier under any of its names."""
     found = {f"decode_head.{theirs}.{layer}": f"{ours}.{place}" for layer, place in layers.items()}
     return {**found, **{f"decode_head.{name}.": f"{ours}.classifier.conv." for name in classifiers}}
+
+
+def _ppliteseg(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """By the blocks of its backbone, of which STDC-2 has twelve."""
+    large = any(name.startswith("backbone.features.13.") for name in weights)
+    return {"backbone": "stdc2" if large else "stdc1", "variant": "b" if large else "t"}
+
+
+def _paddle() -> dict[str, str]:
+    """PaddleSeg's prefixes: a module of convolution and batch norm has them as _conv and _batch_norm."""
+    modules = {f"ppseg_head.cm.stages.{n}.1": f"pyramid.stages.{n}" for n in range(3)}
+    modules["ppseg_head.cm.conv_out"] = "pyramid.out"
+    names: dict[str, str] = {}
+    for n, head in enumerate(("head", "aux_heads.0", "aux_heads.1")):
+        arm, fusion = f"ppseg_head.arm_list.{n}", f"fusions.{n}"
+        modules.update({f"{arm}.conv_x": f"{fusion}.fine", f"{arm}.conv_out": f"{fusion}.out"})
+        modules.update({f"{arm}.conv_xy_atten.{k}": f"{fusion}.attention.{k}" for k in (0, 1)})
+        modules[f"seg_heads.{n}.conv"] = f"{head}.block"
+        names[f"seg_heads.{n}.conv_out."] = f"{head}.classifier."
+    for theirs, ours in modules.items():
+        names.update({f"{theirs}._conv.": f"{ours}.conv.", f"{theirs}._batch_norm.": f"{ours}.bn."})
+    return {"backbone.features.": "backbone.features.", **names}
 
 
 # mmsegmentation's DAPPM: of a scale that pools, the pooling is module 0.
@@ -240,5 +266,20 @@ LINEAGES: dict[str, Lineage] = {
             **_mmseg_head("head", "head", _DDRNET_HEAD, "conv_seg", "cls_seg"),
             **_mmseg_head("aux_head", "aux_heads.0", _DDRNET_HEAD, "aux_cls_seg"),
         },
+    ),
+    "ppliteseg": Lineage(
+        network="ppliteseg",
+        settings=_ppliteseg,
+        preprocessing={
+            "channel_order": "rgb",
+            "pixel_scale": 1.0 / 255.0,
+            "mean": (0.5, 0.5, 0.5),
+            "std": (0.5, 0.5, 0.5),
+            "interpolation": "linear",
+        },
+        names=_paddle(),
+        classifier="head.classifier.weight",
+        endings={"._mean": ".running_mean", "._variance": ".running_var"},
+        ones=("._scale",),
     ),
 }

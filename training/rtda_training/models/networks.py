@@ -16,6 +16,7 @@ from rtda_training.models.deeplab import DeepLabV2
 from rtda_training.models.fcn8s import FCN8s
 from rtda_training.models.gcnet import GCNet
 from rtda_training.models.network import SegmentationNetwork
+from rtda_training.models.ppliteseg import PPLiteSeg
 
 __all__ = ["NETWORKS", "build_network", "network_class", "network_settings"]
 
@@ -25,6 +26,7 @@ NETWORKS: dict[str, type[SegmentationNetwork]] = {
     "fcn8s": FCN8s,
     "gcnet": GCNet,
     "ddrnet": DDRNet,
+    "ppliteseg": PPLiteSeg,
 }
 _UNASKED = "rtda"  # a plan's ``variant`` where none was set
 

