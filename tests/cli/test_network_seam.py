@@ -117,3 +117,31 @@ def test_an_imagenet_file_of_a_new_row_loads_without_what_the_row_ignores(tmp_pa
     model = build_network("onemap")
     assert load_backbone_weights(model, tmp_path / "tiny.pth").ignored == ("classifier.weight",)
     assert torch.equal(model.backbone.layer1[0].weight, weights["layer1.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message", "nearest"),
+    [
+        (["network=gcnet", "size=96x72"], "size 96x72 is no multiple of 64 each way", "128x64"),
+        (["network=ddrnet", "size=1000x500"], "no multiple of 64", "1024x512"),
+        (["network=ppliteseg", "size=960x540"], "no multiple of 128", "1024x512"),
+        (["network=gcnet", "variant=w12"], "GCNet has no variant 'w12'", "s, w24"),
+        (["network=ppliteseg", "backbone=gcnet"], "PP-LiteSeg has no backbone 'gcnet'", "stdc1, resnet18"),
+    ],
+)
+def test_what_a_light_network_does_not_take_is_refused_with_the_nearest(here, tiny_data, settings, message, nearest):
+    outcome = train(tiny_data, "backbone=", *settings)
+    assert outcome.code == 2 and message in outcome.err and nearest in outcome.err, outcome.err
+
+
+def test_a_checkpoint_of_one_width_does_not_go_on_in_another(here, tiny_data):
+    outcome = train(tiny_data, "network=gcnet", "backbone=", "variant=w24")
+    assert outcome.code == 0 and "model   GCNet w24 · " in outcome.err, outcome.err
+    assert invoke("export", "run/last.pth", "--to", "onnx", "--json").code == 0
+    words = ["network=gcnet", "backbone=", "variant=s", "init=run/last.pth"]
+    outcome = invoke(
+        *("train", "source-only", "--source", f"folder:{tiny_data}", "--out", "other"),
+        *(word for text in ("steps=1", "size=64x64", "device=cpu", *words) for word in ("--set", text)),
+    )
+    assert outcome.code == 1 and "it is a GCNet gcnet w24" in outcome.err, outcome.err
+    assert "another network than GCNet gcnet s" in outcome.err and "stem.0.0.conv.weight" in outcome.err

@@ -23,8 +23,8 @@ class SupervisedConfig:
     """What of the labelled domain counts, and how much.
 
     Attributes:
-        aux_weight: Weight of each auxiliary head's loss; negative: the network's own (1 for BiSeNet, 0.1 for
-            DeepLab-v2).
+        aux_weight: Weight of each auxiliary head's loss; negative: the network's own (1 for BiSeNet and PP-LiteSeg, 0.4
+            for DDRNet and GCNet, 0.1 for DeepLab-v2).
         hardest: Share of each batch's labelled pixels that always counts, those of the largest loss; 1: all of them
             (BiSeNet's authors: a sixteenth).
         easy: A pixel outside that share counts too if its label has less than this probability (0.7 there).
