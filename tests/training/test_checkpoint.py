@@ -51,7 +51,7 @@ def test_every_network_makes_the_round_trip(architecture, tmp_path):
     [
         (None, "upgrade rtda-deploy"),
         ("BiSeNet", "upgrade rtda-deploy"),
-        ({"name": "SegFormer"}, "this version builds BiSeNet, DeepLab-v2, FCN8s; upgrade rtda-deploy"),
+        ({"name": "SegFormer"}, "this version builds BiSeNet, DeepLab-v2, FCN8s, GCNet, DDRNet, PP-LiteSeg; upgrade"),
         ({"name": "bisenet", "backbone": "resnet18", "variant": "rtda"}, "upgrade rtda-deploy"),
         ({"name": "BiSeNet", "backbone": "resnet19", "variant": "rtda"}, "resnet18, resnet101"),
         ({"name": "BiSeNet", "backbone": "resnet18"}, "Upgrade"),

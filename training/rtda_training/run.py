@@ -167,7 +167,7 @@ def load(checkpoint: str | Path) -> LoadedNetwork:
     """The network of a ``.pth`` in evaluation mode, and its spec; ``network(x)`` gives logits.
 
     Args:
-        checkpoint: Of this project, or of RTDA's or CoinCheung's code.
+        checkpoint: Of this project, or of a lineage that is known (docs/networks.md).
 
     Raises:
         FileAccessError: If it cannot be opened.

@@ -1,4 +1,4 @@
-"""Networks: BiSeNet, DeepLab-v2 and FCN-8s, the papers' discriminators and translators; counts of parameters and cost.
+"""Networks: those of ``NETWORKS``, the papers' discriminators and translators; counts of parameters and cost.
 
 Key names of a state dict: ``backbone`` (torchvision's names below it), ``head``, ``aux_heads``; a BiSeNet's also
 ``spatial_path``, ``context_path``, ``fusion``.
