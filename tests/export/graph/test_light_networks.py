@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -15,6 +16,8 @@ from export.graph.test_graph import TENSORRT_8_5  # noqa: E402
 
 from rtda_export import verify  # noqa: E402
 from rtda_export.precision.fp16_graph import fp16_onnx  # noqa: E402
+from rtda_export.precision.quantize import int8_onnx  # noqa: E402
+from rtda_runtime.engines.trial import trials  # noqa: E402
 
 POOLING_AND_NORMS = {"AveragePool", "BatchNormalization", "ReduceMax", "ReduceMean", "Sub"}  # TensorRT 8.5 has them too
 
@@ -65,3 +68,14 @@ def test_sizes_whose_pooled_maps_do_not_divide_are_exported_too(workshop: Any, t
     operators = {node.op_type for node in onnx.load(str(exported)).graph.node}
     assert operators <= TENSORRT_8_5 | POOLING_AND_NORMS
     assert verify(checkpoint, exported, workshop.frames(1)).relative < 1e-5
+
+
+def test_an_int8_file_for_a_cpu_kills_no_library(pair: tuple[Path, Path], name: str, tmp_path: Path) -> None:
+    """Their pyramids begin branches with batch norms, which OpenVINO did not survive between Q and DQ nodes."""
+    height, width = Workshop.light[name]
+    rng = np.random.default_rng(0)
+    frames = [rng.standard_normal((1, 3, height, width), dtype=np.float32) for _ in range(2)]
+    quiet = {"limit": 0.01, "method": "minmax"}  # random weights agree with nothing; the file is what is looked at
+    int8_onnx(pair[1], frames, tmp_path / "light.int8.onnx", target="cpu", threads=1, **quiet)
+    found = trials(tmp_path / "light.int8.onnx")
+    assert found and not [trial.sentence for trial in found if trial.error]
