@@ -112,7 +112,7 @@ class OnnxFacts:
         """Height and width of the input.
 
         Raises:
-            ExportError: If there is not one input (N, 3, H, W) of fixed shape.
+            ExportError: If there is not one input (N, 3, H, W), or (N, H, W, 3), of fixed shape.
         """
         shapes = ", ".join(f"{value.name} {list(value.shape)}" for value in self.inputs)
         if len(self.inputs) != 1 or len(self.inputs[0].shape) != 4:
@@ -120,7 +120,8 @@ class OnnxFacts:
                 f"{self.path.name} takes {shapes or 'nothing'}: expected one picture (1, 3, H, W)",
                 hint="export it from its checkpoint: rtda-deploy export ckpt.pth --to onnx",
             )
-        height, width = self.inputs[0].shape[2:]
+        shape = self.inputs[0].shape
+        height, width = shape[1:3] if shape[3] == 3 and shape[1] != 3 else shape[2:]
         if None in self.inputs[0].shape or height is None or width is None:
             raise ExportError(
                 f"{self.path.name} has no fixed input shape: {shapes}",

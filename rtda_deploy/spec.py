@@ -5,6 +5,7 @@ It travels in the checkpoint (``spec``), in the ONNX metadata (``rtda.spec``) an
 
 A frame becomes the network's input in this order: resize (``resize``, ``interpolation``) to ``size_hw``, put the
 channels into ``channel_order``, then ``(pixel * pixel_scale - mean) / std`` per channel, laid out float32 (1, 3, H, W).
+Where ``input`` is not ``float32`` all but the resize are nodes of the network's own graph.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ _CHOICES = {
     "channel_order": ("rgb", "bgr"),
     "resize": ("stretch", "letterbox"),
     "interpolation": ("linear", "area", "cubic", "nearest"),
-    "output": ("logits", "mask"),
+    "output": ("logits", "mask", "probabilities"),
+    "input": ("float32", "uint8", "pixels"),
+    "layout": ("nchw", "nhwc"),
 }
+_OF_EVERY_FILE = {"input": "float32", "layout": "nchw"}  # not written: versions before these fields read the file too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +56,13 @@ class ModelSpec:
         resize: ``stretch`` to ``size_hw``, or ``letterbox`` (keep the aspect, fill the rest with the mean).
         interpolation: How frames are resized.
         ignore_index: Label value that means "not labelled".
-        output: ``logits`` float32 (1, C, H / output_stride, W / output_stride), or ``mask`` uint8 (1, H, W).
+        output: ``logits`` float32 (1, C, H / output_stride, W / output_stride), ``mask`` uint8 (1, H, W), or
+            ``probabilities`` float32 (1, C, H, W), 0..1.
         output_stride: Input pixels per logit, each way.
+        input: ``float32``: normalised as above. ``uint8``: the resized frame itself, BGR; its channel order, scale,
+            mean and std are applied in the graph. ``pixels``: the same numbers as float32, for programs that feed
+            no other type.
+        layout: Of the input: ``nchw``, (1, 3, H, W); or ``nhwc``, (1, H, W, 3), for ``uint8`` and ``pixels`` only.
         provenance: Where the network comes from: architecture, recipe, domains, metrics, versions, sha256 of the
             parent file. JSON values only; nothing in it changes what the runtime computes.
 
@@ -73,6 +82,8 @@ class ModelSpec:
     ignore_index: int = 255
     output: str = "logits"
     output_stride: int = 8
+    input: str = "float32"
+    layout: str = "nchw"
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -112,6 +123,20 @@ class ModelSpec:
             )
         if not isinstance(self.provenance, Mapping):
             raise SpecError("spec field provenance is no table", hint="leave it out, or write {}")
+        self._check_input()
+
+    def _check_input(self) -> None:
+        if self.input == "float32":
+            if self.layout != "nchw":
+                raise SpecError("a float32 input is laid out nchw", hint="layout nhwc goes with input uint8 or pixels")
+        elif self.resize == "letterbox":
+            fill = ", ".join(f"{mean / self.pixel_scale:.7g}" for mean in self.mean)
+            raise SpecError(
+                f"a letterboxed network cannot have the input {self.input}",
+                why=f"the bars beside the picture hold the mean, a pixel of {fill}, which is no whole number; other "
+                "programs fill them with black, and the mask would be another",
+                hint="--input float32, whose bars are exact   (or train with resize stretch)",
+            )
 
     @property
     def num_classes(self) -> int:
@@ -120,18 +145,30 @@ class ModelSpec:
 
     @property
     def output_hw(self) -> Tuple[int, int]:
-        """Height and width of what the network gives: the logits' grid, or the mask."""
-        if self.output == "mask":
+        """Height and width of what the network gives: the logits' grid, or its input's."""
+        if self.output != "logits":
             return self.size_hw
         return self.size_hw[0] // self.output_stride, self.size_hw[1] // self.output_stride
+
+    @property
+    def input_shape(self) -> Tuple[int, int, int, int]:
+        """Shape of the network's input, one picture: (1, 3, H, W), or (1, H, W, 3) where ``layout`` is ``nhwc``."""
+        height, width = self.size_hw
+        return (1, height, width, 3) if self.layout == "nhwc" else (1, 3, height, width)
+
+    @property
+    def input_dtype(self) -> str:
+        """NumPy's name of the type of the network's input: ``uint8`` or ``float32``."""
+        return "uint8" if self.input == "uint8" else "float32"
 
     def replace(self, **changes: Any) -> ModelSpec:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> Dict[str, Any]:
-        """The spec as JSON-ready values, ``version`` first."""
+        """The spec as JSON-ready values, ``version`` first; ``input`` and ``layout`` where they are not the usual."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields = {name: value for name, value in fields.items() if _OF_EVERY_FILE.get(name) != value}
         return {"version": SPEC_VERSION, **json.loads(json.dumps(fields, default=dict))}
 
     def to_json(self) -> str:

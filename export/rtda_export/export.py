@@ -13,7 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
+from rtda_deploy.errors import ConfigError
 from rtda_deploy.files import atomic_path, remove_leftovers
+from rtda_deploy.onnx_file import onnx_spec
 from rtda_deploy.run_folders import folder_lock, is_locked
 from rtda_deploy.spec import ModelSpec
 from rtda_export.options import EngineOptions, ExportOptions
@@ -21,6 +23,7 @@ from rtda_export.overwrite import refuse_losing
 from rtda_export.parity.frames import NamedFrame, read_frames, stored_frames
 from rtda_export.parity.report import ParityReport
 from rtda_export.precision import FP32, Precision
+from rtda_export.programs import Served, program_named
 from rtda_export.request import EnginePlan, Request, checked_request, engine_plan
 from rtda_export.steps.step import ExportEvent, ExportStep, Tell, Workbench
 from rtda_export.steps.to_engine import build_engine
@@ -48,6 +51,7 @@ class ExportResult:
         steps: Every step that made a file, in order.
         notes: What was left out and why.
         files: Every file written.
+        config: The configuration of another program, where one was named.
     """
 
     model: Path
@@ -58,6 +62,7 @@ class ExportResult:
     steps: Tuple[ExportStep, ...]
     notes: Tuple[str, ...]
     files: Tuple[Path, ...]
+    config: Optional[Path] = None
 
     @property
     def best(self) -> Path:
@@ -76,6 +81,7 @@ class ExportResult:
         checkpoint, as ``ParityReport.to_dict``, or null. ``hops``, the steps: ``name`` (onnx, fp16, int8, engine),
         ``path``, ``bytes``, ``seconds``, ``parity`` (or null), ``kept_fp32`` (reason by layer), ``miou`` (before and
         after in percent, or null), ``notes``. ``notes``: sentences. ``files``: paths written.
+        ``config``: of another program, where one was named; else left out.
         """
         return {
             "model": str(self.model),
@@ -86,6 +92,7 @@ class ExportResult:
             "hops": [step.to_dict() for step in self.steps],
             "notes": list(self.notes),
             "files": [str(path) for path in self.files],
+            **({} if self.config is None else {"config": str(self.config)}),
         }
 
 
@@ -120,7 +127,9 @@ def export_model(
     """
     request = checked_request(model, dataclasses.replace(options or ExportOptions(), **changes))
     plan = engine_plan(request)
-    run = _Export(request, plan, _reduced_precision(request, plan), on_step or (lambda event: None))
+    reduced = _reduced_precision(request, plan)
+    _check_made_of_planes(request, reduced)
+    run = _Export(request, plan, reduced, on_step or (lambda event: None))
     return run.from_checkpoint() if request.from_checkpoint else run.from_onnx()
 
 
@@ -144,7 +153,8 @@ class _Export:
             bench = Workbench(request, folder, frames, seen, self.tell)
             steps = [write_onnx(bench)]
             steps += self._more_steps(bench, request.file())
-        return self._result(request.file(), steps[0], steps, notes)
+            config = self._configured(steps[-1])
+        return self._result(request.file(), steps[0], steps, notes, config)
 
     def from_onnx(self) -> ExportResult:
         request = self.request
@@ -172,6 +182,18 @@ class _Export:
             steps.append(build_engine(bench, source, kept))
         return steps
 
+    def _configured(self, last: ExportStep) -> Tuple[Path, ...]:
+        """The files written for another program, where one was named."""
+        options = self.request.options
+        if not options.program:
+            return ()
+        program = program_named(options.program)
+        precision = FP32.name if self.reduced is None else self.reduced.name
+        served = Served(last.path, self.request.stem, last.spec, precision, options.batch, options.confidence)
+        written = program.write(served)
+        self.tell(ExportEvent(program.name, text=f"for {program.title}, not run here", path=written[0]))
+        return written
+
     def _pictures(self) -> Tuple[List[NamedFrame], List[NamedFrame]]:
         """Frames to verify on and to calibrate on, read before work starts."""
         options = self.request.options
@@ -197,7 +219,8 @@ class _Export:
         if self.plan.wanted:
             core = request.options.engine.dla_core
             targets.append(engine_path(request.file(), request.engine_precision.name, core))
-        return targets
+        copy = program_named(request.options.program).copy if request.options.program else None
+        return targets if copy is None else [*targets, copy(request.folder, request.stem)]
 
     @contextlib.contextmanager
     def _workshop(self, targets: Sequence[Path]) -> Iterator[Path]:
@@ -220,7 +243,14 @@ class _Export:
                 (Path(work) / "reference").mkdir()
                 yield Path(work)
 
-    def _result(self, onnx: Path, told: ExportStep, steps: Sequence[ExportStep], notes: Sequence[str]) -> ExportResult:
+    def _result(
+        self,
+        onnx: Path,
+        told: ExportStep,
+        steps: Sequence[ExportStep],
+        notes: Sequence[str],
+        config: Tuple[Path, ...] = (),
+    ) -> ExportResult:
         self.tell(ExportEvent("spec", text=_spec_text(told.spec), path=told.path))
         one_class = _one_class(told.spec, self.tell)
         pages = [step.parity.page for step in steps if step.parity.page is not None]
@@ -232,7 +262,8 @@ class _Export:
             parity=steps[0].parity if self.request.from_checkpoint else None,
             steps=tuple(steps),
             notes=(*notes, *one_class, *(note for step in steps for note in step.notes)),
-            files=(*(path for step in steps for path in step.files), *pages),
+            files=(*(path for step in steps for path in step.files), *config, *pages),
+            config=config[0] if config else None,
         )
 
 
@@ -250,6 +281,20 @@ def _reduced_precision(request: Request, plan: EnginePlan) -> Optional[Precision
     engine_only = request.options.to is not None and "onnx" not in request.options.to
     made_by_builder = wanted.engine.from_float32 and not plan.typed
     return None if made_by_builder and engine_only and not request.from_checkpoint else wanted
+
+
+def _check_made_of_planes(request: Request, reduced: Optional[Precision]) -> None:
+    """Refuse to make a file of another precision of an ``.onnx`` that takes pixels."""
+    if reduced is None or request.from_checkpoint:
+        return
+    spec = request.spec or onnx_spec(request.parent)
+    if spec.input != "float32":
+        raise ConfigError(
+            f"{request.parent.name} takes {spec.input}: no {reduced.name} file is made of it",
+            why="a precision is measured on the normalised picture, and pixels are put before it last; made the other "
+            "way round, the subtraction of the mean would be rounded too",
+            hint=f"rtda-deploy export ckpt.pth --input {spec.input} --precision {reduced.name} ...   (the checkpoint)",
+        )
 
 
 def _checked_only(request: Request, notes: Sequence[str], tell: Tell) -> ExportResult:

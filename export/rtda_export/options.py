@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Sequence, Tuple, Union
 
 from rtda_deploy.errors import ConfigError
-from rtda_export.graph.allowed import OPSETS, check_mask_opset, check_opset, check_output
+from rtda_export.graph.allowed import OPSETS, check_input, check_mask_opset, check_opset, check_output
 from rtda_export.precision import ENGINE_DEFAULT, INT8, PRECISIONS, Precision, listed, precision_named
+from rtda_export.programs import program_named
 from rtda_export.tensorrt.settings import BuildSettings
 
 if TYPE_CHECKING:
@@ -40,10 +41,16 @@ class ExportOptions:
         to: ``onnx``, ``engine`` or both; None: the ONNX, and an engine where TensorRT works here.
         precision: Name of a row of :data:`rtda_export.precision.PRECISIONS`; None: fp32 in the ONNX and fp16 in the
             engine.
-        size_hw: Input size; None: as trained. A checkpoint's only, as the next five.
+        size_hw: Input size; None: as trained. A checkpoint's only, as the next seven.
         opset: 11 to 17; None: 17.
-        output: ``logits`` at 1/8 for this runtime, or ``mask`` uint8 at input size, made in the graph.
+        input: ``float32`` normalised, for this runtime; or for others, with all but the resize in the graph, the
+            frame's own pixels BGR: ``uint8``, or ``pixels``, the same as float32.
+        layout: Of the input: ``nhwc`` or ``nchw``; None: nhwc for uint8, else nchw.
+        output: ``logits`` at 1/8 for this runtime; or made in the graph, at input size, ``mask`` uint8, or
+            ``probabilities`` of all classes, float32.
         confidence: With ``mask``, a second output: the winner's probability, float32.
+        program: Name of a row of :data:`rtda_export.programs.PROGRAMS`: ``input``, ``layout`` and ``output`` are made
+            what that program needs, and its configuration is written; empty: none.
         batch: Pictures at a time; more than one for other programs' runtimes only.
         rewritten: Whether convolutions of enlarged maps move to where the maps are small
             (:mod:`rtda_export.graph.rewrite`).
@@ -65,8 +72,11 @@ class ExportOptions:
     precision: Optional[str] = None
     size_hw: Optional[Tuple[int, int]] = None
     opset: Optional[int] = None
+    input: str = "float32"
+    layout: Optional[str] = None
     output: str = "logits"
     confidence: bool = False
+    program: str = ""
     batch: int = 1
     rewritten: bool = True
     verify_path: Optional[Union[str, Path]] = None
@@ -84,16 +94,50 @@ class ExportOptions:
         if unknown or (self.to is not None and not self.to):
             raise ConfigError(f"unknown --to {','.join(unknown) or '(nothing)'}", hint=f"known: {', '.join(KINDS)}")
         check_opset(self.onnx_opset)
+        self._fit_program()
+        check_input(self.input, self.layout)
         check_output(self.output, confidence=self.confidence, batch=self.batch)
-        if self.output == "mask":
-            check_mask_opset(self.onnx_opset)
+        if self.output != "logits":
+            check_mask_opset(self.onnx_opset, self.output)
         self._check_precision(self.chosen)
         self._check_engine()
+
+    def _fit_program(self) -> None:
+        """Set what the program needs; refuse what it cannot feed or run."""
+        if not self.program:
+            return
+        program = program_named(self.program)
+        for option, field, allowed in (
+            ("--input", "input", (program.input,)),
+            ("--layout", "layout", program.layouts),
+            ("--output", "output", (program.output,)),
+            ("--to", "to", (("onnx",),)),
+        ):
+            asked, usual = getattr(self, field), getattr(type(self), field)
+            if asked in (usual, None):
+                object.__setattr__(self, field, allowed[0])  # the way to set a field of a frozen dataclass
+            elif (tuple(asked) if field == "to" else asked) not in allowed:
+                raise ConfigError(
+                    f"--for {program.name} goes with {option} {' or '.join(map(_typed, allowed))}",
+                    why=f"{program.title} is given an .onnx that takes {program.input} and gives {program.output}",
+                    hint=f"leave {option} out",
+                )
+        if self.chosen is not None and self.chosen.name not in program.precisions:
+            raise ConfigError(
+                f"no {self.chosen.name} file is written for {program.title}",
+                why=program.refused,
+                hint=f"--precision {listed(program.precisions)}",
+            )
 
     @property
     def chosen(self) -> Optional[Precision]:
         """The row of ``precision``."""
         return None if self.precision is None else precision_named(self.precision)
+
+    @property
+    def input_layout(self) -> str:
+        """``layout``, decided."""
+        return check_input(self.input, self.layout)
 
     @property
     def onnx_opset(self) -> int:
@@ -145,3 +189,7 @@ class ExportOptions:
                 f"an {self.chosen.title if self.chosen else ''} file for a CPU makes no engine",
                 hint="--int8-target tensorrt, or --to onnx",
             )
+
+
+def _typed(value: Union[str, Sequence[str]]) -> str:
+    return value if isinstance(value, str) else ",".join(value)

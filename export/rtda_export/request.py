@@ -9,7 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import Optional, Tuple, Union
 
-from rtda_deploy.errors import ConfigError, DeviceError, ExportError
+from rtda_deploy.errors import ConfigError, DeviceError, ExportError, SpecError
 from rtda_deploy.files import readable_file, writable_folder
 from rtda_deploy.model_files import is_checkpoint_name
 from rtda_deploy.onnx_file import read_onnx_facts
@@ -130,11 +130,17 @@ def _check_checkpoint(request: Request) -> Request:
     """The request, with the size that the checkpoint was trained at where another is asked for."""
     require("torch", extra="export", purpose="to export a checkpoint")
     options = request.options
-    if options.size_hw is None:
+    if options.size_hw is None and options.input == "float32":
         return request
     from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 
     checkpoint = read_checkpoint(request.parent, spec=request.spec)
+    try:
+        checkpoint.spec.replace(input=options.input, layout=options.input_layout)
+    except SpecError as err:  # it is letterboxed
+        raise ConfigError(err.message, why=err.why, hint=err.hint) from err
+    if options.size_hw is None:
+        return request
     check_size(options.size_hw, model_from_checkpoint(checkpoint).size_multiple)
     return dataclasses.replace(request, trained_hw=checkpoint.spec.size_hw)
 
@@ -142,8 +148,11 @@ def _check_checkpoint(request: Request) -> Request:
 def _check_onnx(request: Request) -> None:
     options = request.options
     built_in = {
+        "--for": "program",
         "--size": "size_hw",
         "--opset": "opset",
+        "--input": "input",
+        "--layout": "layout",
         "--output": "output",
         "--confidence": "confidence",
         "--batch": "batch",

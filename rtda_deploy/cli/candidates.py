@@ -53,19 +53,17 @@ def names_of(models: Sequence[Path]) -> Tuple[str, ...]:
 
 
 def _candidate(network: Network, name: str, norms: bool) -> Candidate:
-    import numpy as np
-
-    from rtda_runtime.mask.preprocess import Preprocessor, content_box
+    from rtda_runtime.mask.preprocess import Preprocessor, content_box, network_input
     from rtda_training.judge import Candidate
     from rtda_training.judge.answers import not_finite
     from rtda_training.judge.norms import norm_distance, norms_kept
 
     spec = network.spec
     prepare = Preprocessor(spec)
-    stride = 1 if spec.output == "mask" else spec.output_stride
+    stride = spec.output_stride if spec.output == "logits" else 1
 
     def image(frame: np.ndarray) -> np.ndarray:
-        found = np.empty((1, 3, *spec.size_hw), np.float32)
+        found = network_input(spec)
         prepare(frame, found)
         return found
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Tuple
 import typer
 
 from rtda_export.precision import INT8, PRECISIONS, known_precisions, listed
+from rtda_export.programs import known_programs
 
 if TYPE_CHECKING:
     from rtda_export.export import ExportEvent, ExportResult
@@ -21,6 +22,9 @@ _PLAIN_EVERY_S = 10.0
 _REDUCED = listed(precision.title for precision in PRECISIONS if precision.reduced)
 _CALIBRATED = listed(precision.title for precision in PRECISIONS if precision.needs_calibration)
 _MODEL = f"A checkpoint (.pth), or an .onnx to check, to make {_REDUCED}, or to build an engine from."
+_INPUT = "float32 normalised; or the frame's BGR as uint8, or as float32 (pixels): the rest is made in the graph."
+_OUTPUT = "logits at 1/8 for this runtime; or at input size: mask, uint8, or probabilities of all classes."
+_FOR = f"Make the file and the configuration that another program needs: {known_programs()}."
 _PRECISION = f"{known_precisions()} (default: fp32 in the ONNX, fp16 in the engine)."
 
 
@@ -30,7 +34,10 @@ def export(
     precision: Optional[str] = typer.Option(None, help=_PRECISION),
     size: Optional[str] = typer.Option(None, help="Input size WIDTHxHEIGHT (default: as trained)."),
     opset: Optional[int] = typer.Option(None, help="ONNX opset, 11 to 17 (default: 17)."),
-    output: str = typer.Option("logits", help="logits at 1/8 for this runtime, or mask: uint8 at input size."),
+    input_: str = typer.Option("float32", "--input", help=_INPUT),
+    layout: Optional[str] = typer.Option(None, help="Of the input: nhwc or nchw (default: nhwc for uint8, else nchw)."),
+    output: str = typer.Option("logits", help=_OUTPUT),
+    for_: Optional[str] = typer.Option(None, "--for", help=_FOR),
     confidence: bool = typer.Option(False, "--confidence", help="With mask: also each pixel's probability, float32."),
     batch: int = typer.Option(1, min=1, help="Pictures at a time; more than 1 for other programs only."),
     rewrite: bool = typer.Option(True, help="Convolve before enlarging: the same masks with fewer operations."),
@@ -62,7 +69,10 @@ def export(
         precision=precision,
         size_hw=parse_size(size) if size else None,
         opset=opset,
+        input=input_,
+        layout=layout,
         output=output,
+        program=for_ or "",
         confidence=confidence,
         batch=batch,
         rewritten=rewrite,
@@ -84,7 +94,7 @@ def _show(result: ExportResult, json_: bool, *, runs_here: bool) -> None:
     if json_:
         print_json(result.to_dict())
     else:
-        print(result.best)
+        print(result.config or result.best)
     if runs_here and result.spec.output == "logits":
         typed = shlex.quote(str(result.best))
         print_next(f"rtda-deploy bench {typed}", f"rtda-deploy run {typed} --camera 0")

@@ -146,9 +146,9 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
     rows = [
         ("kind", f"{found['kind']}, {size_text(found['bytes'])}"),
         ("network", _words(architecture) or "not stated"),
-        ("input", f"{width}x{height} {spec['channel_order']}, {spec['resize']}, {spec['interpolation']}"),
-        ("normalise", f"(pixel * {spec['pixel_scale']:.6g} - {_three(spec['mean'])}) / {_three(spec['std'])}"),
-        ("output", f"{spec['output']} at 1/{spec['output_stride']}" if spec["output"] == "logits" else "mask"),
+        ("input", f"{width}x{height} {_taken(spec)}, {spec['resize']}, {spec['interpolation']}"),
+        ("normalise", _normalising(spec)),
+        ("output", f"{spec['output']} at 1/{spec['output_stride']}" if spec["output"] == "logits" else spec["output"]),
         ("classes", f"{len(spec['class_names'])}: {', '.join(spec['class_names'])}"),
     ]
     if "parameters" in found:
@@ -172,6 +172,17 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
         rows.append((key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)))
     rows.append(("sha256", found["sha256"]))
     return rows
+
+
+def _taken(spec: Dict[str, Any]) -> str:
+    """``rgb``, or ``bgr uint8 nhwc`` where the graph makes the rest of a frame's pixels."""
+    kind = spec.get("input", "float32")
+    return str(spec["channel_order"]) if kind == "float32" else f"bgr {kind} {spec.get('layout', 'nchw')}"
+
+
+def _normalising(spec: Dict[str, Any]) -> str:
+    done = f"(pixel * {spec['pixel_scale']:.6g} - {_three(spec['mean'])}) / {_three(spec['std'])}"
+    return done if spec.get("input", "float32") == "float32" else f"in the graph: {spec['channel_order']}, {done}"
 
 
 def _foreign_rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:

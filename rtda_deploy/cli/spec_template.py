@@ -45,8 +45,10 @@ def _of_onnx(file: Path) -> Tuple[ModelSpec, List[str]]:
     facts = read_onnx_facts(file, allow_external=True)
     if facts.spec is not None:
         return facts.spec, []
-    size_hw, sized = _size(facts)
+    size_hw, sized, layout = _size(facts)
     fields, guesses = _outputs(facts, size_hw)
+    if facts.inputs[0].dtype == "uint8":
+        fields.update(input="uint8", layout=layout)
     guesses = [
         *([] if sized else ["size_hw: the file takes any size; write the one that it is to run at, height first"]),
         *guesses,
@@ -55,9 +57,12 @@ def _of_onnx(file: Path) -> Tuple[ModelSpec, List[str]]:
     return ModelSpec(size_hw=size_hw, provenance={"architecture": {"name": file.stem}}, **fields), guesses
 
 
-def _size(facts: OnnxFacts) -> Tuple[Tuple[int, int], bool]:
-    """Height and width of the input, and whether the file says them."""
+def _size(facts: OnnxFacts) -> Tuple[Tuple[int, int], bool, str]:
+    """Height and width of the input, whether the file says them, and its layout; channels last for uint8 only."""
     shape: Sequence[Optional[int]] = facts.inputs[0].shape if len(facts.inputs) == 1 else ()
+    layout = "nchw"
+    if len(shape) == 4 and shape[3] == 3 and shape[1] != 3 and facts.inputs[0].dtype == "uint8":
+        layout, shape = "nhwc", (shape[0], 3, *shape[1:3])
     if len(shape) != 4 or shape[1] not in (3, None):
         said = ", ".join(f"{value.name} {list(value.shape)}" for value in facts.inputs) or "nothing"
         raise EngineError(
@@ -65,7 +70,7 @@ def _size(facts: OnnxFacts) -> Tuple[Tuple[int, int], bool]:
             hint="export the network again with such an input, channels first",
         )
     height, width = shape[2:]
-    return (height or _SIZE_HW[0], width or _SIZE_HW[1]), None not in (height, width)
+    return (height or _SIZE_HW[0], width or _SIZE_HW[1]), None not in (height, width), layout
 
 
 def _outputs(facts: OnnxFacts, size_hw: Tuple[int, int]) -> Tuple[Dict[str, Any], List[str]]:

@@ -94,7 +94,7 @@ class Segmenter(OfOneProcess):
         confidence: bool = False,
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        if confidence and engine.spec.output == "mask" and engine.confidence is None:
+        if confidence and engine.spec.output != "logits" and engine.confidence is None:
             raise ConfigError(
                 "this network gives finished masks without saying how sure it is",
                 hint="rtda-deploy export MODEL --output mask --confidence, or --output logits",

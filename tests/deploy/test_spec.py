@@ -55,11 +55,11 @@ def specs(draw: st.DrawFn) -> ModelSpec:
         pixel_scale=draw(positive),
         mean=draw(three),
         std=draw(st.tuples(positive, positive, positive)),
-        resize=draw(st.sampled_from(["stretch", "letterbox"])),
         interpolation=draw(st.sampled_from(["linear", "area", "cubic", "nearest"])),
         ignore_index=draw(st.integers(len(names), 255)),
         output=draw(st.sampled_from(["logits", "mask"])),
         output_stride=stride,
+        **draw(st.sampled_from([{"resize": "stretch"}, {"resize": "letterbox"}, {"input": "uint8", "layout": "nhwc"}])),
         provenance=draw(st.dictionaries(st.text(max_size=6), json_values(), max_size=4)),
     )
 
@@ -98,7 +98,39 @@ def test_the_version_comes_first_and_is_this_one() -> None:
 
 
 def test_json_holds_every_field_and_nothing_else() -> None:
-    assert set(good().to_dict()) == {"version", *(field.name for field in dataclasses.fields(ModelSpec))}
+    fields = {"version", *(field.name for field in dataclasses.fields(ModelSpec))}
+    assert set(good(input="uint8", layout="nhwc").to_dict()) == fields
+
+
+def test_a_usual_file_says_nothing_that_a_version_before_this_one_would_refuse() -> None:
+    assert not {"input", "layout"} & set(good().to_dict())
+    assert set(good(input="uint8").to_dict()) >= {"input"}, "that one cannot run it, and says so"
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape", "dtype"),
+    [
+        ({}, (1, 3, 64, 96), "float32"),
+        ({"input": "uint8"}, (1, 3, 64, 96), "uint8"),
+        ({"input": "uint8", "layout": "nhwc"}, (1, 64, 96, 3), "uint8"),
+        ({"input": "pixels", "layout": "nhwc"}, (1, 64, 96, 3), "float32"),
+    ],
+)
+def test_it_says_what_the_network_takes(changes: Any, shape: Any, dtype: str) -> None:
+    spec = good(**changes)
+    assert (spec.input_shape, spec.input_dtype) == (shape, dtype)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "pixels"])
+def test_pixels_and_a_letterbox_do_not_go_together_for_its_bars_are_no_pixels(kind: str) -> None:
+    with pytest.raises(SpecError, match=f"letterboxed network cannot have the input {kind}") as caught:
+        good(input=kind, resize="letterbox", mean=(0.5, 0.5, 0.5))
+    assert "127.5" in caught.value.why and "--input float32" in caught.value.hint
+
+
+def test_normalised_planes_have_one_layout() -> None:
+    with pytest.raises(SpecError, match="float32 input is laid out nchw"):
+        good(layout="nhwc")
 
 
 def test_an_unknown_field_is_refused_by_name() -> None:

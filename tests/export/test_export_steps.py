@@ -124,6 +124,17 @@ def test_int8_is_calibrated_and_says_what_it_left_in_float(certain_run: Path, wo
     assert any("pays here" in note or "does not pay here" in note for note in step.notes) == (target == "cpu")
 
 
+def test_pixels_are_put_before_a_quantised_network_and_are_not_quantised(certain_run: Path, workshop: Any) -> None:
+    seen = workshop.store_frames(certain_run / "seen", 4)
+    result = export_model(
+        certain_run / "best.pth", to=("onnx",), precision="int8", calibrate=seen, input="uint8", output="mask"
+    )
+    graph = onnx.load(str(result.best)).graph
+    ways = [node.op_type for node in graph.node[:6]]
+    assert ways[:5] == ["Cast", "Transpose", "Gather", "Sub", "Mul"] and ways[5] == "QuantizeLinear"
+    assert result.steps[1].parity.passed and result.steps[1].spec.input == "uint8"
+
+
 @pytest.mark.parametrize(("after", "asked"), [([49.0, 49.6], 0.99), ([49.0, 49.2, 49.4], 0.995)], ids=str)
 def test_int8_that_scores_too_low_is_made_again_with_more_in_float(
     certain_run: Path, workshop: Any, after: list[float], asked: float

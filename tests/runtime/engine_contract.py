@@ -55,6 +55,22 @@ class EngineContract:
                 expected = logits.max(axis=0) if kind == "float32" else logits.max(axis=0).clip(0, 255).astype(np.uint8)
                 np.testing.assert_allclose(sure[::8, ::8], expected, atol=1e-4 if kind == "float32" else 1)
 
+    @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+    @pytest.mark.parametrize("kind", ["uint8", "pixels"])
+    def test_a_network_that_takes_pixels_gets_them_as_they_are(
+        self, open_tiny: OpenEngine, kind: str, layout: str
+    ) -> None:
+        with open_tiny(spec=tiny_spec(input=kind, layout=layout)) as engine:
+            buffer = engine.input_buffer
+            assert buffer.dtype == engine.spec.input_dtype and buffer.shape == engine.spec.input_shape
+            buffer[:] = np.random.default_rng(4).integers(0, 256, buffer.shape)
+            planes = buffer.transpose(0, 3, 1, 2) if layout == "nhwc" else buffer
+            self.check_close(engine.infer(), tiny_logits(planes.astype(np.float32)))
+
+    def test_a_float_network_that_says_it_takes_bytes_is_refused(self, open_tiny: OpenEngine) -> None:
+        with pytest.raises(EngineError, match=r"input .* is float32, expected uint8"):
+            open_tiny(claims=tiny_spec(input="uint8"))
+
     @pytest.mark.parametrize(
         ("claims", "said"),
         [

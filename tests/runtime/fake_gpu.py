@@ -378,7 +378,8 @@ class _Context(_Object):
             )
             for tensor in self.tensors
         }
-        logits = tiny_logits(arrays.pop("image"), self.engine_seed)
+        image = arrays.pop("image")
+        logits = tiny_logits(image.transpose(0, 3, 1, 2) if image.shape[3] == 3 else image, self.engine_seed)
         if self._trt.spoilt:
             logits[...] = np.nan
         for name, array in arrays.items():

@@ -48,6 +48,8 @@ def write_model(
 ) -> Path:
     """Write the network; ``spec.output == "mask"`` puts upsampling by repetition and argmax into the graph.
 
+    Where ``spec.input`` is not ``float32`` the convolution reads the pixels themselves, as planes.
+
     ``confidence`` is the type of a second output beside the mask: the largest logit, cut to 0..255 as ``uint8``.
     """
     import onnx
@@ -55,7 +57,7 @@ def write_model(
 
     spec = spec or tiny_spec()
     height, width = spec.size_hw
-    shape = list(shape or (1, 3, height, width))
+    shape = list(shape or spec.input_shape)
     grid: Tuple[int, int] = (height // STRIDE, width // STRIDE)
     nodes = [helper.make_node("Conv", ["frame", "weights"], ["logits"], strides=[STRIDE, STRIDE])]
     values = [numpy_helper.from_array(tiny_weights(seed, classes), "weights")]
@@ -84,7 +86,15 @@ def write_model(
     if second_output:
         nodes.append(helper.make_node("Identity", ["logits"], ["auxiliary"]))
         outputs.append(helper.make_tensor_value_info("auxiliary", TensorProto.FLOAT, [1, classes, *grid]))
-    source = helper.make_tensor_value_info("frame", TensorProto.FLOAT, shape)
+    kind = TensorProto.UINT8 if spec.input == "uint8" else TensorProto.FLOAT
+    source = helper.make_tensor_value_info("frame", kind, shape)
+    if spec.input != "float32":
+        order = [0, 3, 1, 2] if spec.layout == "nhwc" else [0, 1, 2, 3]
+        nodes[0].input[0] = "planes"
+        nodes[:0] = [
+            helper.make_node("Cast", ["frame"], ["pixels"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["pixels"], ["planes"], perm=order),
+        ]
     graph = helper.make_graph(nodes, "tiny", [source], outputs, values)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=ir_version)
     if with_spec:

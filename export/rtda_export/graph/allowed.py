@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Optional, Tuple
 
 from rtda_deploy.errors import ConfigError
 
-__all__ = ["IR_VERSION", "OPSETS", "OUTPUTS", "check_mask_opset", "check_opset", "check_output", "check_size"]
+__all__ = [
+    "INPUTS",
+    "IR_VERSION",
+    "LAYOUTS",
+    "OPSETS",
+    "OUTPUTS",
+    "check_input",
+    "check_mask_opset",
+    "check_opset",
+    "check_output",
+    "check_size",
+]
 
 IR_VERSION = 8  # ONNX Runtime 1.19, the last for Python 3.8, reads no newer one written by today's onnx
 OPSETS = range(11, 18)  # Resize with half-pixel centres begins at 11; TensorRT 8.5 reads up to 17
-OUTPUTS = ("logits", "mask")
+OUTPUTS = ("logits", "mask", "probabilities")
+INPUTS = ("float32", "uint8", "pixels")
+LAYOUTS = ("nhwc", "nchw")
 
 
 def check_opset(opset: int) -> None:
@@ -30,6 +43,21 @@ def check_output(output: str, *, confidence: bool, batch: int) -> None:
         raise ConfigError("a confidence goes with a mask only", hint="--output mask --confidence")
     if batch < 1:
         raise ConfigError(f"a batch of {batch} pictures makes no sense", hint="--batch 1")
+
+
+def check_input(input: str, layout: Optional[str]) -> str:
+    """The layout of an input: the one asked for, or else nhwc for uint8, as cameras have it, and nchw for the others.
+
+    Raises:
+        ConfigError: If one of them is unknown, or they do not go together.
+    """
+    if input not in INPUTS:
+        raise ConfigError(f"unknown input {input!r}", hint=f"known: {', '.join(INPUTS)}")
+    if layout not in (None, *LAYOUTS):
+        raise ConfigError(f"unknown layout {layout!r}", hint=f"known: {', '.join(LAYOUTS)}")
+    if input == "float32" and layout == "nhwc":
+        raise ConfigError("a float32 input is laid out nchw", hint="--input uint8 --layout nhwc")
+    return layout or ("nhwc" if input == "uint8" else "nchw")
 
 
 def check_size(size_hw: Tuple[int, int], multiple: int) -> Tuple[int, int]:
@@ -54,7 +82,7 @@ def check_size(size_hw: Tuple[int, int], multiple: int) -> Tuple[int, int]:
     return height, width
 
 
-def check_mask_opset(opset: int) -> None:
-    """Raise ``ConfigError`` for an opset that has not all operators of a mask output."""
+def check_mask_opset(opset: int, output: str = "mask") -> None:
+    """Raise ``ConfigError`` for an opset that has not all operators of an output at the input's size."""
     if opset < 13:
-        raise ConfigError(f"a mask output needs opset 13, this is {opset}", hint="--opset 17")
+        raise ConfigError(f"a {output} output needs opset 13, this is {opset}", hint="--opset 17")

@@ -23,7 +23,7 @@ from rtda_deploy.model_files import impostor
 from rtda_deploy.onnx_file import CARD_KEY, SPEC_KEY
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
-from rtda_export.graph.allowed import IR_VERSION, check_opset, check_output, check_size
+from rtda_export.graph.allowed import IR_VERSION, check_input, check_opset, check_output, check_size
 from rtda_export.graph.nodes import drop_unused_weights, replace_nodes
 from rtda_export.precision.fp32 import FP32
 
@@ -52,6 +52,8 @@ def onnx_from_checkpoint(
     size_hw: tuple[int, int] | None = None,
     opset: int = 17,
     spec: ModelSpec | None = None,
+    input: str = "float32",
+    layout: str | None = None,
     output: str = "logits",
     confidence: bool = False,
     batch: int = 1,
@@ -68,7 +70,11 @@ def onnx_from_checkpoint(
         size_hw: Input height and width; None: as trained.
         opset: 11 to 17.
         spec: Used instead of the checkpoint's own.
-        output: ``logits``, or ``mask``: class ids uint8 (N, H, W) made in the graph, for programs other than ours.
+        input: ``float32`` normalised; ``uint8``: the resized frame BGR, the rest is made in the graph, for programs
+            other than ours; ``pixels``: the same as float32.
+        layout: Of the input: ``nhwc`` or ``nchw``; None: nhwc for uint8, else nchw.
+        output: ``logits``; or made in the graph, for programs other than ours, ``mask``: class ids uint8 (N, H, W), or
+            ``probabilities`` of all classes, float32 (N, C, H, W).
         confidence: With ``mask``: a second output, float32 (N, H, W), the winner's probability.
         batch: Pictures at a time, N, fixed in the file; this project's runtime takes 1.
         rewritten: Whether convolutions of enlarged maps are computed where the maps are small; see
@@ -85,8 +91,10 @@ def onnx_from_checkpoint(
     for package in ("torch", "onnx"):
         require(package, extra="export", purpose="to export a checkpoint")
     check_opset(opset)
+    layout = check_input(input, layout)
     check_output(output, confidence=confidence, batch=batch)
-    from rtda_export.graph.outputs import with_batch, with_mask_output
+    from rtda_export.graph.inputs import with_pixel_input
+    from rtda_export.graph.outputs import with_batch, with_mask_output, with_probabilities
     from rtda_export.graph.padding import pads_into_convolutions
     from rtda_export.graph.resizing import constant_sizes
     from rtda_export.graph.rewrite import rewrite
@@ -103,6 +111,10 @@ def onnx_from_checkpoint(
         with_batch(graph, batch)
     if output == "mask":
         sized = with_mask_output(graph, sized, confidence=confidence)
+    elif output == "probabilities":
+        sized = with_probabilities(graph, sized)
+    if input != "float32":
+        sized = with_pixel_input(graph, sized, input=input, layout=layout)
     _simplify(graph)
     if checkpoint.card:
         require("onnx", extra="export").helper.set_model_props(graph, {CARD_KEY: checkpoint.card})

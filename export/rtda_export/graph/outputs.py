@@ -1,4 +1,4 @@
-"""What a graph takes and gives: one picture or several; coarse logits for this runtime, or a finished mask for others.
+"""What a graph gives: for one picture or several; coarse logits for this runtime, or a finished mask for others.
 
 DeepStream, Triton, Isaac ROS and others want class ids straight from the network. Bilinear enlargement and argmax are
 then nodes of the graph: it costs the logits at full size, which this project's runtime never makes.
@@ -14,10 +14,11 @@ from rtda_deploy.errors import ExportError
 from rtda_deploy.spec import ModelSpec
 from rtda_export.graph.allowed import check_mask_opset
 
-__all__ = ["CONFIDENCE_NAME", "MASK_NAME", "with_batch", "with_mask_output"]
+__all__ = ["CONFIDENCE_NAME", "MASK_NAME", "PROBABILITIES_NAME", "with_batch", "with_mask_output", "with_probabilities"]
 
 MASK_NAME = "mask"
 CONFIDENCE_NAME = "confidence"
+PROBABILITIES_NAME = "probabilities"
 
 
 def with_batch(model: Any, batch: int) -> None:
@@ -66,25 +67,13 @@ def with_mask_output(model: Any, spec: ModelSpec, *, confidence: bool = False) -
         ExportError: If the graph's output is no float32 logits of the spec's shape.
         ConfigError: If the opset is too old.
     """
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
     graph = model.graph
-    batch, name = _logits_of(model, spec)
-    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    check_mask_opset(opset)
-    stride = spec.output_stride
+    batch = _enlarge(model, spec)
     height, width = spec.size_hw
-    graph.initializer.append(numpy_helper.from_array(np.array([1, 1, stride, stride], np.float32), "rtda.enlarge"))
     graph.node.extend(
         [
-            helper.make_node(
-                "Resize",
-                [name, "", "rtda.enlarge"],
-                ["rtda.logits_full"],
-                name="rtda.enlarge",
-                mode="linear",
-                coordinate_transformation_mode="half_pixel",
-            ),
             helper.make_node(
                 "ArgMax", ["rtda.logits_full"], ["rtda.class_int64"], name="rtda.argmax", axis=1, keepdims=0
             ),
@@ -110,6 +99,57 @@ def with_mask_output(model: Any, spec: ModelSpec, *, confidence: bool = False) -
     del graph.output[:]
     graph.output.extend(outputs)
     return spec.replace(output="mask")
+
+
+def with_probabilities(model: Any, spec: ModelSpec) -> ModelSpec:
+    """Turn a graph's logits into ``probabilities`` float32 (N, C, H, W) of each class, at the input's size; in place.
+
+    For DeepStream's ``nvinfer``, which takes the argmax of such an output itself. Softmax of the enlarged logits, so
+    that its class is the one that :func:`with_mask_output` gives.
+
+    Args:
+        model: As there.
+        spec: Of the model.
+
+    Returns:
+        The spec of the new graph.
+
+    Raises:
+        ExportError: As there.
+        ConfigError: If the opset is too old.
+    """
+    from onnx import TensorProto, helper
+
+    graph = model.graph
+    batch = _enlarge(model, spec)
+    graph.node.append(
+        helper.make_node("Softmax", ["rtda.logits_full"], [PROBABILITIES_NAME], name="rtda.probability", axis=1)
+    )
+    del graph.output[:]
+    shape = [batch, spec.num_classes, *spec.size_hw]
+    graph.output.append(helper.make_tensor_value_info(PROBABILITIES_NAME, TensorProto.FLOAT, shape))
+    return spec.replace(output="probabilities")
+
+
+def _enlarge(model: Any, spec: ModelSpec) -> int:
+    """Add ``rtda.logits_full`` float32 (N, C, H, W), the logits enlarged bilinearly, to a graph; gives N."""
+    from onnx import helper, numpy_helper
+
+    batch, name = _logits_of(model, spec)
+    check_mask_opset(max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
+    scales = np.array([1, 1, spec.output_stride, spec.output_stride], np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(scales, "rtda.enlarge"))
+    model.graph.node.append(
+        helper.make_node(
+            "Resize",
+            [name, "", "rtda.enlarge"],
+            ["rtda.logits_full"],
+            name="rtda.enlarge",
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        )
+    )
+    return batch
 
 
 def _logits_of(model: Any, spec: ModelSpec) -> tuple[int, str]:

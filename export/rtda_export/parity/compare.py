@@ -1,9 +1,9 @@
 """Do two model files answer alike? The check behind every hop of an export, and the command ``verify``.
 
-Both sides see the same preprocessed pictures. Compared are the coarse logits and, because that is what a robot acts on,
-the final masks at each picture's own size. Where a side gives masks only, both masks are made at the network's input
-size first, as that side does, and no logits are compared. Runs without torch and onnx wherever neither side is a
-``.pth``.
+Both sides see the same pictures, each as its own spec says: normalised, or resized alone where the graph does the rest.
+Compared are the coarse logits and, because that is what a robot acts on, the final masks at each picture's own size.
+Where a side gives masks or probabilities, both masks are made at the network's input size first, as that side does, and
+no logits are compared. Runs without torch and onnx wherever neither side is a ``.pth``.
 """
 
 from __future__ import annotations
@@ -132,10 +132,9 @@ class Comparison:
     def __init__(self, reference: Network, checked: Network) -> None:
         self._networks = (reference, checked)
         self._spec = reference.spec
-        self._image = np.zeros((1, 3, *self._spec.size_hw), np.float32)
         self._confusion = np.zeros((self._spec.num_classes, self._spec.num_classes), np.int64)
         self._frames: List[FrameParity] = []
-        self._on_masks = any(network.spec.output == "mask" for network in self._networks)
+        self._on_masks = any(network.spec.output != "logits" for network in self._networks)
         self._low, self._high = math.inf, -math.inf
         self.worst_frame: Tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -146,10 +145,7 @@ class Comparison:
             ParityError: If one of them gives NaN or infinity.
             ExportError: If its logits are not those of its spec.
         """
-        from rtda_runtime.mask.preprocess import preprocess
-
-        preprocess(frame, self._spec, self._image)
-        reference, checked = (self._answer(network, name) for network in self._networks)
+        reference, checked = (self._answer(network, name, frame) for network in self._networks)
         difference = None
         if not self._on_masks:
             self._low, self._high = min(self._low, float(reference.min())), max(self._high, float(reference.max()))
@@ -179,9 +175,13 @@ class Comparison:
             notes=tuple(network.note for network in self._networks if network.note),
         )
 
-    def _answer(self, network: Network, frame_name: str) -> np.ndarray:
-        answer = network.answer(self._image)
+    def _answer(self, network: Network, frame_name: str, frame: np.ndarray) -> np.ndarray:
+        from rtda_runtime.mask.preprocess import network_input, preprocess
+
         spec = network.spec
+        image = network_input(spec)
+        preprocess(frame, spec, image)
+        answer = network.answer(image)
         if spec.output == "mask":
             return answer
         expected = (spec.num_classes, *spec.output_hw)

@@ -10,7 +10,7 @@ import numpy as np
 
 from rtda_deploy.spec import ModelSpec
 from rtda_export.parity.networks import Network, open_network
-from rtda_runtime.mask.preprocess import Preprocessor, content_box
+from rtda_runtime.mask.preprocess import Preprocessor, content_box, network_input
 from rtda_runtime.sources.footage import FootageAddress, names_footage, numbers_every, open_footage
 from rtda_training.judge.flicker import Flicker, flicker_of
 from rtda_training.readers import open_unlabelled
@@ -67,7 +67,7 @@ def consecutive_frames(footage: str, most: int = MOST_FRAMES) -> Iterator[np.nda
 
 def _masks(network: Network) -> Callable[[np.ndarray], np.ndarray]:
     prepare = Preprocessor(network.spec)
-    image = np.empty((1, 3, *network.spec.size_hw), np.float32)
+    image = network_input(network.spec)
 
     def mask(frame: np.ndarray) -> np.ndarray:
         prepare(frame, image)

@@ -40,9 +40,9 @@ class Network(abc.ABC):
 
     @abc.abstractmethod
     def answer(self, image: np.ndarray) -> np.ndarray:
-        """What the network gives for one preprocessed picture float32 (1, 3, H, W), a new array.
+        """What the network gives for one picture as ``Preprocessor(spec)`` makes it, a new array.
 
-        Coarse logits float32 (C, h, w), or a mask uint8 (H, W) where ``spec.output`` is ``mask``.
+        Coarse logits float32 (C, h, w), or as ``spec.output`` says a mask uint8 (H, W) or probabilities (C, H, W).
         """
 
     def mask(
@@ -57,7 +57,7 @@ class Network(abc.ABC):
         """
         from rtda_runtime.mask.upsample import resize_mask, upsample_argmax
 
-        stride = 1 if self.spec.output == "mask" else self.spec.output_stride
+        stride = self.spec.output_stride if self.spec.output == "logits" else 1
         top, left, height, width = (side / stride for side in box or (0, 0, *self.spec.size_hw))
         make = resize_mask if self.spec.output == "mask" else upsample_argmax
         return make(answer, size_hw, region=(top, left, height, width))
@@ -124,7 +124,7 @@ class _TorchNetwork(Network):
         from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 
         checkpoint = read_checkpoint(file, spec=spec)
-        found = checkpoint.spec
+        found = checkpoint.spec.replace(input="float32", layout="nchw")  # ``spec`` may be of a file made of it
         super().__init__(name, found if size_hw is None else found.replace(size_hw=size_hw))
         self.module = model_from_checkpoint(checkpoint).deploy_view()
 
@@ -168,7 +168,8 @@ class _BatchNetwork(Network):
         self._place = 0
 
     def answer(self, image: np.ndarray) -> np.ndarray:
-        pictures = np.repeat(image[..., ::-1], self._batch, axis=0)
+        mirrored = image[:, :, ::-1] if self.spec.layout == "nhwc" else image[..., ::-1]
+        pictures = np.repeat(mirrored, self._batch, axis=0)
         place, self._place = self._place, (self._place + 1) % self._batch
         pictures[place] = image[0]
         (name,) = (entry.name for entry in self._session.get_inputs())

@@ -19,7 +19,7 @@ from rtda_export.parity.extremes import Extremes, ScoredPicture
 from rtda_export.parity.figures import Boundaries, Calibration, GroupScores, group_scores
 from rtda_export.parity.networks import Network, open_network
 from rtda_runtime.mask.groups import ClassGroups
-from rtda_runtime.mask.preprocess import Preprocessor, content_box
+from rtda_runtime.mask.preprocess import Preprocessor, content_box, network_input
 from rtda_training.judge.flicker import Flicker
 from rtda_training.labels import IGNORE_INDEX, ClassList, describe_join, join_by_name, join_classes, needs_declared_join
 from rtda_training.metrics import ConfusionMatrix, Scores, as_percent
@@ -173,7 +173,7 @@ class _Scoring:
     def __init__(self, network: Network, data: LabelledSet, classes: JoinedClasses) -> None:
         self._network, self._data, self._classes = network, data, classes
         self._prepare = Preprocessor(network.spec)
-        self._image = np.empty((1, 3, *network.spec.size_hw), np.float32)
+        self._image = network_input(network.spec)
         number = len(classes.scored.names)
         self.confusion = ConfusionMatrix(number)
         self.boundaries = Boundaries(number)
@@ -197,7 +197,7 @@ class _Scoring:
         self.by_picture.append(self.confusion.of(label, mask))
         self.confusion.add_counts(self.by_picture[-1])
         self.boundaries.add(label, mask)
-        if spec.output != "mask":
+        if spec.output == "logits":
             top, left, height, width = (side / spec.output_stride for side in box)
             self.calibration.add(label, answer, (top, left, height, width))
         self.extremes.add(self._data.name(index), frame, mask, label)

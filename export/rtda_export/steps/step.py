@@ -24,7 +24,8 @@ class ExportEvent:
     """What an export reports while it runs.
 
     Attributes:
-        name: ``plan``, ``note``, ``info``, ``onnx``, ``fp16``, ``int8``, ``engine``, ``verify``, ``score`` or ``spec``.
+        name: ``plan``, ``note``, ``info``, ``onnx``, ``fp16``, ``int8``, ``engine``, ``verify``, ``score``, ``spec``,
+            or that of a program that a configuration was written for.
         state: ``start`` when a long step begins; ``progress`` while it goes on; ``done`` when it ended, and for those
             that take no time.
         text: One line for a person.

@@ -1,4 +1,4 @@
-"""Checkpoint to float32 ONNX; the last touch of every ONNX file: its batch and its outputs; and an ``.onnx`` that
+"""Checkpoint to float32 ONNX; the last touch of every ONNX file: its batch, input and outputs; and an ``.onnx`` that
 nothing is made of: whether it runs and answers in numbers.
 """
 
@@ -23,6 +23,8 @@ from rtda_export.steps.step import ExportEvent, ExportStep, Tell, Workbench, cop
 
 __all__ = ["check_onnx", "finish", "write_onnx"]
 
+_PLAIN = {"output": "logits", "input": "float32", "layout": "nchw"}  # a spec that is given may be of a finished file
+
 
 def write_onnx(bench: Workbench) -> ExportStep:
     """Write the reference and, made of it, the file under its final name.
@@ -36,7 +38,7 @@ def write_onnx(bench: Workbench) -> ExportStep:
     target, options = request.file(), request.options
     bench.tell(ExportEvent("onnx", "start", path=target))
     started = time.perf_counter()
-    asked = None if request.spec is None else request.spec.replace(output="logits")
+    asked = None if request.spec is None else request.spec.replace(**_PLAIN)
     onnx_from_checkpoint(
         request.parent,
         bench.reference,
@@ -64,19 +66,24 @@ def write_onnx(bench: Workbench) -> ExportStep:
 
 
 def finish(path: Path, options: ExportOptions) -> None:
-    """Give a file with plain logits the batch and the outputs that were asked for; in place."""
-    if options.output == "logits" and options.batch == 1:
+    """Give a file with plain planes and logits the batch, input and outputs that were asked for; in place."""
+    if options.output == "logits" and options.input == "float32" and options.batch == 1:
         return
     import onnx
 
     from rtda_export.graph.from_torch import read_onnx, stamped
-    from rtda_export.graph.outputs import with_batch, with_mask_output
+    from rtda_export.graph.inputs import with_pixel_input
+    from rtda_export.graph.outputs import with_batch, with_mask_output, with_probabilities
 
     model, spec = read_onnx(path), onnx_spec(path)
     if options.batch > 1:
         with_batch(model, options.batch)
     if options.output == "mask":
         spec = with_mask_output(model, spec, confidence=options.confidence)
+    elif options.output == "probabilities":
+        spec = with_probabilities(model, spec)
+    if options.input != "float32":
+        spec = with_pixel_input(model, spec, input=options.input, layout=options.input_layout)
     onnx.checker.check_model(model, full_check=True)
     write_bytes(path, stamped(model, spec))
 
@@ -126,10 +133,10 @@ def _frames(request: Request) -> List[NamedFrame]:
 
 def _answers(request: Request, frames: List[NamedFrame]) -> ModelSpec:
     from rtda_export.parity.networks import open_network
-    from rtda_runtime.mask.preprocess import preprocess
+    from rtda_runtime.mask.preprocess import network_input, preprocess
 
     with open_network(request.parent, spec=request.spec) as network:
-        image = np.zeros((1, 3, *network.spec.size_hw), np.float32)
+        image = network_input(network.spec)
         for name, frame in frames:
             preprocess(frame, network.spec, image)
             if not np.isfinite(network.answer(image)).all():

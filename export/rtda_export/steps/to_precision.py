@@ -155,7 +155,7 @@ def _check_loss(precision: Precision, miou: Optional[Tuple[float, float]]) -> No
 
 
 class _Images(Sequence[np.ndarray]):
-    """Preprocessed pictures float32 (1, 3, H, W), made when asked for: dozens of them would fill the memory."""
+    """Pictures as the network takes them, made when asked for: dozens of them would fill the memory."""
 
     def __init__(self, frames: Sequence[NamedFrame], spec: ModelSpec) -> None:
         self._frames = frames
@@ -165,11 +165,11 @@ class _Images(Sequence[np.ndarray]):
         return len(self._frames)
 
     def __getitem__(self, index: Any) -> Any:
-        from rtda_runtime.mask.preprocess import preprocess
+        from rtda_runtime.mask.preprocess import network_input, preprocess
 
         if isinstance(index, slice):
             return _Images(self._frames[index], self._spec)
-        image = np.zeros((1, 3, *self._spec.size_hw), np.float32)
+        image = network_input(self._spec)
         preprocess(self._frames[index][1], self._spec, image)
         return image
 

@@ -92,8 +92,8 @@ def engine_from_onnx(
     """Build the engine of an ``.onnx`` for this machine's GPU, with its sidecar; takes minutes on a Jetson.
 
     Args:
-        onnx_path: One file with its weights, float32 input (N, 3, H, W) of fixed shape; what it needs per precision and
-            TensorRT is in :mod:`rtda_export.tensorrt.dialects`.
+        onnx_path: One file with its weights and an input of fixed shape, as its spec says; what it needs per precision
+            and TensorRT is in :mod:`rtda_export.tensorrt.dialects`.
         out_path: ``.engine`` to write, whole or not at all; None: ``<stem>.<precision>.engine`` beside the ``.onnx``.
         precision: Name of a row of :data:`rtda_export.precision.PRECISIONS`; fp32 means without TF32.
         workspace_mib: Limit on the builder's scratch memory, MiB; None: TensorRT's own.

@@ -153,12 +153,10 @@ def _comparison(folder: Path, plan: Dict[str, Any], after: Evaluation, index: in
 
 
 def _mask_of(model: Path, frame: np.ndarray) -> np.ndarray:
-    import numpy as np
-
     from rtda_export.parity.networks import open_network
-    from rtda_runtime.mask.preprocess import preprocess
+    from rtda_runtime.mask.preprocess import network_input, preprocess
 
     with open_network(model) as network:
-        image = np.empty((1, 3, *network.spec.size_hw), np.float32)
+        image = network_input(network.spec)
         preprocess(frame, network.spec, image)
         return network.mask(network.answer(image), (frame.shape[0], frame.shape[1]))

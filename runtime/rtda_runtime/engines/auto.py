@@ -247,11 +247,14 @@ def agreement(answer: np.ndarray, other: np.ndarray) -> float:
 
 
 def smooth_input(spec: ModelSpec) -> np.ndarray:
-    """A smooth coloured picture as the network gets it: float32 (1, 3, h, w), normalised as the spec says."""
+    """A smooth coloured picture as the network gets it: normalised as the spec says, or pixels; one picture."""
     height, width = spec.size_hw
     down, across = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[None, :]
     waves = [np.sin(2 * np.pi * ((k + 1) * across + (3 - k) * down) + k) * np.cos(5 * across - k) for k in range(3)]
     pixels = np.rint(127.5 * (np.stack(waves) + 1.0))
-    mean, std = (np.asarray(values)[:, None, None] for values in (spec.mean, spec.std))
-    made: np.ndarray = ((pixels * spec.pixel_scale - mean) / std).astype(np.float32)[None]
-    return made
+    if spec.input == "float32":
+        mean, std = (np.asarray(values)[:, None, None] for values in (spec.mean, spec.std))
+        pixels = (pixels * spec.pixel_scale - mean) / std
+    elif spec.layout == "nhwc":
+        pixels = pixels.transpose(1, 2, 0)
+    return np.ascontiguousarray(pixels[None], spec.input_dtype)

@@ -79,8 +79,8 @@ class Engine(abc.ABC):
 
     @property
     def input_shape(self) -> Tuple[int, int, int, int]:
-        """Shape of :attr:`input_buffer`: (1, 3, H, W)."""
-        return (1, 3, *self.spec.size_hw)
+        """Shape of :attr:`input_buffer`: (1, 3, H, W), or (1, H, W, 3) as ``spec.layout`` says."""
+        return self.spec.input_shape
 
     @property
     def output_shape(self) -> Tuple[int, ...]:
@@ -98,7 +98,9 @@ class Engine(abc.ABC):
 
     @property
     def input_buffer(self) -> np.ndarray:
-        """float32 (1, 3, H, W), C-contiguous, for the caller to write into; always the same array.
+        """For the caller to write into, as the spec's ``input`` and ``layout`` say; always the same array.
+
+        C-contiguous, float32 (1, 3, H, W) normalised, or pixels BGR, uint8 or float32.
 
         Raises:
             EngineError: After :meth:`close`.
@@ -106,7 +108,7 @@ class Engine(abc.ABC):
         if self._closed:
             raise EngineError(f"{self.description} is closed", hint="open the engine again; close() is final")
         if self._input is None:  # allocated only once the graph is known to have this size
-            self._input = np.zeros(self.input_shape, np.float32)
+            self._input = np.zeros(self.input_shape, self.spec.input_dtype)
         return self._input
 
     def infer(self) -> np.ndarray:
@@ -213,7 +215,7 @@ def check_graph(engine: Engine, file: str, inputs: Sequence[GraphTensor], output
             f"{file} has inputs [{names[0]}] and outputs [{names[1]}], expected one of each (and {CONFIDENCE})",
             hint="export the network without its auxiliary heads: rtda-deploy export",
         )
-    _check_tensor(file, "input", inputs[0], (engine.input_shape,), ("float32",))
+    _check_tensor(file, "input", inputs[0], (engine.input_shape,), (engine.spec.input_dtype,))
     kinds = _MASKS if engine.spec.output == "mask" else ("float32",)
     _check_tensor(file, "output", outputs[order[0]], engine.answer_shapes, kinds)
     for index in order[1:]:

@@ -188,13 +188,15 @@ class TensorrtEngine(Engine):
         self, classes: Optional[np.ndarray] = None, palette: Sequence[Tuple[int, int, int]] = ()
     ) -> Optional[CudaFramePath]:
         """As in :class:`Engine`. None, with one warning, where nothing here compiles its kernels; None for pictures
-        resized by ``area`` or ``cubic``.
+        resized by ``area`` or ``cubic``, and for networks that take pixels: the kernels write normalised planes.
 
         Raises:
             EngineError: After :meth:`close`, or if the GPU has no memory for it.
         """
         self.input_buffer  # noqa: B018
-        if self.spec.interpolation not in INTERPOLATIONS or self._result.dtype not in (np.float32, np.uint8):
+        if self.spec.interpolation not in INTERPOLATIONS or self.spec.input != "float32":
+            return None
+        if self._result.dtype not in (np.float32, np.uint8):
             return None
         kernels = self._session.kernels(self._compilers)
         if kernels is None:

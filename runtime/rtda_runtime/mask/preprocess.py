@@ -2,6 +2,8 @@
 
 A pixel has only 256 values, so ``(pixel * pixel_scale - mean) / std`` is a table of 256 floats per channel, computed
 once in float64; applying it is exact and one pass over memory.
+
+A network whose ``input`` is ``uint8`` or ``pixels`` has the rest in its graph, so that resizing is all that is left.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from rtda_deploy.errors import FrameError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
 
-__all__ = ["Preprocessor", "check_frame", "content_box", "preprocess", "value_tables"]
+__all__ = ["Preprocessor", "check_frame", "content_box", "network_input", "preprocess", "value_tables"]
 
 _INTERPOLATION = {"linear": "INTER_LINEAR", "area": "INTER_AREA", "cubic": "INTER_CUBIC", "nearest": "INTER_NEAREST"}
 _OF_OPENCV = (np.uint8, np.uint16, np.float32)  # kinds of numbers that cvtColor takes
@@ -30,12 +32,17 @@ def preprocess(frame: np.ndarray, spec: ModelSpec, out: np.ndarray) -> None:
     Args:
         frame: uint8 (H, W, 3) BGR, any size; not modified.
         spec: size, order, scale, mean and std the network was trained with.
-        out: float32 (1, 3, h, w) in the spec's order, C-contiguous; overwritten in place.
+        out: As :func:`network_input` makes it, C-contiguous; overwritten in place.
 
     Raises:
         FrameError: If ``frame`` or ``out`` has another dtype or shape.
     """
     Preprocessor(spec)(frame, out)
+
+
+def network_input(spec: ModelSpec) -> np.ndarray:
+    """A network's input, all zeros: float32 (1, 3, h, w), or uint8 and (1, h, w, 3) where the spec says so."""
+    return np.zeros(spec.input_shape, spec.input_dtype)
 
 
 class Preprocessor:
@@ -53,33 +60,50 @@ class Preprocessor:
     def __call__(self, frame: np.ndarray, out: np.ndarray) -> Box:
         """Fill ``out``; gives the box (top, left, height, width) of ``out`` that shows the frame."""
         check_frame(frame)
-        height, width = self.spec.size_hw
-        if out.dtype != np.float32 or out.shape != (1, 3, height, width) or not out.flags.c_contiguous:
+        spec = self.spec
+        if out.dtype != spec.input_dtype or out.shape != spec.input_shape or not out.flags.c_contiguous:
             raise FrameError(
-                f"out is {out.dtype} {out.shape}, expected C-contiguous float32 (1, 3, {height}, {width})",
+                f"out is {out.dtype} {out.shape}, expected C-contiguous {spec.input_dtype} {spec.input_shape}",
                 hint="pass engine.input_buffer",
             )
-        box = content_box(frame.shape[:2], self.spec)
-        top, left, rows, columns = box
-        bottom, right = top + rows, left + columns
-        for border in (out[..., :top, :], out[..., bottom:, :], out[..., :left], out[..., right:]):
-            border.fill(0.0)  # the mean, after normalising
-        self._fill(frame, out[0, :, top:bottom, left:right])
+        box = content_box(frame.shape[:2], spec)
+        fill = self._fill_normalised if spec.input == "float32" else self._fill_pixels
+        fill(frame, out, box)
         return box
 
-    def _fill(self, frame: np.ndarray, planes: np.ndarray) -> None:
-        """Resize ``frame`` to the size of ``planes`` float32 (3, h, w), a view, and normalise into it."""
-        cv2 = self._cv2
-        height, width = planes.shape[1:]
-        small = frame
-        if frame.shape[:2] != (height, width):
-            small = self._resized.reshape(-1)[: height * width * 3].reshape(height, width, 3)
-            cv2.resize(frame, (width, height), dst=small, interpolation=self._flag)
+    def _fill_normalised(self, frame: np.ndarray, out: np.ndarray, box: Box) -> None:
+        """Resize ``frame`` and normalise it into the box of ``out`` float32 (1, 3, h, w); the rest is the mean."""
+        top, left, height, width = box
+        bottom, right = top + height, left + width
+        for border in (out[..., :top, :], out[..., bottom:, :], out[..., :left], out[..., right:]):
+            border.fill(0.0)  # the mean, after normalising
+        small = self._small(frame, height, width)
         room = self._room.reshape(-1)[: 3 * height * width].reshape(3, height, width)
-        blue, green, red = cv2.split(small, list(room))
+        blue, green, red = self._cv2.split(small, list(room))
         ordered = (red, green, blue) if self.spec.channel_order == "rgb" else (blue, green, red)
-        for plane, table, target in zip(ordered, self._tables, planes):
-            cv2.LUT(plane, table, dst=target)
+        for plane, table, target in zip(ordered, self._tables, out[0, :, top:bottom, left:right]):
+            self._cv2.LUT(plane, table, dst=target)
+
+    def _fill_pixels(self, frame: np.ndarray, out: np.ndarray, box: Box) -> None:
+        """Resize ``frame`` into ``out``, BGR as it is; such a network is not letterboxed."""
+        height, width = self.spec.size_hw
+        packed = self.spec.layout == "nhwc"
+        if packed and out.dtype == np.uint8 and frame.shape != out.shape[1:]:
+            self._cv2.resize(frame, (width, height), dst=out[0], interpolation=self._flag)
+        elif packed:
+            np.copyto(out[0], self._small(frame, height, width))
+        elif out.dtype == np.uint8:
+            self._cv2.split(self._small(frame, height, width), list(out[0]))
+        else:
+            np.copyto(out[0], self._small(frame, height, width).transpose(2, 0, 1))
+
+    def _small(self, frame: np.ndarray, height: int, width: int) -> np.ndarray:
+        """``frame`` resized, in memory of ours; itself where it has that size."""
+        if frame.shape[:2] == (height, width):
+            return frame
+        small = self._resized.reshape(-1)[: height * width * 3].reshape(height, width, 3)
+        self._cv2.resize(frame, (width, height), dst=small, interpolation=self._flag)
+        return small
 
 
 def value_tables(spec: ModelSpec) -> np.ndarray:

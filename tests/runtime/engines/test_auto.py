@@ -327,3 +327,14 @@ def test_the_real_two_give_the_same_classes_of_a_smooth_picture(tmp_path: Path, 
         assert agreement(answer, other.infer()) >= 0.999
         classes = answer if output == "mask" else answer.argmax(0)
         assert len(np.unique(classes)) >= 2, "a picture of one class would prove nothing"
+
+
+def test_the_test_picture_is_the_same_for_a_network_that_takes_pixels() -> None:
+    spec = tiny_spec(channel_order="bgr")
+    expected = smooth_input(spec)
+    for changes in ({"input": "uint8"}, {"input": "uint8", "layout": "nhwc"}, {"input": "pixels"}):
+        given = smooth_input(spec.replace(**changes))
+        assert given.shape == spec.replace(**changes).input_shape and given.flags.c_contiguous
+        pixels = (given.transpose(0, 3, 1, 2) if given.shape[3] == 3 else given).astype(np.float64)
+        mean, std = (np.array(values)[:, None, None] for values in (spec.mean, spec.std))
+        np.testing.assert_allclose((pixels * spec.pixel_scale - mean) / std, expected, atol=1e-6)

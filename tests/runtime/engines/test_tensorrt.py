@@ -22,7 +22,7 @@ from runtime.models import tiny_logits, tiny_spec, write_model
 from rtda_deploy.engine_file import sidecar_path
 from rtda_deploy.errors import DeviceError, EngineError, FileAccessError, MissingPackageError, SpecError
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime import Segmenter
+from rtda_runtime import Segmenter, upsample_argmax
 from rtda_runtime.engines import open_engine
 from rtda_runtime.engines.cuda.compilers import NoCompiler
 from rtda_runtime.engines.cuda.context import open_cuda
@@ -57,8 +57,9 @@ class _FakeContract(EngineContract):
         def open_it(
             seed: int = 0, *, spec: Optional[ModelSpec] = None, confidence: str = "", claims: Optional[ModelSpec] = None
         ) -> TensorrtEngine:
-            gpu = FakeGpu(integrated=self.integrated)
-            content = plan(seed, output=(spec or tiny_spec()).output, confidence=confidence)
+            gpu, asked = FakeGpu(integrated=self.integrated), spec or tiny_spec()
+            image = {"uint8": "UINT8", "float32": "FLOAT"}[asked.input_dtype], list(asked.input_shape)
+            content = plan(seed, output=asked.output, confidence=confidence, image_dtype=image[0], image_shape=image[1])
             path = write_engine(tmp_path / f"tiny{seed}.engine", content, claims or spec)
             return open_tensorrt(path, trt=FakeTensorrt(gpu), cuda=open_cuda(driver=gpu), graph=self.graph)
 
@@ -108,6 +109,17 @@ def test_answers_cross_the_bus_once_each_way_and_the_network_is_one_launch(
         gpu.diary.clear()
         engine.infer()
         assert gpu.diary == ["to_device", "launch", "to_host", "synchronize"]
+
+
+def test_the_cpu_prepares_the_frames_of_a_network_that_takes_pixels(tmp_path: Path, open_: Open) -> None:
+    spec = tiny_spec(input="uint8", layout="nhwc")
+    content = plan(image_dtype="UINT8", image_shape=[1, 64, 96, 3])
+    frame = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    with open_(write_engine(tmp_path / "a.engine", content, spec)) as engine:
+        assert engine.frame_path() is None, "the kernels write normalised planes"
+        mask = Segmenter(engine).segment(frame).mask
+    logits = tiny_logits(frame.transpose(2, 0, 1)[None].astype(np.float32)).astype(np.float32)
+    np.testing.assert_array_equal(mask, upsample_argmax(logits, (64, 96)))
 
 
 def test_the_graph_is_recorded_after_a_run_and_without_the_copies(tmp_path: Path, gpu: FakeGpu, open_: Open) -> None:

@@ -10,7 +10,7 @@ from runtime.models import tiny_spec
 
 from rtda_deploy.errors import FrameError
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.mask.preprocess import Preprocessor, content_box, preprocess
+from rtda_runtime.mask.preprocess import Preprocessor, content_box, network_input, preprocess
 
 RTDA = {
     "channel_order": "bgr",
@@ -73,6 +73,31 @@ def test_rtda_checkpoints_get_bgr_0_to_255_minus_their_mean() -> None:
     frame = np.zeros((64, 96, 3), np.uint8)
     frame[:] = (10, 20, 30)  # blue, green, red
     np.testing.assert_allclose(_result(frame, spec)[0, :, 5, 7], [10 - 104.007, 20 - 116.669, 30 - 122.679], rtol=1e-6)
+
+
+@pytest.mark.parametrize("size_hw", [(64, 96), (48, 80), (200, 130)])
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+@pytest.mark.parametrize("kind", ["uint8", "pixels"])
+def test_a_network_that_takes_pixels_gets_the_resized_frame_and_nothing_else(
+    kind: str, layout: str, size_hw: Tuple[int, int]
+) -> None:
+    cv2 = pytest.importorskip("cv2")
+    spec = tiny_spec(input=kind, layout=layout)
+    whole = _frame(size_hw[0] + 4, size_hw[1] + 6)
+    frame = whole[2:-2, 3:-3]  # a part of another one, as --region gives
+    out = network_input(spec)
+    prepare = Preprocessor(spec)
+    for shown in (frame[::-1], frame):  # what was there before does not matter
+        assert prepare(shown, out) == (0, 0, 64, 96)
+    expected = cv2.resize(np.ascontiguousarray(frame), (96, 64))
+    np.testing.assert_array_equal(out[0] if layout == "nhwc" else out[0].transpose(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("wrong", [{"input": "uint8"}, {"input": "uint8", "layout": "nhwc"}, {}])
+def test_memory_of_another_kind_of_network_is_refused(wrong: Any) -> None:
+    spec = tiny_spec(input="pixels", layout="nhwc")
+    with pytest.raises(FrameError, match=r"expected C-contiguous float32 \(1, 64, 96, 3\)"):
+        preprocess(_frame(64, 96), spec, network_input(tiny_spec(**wrong)))
 
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
