@@ -44,7 +44,7 @@ from rtda_export.precision.fp16_exceptions import rescue_fp16
 from rtda_export.precision.quantize import int8_onnx
 from rtda_export.precision.speedup import Speedup
 from rtda_runtime import Segmenter, open_engine
-from rtda_runtime.engines.auto import race
+from rtda_runtime.engines.contest import race
 from rtda_runtime.mask.preprocess import preprocess
 from rtda_training.checkpoint import read_checkpoint
 from rtda_training.metrics import ConfusionMatrix

@@ -38,6 +38,7 @@ from rtda_deploy.files import readable_file
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime import Segmenter, open_engine
 from rtda_runtime.bench.samplers import smooth_pictures
+from rtda_runtime.engines.kinds import cpu_providers
 from rtda_runtime.engines.openvino import openvino_core
 from rtda_runtime.mask.preprocess import preprocess
 
@@ -142,7 +143,7 @@ def _ours(files: Dict[str, Path], threads: int) -> List[Way]:
     ):
         try:
             segmenter = Segmenter.open(file, provider, threads=threads)
-            if segmenter.provider not in ("cpu", "openvino"):  # a GPU: the peers have none
+            if segmenter.provider not in cpu_providers():  # a GPU: the peers have none
                 segmenter.close()
                 segmenter = Segmenter.open(file, "cpu", threads=threads)
         except DeviceError as err:

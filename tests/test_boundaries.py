@@ -57,6 +57,8 @@ ROBOT_ROOTS = (
     "rtda_export.overwrite",
     "rtda_export.parity",
     "rtda_export.precision",
+    "rtda_export.programs",
+    "rtda_export.remarks",
     "rtda_export.request",
     "rtda_export.steps",
     "rtda_export.tensorrt",

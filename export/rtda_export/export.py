@@ -1,7 +1,8 @@
 """One export from plan to verified files: what ``rtda-deploy export`` runs.
 
-``checkpoint -> ONNX (fp32) -> [fp16 | int8] -> engine``, each step compared with what it came from. Everything that can
-be refused is refused before work starts; every file appears under its final name only once it was verified.
+``checkpoint -> ONNX (fp32) -> [fp16 | int8] -> engine``, each step compared with what it came from, and the float32
+file with itself in bfloat16 where this CPU computes in that. Everything that can be refused is refused before work
+starts; every file appears under its final name only once it was verified.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-from rtda_deploy.errors import ConfigError
+from rtda_deploy.errors import ConfigError, ExportError
 from rtda_deploy.files import atomic_path, remove_leftovers
 from rtda_deploy.onnx_file import onnx_spec
 from rtda_deploy.run_folders import folder_lock, is_locked
@@ -24,8 +25,10 @@ from rtda_export.parity.frames import NamedFrame, read_frames, stored_frames
 from rtda_export.parity.report import ParityReport
 from rtda_export.precision import FP32, Precision
 from rtda_export.programs import Served, program_named
-from rtda_export.request import EnginePlan, Request, checked_request, engine_plan
+from rtda_export.remarks import another_size, one_class, spec_text
+from rtda_export.request import EnginePlan, Request, checked_request, engine_plan, why_no_bf16
 from rtda_export.steps.step import ExportEvent, ExportStep, Tell, Workbench
+from rtda_export.steps.to_bf16 import verify_bf16
 from rtda_export.steps.to_engine import build_engine
 from rtda_export.steps.to_onnx import check_onnx, write_onnx
 from rtda_export.steps.to_precision import reduce_precision
@@ -35,7 +38,6 @@ __all__ = ["EngineOptions", "ExportEvent", "ExportOptions", "ExportResult", "Exp
 CALIBRATION_FRAMES = 64  # at most
 _WORKSHOP = ".export-"
 _LOCK = "lock"  # in it, held while the export runs
-_FAR = 1.3  # times the trained width or height; augmentation teaches scales of that order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +80,9 @@ class ExportResult:
         """JSON-ready; what ``export --json`` prints.
 
         ``model``, ``onnx``, ``engine`` (or null): paths. ``spec``: as in the file. ``parity``: of the ONNX with its
-        checkpoint, as ``ParityReport.to_dict``, or null. ``hops``, the steps: ``name`` (onnx, fp16, int8, engine),
-        ``path``, ``bytes``, ``seconds``, ``parity`` (or null), ``kept_fp32`` (reason by layer), ``miou`` (before and
-        after in percent, or null), ``notes``. ``notes``: sentences. ``files``: paths written.
+        checkpoint, as ``ParityReport.to_dict``, or null. ``hops``, the steps: ``name`` (onnx, bf16, fp16, int8,
+        engine), ``path``, ``bytes``, ``seconds``, ``parity`` (or null), ``kept_fp32`` (reason by layer), ``miou``
+        (before and after in percent, or null), ``notes``. ``notes``: sentences. ``files``: paths written.
         ``config``: of another program, where one was named; else left out.
         """
         return {
@@ -146,12 +148,15 @@ class _Export:
         request = self.request
         frames, seen = self._pictures()
         self._tell_plan(f"onnx (opset {request.options.onnx_opset}, {FP32.name})", len(frames))
-        notes = [*self.plan.notes, *_another_size(request)]
+        notes = [*self.plan.notes, *another_size(request)]
         for note in notes:
             self.tell(ExportEvent("note", text=note))
         with self._workshop([request.file(), *self._more_targets()]) as folder:
             bench = Workbench(request, folder, frames, seen, self.tell)
             steps = [write_onnx(bench)]
+            if not why_no_bf16(request):
+                found, more = verify_bf16(bench, request.file())
+                steps, notes = [*steps, *found], [*notes, *more]
             steps += self._more_steps(bench, request.file())
             config = self._configured(steps[-1])
         return self._result(request.file(), steps[0], steps, notes, config)
@@ -208,7 +213,8 @@ class _Export:
             chain.append(f"onnx {self.reduced.name}")
         if self.plan.wanted:
             chain.append(f"engine {self.request.engine_precision.name} ({self.plan.machine})")
-        self.tell(ExportEvent("plan", text=f"{' -> '.join(chain)}, verified on {pictures} pictures"))
+        also = "" if why_no_bf16(self.request) else ", fp32 in bfloat16 on this CPU too"
+        self.tell(ExportEvent("plan", text=f"{' -> '.join(chain)}, verified on {pictures} pictures{also}"))
 
     def _more_targets(self) -> List[Path]:
         """Final names of what comes after the float32 file."""
@@ -251,8 +257,7 @@ class _Export:
         notes: Sequence[str],
         config: Tuple[Path, ...] = (),
     ) -> ExportResult:
-        self.tell(ExportEvent("spec", text=_spec_text(told.spec), path=told.path))
-        one_class = _one_class(told.spec, self.tell)
+        self.tell(ExportEvent("spec", text=spec_text(told.spec), path=told.path))
         pages = [step.parity.page for step in steps if step.parity.page is not None]
         return ExportResult(
             model=self.request.parent,
@@ -261,8 +266,8 @@ class _Export:
             spec=told.spec,
             parity=steps[0].parity if self.request.from_checkpoint else None,
             steps=tuple(steps),
-            notes=(*notes, *one_class, *(note for step in steps for note in step.notes)),
-            files=(*(path for step in steps for path in step.files), *config, *pages),
+            notes=(*notes, *one_class(told.spec, self.tell), *(note for step in steps for note in step.notes)),
+            files=tuple(dict.fromkeys([*(path for step in steps for path in step.files), *config, *pages])),
             config=config[0] if config else None,
         )
 
@@ -301,56 +306,38 @@ def _checked_only(request: Request, notes: Sequence[str], tell: Tell) -> ExportR
     from rtda_export.graph.from_torch import read_onnx, stamped
 
     target = request.folder / request.parent.name
-    in_place = target.resolve() == request.parent.resolve()
-    written = request.spec is not None or not in_place
-    if written:
-        refuse_losing(request, [target], in_place=in_place)
+    frames = _bf16_frames(request)
+    stamps = request.spec is not None or not request.in_place
+    if stamps or frames:
+        refuse_losing(request, [target], in_place=request.in_place)
     graph = read_onnx(request.parent)
     tell(ExportEvent("plan", text=f"check {request.parent.name}" + (" and write its spec" if request.spec else "")))
     found, more = check_onnx(request, graph, notes, tell)
-    if written:
+    if stamps:
         content = stamped(graph, found)
         with atomic_path(target) as temporary:
             temporary.write_bytes(content)
         tell(ExportEvent("onnx", path=target, size_bytes=len(content)))
-    tell(ExportEvent("spec", text=_spec_text(found), path=target))
-    notes = (*notes, *more, *_one_class(found, tell))
-    return ExportResult(request.parent, target, None, found, None, (), notes, (target,) if written else ())
+    steps, in_bf16 = verify_bf16(Workbench(request, request.folder, frames, [], tell), target) if frames else ((), ())
+    tell(ExportEvent("spec", text=spec_text(found), path=target))
+    notes = (*notes, *more, *one_class(found, tell), *in_bf16, *(note for step in steps for note in step.notes))
+    pages = [step.parity.page for step in steps if step.parity.page is not None]
+    files = (target, *pages) if stamps or frames else ()
+    return ExportResult(request.parent, target, None, found, None, steps, notes, files)
 
 
-def _one_class(spec: ModelSpec, tell: Tell) -> Tuple[str, ...]:
-    """What to know of a network of one class; empty for all others."""
-    if spec.num_classes > 1:
-        return ()
-    name = spec.class_names[0]
-    note = (
-        f"{name} is the only class, so that its mask is 0 in every pixel: the largest of one logit is that one. "
-        f"To tell {name} from the rest, train two classes, such as background and {name}"
-    )
-    tell(ExportEvent("note", text=note))
-    return (note,)
+def _bf16_frames(request: Request) -> List[NamedFrame]:
+    """What an ``.onnx`` that nothing is made of is verified on in bfloat16; empty where it is not.
 
-
-def _another_size(request: Request) -> Tuple[str, ...]:
-    """What to know of a network that is to run at a size far from the one it was trained at; else empty.
-
-    Parity cannot show it: the checkpoint is as wrong there as its export.
+    Raises:
+        ExportError: If there are no pictures, and labelled ones were given.
     """
-    asked, trained = request.options.size_hw, request.trained_hw
-    if asked is None or trained is None:
-        return ()
-    sides = [side / learned for side, learned in zip(asked, trained)]
-    factor = max(sides, key=lambda side: max(side, 1 / side))
-    if 1 / _FAR <= factor <= _FAR:
-        return ()
-    (height, width), (was_high, was_wide) = asked, trained
-    return (
-        f"trained at {was_wide}x{was_high}, exported at {width}x{height}: things are {factor:.3g} times as large there "
-        "as those that the network learned, and its masks may be far worse, in the checkpoint as in the file. "
-        f"Score both sizes (rtda-deploy eval FILE --data DATA), or train with --set size={width}x{height}",
-    )
-
-
-def _spec_text(spec: ModelSpec) -> str:
-    height, width = spec.size_hw
-    return f"{width}x{height}, {spec.num_classes} classes, mean/std, palette: in the file (rtda.spec)"
+    if why_no_bf16(request):
+        return []
+    options = request.options
+    try:
+        return read_frames(stored_frames(request.parent, options.verify_path))
+    except ExportError:
+        if options.verify_path is not None or options.data is not None:
+            raise
+        return []

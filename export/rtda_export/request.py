@@ -13,13 +13,13 @@ from rtda_deploy.errors import ConfigError, DeviceError, ExportError, SpecError
 from rtda_deploy.files import readable_file, writable_folder
 from rtda_deploy.model_files import is_checkpoint_name
 from rtda_deploy.onnx_file import read_onnx_facts
-from rtda_deploy.optional import require
+from rtda_deploy.optional import available, require
 from rtda_deploy.spec import ModelSpec
 from rtda_export.graph.allowed import check_size
 from rtda_export.options import ExportOptions
-from rtda_export.precision import ENGINE_DEFAULT, FP32, PRECISIONS, Precision, precision_of_file
+from rtda_export.precision import ENGINE_DEFAULT, FP32, PRECISIONS, Precision, listed, precision_of_file
 
-__all__ = ["EnginePlan", "Request", "checked_request", "engine_plan"]
+__all__ = ["EnginePlan", "Request", "checked_request", "engine_plan", "why_no_bf16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Request:
         """Whether it starts from a checkpoint rather than an ``.onnx``."""
         return is_checkpoint_name(self.parent)
 
+    @property
+    def in_place(self) -> bool:
+        """Whether an ``.onnx`` that nothing is made of would be written over by itself."""
+        return (self.folder / self.parent.name).resolve() == self.parent.resolve()
+
     def file(self, precision: Precision = FP32) -> Path:
         """Final name of the ONNX file of a precision: ``best.onnx``, ``best.fp16.onnx``, ``best.cpu.int8.onnx``."""
         ending = f".{precision.ending(self.options.target)}" if precision.reduced else ""
@@ -88,6 +93,7 @@ def checked_request(model: Union[str, Path], options: ExportOptions) -> Request:
         _check_onnx(request)
     else:
         request = _check_checkpoint(request)
+    _check_data(request)
     writable_folder(request.folder)
     return request
 
@@ -124,6 +130,40 @@ def _check_precision(request: Request) -> None:
             why="the range of every layer is measured on what the robot sees",
             hint="--calibrate PATH   (a folder, a video, a bag: some dozens of frames, not those it is verified on)",
         )
+
+
+def _check_data(request: Request) -> None:
+    chosen = request.options.chosen
+    if request.options.data is None or (chosen is not None and chosen.reduced):
+        return
+    why = why_no_bf16(request)
+    if why:
+        reduced = [precision for precision in PRECISIONS if precision.reduced]
+        raise ConfigError(
+            f"--data scores an {listed(p.title for p in reduced)} file, or the float32 one in bfloat16",
+            why=f"the float32 file is not verified in bfloat16: {why}",
+            hint=f"--precision {listed(p.name for p in reduced)}; else: rtda-deploy eval",
+        )
+
+
+def why_no_bf16(request: Request) -> str:
+    """Why a float32 file of this export is not verified in bfloat16, for people; empty where it is."""
+    from rtda_runtime.engines.auto import contest_wanted
+    from rtda_runtime.engines.bf16 import bf16_here
+
+    options = request.options
+    made = (options.chosen is not None and options.chosen.reduced) or options.engine_asked
+    if request.own.reduced or (made and not request.from_checkpoint):
+        return "none is written"
+    if not request.from_checkpoint and request.in_place and not options.force:
+        return "none is written (--out FOLDER)"
+    if options.batch > 1 or options.output not in ("logits", "mask"):
+        return "it is for other programs"
+    if not contest_wanted():
+        return "RTDA_CONTEST says that auto measures nothing"
+    if not available("openvino"):
+        return "OpenVINO is not installed"
+    return "" if bf16_here() else "this processor does not compute in bfloat16"
 
 
 def _check_checkpoint(request: Request) -> Request:

@@ -25,6 +25,7 @@ _MODEL = f"A checkpoint (.pth), or an .onnx to check, to make {_REDUCED}, or to 
 _INPUT = "float32 normalised; or the frame's BGR as uint8, or as float32 (pixels): the rest is made in the graph."
 _OUTPUT = "logits at 1/8 for this runtime; or at input size: mask, uint8, or probabilities of all classes."
 _FOR = f"Make the file and the configuration that another program needs: {known_programs()}."
+_DATA = f"Labelled pictures (DATA) to score {_REDUCED} on, and fp32 in bfloat16 where this CPU computes in it."
 _PRECISION = f"{known_precisions()} (default: fp32 in the ONNX, fp16 in the engine)."
 
 
@@ -44,7 +45,7 @@ def export(
     verify: Optional[str] = typer.Option(None, help="Pictures to verify on: a file, folder, video, bag."),
     calibrate: Optional[str] = typer.Option(None, help=f"To calibrate {_CALIBRATED} on: a folder, video, bag."),
     int8_target: str = typer.Option(INT8.targets[0], help=f"What an INT8 file is for: {listed(INT8.targets)}."),
-    data: Optional[str] = typer.Option(None, help=f"Labelled pictures (DATA) to score {_REDUCED} on."),
+    data: Optional[str] = typer.Option(None, help=_DATA),
     spec: Optional[Path] = typer.Option(None, help="spec.json used instead of the file's own."),
     workspace: Optional[int] = typer.Option(None, min=1, help="Engine: limit on the builder's scratch memory, MiB."),
     tactics: Optional[str] = typer.Option(None, help="Engine: tactic sources, separated by commas, or none."),

@@ -162,7 +162,8 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
     if "precision" in found:
         facts = found["precision"]
         kept = facts.get("keep_fp32") or facts.get("kept_float") or []
-        rows.append(("precision", facts["precision"] + (f", {len(kept)} layers in float32" if kept else "")))
+        in_float32 = f", {len(kept)} layers in float32" if kept else ""
+        rows.append(("precision", f"{facts['precision']}{in_float32}{_in_bf16(facts)}"))
     if found.get("card"):
         rows.append(("card", card_sentence(found["card"])))
     for key, value in found.get("built", {}).items():
@@ -183,6 +184,17 @@ def _taken(spec: Dict[str, Any]) -> str:
 def _normalising(spec: Dict[str, Any]) -> str:
     done = f"(pixel * {spec['pixel_scale']:.6g} - {_three(spec['mean'])}) / {_three(spec['std'])}"
     return done if spec.get("input", "float32") == "float32" else f"in the graph: {spec['channel_order']}, {done}"
+
+
+def _in_bf16(facts: Dict[str, Any]) -> str:
+    """What the export of a float32 file found of it in bfloat16; empty where the file says nothing."""
+    from rtda_runtime.engines.bf16 import verified
+
+    found = verified(facts)
+    if found is None:
+        return ""
+    passed = "" if found.passed else ", which does not pass"
+    return f", in bfloat16 {100 * found.agreement:.4g} % of pixels agree on {found.frames} pictures{passed}"
 
 
 def _foreign_rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Optional
 
 import typer
 
-from rtda_export.precision import FP32, known_precisions
+from rtda_export.precision import FP32, known_limits
 
 __all__ = ["verify"]
 
@@ -17,7 +17,7 @@ def verify(
     a: Path = typer.Argument(..., help="The reference: .pth, .onnx or an engine."),
     b: Path = typer.Argument(..., help="What is compared with it."),
     frames: str = typer.Option(..., help="Pictures: a file, a folder, a video, a bag."),
-    limit: str = typer.Option(FP32.name, help=f"How far apart they may be: {known_precisions()}."),
+    limit: str = typer.Option(FP32.name, help=f"How far apart they may be: {known_limits()}."),
     max_frames: int = typer.Option(8, min=1, help="Pictures to compare, spread evenly."),
     force: bool = typer.Option(False, "--force", help="Exit 0 even past the limit."),
     out: Optional[Path] = typer.Option(None, help="Folder for verify.html (default: beside B)."),

@@ -69,6 +69,7 @@ class SegmenterPool(OfOneProcess):
         spec: As of :class:`Segmenter`.
         provider: As of :class:`Segmenter`.
         description: One line for a person: that of an engine, and how many there are.
+        advice: As of :class:`Segmenter`.
     """
 
     def __init__(self, segmenters: Sequence[Segmenter]) -> None:
@@ -77,6 +78,7 @@ class SegmenterPool(OfOneProcess):
         first = segmenters[0]
         self.path, self.spec, self.provider = first.path, first.spec, first.provider
         self.description = f"{first.description}, {self.in_flight} in flight"
+        self.advice = first.advice
         self._segmenters = tuple(segmenters)
         self._turns = FairLock(len(segmenters))
         self._count = itertools.count()

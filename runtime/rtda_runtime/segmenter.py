@@ -75,8 +75,10 @@ class Segmenter(OfOneProcess):
         in_flight: Frames worked on at once.
         path: The model file, where it was opened from one.
         spec: What the network was trained with: classes (or the groups asked for), palette, size.
-        provider: What the network really runs on: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``.
+        provider: What the network really runs on: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``,
+            ``openvino-bf16``.
         description: One line for a person: file, library, provider.
+        advice: A sentence on what would be faster here, for people; empty: nothing is known of.
 
     Raises:
         ConfigError: If ``confidence`` is asked of a network that gives finished masks and no confidence.
@@ -104,7 +106,7 @@ class Segmenter(OfOneProcess):
         self._groups = groups
         self._confidence = confidence
         self.spec: ModelSpec = engine.spec if groups is None else groups.spec(engine.spec)
-        self.provider, self.description = engine.provider, engine.description
+        self.provider, self.description, self.advice = engine.provider, engine.description, engine.advice
         self._engine = engine
         self._clock = clock
         self._preprocess = Preprocessor(engine.spec)

@@ -7,8 +7,8 @@ from typing import Dict
 
 from rtda_export.parity.compare import verify
 from rtda_export.parity.report import ClassParity, FrameParity, ParityReport
-from rtda_export.precision import PRECISIONS, Limit
+from rtda_export.precision import COMPUTED, PRECISIONS, Limit
 
 __all__ = ["LIMITS", "ClassParity", "FrameParity", "Limit", "ParityReport", "verify"]
 
-LIMITS: Dict[str, Limit] = {precision.name: precision.limit for precision in PRECISIONS}
+LIMITS: Dict[str, Limit] = {precision.name: precision.limit for precision in (*PRECISIONS, *COMPUTED)}

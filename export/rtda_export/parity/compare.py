@@ -22,7 +22,7 @@ from rtda_deploy.model_files import is_checkpoint_name
 from rtda_export.parity.frames import MAX_FRAMES, NamedFrame, read_frames
 from rtda_export.parity.networks import Network, open_network
 from rtda_export.parity.report import ClassParity, FrameParity, ParityReport, percent
-from rtda_export.precision import Limit, precision_named
+from rtda_export.precision import Limit, limit_named
 
 if TYPE_CHECKING:
     from rtda_deploy.spec import ModelSpec
@@ -83,7 +83,7 @@ def verify(
         ExportError: If the two specs differ (naming the field), or there is no picture.
         RtdaError: If a model or the pictures cannot be read.
     """
-    allowed = precision_named(limit, what="limit").limit
+    allowed = limit_named(limit)
     named = _named_frames(frames, max_frames)
     if out_dir is not None:
         writable_folder(out_dir)

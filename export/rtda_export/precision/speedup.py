@@ -11,7 +11,7 @@ import numpy as np
 
 from rtda_deploy.optional import require
 from rtda_export.precision.activations import open_session
-from rtda_runtime.engines.auto import race
+from rtda_runtime.engines.contest import race
 
 __all__ = ["PAYS_FROM", "Speedup", "speedup"]
 

@@ -24,8 +24,8 @@ class ExportEvent:
     """What an export reports while it runs.
 
     Attributes:
-        name: ``plan``, ``note``, ``info``, ``onnx``, ``fp16``, ``int8``, ``engine``, ``verify``, ``score``, ``spec``,
-            or that of a program that a configuration was written for.
+        name: ``plan``, ``note``, ``info``, ``onnx``, ``bf16``, ``fp16``, ``int8``, ``engine``, ``verify``, ``score``,
+            ``spec``, or that of a program that a configuration was written for.
         state: ``start`` when a long step begins; ``progress`` while it goes on; ``done`` when it ended, and for those
             that take no time.
         text: One line for a person.
@@ -49,10 +49,10 @@ Tell = Callable[[ExportEvent], None]
 
 @dataclasses.dataclass(frozen=True)
 class ExportStep:
-    """One file that an export made.
+    """One file that an export made, or the float32 one in the arithmetic of a CPU.
 
     Attributes:
-        name: ``onnx``, ``fp16``, ``int8`` or ``engine``.
+        name: ``onnx``, ``bf16``, ``fp16``, ``int8`` or ``engine``.
         path: The file.
         spec: What it holds.
         parity: How it compares with what it came from.
@@ -103,6 +103,7 @@ class Workbench:
         frames: To verify on.
         seen: Frames that a precision is calibrated on; empty where it is not.
         tell: Told of progress.
+        scored: mIoU of files that were scored already, percent.
     """
 
     request: Request
@@ -110,6 +111,7 @@ class Workbench:
     frames: List[NamedFrame]
     seen: List[NamedFrame]
     tell: Tell
+    scored: Dict[Path, float] = dataclasses.field(default_factory=dict)
 
     @property
     def reference(self) -> Path:
@@ -127,7 +129,9 @@ class Workbench:
         spec: Optional[ModelSpec] = None,
         size_hw: Optional[Tuple[int, int]] = None,
         page: str = "",
-        a_name: str = "",
+        names: Tuple[str, str] = ("", ""),
+        provider: str = "",
+        force: Optional[bool] = None,
     ) -> ParityReport:
         """Compare two files and tell how alike they are.
 
@@ -139,7 +143,9 @@ class Workbench:
             spec: Of the reference, where it has none, or another, of its own.
             size_hw: Size to run a checkpoint at; None: as trained.
             page: File name of the page; empty: named after ``b``.
-            a_name: What to call ``a``; empty: its name.
+            names: What to call them; file names where empty.
+            provider: What runs ``b``, as for ``open_network``.
+            force: Whether a limit may be missed; None: as the export was asked.
 
         Raises:
             ParityError: If ``b`` does not answer as ``a``.
@@ -155,8 +161,9 @@ class Workbench:
             page_name=page or f"verify.{'.'.join(b.name.rsplit('.', 2)[-2:])}.html",
             size_hw=size_hw,
             specs=(spec, None),
-            names=(a_name, ""),
-            force=self.request.options.force,
+            names=names,
+            providers=("", provider),
+            force=self.request.options.force if force is None else force,
         )
         self.tell(ExportEvent("verify", text=text, seconds=time.perf_counter() - started, parity=parity))
         return parity

@@ -62,7 +62,7 @@ def build_engine(bench: Workbench, source: Path, kept: Optional[Sequence[str]]) 
         precision,
         text=f"onnx = engine {precision.name}",
         spec=request.spec_of_parent,
-        a_name=source.name,
+        names=(source.name, ""),
     )
     for path in (target, sidecar_path(target)):
         copied(bench.folder / path.name, path)

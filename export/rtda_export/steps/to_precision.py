@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
 from rtda_deploy.errors import ParityError
-from rtda_deploy.files import write_bytes
 from rtda_deploy.onnx_file import onnx_spec
 from rtda_deploy.spec import ModelSpec
 from rtda_export.parity.frames import NamedFrame
 from rtda_export.precision import FP32, Made, Precision, Work
+from rtda_export.precision.metadata import note_precision
+from rtda_export.steps.scores import miou_missed, scores
 from rtda_export.steps.step import ExportEvent, ExportStep, Workbench, copied
 from rtda_export.steps.to_onnx import finish
 
@@ -82,11 +83,11 @@ def _made(bench: Workbench, precision: Precision, out: Path) -> Made:
             calibration=_Images(bench.seen, spec),
             target=request.options.target,
             progress=progress,
-            score=lambda: _scores(bench, out),
+            score=lambda: scores(bench, out),
         )
     )
     if made.for_parent and request.from_checkpoint:
-        _note(request.file(), {"precision": FP32.name, **made.for_parent})
+        note_precision(request.file(), {"precision": FP32.name, **made.for_parent})
     return made
 
 
@@ -101,24 +102,8 @@ def _tried(bench: Workbench, precision: Precision, path: Path) -> Tuple[str, ...
 
     bench.tell(ExportEvent(precision.name, "progress", text="trying it in every library that is installed"))
     found = trials(path)
-    _note(path, {**_facts(path), "libraries": {trial.library: trial.to_dict() for trial in found}})
+    note_precision(path, {"libraries": {trial.library: trial.to_dict() for trial in found}})
     return tuple(trial.sentence for trial in found if trial.error)
-
-
-def _facts(path: Path) -> Dict[str, Any]:
-    from rtda_export.graph.from_torch import read_onnx
-    from rtda_export.precision.metadata import precision_of
-
-    return precision_of(read_onnx(path))
-
-
-def _note(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write ``rtda.precision`` into a file."""
-    from rtda_export.graph.from_torch import read_onnx
-    from rtda_export.precision.metadata import with_precision
-
-    model = with_precision(read_onnx(path), facts)
-    write_bytes(path, model.SerializeToString(deterministic=True))
 
 
 def _reduced_spec(spec: ModelSpec, precision: Precision) -> ModelSpec:
@@ -126,29 +111,12 @@ def _reduced_spec(spec: ModelSpec, precision: Precision) -> ModelSpec:
     return spec.replace(provenance={**spec.provenance, "export": made_by})
 
 
-def _scores(bench: Workbench, made: Path) -> Optional[Tuple[float, float]]:
-    """mIoU of both on the labelled pictures, percent."""
-    data = bench.request.options.data
-    if data is None:
-        return None
-    from rtda_export.parity.scoring import evaluate
-
-    bench.tell(ExportEvent("score", "start"))
-    started = time.perf_counter()
-    pairs = ((bench.reference, bench.request.spec_of_parent), (made, None))
-    before, after = (100 * evaluate(path, data, spec=spec).scores.miou() for path, spec in pairs)
-    text = f"mIoU {before:.2f} -> {after:.2f} on {data.address}"
-    bench.tell(ExportEvent("score", text=text, seconds=time.perf_counter() - started))
-    return before, after
-
-
 def _check_loss(precision: Precision, miou: Optional[Tuple[float, float]]) -> None:
-    if miou is None or precision.max_miou_loss is None or miou[0] - miou[1] <= precision.max_miou_loss:
+    lost = miou_missed(precision, miou)
+    if not lost:
         return
-    before, after = miou
     raise ParityError(
-        f"{precision.title} loses {before - after:.2f} mIoU ({before:.2f} -> {after:.2f}), "
-        f"the limit is {precision.max_miou_loss}",
+        f"{precision.title} {lost}",
         why="leaving more layers in float, up to half of them, did not bring it back",
         hint="calibrate on more pictures of what the robot sees, or use fp16; to keep the file as it is: --force",
     )

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from rtda_deploy.errors import ExportError, RtdaError
+from rtda_export.precision.bf16 import BF16_PROVIDER
 from rtda_export.tradeoff.making import Maker, told
 from rtda_export.tradeoff.points import Point, Variant, frontier, sentence
 from rtda_export.tradeoff.timing import in_turns
@@ -108,7 +109,10 @@ def compare(
     for variant in wanted:
         try:
             file = maker.file(variant)
-            miou = None if data is None else maker.score(variant, file, data, address, max_pictures)
+            miou = None
+            if data is not None:
+                runs_in = "" if device else _in_bf16(file)
+                miou = maker.score(variant, file, data, address, max_pictures, provider=runs_in)
             files.append((variant, file, miou))
         except RtdaError as err:
             left_out.append(told(variant, err))
@@ -151,6 +155,19 @@ def timed_here(
             Point(variant, file, miou, timed.ms, timed.low_ms, timed.high_ms, segmenter.description)
             for (variant, file, miou), timed, (segmenter, _) in zip(files, found, runs)
         ]
+
+
+def _in_bf16(file: Path) -> str:
+    """The provider of a float32 file that ``auto`` runs in bfloat16 here, so that it is scored as timed; else empty."""
+    from rtda_deploy.onnx_file import precision_from_metadata, read_onnx_metadata
+    from rtda_runtime import Segmenter
+    from rtda_runtime.engines.bf16 import verified
+
+    found = verified(precision_from_metadata(read_onnx_metadata(file))) if file.suffix == ".onnx" else None
+    if found is None or not found.passed:
+        return ""
+    with Segmenter.open(file) as segmenter:
+        return segmenter.provider if segmenter.provider == BF16_PROVIDER else ""
 
 
 def _once(segmenter: Any, frame: np.ndarray) -> Callable[[], object]:

@@ -100,8 +100,18 @@ class Maker:
         self.keep(variant, {"file": str(result.best), "sha256": sha256_file(result.best)})
         return result.best
 
-    def score(self, variant: Variant, file: Path, data: Any, address: str, max_pictures: int) -> float:
+    def score(
+        self, variant: Variant, file: Path, data: Any, address: str, max_pictures: int, *, provider: str = ""
+    ) -> float:
         """mIoU in percent on the data; taken from the folder where that very file was scored on it before.
+
+        Args:
+            variant: What the file is of.
+            file: As made.
+            data: Labelled set.
+            address: Of the data.
+            max_pictures: Of it.
+            provider: What runs it, as for :func:`rtda_export.evaluate`.
 
         Raises:
             RtdaError: As :func:`rtda_export.evaluate` does.
@@ -109,11 +119,11 @@ class Maker:
         from rtda_export.parity.scoring import evaluate
 
         digest, scores = sha256_file(file), self.kept(variant).get("scores", {})
-        key = f"{digest} {address} {max_pictures} of {len(data)}"
+        key = f"{digest} {address} {max_pictures} of {len(data)}" + (f" {provider}" if provider else "")
         if isinstance(scores.get(key), float):
             return float(scores[key])
         self._tell(f"score   {variant.title}")
-        miou = 100 * evaluate(file, data, max_pictures=max_pictures).scores.miou()
+        miou = 100 * evaluate(file, data, max_pictures=max_pictures, provider=provider).scores.miou()
         self.keep(variant, {"scores": {**scores, key: miou}})
         return miou
 

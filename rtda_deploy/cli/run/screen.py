@@ -42,6 +42,8 @@ def print_camera(source: Source, segmenter: AnySegmenter, second: Optional[AnySe
 
     note(f"camera  {camera_text(source)}")
     note(f"engine  {segmenter.description}")
+    if segmenter.advice:
+        note(f"faster  {segmenter.advice}")
     if second is not None:
         note(f"compare {second.description}")
     if board.line():

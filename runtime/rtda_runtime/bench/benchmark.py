@@ -130,7 +130,8 @@ def benchmark(
         source=None if source is None else source.name,
         includes=sampler.includes,
     )
-    return measurement.record(_model(segmenter, threads), machine, monitor.conditions, settings)
+    record = measurement.record(_model(segmenter, threads), machine, monitor.conditions, settings)
+    return dataclasses.replace(record, advice=(*record.advice, segmenter.advice)) if segmenter.advice else record
 
 
 def _sampler(

@@ -5,50 +5,42 @@ times on each, in turns and at the same precision, and keeps the choice in the u
 the winner. ``RTDA_CONTEST=0`` takes ONNX Runtime without measuring.
 
 OpenVINO has to be faster by more than ``MARGIN`` and to give the same classes: ONNX Runtime is what exports are
-verified with, it starts sooner, and a smaller difference is within the noise of so short a measurement.
+verified with, it starts sooner, and a smaller difference is within the noise of so short a measurement. Where the
+processor computes in bfloat16 a float32 file is timed in that, too; it is taken where the file says that its export
+verified it so (:mod:`~rtda_runtime.engines.bf16`), else the engine says what it would bring.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
-import statistics
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
-
-import numpy as np
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from rtda_deploy.errors import ConfigError, EngineError, MissingPackageError, RtdaError
 from rtda_deploy.onnx_file import OnnxFacts, precision_from_metadata, read_onnx_facts
 from rtda_deploy.optional import available
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine
-from rtda_runtime.engines.kept_choice import OPENVINO, ORT, Choice, KeptChoice, case_of
+from rtda_runtime.engines.bf16 import Verified, advice, bf16_here, verified
+from rtda_runtime.engines.contest import compare
+from rtda_runtime.engines.kept_choice import OPENVINO, OPENVINO_BF16, ORT, Choice, KeptChoice, case_of
 from rtda_runtime.engines.kinds import kinds_of
 from rtda_runtime.engines.onnxruntime import built_for_gpu, open_onnx
 from rtda_runtime.engines.openvino import installed_version, open_openvino
 from rtda_runtime.engines.trial import Trial, told, tried
 
-__all__ = ["MARGIN", "Means", "agreement", "open_faster", "race", "smooth_input"]
+__all__ = ["Means", "contest_wanted", "open_faster"]
 
-MARGIN = 1.03
-
-_ROUNDS = (3, 5)  # least and most
-_BUDGET_S = 2.0  # once it is used up no further round begins
-_TURN_S = 0.02  # a faster network runs several times in a turn: one run would be too short to time
-_SLOW_S = 0.25  # a first inference this long has warmed up enough
-_SETTLE_S = 0.01  # between turns: a library's threads spin for a while, and keep the cores busy meanwhile
-_TIE = 1.2  # rounds that differ by less than this on both sides of the margin: either engine will do
 _SAME = {False: 0.999, True: 0.97}  # least share of equal classes: float32, INT8
-_ROUNDING = 1e-4  # of the logits' range: classes this close are a tie, and either may win
 
 _log = logging.getLogger(__name__)
 
 
-def _trial_of_openvino(path: Path) -> Optional[Trial]:
-    return tried(path, next(kind for kind in kinds_of(path) if "openvino" in kind.providers))
+def _trial_of_openvino(path: Path, provider: str) -> Optional[Trial]:
+    kind = next(kind for kind in kinds_of(path) if provider in kind.providers)
+    return tried(path, kind, provider=provider)
 
 
 class Means(NamedTuple):
@@ -61,7 +53,8 @@ class Means(NamedTuple):
     clock: Callable[[], float] = time.perf_counter  # seconds
     sleep: Callable[[float], None] = time.sleep
     version: Callable[[], str] = installed_version  # of the challenger
-    trial: Callable[[Path], Optional[Trial]] = _trial_of_openvino
+    trial: Callable[[Path, str], Optional[Trial]] = _trial_of_openvino  # with a provider of the challenger's
+    bf16: Callable[[], bool] = bf16_here
 
 
 def open_faster(
@@ -75,7 +68,7 @@ def open_faster(
     asked: Dict[str, Any] = {"spec": spec, "threads": threads}
     if means.installed("openvino") and not means.installed("onnxruntime"):
         return means.challenger(path, provider="openvino", **asked)
-    if not (_wanted() and means.installed("openvino")):
+    if not (contest_wanted() and means.installed("openvino")):
         return means.reference(path, provider=provider, **asked)
     if means.has_gpu():
         engine = means.reference(path, provider=provider, **asked)
@@ -88,16 +81,16 @@ def open_faster(
     if choice is None:
         _log.info("first start of %s here: timing ONNX Runtime against OpenVINO (RTDA_CONTEST=0: not)", path.name)
         return _measured(facts, kept, asked, means)
-    if choice.winner == OPENVINO:
-        try:
-            return _described(means.challenger(path, provider="openvino", **asked), choice)
-        except RtdaError as err:
-            _log.warning("OpenVINO was faster on %s here and does not open it any more: %s", path.name, err)
-            return means.reference(path, provider="cpu", **asked)
-    return _described(means.reference(path, provider="cpu", **asked), choice)
+    if choice.winner == ORT:
+        return _described(means.reference(path, provider="cpu", **asked), choice, facts)
+    try:
+        return _described(means.challenger(path, provider=choice.winner, **asked), choice, facts)
+    except RtdaError as err:
+        _log.warning("OpenVINO was faster on %s here and does not open it any more: %s", path.name, err)
+        return means.reference(path, provider="cpu", **asked)
 
 
-def _wanted() -> bool:
+def contest_wanted() -> bool:
     """What ``RTDA_CONTEST`` says.
 
     Raises:
@@ -111,16 +104,26 @@ def _wanted() -> bool:
     return True
 
 
-def _described(engine: Engine, choice: Choice) -> Engine:
-    if choice.ratio is not None and choice.winner == OPENVINO:
+def _described(engine: Engine, choice: Choice, facts: OnnxFacts) -> Engine:
+    found = _verified(facts)
+    if choice.winner == OPENVINO_BF16 and choice.bf16 is not None:
+        kept = f"; {100 * found.agreement:.2f} % of pixels kept their class at its export" if found else ""
+        engine.description += f" ({choice.bf16.gain:.2f} times as fast as in float32 here{kept})"
+    elif choice.ratio is not None and choice.winner == OPENVINO:
         engine.description += f" ({choice.ratio:.2f} times as fast as ONNX Runtime here)"
     elif choice.ratio is not None:
         engine.description += f" (OpenVINO: {choice.ratio:.2f} times as fast here)"
+    if choice.bf16 is not None and found is None:
+        engine.advice = advice(facts.path, choice.bf16)
     return engine
 
 
+def _verified(facts: OnnxFacts) -> Optional[Verified]:
+    return verified(precision_from_metadata(facts.metadata))
+
+
 def _measured(facts: OnnxFacts, kept: KeptChoice, asked: Dict[str, Any], means: Means) -> Engine:
-    """The faster engine, open, after both were timed; the other is closed."""
+    """The fastest engine, open, after all were timed; the others are closed."""
     path = facts.path
     engines = {ORT: means.reference(path, provider="cpu", **asked)}
     try:
@@ -128,7 +131,16 @@ def _measured(facts: OnnxFacts, kept: KeptChoice, asked: Dict[str, Any], means: 
         try:
             _refuse_unsafe(facts, means)
             engines[OPENVINO] = means.challenger(path, provider="openvino", **asked)
-            choice, lasting = _compare(engines[ORT], engines[OPENVINO], _SAME[facts.quantized], means)
+            bf16 = _bf16_engine(facts, asked, means)
+            if bf16 is not None:
+                engines[OPENVINO_BF16] = bf16
+            choice, lasting = compare(
+                engines,
+                same=_SAME[facts.quantized],
+                bf16_may_win=_verified(facts) is not None,
+                clock=means.clock,
+                sleep=means.sleep,
+            )
         except RtdaError as err:
             choice = Choice(ORT, reason=err.message)
             lasting = not isinstance(err, MissingPackageError)  # that can be repaired without another version
@@ -138,10 +150,31 @@ def _measured(facts: OnnxFacts, kept: KeptChoice, asked: Dict[str, Any], means: 
             kept.write(choice)
         elif not choice.reason:
             _log.info("the rounds disagree, others compute here too: the next start of %s measures again", path.name)
-        return _described(engines.pop(choice.winner), choice)
-    finally:  # the loser, or after an error or Ctrl-C both
+        return _described(engines.pop(choice.winner), choice, facts)
+    finally:  # the losers, or after an error or Ctrl-C all
         for engine in engines.values():
             engine.close()
+
+
+def _bf16_engine(facts: OnnxFacts, asked: Dict[str, Any], means: Means) -> Optional[Engine]:
+    """The challenger in bfloat16; None where it has none, or the file is not in float32 or did not pass at its export.
+
+    As a quantised file, one that this version did not take at its export is tried in a process of its own before.
+    """
+    found = _verified(facts)
+    if facts.quantized or facts.float16 or (found is not None and not found.passed) or not means.bf16():
+        return None
+    if found is None or found.version != means.version():
+        _log.info("trying %s in bfloat16 in OpenVINO, in a process of its own", facts.path.name)
+        trial = means.trial(facts.path, OPENVINO_BF16)
+        if trial is None or trial.error:
+            _log.info("OpenVINO does not run %s in bfloat16: %s", facts.path.name, trial.error if trial else "")
+            return None
+    try:
+        return means.challenger(facts.path, provider=OPENVINO_BF16, **asked)
+    except RtdaError as err:
+        _log.info("OpenVINO does not run %s in bfloat16: %s", facts.path.name, err)
+        return None
 
 
 def _refuse_unsafe(facts: OnnxFacts, means: Means) -> None:
@@ -154,107 +187,6 @@ def _refuse_unsafe(facts: OnnxFacts, means: Means) -> None:
     found = told(precision_from_metadata(facts.metadata), OPENVINO)
     if found is None or found.version != means.version():
         _log.info("trying %s in OpenVINO, in a process of its own", facts.path.name)
-        found = means.trial(facts.path)
+        found = means.trial(facts.path, OPENVINO)
     if found is not None and found.fatal:
         raise EngineError(found.sentence, hint="run it with --provider cpu")
-
-
-def _compare(reference: Engine, challenger: Engine, same: float, means: Means) -> Tuple[Choice, bool]:
-    """The choice, and whether it may be kept."""
-    picture = smooth_input(reference.spec)
-    answers, fastest_s = [], math.inf
-    for engine in (reference, challenger):
-        engine.input_buffer[...] = picture
-        answer, seconds = _warm_up(engine, means.clock)
-        answers.append(answer)
-        fastest_s = min(fastest_s, seconds)
-    other = 1 - agreement(*answers)
-    if other > 1 - same:
-        return Choice(ORT, reason=f"it gives {100 * other:.2f} % of a test picture another class"), True
-    ratios = race(
-        reference.infer, challenger.infer, turn=max(1, round(_TURN_S / max(fastest_s, 1e-6))), budget_s=_BUDGET_S,
-        clock=means.clock, sleep=means.sleep,
-    )  # fmt: skip
-    ratio = statistics.median(ratios)
-    _log.debug("OpenVINO is %.2f times as fast as ONNX Runtime, by round: %s", ratio, ratios)
-    won = sum(each > MARGIN for each in ratios)
-    clear = min(won, len(ratios) - won) <= 1 or max(ratios) <= _TIE * min(ratios)
-    return Choice(OPENVINO if ratio > MARGIN else ORT, ratio), clear
-
-
-def _warm_up(engine: Engine, clock: Callable[[], float]) -> Tuple[np.ndarray, float]:
-    """Its answer, and the seconds of an inference; the first allocates, so the second counts."""
-    for _ in range(2):
-        start = clock()
-        answer = engine.infer()
-        seconds = clock() - start
-        if seconds > _SLOW_S:
-            break
-    return answer.copy(), seconds
-
-
-def race(
-    first: Callable[[], object],
-    second: Callable[[], object],
-    *,
-    turn: int = 1,
-    rounds: Tuple[int, int] = _ROUNDS,
-    budget_s: float = math.inf,
-    clock: Callable[[], float] = time.perf_counter,
-    sleep: Callable[[float], None] = time.sleep,
-) -> List[float]:
-    """How many times as fast ``second`` is as ``first``, per round; which one begins alternates.
-
-    On a shared machine times vary by a factor of two within seconds; the ratio of two that follow each other does not.
-
-    Args:
-        first: Runs once; warm.
-        second: The same of the other.
-        turn: Runs of one turn.
-        rounds: Least and most.
-        budget_s: Once it is used up no round beyond the least begins.
-        clock: Seconds.
-        sleep: Waits as long on that clock.
-    """
-    ratios: List[float] = []
-    begin = clock()
-    while len(ratios) < rounds[1] and (len(ratios) < rounds[0] or clock() - begin < budget_s):
-        took = {}
-        for run in (first, second) if len(ratios) % 2 == 0 else (second, first):
-            sleep(_SETTLE_S)
-            start = clock()
-            for _ in range(turn):
-                run()
-            took[run] = clock() - start
-        ratios.append(took[first] / max(took[second], 1e-9))
-    return ratios
-
-
-def agreement(answer: np.ndarray, other: np.ndarray) -> float:
-    """Share of pixels, or cells of logits, that both answers give the same class; logits that tie count as the same.
-
-    Args:
-        answer: float32 (C, h, w) logits, or uint8 (H, W) mask.
-        other: The same of the other engine.
-    """
-    if answer.ndim == 2:
-        return float((answer == other).mean())
-    if not np.isfinite(other).all():
-        return 0.0
-    classes = other.argmax(axis=0)
-    lost = answer.max(axis=0) - np.take_along_axis(answer, classes[None], axis=0)[0]
-    return float((lost <= _ROUNDING * np.ptp(answer)).mean())
-
-
-def smooth_input(spec: ModelSpec) -> np.ndarray:
-    """A smooth coloured picture as the network gets it: normalised as the spec says, or pixels; one picture."""
-    height, width = spec.size_hw
-    down, across = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[None, :]
-    waves = [np.sin(2 * np.pi * ((k + 1) * across + (3 - k) * down) + k) * np.cos(5 * across - k) for k in range(3)]
-    pixels = np.rint(127.5 * (np.stack(waves) + 1.0))
-    if spec.input == "float32":
-        mean, std = (np.asarray(values)[:, None, None] for values in (spec.mean, spec.std))
-        pixels = (pixels * spec.pixel_scale - mean) / std
-    elif spec.layout == "nhwc":
-        pixels = pixels.transpose(1, 2, 0)
-    return np.ascontiguousarray(pixels[None], spec.input_dtype)

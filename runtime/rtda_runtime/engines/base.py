@@ -57,16 +57,19 @@ class Engine(abc.ABC):
 
     Attributes:
         spec: What the network was trained with.
-        provider: What it really runs on: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``.
+        provider: What it really runs on: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``,
+            ``openvino-bf16``.
         description: One line for a person: file, library and version, provider, threads.
         confidence: Where the network has a second output of this name: float32 (H, W), 0..1, or uint8 (H, W), how sure
             it is of each pixel of its mask; written by each ``infer`` and reused like its answer. Else None.
+        advice: A sentence on what would be faster here, for people; empty: nothing is known of.
     """
 
     spec: ModelSpec
     provider: str
     description: str
     confidence: Optional[np.ndarray]
+    advice: str = ""
 
     def __init__(self, spec: ModelSpec, *, provider: str, description: str) -> None:
         self.spec = spec

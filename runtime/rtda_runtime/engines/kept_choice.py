@@ -1,4 +1,4 @@
-"""Which of two engines runs a model here, kept in the user's cache so that it is measured once per case."""
+"""Which engine runs a model here, kept in the user's cache so that it is measured once per case."""
 
 from __future__ import annotations
 
@@ -17,12 +17,38 @@ from rtda_deploy.files import cache_folder, sha256_file, write_text
 from rtda_deploy.optional import Package, require
 from rtda_runtime.machine.cores import cpu_model, usable_cores
 
-__all__ = ["OPENVINO", "ORT", "Choice", "KeptChoice", "case_of"]
+__all__ = ["OPENVINO", "OPENVINO_BF16", "ORT", "Bf16Timed", "Choice", "KeptChoice", "case_of"]
 
-ORT, OPENVINO = "onnxruntime", "openvino"
-_FORMAT = 1  # of the kept choice; raised when earlier ones no longer count
+ORT, OPENVINO, OPENVINO_BF16 = "onnxruntime", "openvino", "openvino-bf16"
+_FORMAT = 2  # of the kept choice; raised when earlier ones no longer count: those of 1 never timed bfloat16
 
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bf16Timed:
+    """What OpenVINO in bfloat16 would bring here, of a float32 file.
+
+    Attributes:
+        gain: How many times as fast as the faster float32 engine it was: the median of the rounds.
+        low: Their lower quartile.
+        high: Their upper quartile.
+        agreement: Share of the test pictures that keeps its class, 0..1.
+
+    Raises:
+        ValueError: If they are none that a measurement could have made.
+    """
+
+    gain: float
+    low: float
+    high: float
+    agreement: float
+
+    def __post_init__(self) -> None:
+        if not all(_positive(value) for value in (self.gain, self.low, self.high)):
+            raise ValueError(f"{self} is no measurement")
+        if type(self.agreement) is not float or not 0 <= self.agreement <= 1:
+            raise ValueError(f"{self.agreement} is no share")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +56,11 @@ class Choice:
     """Which engine runs a model here.
 
     Attributes:
-        winner: ``ORT`` or ``OPENVINO``.
-        ratio: How many times as fast as ONNX Runtime OpenVINO was; None: it was not timed.
+        winner: ``ORT``, ``OPENVINO`` or ``OPENVINO_BF16``.
+        ratio: How many times as fast as ONNX Runtime OpenVINO was, both in the file's precision; None: it was not
+            timed.
         reason: Why not.
+        bf16: Of a float32 file, where the processor computes in bfloat16 and that was timed; else None.
 
     Raises:
         ValueError: If it is none that a measurement could have made.
@@ -41,11 +69,17 @@ class Choice:
     winner: str
     ratio: Optional[float] = None
     reason: str = ""
+    bf16: Optional[Bf16Timed] = None
 
     def __post_init__(self) -> None:
-        timed = self.ratio is None or (type(self.ratio) is float and 0 < self.ratio < math.inf)
-        if self.winner not in (ORT, OPENVINO) or not timed or not isinstance(self.reason, str):
+        timed = self.ratio is None or _positive(self.ratio)
+        known = (ORT, OPENVINO, *((OPENVINO_BF16,) if self.bf16 is not None else ()))
+        if self.winner not in known or not timed or not isinstance(self.reason, str):
             raise ValueError(f"{self} is no choice")
+
+
+def _positive(value: Any) -> bool:
+    return type(value) is float and 0 < value < math.inf
 
 
 def case_of(model: Path, threads: Optional[int]) -> Dict[str, Any]:
@@ -94,7 +128,9 @@ class KeptChoice:
             content = json.loads(self.path.read_text(encoding="utf-8"))
             if content["case"] != self._case:
                 raise ValueError("it is of another case")
-            return Choice(content["winner"], content["ratio"], content["reason"])
+            bf16 = content["bf16"]
+            timed = None if bf16 is None else Bf16Timed(**bf16)
+            return Choice(content["winner"], content["ratio"], content["reason"], timed)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as err:

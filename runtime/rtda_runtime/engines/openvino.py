@@ -18,7 +18,7 @@ from rtda_runtime.engines.base import Engine, GraphTensor, check_graph
 from rtda_runtime.engines.trial import told
 from rtda_runtime.machine.cores import threads_text, usable_cores
 
-__all__ = ["OpenvinoEngine", "installed_version", "open_openvino", "openvino_core"]
+__all__ = ["OpenvinoEngine", "computes_in_bf16", "installed_version", "open_openvino", "openvino_core"]
 
 # Left to itself OpenVINO computes float32 files in bfloat16 wherever the processor can: a silent change of precision.
 # INT8 models (Q/DQ) run in INT8 with either; the precision is that of their float layers.
@@ -49,11 +49,10 @@ def open_openvino(
     """
     precision = "bf16" if provider == "openvino-bf16" else "fp32"
     core = core or openvino_core()
-    able = list(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-    if precision == "bf16" and "BF16" not in able:
+    if precision == "bf16" and not computes_in_bf16(core):
         raise DeviceError(
             "this processor does not compute in bfloat16",
-            why=f"OpenVINO says it can: {', '.join(able)}",
+            why=f"OpenVINO says it can: {', '.join(core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))}",
             hint="run it in float32: --provider openvino",
         )
     metadata = read_onnx_metadata(path)  # OpenVINO gives none; and a file that is cut off is told from a foreign one
@@ -72,6 +71,18 @@ def _refuse_fatal(metadata: Mapping[str, str], name: str) -> None:
             why=f"when it was exported, {found.error}",
             hint="run it with --provider cpu",
         )
+
+
+def computes_in_bf16(core: Any = None) -> bool:
+    """Whether OpenVINO computes in bfloat16 on this processor.
+
+    Args:
+        core: An ``openvino.Core``; None: :func:`openvino_core`.
+
+    Raises:
+        MissingPackageError: If OpenVINO is not installed.
+    """
+    return "BF16" in (core or openvino_core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def installed_version() -> str:
@@ -106,7 +117,8 @@ class OpenvinoEngine(Engine):
         ov = require("openvino", extra="openvino")
         version = ov.__version__.partition("-")[0]
         how = f"OpenVINO {version} on cpu in {_computed_in(model, precision)}, {threads_text(threads)}"
-        super().__init__(spec, provider="openvino", description=f"{path.name}, {how}")
+        provider = "openvino-bf16" if precision == "bf16" else "openvino"
+        super().__init__(spec, provider=provider, description=f"{path.name}, {how}")
         targets = check_graph(self, path.name, _tensors(model.inputs), _tensors(model.outputs))
         try:
             compiled = core.compile_model(model, "CPU", _settings(precision, threads))

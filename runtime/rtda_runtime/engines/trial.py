@@ -64,12 +64,15 @@ def trials(path: Union[str, Path], *, timeout_s: float = _TIMEOUT_S) -> List[Tri
     return found
 
 
-def tried(path: Union[str, Path], kind: EngineKind, *, timeout_s: float = _TIMEOUT_S) -> Optional[Trial]:
+def tried(
+    path: Union[str, Path], kind: EngineKind, *, provider: str = "", timeout_s: float = _TIMEOUT_S
+) -> Optional[Trial]:
     """Try a file with one library; None where the library itself does not load.
 
     Args:
         path: The file.
         kind: The library's row, with a provider on the CPU.
+        provider: Of these; empty: the first.
         timeout_s: As of :func:`trials`.
 
     Raises:
@@ -78,7 +81,7 @@ def tried(path: Union[str, Path], kind: EngineKind, *, timeout_s: float = _TIMEO
     if not kind.cpu_providers:
         raise ConfigError(f"{kind.name} has no provider on the CPU", hint="try it with run on a machine that has a GPU")
     package = kind.packages[0]
-    command = [sys.executable, "-m", __name__, str(path), kind.cpu_providers[0]]
+    command = [sys.executable, "-m", __name__, str(path), provider or kind.cpu_providers[0]]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s)
         status, said = done.returncode, done.stdout.decode("utf-8", "replace").strip()
@@ -121,8 +124,8 @@ def _signal(number: int) -> str:
 def _child(path: str, provider: str) -> int:
     import numpy as np
 
-    from rtda_runtime.engines.auto import smooth_input
     from rtda_runtime.engines.kinds import open_engine
+    from rtda_runtime.engines.pictures import smooth_input
 
     try:
         with open_engine(path, provider, threads=1) as engine:

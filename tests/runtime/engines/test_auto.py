@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, List
 
 import numpy as np
 import pytest
-from runtime.fakes import FakeClock, NumpyEngine
+from runtime.contest import Start
+from runtime.fakes import FakeClock
 from runtime.models import tiny_spec, write_model
 from runtime.quantised import write_quantised
 
 from rtda_deploy.errors import ConfigError, EngineError, MissingPackageError
 from rtda_deploy.optional import available
-from rtda_runtime.engines import Engine, open_engine
-from rtda_runtime.engines.auto import Means, agreement, open_faster, race, smooth_input
+from rtda_runtime.engines import open_engine
+from rtda_runtime.engines.contest import agreement, in_turns, race
 from rtda_runtime.engines.kept_choice import Choice, KeptChoice, case_of
+from rtda_runtime.engines.pictures import natural_input, smooth_input
 
 pytestmark = pytest.mark.skipif(not available("openvino"), reason="OpenVINO is not installed")
 LOG = "rtda_runtime.engines"
@@ -30,66 +31,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("RTDA_CONTEST", raising=False)
     monkeypatch.setenv("RTDA_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "contest"
-
-
-class Timed(NumpyEngine):
-    """Takes as long as it is told (None: until Ctrl-C), and gives the first ``wrong`` cells another class."""
-
-    def __init__(self, name: str, clock: FakeClock, seconds: Any, wrong: int = 0) -> None:
-        def work() -> None:
-            spent = next(seconds)
-            if spent is None:
-                raise KeyboardInterrupt
-            clock.sleep(spent)
-
-        super().__init__(before=work)
-        self.provider, self.description, self._wrong = name, name, wrong
-
-    def _infer(self) -> np.ndarray:
-        logits = super()._infer()
-        flat = logits.reshape(len(logits), -1)
-        flat[:, : self._wrong] = np.roll(flat[:, : self._wrong], 1, axis=0)
-        return logits
-
-
-class Start:
-    """Starts with two such engines; ``reference`` and ``challenger`` are those that the last start opened."""
-
-    def __init__(self, reference_s: float = 0.1, *challenger_s: Any, wrong: int = 0, gpu: str = "") -> None:
-        self.clock = FakeClock()
-        self.reference: Any = None
-        self.challenger: Any = None
-        self.error: Optional[BaseException] = None
-        self.opened: List[Engine] = []
-        self._seconds = reference_s, (challenger_s or (0.05,))
-        self._wrong, self._gpu = wrong, gpu
-        self.installed = {"onnxruntime", "openvino"}
-
-    def _reference(self, path: Path, *, provider: str, **_: Any) -> Engine:
-        name = self._gpu if provider == "auto" and self._gpu else "cpu"
-        self.reference = Timed(name, self.clock, itertools.repeat(self._seconds[0]))
-        self.opened.append(self.reference)
-        return self.reference
-
-    def _challenger(self, path: Path, *, provider: str, **_: Any) -> Engine:
-        if self.error is not None:
-            raise self.error
-        times = itertools.chain(self._seconds[1], itertools.repeat(self._seconds[1][-1]))
-        self.challenger = Timed("openvino", self.clock, times, self._wrong)
-        self.opened.append(self.challenger)
-        return self.challenger
-
-    def open(self, path: Path) -> Engine:
-        self.reference = self.challenger = None
-        means = Means(
-            self._reference,
-            self._challenger,
-            self.installed.__contains__,
-            lambda: bool(self._gpu),
-            lambda: self.clock() / 1e9,
-            self.clock.sleep,
-        )
-        return open_faster(path, provider="auto", spec=None, threads=None, means=means)
 
 
 @pytest.mark.parametrize(
@@ -128,10 +69,14 @@ def test_who_begins_alternates_and_rounds_are_bounded() -> None:
     for seconds, rounds in ((3.0, 3), (0.3, 3), (0.1, 5), (0.0001, 5)):
         turns.clear()
         pauses.clear()
-        first, second = run("a", seconds), run("b", seconds / 2)
-        ratios = race(first, second, budget_s=1.0, clock=lambda: clock() / 1e9, sleep=pauses.append)
-        assert len(ratios) == rounds and ratios == pytest.approx([2.0] * rounds, rel=1e-3)
+        runs = [run("a", seconds), run("b", seconds / 2)]
+        took = in_turns(runs, budget_s=1.0, clock=lambda: clock() / 1e9, sleep=pauses.append)
+        assert len(took) == rounds and [a / b for a, b in took] == pytest.approx([2.0] * rounds, rel=1e-3)
         assert "".join(turns) == "abbaabbaab"[: 2 * rounds] and len(pauses) == len(turns)
+    turns.clear()
+    in_turns([run(name, 0.0001) for name in "abc"], rounds=(4, 4), clock=lambda: clock() / 1e9, sleep=pauses.append)
+    assert "".join(turns) == "abccbaabccba"
+    assert race(lambda: None, lambda: None, rounds=(2, 2))[1] > 0
 
 
 @pytest.mark.parametrize(("seconds", "most_s"), [(3.0, 24.5), (0.1, 1.6), (0.02, 0.5), (0.0001, 0.4)])
@@ -338,3 +283,14 @@ def test_the_test_picture_is_the_same_for_a_network_that_takes_pixels() -> None:
         pixels = (given.transpose(0, 3, 1, 2) if given.shape[3] == 3 else given).astype(np.float64)
         mean, std = (np.array(values)[:, None, None] for values in (spec.mean, spec.std))
         np.testing.assert_allclose((pixels * spec.pixel_scale - mean) / std, expected, atol=1e-6)
+
+
+def test_natural_pictures_are_many_the_same_everywhere_and_fall_off_as_photographs() -> None:
+    spec = tiny_spec(size_hw=(128, 256))
+    one, other = natural_input(spec), natural_input(spec, 1)
+    assert one.shape == (1, 3, 128, 256) and one.dtype == np.float32
+    np.testing.assert_array_equal(one, natural_input(spec))
+    assert np.abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.5
+    power = np.abs(np.fft.rfft(one[0, 1], axis=1)).mean(axis=0)
+    slope = np.polyfit(np.log(np.arange(2, 64)), np.log(power[2:64]), 1)[0]
+    assert -1.6 < slope < -0.9, "a line through a picture falls off by half less than the picture"

@@ -69,7 +69,7 @@ def test_float32_is_float32_unless_bfloat16_was_asked_for(model_path: Path) -> N
     for precision, provider in (("fp32", "openvino"), ("bf16", "openvino-bf16")):
         try:
             with open_engine(model_path, provider, threads=1) as engine:
-                assert engine.provider == "openvino" and f" in {precision}, " in engine.description
+                assert engine.provider == provider and f" in {precision}, " in engine.description
                 engine.input_buffer[:] = picture
                 errors[precision] = np.abs(engine.infer() - expected).max() / np.ptp(expected)
         except DeviceError as err:
