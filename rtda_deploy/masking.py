@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"(\(\w+\)\s*)?(-?\d+(\.\d+)?(/\d+)?|true|false|[a-z][a-z-]
 # Passwords are typed without escapes and hold @, /, quotes and spaces too. So one goes up to the last @ (in a pipeline:
 # of its element), a value up to the next name=. That masks host:554/a@b as well: rather a port than a password.
 _SCHEMES = "rtsps?|rtmps?|rtp|https?|srt|tcp|udp|wss?|foxglove|zenoh"
-_HEAD = re.compile(rf"(?:[A-Za-z][A-Za-z0-9+.-]*://+|(?<![\w/])(?:{_SCHEMES}):?/+|(?P<bare>//))", re.IGNORECASE)
+_HEAD = re.compile(rf"(?:[A-Za-z][A-Za-z0-9+.-]*://+|(?<![\w/.-])(?:{_SCHEMES}):?/+|(?P<bare>//))", re.IGNORECASE)
 _NO_SCHEME = re.compile(r"(?!gst:|/)[^\s:]*:(?!//)")  # user:password@host
 _SEGMENT = re.compile(r"/([^/?#\s]+)")
 # Some cameras have no password but a path that nobody guesses: /AbCdEf0123456789, a UUID, a signed token.

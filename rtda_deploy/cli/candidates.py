@@ -53,6 +53,8 @@ def names_of(models: Sequence[Path]) -> Tuple[str, ...]:
 
 
 def _candidate(network: Network, name: str, norms: bool) -> Candidate:
+    import numpy as np
+
     from rtda_runtime.mask.preprocess import Preprocessor, content_box, network_input
     from rtda_training.judge import Candidate
     from rtda_training.judge.answers import not_finite

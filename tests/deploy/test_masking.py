@@ -153,6 +153,7 @@ _PATH = st.lists(_WORD, min_size=1, max_size=4).map("/".join)
 
 @settings(deadline=None)
 @given(host=_WORD, port=st.integers(1, 65535), path=_PATH, other=_WORD)
+@example(host="a", port=1, path=".ws", other="0")  # a folder, no scheme
 @pytest.mark.parametrize(
     "shape",
     ["rtsp://{host}/{path}", "rtsp://{host}:{port}/{path}?channel={port}&camera={other}",

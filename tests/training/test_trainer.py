@@ -204,7 +204,7 @@ def test_a_set_that_teaches_nothing_stops_the_training_before_it_starts(folders,
     fields = {"source": f"folder:{folders / 'source'}", domain: f"folder:{bad}"}
     with pytest.raises(DataError, match=r"no pixel of folder:.*bad.* is labelled") as caught:
         Trainer(load_plan("source-only", ["size=64x64"], **fields), tmp_path / "run")
-    assert "classes.json" in caught.value.hint
+    assert "the number of its class" in caught.value.hint
 
 
 def test_a_validation_without_a_labelled_pixel_is_no_score(folders, tmp_path):

@@ -74,7 +74,9 @@ def _compared(bench: Workbench, target: Path) -> ParityReport:
     kind = next(kind for kind in kinds_of(target) if BF16_PROVIDER in kind.providers)
     trial = tried(target, kind, provider=BF16_PROVIDER)
     if trial is None or trial.error:
-        raise ParityError("OpenVINO does not load" if trial is None else trial.sentence)
+        raise ParityError(
+            "OpenVINO does not load" if trial is None else trial.sentence, hint="run it in float32: --provider openvino"
+        )
     return bench.verified(
         bench.reference,
         target,

@@ -131,7 +131,9 @@ def _child(path: str, provider: str) -> int:
         with open_engine(path, provider, threads=1) as engine:
             engine.input_buffer[...] = smooth_input(engine.spec)
             if not np.isfinite(engine.infer()).all():
-                raise EngineError("it gives NaN or infinity", hint="")
+                raise EngineError(
+                    "it gives NaN or infinity", hint="look for NaN in the weights, or run it with another library"
+                )
     except MissingPackageError as err:
         print(err.message)  # noqa: T201
         return _MISSING
