@@ -110,7 +110,8 @@ def test_int8_is_built_from_a_quantised_file(
         ({"nodes": QUANTIZED}, "fp16", "is quantised", "--precision int8"),
         ({"nodes": QUANTIZED}, "fp32", "is quantised", "best.onnx"),
         ({"weight_type": FLOAT16}, "fp32", "float16 weights", "--precision fp16"),
-        ({}, "bf16", "unknown precision", "fp32, fp16, int8"),
+        ({}, "bf16", "no file of its own", "--precision fp32"),
+        ({}, "fp8", "unknown precision", "fp32, fp16, int8"),
     ],
 )
 def test_a_precision_that_the_file_cannot_give_is_refused(
