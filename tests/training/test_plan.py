@@ -146,3 +146,13 @@ def test_a_mistyped_stage_is_told_the_nearest_and_a_list_whose_quotes_the_shell_
     with pytest.raises(ConfigError, match="must be a list") as caught:
         load_plan("source-only", ["objectives=[supervised,entropy]"])
     assert '["a", "b"]' in caught.value.hint and "single quotes" in caught.value.hint
+
+
+@pytest.mark.parametrize(("recipe", "weights"), [("source-only", ""), ("classmix", ""), ("recommended", "stdc1.pth")])
+def test_a_typed_network_has_its_own_backbone_and_variant_unless_they_are_typed_too(recipe, weights):
+    for network, own in (("gcnet", "gcnet"), ("ppliteseg", "stdc1")):
+        plan = load_plan(recipe, [f"network={network}"], backbone_weights=weights)
+        assert plan.network_settings()["backbone"] == own
+    typed = load_plan(recipe, ["backbone=stdc2", "network=ppliteseg", "variant=b"], backbone_weights=weights)
+    assert typed.network_settings() == {"backbone": "stdc2", "variant": "b"}
+    assert load_plan("recommended", ["network=bisenet"]).network_settings()["variant"] == "paper"

@@ -12,6 +12,7 @@ import numpy as np
 
 from rtda_deploy.errors import ExportError
 from rtda_deploy.spec import ModelSpec
+from rtda_export.graph.nodes import border
 
 __all__ = ["with_pixel_input"]
 
@@ -94,11 +95,7 @@ def _planes_of(model: Any, spec: ModelSpec) -> tuple[int, str]:
     from onnx import TensorProto
 
     weights = {weight.name for weight in model.graph.initializer}
-    found = [
-        (value.name, value.type.tensor_type.elem_type, [side.dim_value for side in value.type.tensor_type.shape.dim])
-        for value in model.graph.input
-        if value.name not in weights
-    ]
+    found = border(value for value in model.graph.input if value.name not in weights)
     expected = [3, *spec.size_hw]
     if spec.input != "float32" or len(found) != 1 or found[0][1] != TensorProto.FLOAT or found[0][2][1:] != expected:
         given = ", ".join(f"{name} {shape}" for name, _, shape in found)

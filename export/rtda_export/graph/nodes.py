@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from rtda_deploy.optional import require
 
-__all__ = ["drop_unused_weights", "lift_constants", "named", "remove_nodes", "replace_nodes"]
+__all__ = ["border", "drop_unused_weights", "lift_constants", "named", "remove_nodes", "replace_nodes"]
 
 
 def named(model: Any) -> Any:
@@ -21,6 +22,14 @@ def named(model: Any) -> Any:
             node.name = f"{node.name or node.op_type}_{index}"
         taken.add(node.name)
     return result
+
+
+def border(values: Iterable[Any]) -> list[tuple[str, int, list[int]]]:
+    """Name, ONNX element type and shape of inputs or outputs; 0 for a side without a fixed length."""
+    return [
+        (value.name, value.type.tensor_type.elem_type, [side.dim_value for side in value.type.tensor_type.shape.dim])
+        for value in values
+    ]
 
 
 def replace_nodes(graph: Any, nodes: list[Any]) -> None:

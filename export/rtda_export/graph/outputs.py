@@ -13,6 +13,7 @@ import numpy as np
 from rtda_deploy.errors import ExportError
 from rtda_deploy.spec import ModelSpec
 from rtda_export.graph.allowed import check_mask_opset
+from rtda_export.graph.nodes import border
 
 __all__ = ["CONFIDENCE_NAME", "MASK_NAME", "PROBABILITIES_NAME", "with_batch", "with_mask_output", "with_probabilities"]
 
@@ -156,10 +157,7 @@ def _logits_of(model: Any, spec: ModelSpec) -> tuple[int, str]:
     """Batch and name of the one output, checked."""
     from onnx import TensorProto
 
-    found = [
-        (value.name, value.type.tensor_type.elem_type, [side.dim_value for side in value.type.tensor_type.shape.dim])
-        for value in model.graph.output
-    ]
+    found = border(model.graph.output)
     expected = [spec.num_classes, *spec.output_hw]
     if spec.output != "logits" or len(found) != 1 or found[0][1] != TensorProto.FLOAT or found[0][2][1:] != expected:
         given = ", ".join(f"{name} {shape}" for name, _, shape in found)

@@ -104,6 +104,10 @@ def compare(
         ExportError: If none could be made.
         ConfigError: If the device is unknown.
     """
+    if device:
+        from rtda_export.roofline.devices import device_named
+
+        device_named(device)  # a mistyped one is told before anything is made
     files: List[Tuple[Variant, Path, Optional[float]]] = []
     left_out: List[str] = []
     for variant in wanted:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from rtda_deploy import __version__
 from rtda_deploy.errors import ConfigError, RtdaError
 from rtda_deploy.files import sha256_file, write_text
 from rtda_deploy.model_files import is_checkpoint_name
@@ -154,7 +155,8 @@ class Maker:
     def _made(self, variant: Variant) -> Dict[str, Any]:
         """What a file depends on beside the model, size and precision, which its folder says."""
         calibrated = precision_named(variant.precision).needs_calibration
-        return {key: str(value) for key, value in self._int8.items()} if calibrated else {}
+        int8 = {key: str(value) for key, value in self._int8.items()} if calibrated else {}
+        return {"version": __version__, **int8}
 
     def _own(self, variant: Variant) -> str:
         return precision_of_file(read_onnx_facts(variant.model)).name
@@ -162,4 +164,4 @@ class Maker:
 
 def told(variant: Variant, err: RtdaError) -> str:
     """Why a variant is left out, for people."""
-    return f"{variant.title} is left out: {err.message}" + (f" ({err.hint})" if err.hint else "")
+    return f"{variant.title} is left out: {err.message}" + (f"; fix: {err.hint}" if err.hint else "")

@@ -166,3 +166,22 @@ def test_another_device_is_estimated(one_checkpoint: Path, workshop: Any, tmp_pa
     assert found.low_ms < found.ms < found.high_ms and "Xavier" in title and "estimated" in found.runs_on
     with pytest.raises(ConfigError, match="xavier-agx-9"):
         estimated([(variant, plain, 40.0)], "xavier-agx-9")
+
+
+def test_a_mistyped_device_is_told_before_anything_is_made(one_checkpoint: Path, tmp_path: Path) -> None:
+    lines: List[str] = []
+    with pytest.raises(ConfigError, match="xavier-agx-9"):
+        compared([one_checkpoint], tmp_path, "", lines, device="xavier-agx-9")
+    assert not lines
+
+
+def test_a_file_of_another_version_of_the_exporter_is_made_again(
+    one_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    lines: List[str] = []
+    options: Any = {"precisions": ["fp32"], "device": "xavier-agx"}
+    for version in ("1", "1", "2"):
+        monkeypatch.setattr("rtda_export.tradeoff.making.__version__", version)
+        compared([one_checkpoint], tmp_path, "", lines, **options)
+    assert [line.split()[0] for line in lines] == ["export", "export"]

@@ -116,7 +116,8 @@ def _packaged(name: str) -> Path:
         having = ", ".join(other for other, kind in BACKBONES.items() if kind.packaged)
         raise ConfigError(
             f"no package brings ImageNet weights of {name}",
-            hint=f"--backbone-weights FILE, or --set backbone= with one that a package has: {having}",
+            hint=f"--backbone-weights FILE, or --set backbone= with one that a package has: {having}; or a recipe that "
+            "starts at random, such as classmix",
         )
     package = require(found.module, extra="training", purpose=f"for the ImageNet weights of {name}")
     return Path(str(package.__file__)).parent / found.file

@@ -100,7 +100,8 @@ def _silent(stage: StageConfig) -> StageConfig:
 def _forwards_change_nothing(stage: StageConfig) -> bool:
     """Whether forwards whose loss has no weight leave the network as it was.
 
-    That is so where batch norms are fixed: such networks are equal bit by bit. Two things stay to be told apart from
+    That is so where batch norms are fixed: such networks are equal bit by bit (those with dropout draw other masks, and
+    are equal but for that). Two things stay to be told apart from
     training on the source: a labeler that is deployed itself, and a stage of which nothing else would be left.
     """
     deployed = bool(getattr(stage.settings.get(stage.labeler), "deploy", False))

