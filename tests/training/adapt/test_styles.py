@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from training.settings import make_stage
 
 from rtda_deploy.errors import ConfigError
-from rtda_training.adapt.styles.fda import fourier_transfer
+from rtda_training.adapt.styles.fda import FourierStyle, FourierStyleConfig, fourier_transfer
 
 
 def pictures(seed, height=32, width=48):
@@ -54,3 +55,14 @@ def test_nonsense_is_refused():
         fourier_transfer(pictures(0), pictures(1), 0.6)
     with pytest.raises(ConfigError, match="shape"):
         fourier_transfer(pictures(0), pictures(1, 16, 16), 0.1)
+
+
+@pytest.mark.parametrize(("size", "wanted"), [((96, 128), ["fda.beta=0.02"]), ((128, 256), [])])
+def test_a_window_that_holds_the_mean_alone_is_said_with_what_holds_more(tmp_path, size, wanted):
+    told = []
+    FourierStyle(FourierStyleConfig(beta=0.01), make_stage(folder=tmp_path, size_hw=size, tell=told.append))
+    assert len(told) == len(wanted)
+    assert all(setting in text for setting, text in zip(wanted, told, strict=True))
+    moved = fourier_transfer(pictures(0, 96, 128), pictures(1, 96, 128) * 0.5, 0.02)
+    shifted = fourier_transfer(pictures(0, 96, 128), pictures(1, 96, 128) * 0.5, 0.01)
+    assert not torch.allclose(moved, shifted, atol=0.5)  # what the setting named brings more than the mean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -31,6 +32,12 @@ class FourierStyle(Style):
 
     def __init__(self, config: FourierStyleConfig, stage: StageContext) -> None:
         self._config = config
+        height, width = stage.size_hw
+        if _reach(height, width, config.beta) == 0:
+            stage.tell(
+                f"fda.beta {config.beta:g} at {width}x{height} swaps the mean colour alone: light and shade come with"
+                f" --set fda.beta={math.ceil(100 / min(height, width)) / 100:g} or more"
+            )
 
     def apply(self, context: StepContext) -> Tensor:
         frames, target = context.source_frames, context.target_frames
@@ -68,7 +75,7 @@ def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
             hint="scale both to the network's size first",
         )
     height, width = source.shape[-2:]
-    reach = int(min(height, width) * beta)
+    reach = _reach(height, width, beta)
     source_spectrum = torch.fft.rfft2(source.float())  # (N, 3, H, W/2 + 1), horizontal frequencies from 0
     target_spectrum = torch.fft.rfft2(target.float())
     vertical = torch.fft.fftfreq(height, d=1.0 / height, device=source.device).abs() <= reach
@@ -78,3 +85,8 @@ def fourier_transfer(source: Tensor, target: Tensor, beta: float) -> Tensor:
     styled = torch.polar(amplitude, source_spectrum.angle())
     pixels: Tensor = torch.fft.irfft2(styled, s=(height, width))
     return pixels.clamp(0.0, 255.0)
+
+
+def _reach(height: int, width: int, beta: float) -> int:
+    """The highest frequency that is swapped, in periods per picture; 0 is the mean."""
+    return int(min(height, width) * beta)
