@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
 from rtda_runtime.mask.regions import RegionOfInterest
 
-__all__ = ["ClassCounts", "ClassGroups", "check_mask", "class_shares", "count_classes"]
+__all__ = ["ClassCounts", "ClassGroups", "check_mask", "class_hint", "class_index", "class_shares", "count_classes"]
 
 
 class ClassCounts(NamedTuple):
@@ -90,7 +90,6 @@ class ClassGroups:
         Raises:
             ConfigError: If a class is unknown (with the nearest name), in two groups, or a group is named twice.
         """
-        known = {_plain(name): index for index, name in enumerate(spec.class_names)}
         table = np.full(256, 255, np.uint8)
         names: List[str] = []
         for text in texts:
@@ -106,9 +105,10 @@ class ClassGroups:
                     hint="one --group NAME=CLASS,CLASS for each, under a name of its own",
                 )
             for member in members.split(","):
-                index = known.get(_plain(member))
+                index = class_index(member, spec.class_names)
                 if index is None:
-                    raise ConfigError(f"group {group}: there is no class {member.strip()!r}", hint=_near(member, spec))
+                    hint = class_hint(member, spec.class_names)
+                    raise ConfigError(f"group {group}: there is no class {member.strip()!r}", hint=hint)
                 if table[index] != 255:
                     other = (*names, group)[int(table[index])]
                     raise ConfigError(
@@ -144,10 +144,17 @@ class ClassGroups:
         return spec.replace(class_names=self.names, palette=tuple(colours))
 
 
+def class_index(name: str, class_names: Sequence[str]) -> Optional[int]:
+    """The class of this name; case and the difference of space, - and _ do not matter. None: there is none."""
+    wanted = _plain(name)
+    return next((index for index, known in enumerate(class_names) if _plain(known) == wanted), None)
+
+
+def class_hint(name: str, class_names: Sequence[str]) -> str:
+    """What to type where no class is called ``name``: the nearest one, else all of them."""
+    near = difflib.get_close_matches(name.strip().lower(), list(class_names), 1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(class_names)}"
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name.strip().lower())
-
-
-def _near(name: str, spec: ModelSpec) -> str:
-    near = difflib.get_close_matches(name.strip().lower(), list(spec.class_names), 1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(spec.class_names)}"

@@ -1,0 +1,1 @@
+"""What a robot does about a world that changes: frames are collected."""

@@ -1,0 +1,1 @@
+"""Frames kept for the next training: which, where, and how many (docs/collect.md)."""
