@@ -262,6 +262,20 @@ def test_a_row_that_a_full_disk_cuts_off_spoils_no_other(grid, tmp_path):
     assert file.read_text() == whole
 
 
+def test_a_record_of_an_earlier_version_goes_on_in_its_own_columns(grid, tmp_path):
+    file = tmp_path / "rows.csv"
+    run(recorded(grid, file), tmp_path / "one", Trainings())
+    rows = list(csv.reader(file.read_text().splitlines()))
+    assert rows[0][-1] == "chosen"
+    with file.open("w", newline="") as earlier:
+        csv.writer(earlier, lineterminator="\n").writerows(row[:-1] for row in rows)
+    run(recorded(dataclasses.replace(grid, seeds=(1,)), file), tmp_path / "two", Trainings())
+    assert {len(row) for row in csv.reader(file.read_text().splitlines())} == {len(rows[0]) - 1}
+    again = Trainings()
+    run(recorded(dataclasses.replace(grid, seeds=(0, 1)), file), tmp_path / "three", again)
+    assert not again.made
+
+
 def test_a_record_that_is_none_is_named_with_its_line(grid, tmp_path):
     file = tmp_path / "rows.csv"
     run(recorded(grid, file), tmp_path / "one", Trainings())
@@ -300,3 +314,4 @@ def test_what_a_run_ranks_first_is_scored_beside_its_last_network(grid, tmp_path
     assert [line[head.index("best_miou")] for line in lines if line[0] == "measured"] == ["", "54.0"]
     again = train_grid(recorded(grid, record), tmp_path / "other", score=lambda path, test: Scored(), train=None)
     assert again["rows"][1]["best_miou"]["mean"] == 54.0
+    assert again["rows"][1]["seeds"]["0"]["chosen"] == "teacher"

@@ -30,6 +30,7 @@ __all__ = ["GridRecord"]
 _COLUMNS = ("grid", "row", "recipe", "seed", "size", "batch", "steps", "commit", "cpu", "seconds_per_step")
 _FIGURES = ("miou", "best_miou", "pixel_accuracy")  # percent; of last.pth, best.pth, last.pth
 _WHOLE = ("test", "best_at", "scores", "plan")  # what a table is made of again
+_CHOSEN = "chosen"  # the candidate that best.pth is, where a ranking chose it; absent in records of earlier versions
 _LABELS = ("name", "description")  # keys of a plan that change no training
 
 
@@ -92,10 +93,11 @@ class GridRecord:
             "best_miou": entry.get("best_scores", {}).get("miou", ""),
             "pixel_accuracy": scores["pixel_accuracy"],
             **{key: self._places.portable(json.dumps(whole[key])) for key in _WHOLE if key in whole},
+            _CHOSEN: entry.get(_CHOSEN, ""),
         }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab", buffering=0) as file:
+            with self.path.open("a+b", buffering=0) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
                 _append(file, values)
         except OSError as err:
@@ -132,16 +134,23 @@ class GridRecord:
                         "test": whole["test"],
                         "scores": whole["scores"],
                         **({"best_scores": {"miou": float(row["best_miou"])}} if row["best_miou"] else {}),
+                        **({_CHOSEN: row[_CHOSEN]} if row.get(_CHOSEN) else {}),
                     }
                 )
         return made
 
 
 def _append(file: io.FileIO, values: Mapping[str, Any]) -> None:
-    """Write a row, and before the first one the head: whole, or where the disk is full not at all."""
+    """Write a row, and before the first one the head: whole, or where the disk is full not at all.
+
+    A file that has a head already gets the columns that it names.
+    """
+    file.seek(0)
+    head = file.readline().decode().strip().split(",")
     end = file.seek(0, os.SEEK_END)
+    columns = head if end else [*_COLUMNS, *_FIGURES, *_WHOLE, _CHOSEN]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*_COLUMNS, *_FIGURES, *_WHOLE], lineterminator="\n")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     if not end:
         writer.writeheader()
     writer.writerow(values)
