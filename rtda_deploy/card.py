@@ -12,9 +12,10 @@ import json
 import math
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-__all__ = ["BINS", "Card", "FeatureStatistics", "card_from_json", "card_sentence"]
+__all__ = ["BINS", "FAMILIAR_KEY", "Card", "FeatureStatistics", "card_from_json", "card_sentence"]
 
 VERSION = 1
+FAMILIAR_KEY = "familiar"  # of blocks of footage, in the same JSON: rtda_deploy.familiar
 BINS = 20  # of histograms of confidence, 0..1
 
 
@@ -90,6 +91,7 @@ def card_from_json(text: str) -> Optional[Card]:
         values: Dict[str, Any] = json.loads(text)
         if values.pop("version") != VERSION:
             return None
+        values.pop(FAMILIAR_KEY, None)  # rtda_deploy.familiar reads it
         values["features"] = tuple(
             FeatureStatistics(_numbers(one["mean"]), _numbers(one["variance"])) for one in values["features"]
         )

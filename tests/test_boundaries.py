@@ -25,6 +25,7 @@ SHARED = {
     "rtda_deploy.card",
     "rtda_deploy.engine_file",
     "rtda_deploy.errors",
+    "rtda_deploy.familiar",
     "rtda_deploy.files",
     "rtda_deploy.folders",
     "rtda_deploy.lazy",
@@ -166,6 +167,7 @@ BELOW = {
     ),
     "rtda_runtime.machine": ("rtda_runtime.machine", "rtda_runtime.records"),
     "rtda_runtime.mask": ("rtda_runtime.mask", "rtda_runtime._opencv"),
+    "rtda_runtime.shift": ("rtda_runtime.shift",),
     "rtda_runtime.sources": (
         "rtda_runtime.sources",
         "rtda_runtime.kinds",

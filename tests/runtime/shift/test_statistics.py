@@ -1,0 +1,143 @@
+"""Blocks, distances, p-values and CUSUM, each alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from runtime.shift.drives import Drive
+
+from rtda_deploy.errors import ConfigError
+from rtda_runtime.shift.blocks import BlockMaker
+from rtda_runtime.shift.conformal import DELTA, CalibratedScores, least_p, memory
+from rtda_runtime.shift.cusum import Cusum, alarm_level, log_bets
+from rtda_runtime.shift.reference import Reference, cross_scores, unpacked
+from rtda_runtime.shift.support import duration_s, duration_text, footage_needed_s, longest_s
+
+
+def test_a_block_is_the_mean_of_three_frames_a_second_apart_whatever_the_camera_s_rate() -> None:
+    maker = BlockMaker(1.0, 3)
+    given = [(tick, maker.add(tick / 30.0, np.array([tick // 30]))) for tick in range(200)]
+    found = [(tick, block.tolist()) for tick, block in given if block is not None]
+    assert found == [(60, [1.0]), (150, [4.0])]
+
+
+def test_frames_around_a_gap_or_a_clock_that_went_back_make_no_block() -> None:
+    maker = BlockMaker(1.0, 3)
+    times = (0.0, 1.0, 9.0, 10.0, 3.0, 4.0)  # a gap, then a recording that begins again
+    assert [maker.add(at_s, np.zeros(1)) for at_s in times] == [None] * 6
+    assert maker.add(5.0, np.ones(1)) is not None
+
+
+def test_a_block_keeps_no_view_of_the_engine_s_own_memory() -> None:
+    maker, memory_of_engine = BlockMaker(1.0, 2), np.zeros(2)
+    assert maker.add(0.0, memory_of_engine.copy()) is None
+    memory_of_engine[:] = 2.0
+    block = maker.add(1.0, memory_of_engine)
+    assert block is not None and block.tolist() == [1.0, 1.0]
+
+
+def test_blocks_come_back_from_a_card_within_a_step_of_a_byte() -> None:
+    drive = Drive(1)
+    found = unpacked(drive.familiar(50))
+    before = Drive(1).blocks(50)
+    steps = (before.max(axis=0) - before.min(axis=0)) / 255.0
+    assert np.abs(found["features"] - before[:, :16]).max(axis=0) == pytest.approx(0, abs=steps[:16].max())
+    assert found["confidence"][:, 0] == pytest.approx(before[:, 20], abs=steps[20])
+
+
+def test_a_block_is_scored_by_a_reference_that_has_not_seen_it() -> None:
+    values = np.random.default_rng(0).normal(size=(20, 2))
+    values[7] = 40.0  # alone, it would widen the spread that it is measured by
+    within = Reference(values, "features").scores(values)[7]
+    assert cross_scores(values, "features")[7] > 4 * within
+
+
+def test_a_channel_that_was_silent_in_the_calibration_does_not_decide_alone() -> None:
+    values = np.random.default_rng(0).normal(size=(50, 10))
+    values[:, 3] = 0.0
+    block = np.zeros((1, 10))
+    block[0, 3] = 5.0
+    assert Reference(values, "features").scores(block)[0] <= 10.5
+
+
+def test_memory_is_that_of_an_autoregression_and_one_of_noise() -> None:
+    random = np.random.default_rng(2)
+    assert memory(random.normal(size=3000), [3000]) == pytest.approx(1.0, abs=0.3)
+    values = [0.0]
+    for noise in random.normal(size=3000):
+        values.append(0.6 * values[-1] + 0.8 * noise)
+    assert memory(np.array(values[1:]), [3000]) == pytest.approx(4.0, rel=0.35)  # (1 + 0.6) / (1 - 0.6)
+
+
+def test_memory_does_not_cross_from_one_recording_to_the_next() -> None:
+    values = np.tile([0.0, 1.0], 200)
+    runs = np.concatenate([np.sort(values[start : start + 2]) for start in range(0, 400, 2)])
+    assert memory(runs, [2] * 200) == 1.0
+
+
+@pytest.mark.parametrize("count", [20, 100])
+def test_p_values_hold_for_nine_calibrations_in_ten_at_once(count: int) -> None:
+    random, bad = np.random.default_rng(3), 0
+    for _ in range(300):
+        found = CalibratedScores(random.exponential(size=count), count)
+        levels = np.sort(-np.log(np.linspace(0.001, 1.0, 400)))  # scores whose true p-values are known
+        bad += bool((found.p_values(levels) < np.exp(-levels) - 1e-12)[levels <= found.furthest].any())
+    assert bad / 300 <= DELTA + 0.04  # three standard errors of 0.1 over 300 draws
+
+
+def test_beyond_the_calibration_a_p_value_falls_with_the_square_of_the_score() -> None:
+    found = CalibratedScores(np.linspace(0.1, 2.0, 100), 100)
+    at_end, further = found.p_values(np.array([2.0001, 20.001]))
+    assert at_end == pytest.approx(least_p(100), rel=0.01)
+    assert further == pytest.approx(at_end / 100, rel=0.01)
+
+
+def test_blocks_that_are_alike_count_as_fewer() -> None:
+    scores = np.linspace(0.1, 2.0, 100)
+    far = np.array([3.0])
+    assert CalibratedScores(scores, 25).p_values(far) > 3 * CalibratedScores(scores, 100).p_values(far)
+
+
+def test_a_bet_on_uniform_p_values_is_fair() -> None:
+    grid = (np.arange(200_000) + 0.5) / 200_000
+    assert np.exp(log_bets(grid)).mean() == pytest.approx(1.0, abs=0.02)
+    assert (np.diff(log_bets(grid)) < 0).all()  # so larger p-values than uniform ones win less
+
+
+def test_an_alarm_begins_at_one_and_ends_below_a_half() -> None:
+    cusum, told = Cusum(level=1.0, memory=1.0), []
+    for log_bet in (0.6, 0.6, -0.4, -0.4, -0.4):
+        cusum.add(log_bet)
+        told.append(cusum.alarm)
+    assert told == [False, True, True, False, False]
+
+
+def test_the_alarm_s_level_is_the_logarithm_of_the_independent_blocks_between_false_alarms() -> None:
+    assert math.exp(alarm_level(7200.0, 3.0, 4.0, 3)) == pytest.approx(3 * 7200 / 12)
+
+
+def test_more_footage_supports_longer_times_and_what_is_needed_is_enough() -> None:
+    longest = [longest_s(count, 3.0, 2.0, 3) for count in (10, 20, 40, 80, 160, 320)]
+    assert longest[:2] == [0.0, 0.0] and sorted(longest) == longest and longest[-1] > 24 * 3600
+    needed = footage_needed_s(7200.0, 3.0, 2.0, 3)
+    assert longest_s(needed / 6.0, 3.0, 2.0, 3) >= 7200 > longest_s(needed / 6.0 - 1, 3.0, 2.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("2h", 7200), ("30m", 1800), ("30min", 1800), ("90s", 90), ("1h30m", 5400), ("0.5d", 43200)]
+)
+def test_times_are_read_with_their_unit(text: str, seconds: float) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "2", "h", "2 hours", "-2h", "0h", "2h3", "nan", "1h-3m"])
+def test_what_is_no_time_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        duration_s(text)
+    assert "--shift 2h" in caught.value.hint
+
+
+def test_times_for_people_are_rounded_down() -> None:
+    assert [duration_text(s) for s in (59.9, 125, 7200, 9000, 400000)] == ["59 s", "2 min", "2 h", "2.5 h", "4 days"]
