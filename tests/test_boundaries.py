@@ -167,7 +167,6 @@ BELOW = {
     ),
     "rtda_runtime.machine": ("rtda_runtime.machine", "rtda_runtime.records"),
     "rtda_runtime.mask": ("rtda_runtime.mask", "rtda_runtime._opencv"),
-    "rtda_runtime.shift": ("rtda_runtime.shift",),
     "rtda_runtime.sources": (
         "rtda_runtime.sources",
         "rtda_runtime.kinds",
