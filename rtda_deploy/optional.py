@@ -76,7 +76,7 @@ def install_line(module: str, extra: str) -> str:
     """
     if is_jetson() and module in _JETPACK_PACKAGES:
         return _JETPACK_PACKAGES[module]
-    if extra in ("training", "export") and sys.version_info < (3, 10):
+    if extra in ("training", "export", "fleet") and sys.version_info < (3, 10):
         return f"use Python 3.10 or newer ({platform.python_version()} here), then: pip install 'rtda-deploy[{extra}]'"
     if is_jetson() and extra in WITH_OPENCV:
         name = module.partition(".")[0].replace("_", "-")

@@ -19,7 +19,7 @@ PACKAGES = {
     "rtda_export": ROOT / "export" / "rtda_export",
     "rtda_runtime": ROOT / "runtime" / "rtda_runtime",
 }
-HEAVY = {"av", "cv2", "lightning_fabric", "matplotlib", "onnx", "onnxruntime", "openvino", "tensorrt", "torch"}
+HEAVY = {"av", "cv2", "lightning_fabric", "matplotlib", "onnx", "onnxruntime", "openvino", "ray", "tensorrt", "torch"}
 SHARED = {
     "rtda_deploy.border",
     "rtda_deploy.card",

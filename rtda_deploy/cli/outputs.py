@@ -15,6 +15,7 @@ __all__ = [
     "check_bench",
     "check_eval",
     "check_frames",
+    "check_label",
     "check_run",
     "check_translate",
     "check_verify",
@@ -143,6 +144,15 @@ def check_frames(footage: str, out: Path) -> None:
     from rtda_training.readers import files_read
 
     _refuse_inside(out, files_read(footage))
+
+
+def check_label(footage: Iterable[str], out: Path) -> None:
+    """``label``: a folder of masks, which is not in one that is read.
+
+    Raises:
+        ConfigError: If it is: the masks would be taken for footage.
+    """
+    _refuse_inside(out, [os.path.expanduser(text) for text in footage])
 
 
 def _refuse_inside(out: Path, read: Iterable[str]) -> None:

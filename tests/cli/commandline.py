@@ -16,7 +16,7 @@ from unittest import mock
 
 ANSI = re.compile(r"\x1b[\[\]()]")
 VERBS = (
-    *("demo", "train", "adapt", "eval", "rank", "export", "verify", "bench", "tradeoff"),
+    *("demo", "train", "adapt", "eval", "rank", "label", "export", "verify", "bench", "tradeoff"),
     *("run", "inspect", "estimate", "cameras", "doctor"),
 )
 COMMAND = shutil.which("rtda-deploy", path=str(Path(sys.executable).parent))

@@ -66,6 +66,7 @@ LEAVES = {
     "export": "last.onnx",
     "verify": "verify.html",
     "tradeoff": "runs/tradeoff/tradeoff.png",
+    "label": "labels/masks/*.png",
 }
 
 

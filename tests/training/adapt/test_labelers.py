@@ -388,6 +388,54 @@ def test_the_folder_of_an_offline_stage_can_be_used_again(stage):
         np.testing.assert_array_equal(labelled.label(4), made.label(4))
 
 
+@pytest.fixture
+def bulk_labels(tmp_path):
+    """Footage of three pictures, labelled by a small network as ``label`` does, in both layouts."""
+    fleet = pytest.importorskip("rtda_runtime.fleet.labelling")
+    pytest.importorskip("onnx")
+    from runtime.models import write_model
+
+    model = write_model(tmp_path / "model.onnx")
+    pictures = make_pictures(3, C)
+    for name, frame in zip(("a", "deep/b", "c"), pictures.frames, strict=True):
+        (tmp_path / "frames" / name).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(tmp_path / "frames" / f"{name}.png"), frame)
+    for layout in ("png", "tar"):
+        asked = fleet.LabelRequest(model, (str(tmp_path / "frames"),), tmp_path / layout, layout=layout, threads=1)
+        assert fleet.label_footage(asked).frames == 3
+    return tmp_path
+
+
+@pytest.mark.parametrize("layout", ["png", "tar"])
+def test_what_label_wrote_is_a_labelers_folder(stage, bulk_labels, layout):
+    out = bulk_labels / layout
+    names = json.loads((out / "masks" / "classes.json").read_text())["names"]
+    ours = [f"{name}={stage.source.classes.names[place]}" for place, name in enumerate(names)]
+    config = FolderConfig(str(out), map=tuple(ours), confidences=str(out / "confidences"), threshold=0.3)
+    FolderLabeler.preflight(config, stage.source.classes)
+    labelled = FolderLabeler(config, stage).prepare(named_pictures("deep/b", "a"))
+    mask, sure = (
+        cv2.imread(str(bulk_labels / "png" / kind / "deep" / "b.png"), cv2.IMREAD_UNCHANGED)
+        for kind in ("masks", "confidences")
+    )
+    assert 0 < (sure >= 0.3 * 255).mean() < 1
+    np.testing.assert_array_equal(labelled.label(0), np.where(sure >= 0.3 * 255, mask, 255))
+    assert not (stage.folder / "masks" / "c.png").exists(), "what is not trained on is not unpacked"
+
+
+def test_labels_that_are_not_whole_are_no_labelers_folder(stage, bulk_labels):
+    (bulk_labels / "tar" / "labelled.json").unlink()
+    with pytest.raises(DataError, match="not labelled to its end"):
+        FolderLabeler(FolderConfig(str(bulk_labels / "tar" / "masks")), stage).prepare(named_pictures("a"))
+
+
+def test_a_damaged_shard_is_named(stage, bulk_labels):
+    (shard,) = (bulk_labels / "tar" / "shards").iterdir()
+    shard.write_bytes(shard.read_bytes()[:700])
+    with pytest.raises(DataError, match="is damaged"):
+        FolderLabeler(FolderConfig(str(bulk_labels / "tar")), stage).prepare(named_pictures("a"))
+
+
 # quality
 
 

@@ -14,6 +14,7 @@ from rtda_training.adapt.labelers.shares import shares_text
 from rtda_training.adapt.slots import component, number
 from rtda_training.data.given_masks import GivenMasks, given_masks, is_own
 from rtda_training.data.index import count_pixels, in_order
+from rtda_training.data.labelled_folder import labelled_folder, unpack_labels
 from rtda_training.data.labels.files import read_mask
 from rtda_training.data.pseudo_set import PseudoLabelledSet, label_files
 from rtda_training.labels import ClassList
@@ -29,7 +30,7 @@ class FolderConfig:
     """A folder of masks, and what they mean.
 
     Attributes:
-        path: Holds a PNG of class ids (255: not labelled) of each target picture's name.
+        path: Holds a PNG of class ids (255: not labelled) of each target picture's name; or what ``label`` wrote.
         classes: A classes file that says what the ids mean; empty: ``classes.json`` in the folder, and where there is
             none, they are the network's own.
         map: ``their class=ours`` texts, ``their class=ignore`` for what has no partner; the others go by name.
@@ -62,7 +63,8 @@ class FolderLabeler(PreparedLabels):
         _check(config)
         if not Path(config.path).expanduser().is_dir():
             raise DataError(f"{config.path} is no folder", hint="name the folder that holds one mask per picture")
-        given_masks(Path(config.path).expanduser(), classes, classes=config.classes, typed=config.map)
+        root = labelled_folder(Path(config.path).expanduser())
+        given_masks(root, classes, classes=config.classes, typed=config.map)
 
     @classmethod
     def files_read(cls, config: FolderConfig) -> tuple[Path, ...]:
@@ -70,11 +72,11 @@ class FolderLabeler(PreparedLabels):
 
     def prepare(self, target: UnlabelledSet) -> PseudoLabelledSet:
         config, classes = self._config, self._stage.classes
-        root = Path(config.path).expanduser()
+        root = self._pngs(config.path, "masks", target)
         labels = label_files(root, target)
         masks = given_masks(root, classes, classes=config.classes, typed=config.map)
         if config.confidences:
-            sure = label_files(config.confidences, target, what="confidences")
+            sure = label_files(self._pngs(config.confidences, "confidences", target), target, what="confidences")
             masks = dataclasses.replace(
                 masks or _as_they_are(classes),
                 confidences=dict(zip(labels, sure, strict=True)),
@@ -85,6 +87,11 @@ class FolderLabeler(PreparedLabels):
             self._stage.tell(f"masks   {masks.text}")
         self._look(found, labels, None if is_own(root) else self._stage.as_stored(target))
         return found
+
+    def _pngs(self, path: str, kind: str, target: UnlabelledSet) -> Path:
+        """The folder with a PNG for each picture; what ``label`` wrote into shards is unpacked into the stage's."""
+        keys = (target.key(index) for index in range(len(target)))
+        return unpack_labels(labelled_folder(Path(path).expanduser(), kind), keys, self._stage.folder / kind)
 
     def _look(self, found: PseudoLabelledSet, labels: list[Path], pictures: UnlabelledSet | None) -> None:
         """Read every mask, hold its size to its picture's, and tell what share of the pixels each class has."""

@@ -8,10 +8,10 @@ from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequenc
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import DataError, SourceError
 from rtda_runtime.sources.footage.base import RecordedFrame, Recording, numbers_every
+from rtda_runtime.sources.footage.frame_names import frame_name, recording_folders
 from rtda_runtime.sources.footage.kinds import open_footage
 from rtda_training.data.footage.asked import AskedFrames
 from rtda_training.data.footage.frame_writer import FrameWriter
-from rtda_training.data.footage.names import frame_name, recording_folders
 from rtda_training.data.footage.record import FRAMES, RECORD, SHEET, FootageRecord, KeptFrame, KeptRecording
 from rtda_training.data.footage.select import SelectOptions, Selector
 from rtda_training.data.footage.sheet import contact_sheet, jpeg

@@ -1,4 +1,4 @@
-"""What chosen frames are called: a folder for each recording, and the time in it."""
+"""What frames of recordings are called where they lie in a folder: one for each recording, and the time in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import List, Sequence, Set
 
 from rtda_runtime.sources.footage.base import Recording
 
-__all__ = ["frame_name", "recording_folders"]
+__all__ = ["frame_name", "plain_name", "recording_folders"]
 
 _LONGEST = 80  # characters of a folder's name
 
@@ -30,10 +30,10 @@ def frame_name(time_ns: int, number: int, taken: Set[str]) -> str:
 def recording_folders(recordings: Sequence[Recording]) -> List[str]:
     """A folder's name for each recording: its file's, with more of the path where several are called alike."""
     paths = [recording.files[0].parent if _is_folder(recording) else recording.files[0] for recording in recordings]
-    found = [_plain(path.stem) for path in paths]
+    found = [plain_name(path.stem) for path in paths]
     if len(set(found)) < len(found):
         shared = os.path.commonpath([str(path.absolute().parent) for path in paths])
-        found = [_plain(os.path.relpath(str(path.absolute()), shared).replace(os.sep, "-")) for path in paths]
+        found = [plain_name(os.path.relpath(str(path.absolute()), shared).replace(os.sep, "-")) for path in paths]
     return [name if found.index(name) == place else f"{name}-{place + 1}" for place, name in enumerate(found)]
 
 
@@ -41,7 +41,7 @@ def _is_folder(recording: Recording) -> bool:
     return recording.kind == "bag" and (recording.files[0].parent / "metadata.yaml").is_file()
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name that every file system takes and that is not hidden."""
     plain = re.sub(r"[^\w.+-]+", "_", name).strip("._")[-_LONGEST:]
     return plain or "footage"

@@ -1,0 +1,224 @@
+"""The output folder of a label run, and what makes a unit done: its own file there, written whole or not at all.
+
+::
+
+    plan.json           the units
+    shards/ID.tar       layout "tar": masks/KEY.png, confidences/KEY.png of one unit, and its unit.json at the end
+    masks/KEY.png       layout "png": the same as files, and
+    units/ID.json       what says that a unit's are whole
+    attempts/ID         a line for each time that somebody began with a unit; gone when it is done
+    failed/ID.json      why a unit is given up
+
+Workers of any machine may work into one folder: whoever finishes a unit renames its file into place, and a second one
+that did the same work renames the same bytes over it.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional
+
+from rtda_deploy.border import json_values, parsing
+from rtda_deploy.errors import ConfigError, DataError
+from rtda_deploy.files import atomic_path, file_bytes, file_error, remove_leftovers, write_bytes, write_text
+
+__all__ = ["LAYOUTS", "MOST_ATTEMPTS", "Output", "UnitWriter", "open_output"]
+
+MOST_ATTEMPTS = 3  # a unit whose worker died so often is given up
+_SUMMARY = "unit.json"
+
+
+class UnitWriter(abc.ABC):
+    """Takes the pictures of one unit, one after the other."""
+
+    @abc.abstractmethod
+    def add(self, kind: str, key: str, content: bytes) -> None:
+        """Keep a PNG.
+
+        Args:
+            kind: ``masks`` or ``confidences``.
+            key: Of the frame.
+            content: The file.
+        """
+
+
+class Output(abc.ABC):
+    """An output folder of one layout.
+
+    Args:
+        folder: Where; it exists.
+    """
+
+    layout: str
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @abc.abstractmethod
+    def done_path(self, unit: str) -> Path:
+        """The file that stands there where the unit of this id is done."""
+
+    @abc.abstractmethod
+    def writing(self, unit: str, summary: Dict[str, Any]) -> Any:
+        """A context with a :class:`UnitWriter`; where it ends without an error, the unit is done.
+
+        Args:
+            unit: Its id.
+            summary: Stored with it; may be filled until the context ends.
+
+        Raises:
+            FileAccessError: If it cannot be written; nothing is done then.
+        """
+
+    @abc.abstractmethod
+    def summary(self, unit: str) -> Dict[str, Any]:
+        """What was stored with a unit that is done.
+
+        Raises:
+            DataError: If its file is damaged.
+        """
+
+    def is_done(self, unit: str) -> bool:
+        """Whether all of a unit is there."""
+        return self.done_path(unit).is_file()
+
+    def begin(self, unit: str) -> int:
+        """Count an attempt at a unit; gives the number of those before it.
+
+        Raises:
+            FileAccessError: If it cannot be written.
+        """
+        path = self.folder / "attempts" / unit
+        try:
+            path.parent.mkdir(exist_ok=True)
+            descriptor = os.open(str(path), os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o666)
+            try:
+                os.write(descriptor, b".")
+                return os.fstat(descriptor).st_size - 1
+            finally:
+                os.close(descriptor)
+        except OSError as err:
+            raise file_error(err, path, "write") from err
+
+    def forget(self, unit: str, *, last: bool = False) -> None:
+        """Take a unit's attempts away: all of them, or the last one, which was stopped and did not fail."""
+        path = self.folder / "attempts" / unit
+        with contextlib.suppress(OSError):
+            if last and path.stat().st_size > 1:
+                os.truncate(str(path), path.stat().st_size - 1)
+            else:
+                path.unlink()
+
+    def failed_path(self, unit: str) -> Path:
+        """Where it says why a unit is given up."""
+        return self.folder / "failed" / f"{unit}.json"
+
+    def fail(self, unit: str, values: Dict[str, Any]) -> None:
+        """Give a unit up.
+
+        Raises:
+            FileAccessError: If that cannot be written.
+        """
+        write_text(self.failed_path(unit), _json(values))
+        self.forget(unit)
+
+    def failure(self, unit: str) -> Optional[Dict[str, Any]]:
+        """Why a unit was given up; None: it was not."""
+        path = self.failed_path(unit)
+        return _read(file_bytes(path), path) if path.is_file() else None
+
+    def clean(self) -> None:
+        """Remove what killed processes left half written."""
+        for name in ("shards", "units", "failed", "masks", "confidences"):
+            if (self.folder / name).is_dir():
+                remove_leftovers(self.folder / name)
+        remove_leftovers(self.folder, below=False)
+
+
+class _TarOutput(Output):
+    layout = "tar"
+
+    def done_path(self, unit: str) -> Path:
+        return self.folder / "shards" / f"{unit}.tar"
+
+    @contextlib.contextmanager
+    def writing(self, unit: str, summary: Dict[str, Any]) -> Iterator[UnitWriter]:
+        with atomic_path(self.done_path(unit)) as temporary, _new_tar(temporary) as archive:
+            writer = _TarWriter(archive)
+            yield writer
+            writer.put(_SUMMARY, _json(summary).encode("utf-8"))
+
+    def summary(self, unit: str) -> Dict[str, Any]:
+        path = self.done_path(unit)
+        damaged = parsing(DataError, f"{path} is damaged", hint="remove it and run the same command again")
+        with damaged, tarfile.open(str(path), "r:") as archive:
+            member = archive.extractfile(_SUMMARY)
+            return _read(member.read() if member else b"", path)
+
+
+def _new_tar(path: Path) -> tarfile.TarFile:
+    return tarfile.open(str(path), "w", format=tarfile.PAX_FORMAT)
+
+
+class _TarWriter(UnitWriter):
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._archive = archive
+
+    def add(self, kind: str, key: str, content: bytes) -> None:
+        self.put(f"{kind}/{key}.png", content)
+
+    def put(self, name: str, content: bytes) -> None:
+        """A member without time and owner: the same labels are the same bytes."""
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        self._archive.addfile(member, io.BytesIO(content))
+
+
+class _PngOutput(Output, UnitWriter):
+    layout = "png"
+
+    def done_path(self, unit: str) -> Path:
+        return self.folder / "units" / f"{unit}.json"
+
+    @contextlib.contextmanager
+    def writing(self, unit: str, summary: Dict[str, Any]) -> Iterator[UnitWriter]:
+        yield self
+        write_text(self.done_path(unit), _json(summary))
+
+    def summary(self, unit: str) -> Dict[str, Any]:
+        path = self.done_path(unit)
+        return _read(file_bytes(path), path)
+
+    def add(self, kind: str, key: str, content: bytes) -> None:
+        write_bytes(self.folder / kind / f"{key}.png", content)
+
+
+_LAYOUTS = {one.layout: one for one in (_PngOutput, _TarOutput)}
+LAYOUTS = tuple(_LAYOUTS)
+
+
+def open_output(folder: Path, layout: str) -> Output:
+    """The output folder in a layout: ``png``, a file for each mask, or ``tar``, one for each unit.
+
+    Raises:
+        ConfigError: If there is no such layout.
+    """
+    if layout not in _LAYOUTS:
+        raise ConfigError(f"{layout!r} is no layout of labels", hint=f"known: {', '.join(LAYOUTS)}")
+    return _LAYOUTS[layout](folder)
+
+
+def _json(values: Dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _read(content: bytes, path: Path) -> Dict[str, Any]:
+    hint = "remove it and run the same command again"
+    with parsing(DataError, f"{path} is damaged", hint=hint):
+        return dict(json_values(content, str(path), DataError, hint=hint))

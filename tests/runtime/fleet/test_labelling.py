@@ -1,0 +1,332 @@
+"""Bulk labels: units that are done when their file stands; runs that go on; what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tarfile
+import threading
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+from runtime.models import tiny_spec, write_model
+
+from rtda_deploy.errors import ConfigError, DataError, EngineError, FileAccessError
+from rtda_deploy.files import sha256_file
+from rtda_deploy.run_folders import FolderBusyError, folder_lock
+from rtda_runtime.fleet.labelling import Labelled, LabelRequest, label_footage
+from rtda_runtime.fleet.output import MOST_ATTEMPTS, open_output
+from rtda_runtime.fleet.plan import PLAN, Plan
+from rtda_runtime.fleet.units import Unit
+from rtda_runtime.fleet.worker import Job, Worker
+from rtda_runtime.segmenter import Segmenter
+
+cv2 = pytest.importorskip("cv2")
+pytest.importorskip("av", reason="films for the tests are written with PyAV")
+videos = pytest.importorskip("runtime.sources.footage.videos")
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos with a key frame each ten frames, and a folder with a picture and one below; not to be changed."""
+    folder = tmp_path_factory.mktemp("footage")
+    videos.write_video(folder / "one.mp4", count=24)
+    videos.write_video(folder / "two.mp4", count=7)
+    for number, name in enumerate(("a.jpg", "a.png", "deep/b.png")):
+        path = folder / "pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), videos.numbered(number))
+    return folder
+
+
+def request(model: Path, out: Path, *footage: Path, **changes: Any) -> LabelRequest:
+    asked = LabelRequest(model, tuple(map(str, footage)), out, threads=1, unit_frames=8)
+    return dataclasses.replace(asked, **changes)
+
+
+def tree(folder: Path) -> Dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def units_of(out: Path) -> List[Unit]:
+    plan = Plan.read(out)
+    assert plan is not None
+    return list(plan.units)
+
+
+def test_every_frame_gets_the_mask_and_confidence_that_the_segmenter_gives(
+    model_path: Path, footage: Path, tmp_path: Path
+) -> None:
+    found = label_footage(request(model_path, tmp_path / "out", footage / "one.mp4", footage / "pictures"))
+    assert (found.frames, found.skipped, found.failed, found.layout) == (27, (), (), "png")
+    names = (tmp_path / "out" / "labelled.txt").read_text().split("\n")[:-1]
+    assert names[0] == "one/000000.000s" and names[-3:] == ["pictures/a.jpg", "pictures/a.png", "pictures/deep/b"]
+    picture = cv2.imread(str(footage / "pictures" / "deep" / "b.png"))
+    with Segmenter.open(model_path, "cpu", threads=1, confidence=True) as segmenter:
+        result = segmenter.segment(picture)
+        for kind, expected in (("masks", result.mask), ("confidences", result.confidence)):
+            path = tmp_path / "out" / kind / "pictures" / "deep" / "b.png"
+            assert (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) == expected).all()
+    assert json.loads((tmp_path / "out" / "masks" / "classes.json").read_text())["names"] == list(
+        tiny_spec().class_names
+    )
+    assert not (tmp_path / "out" / "attempts").exists()
+
+
+def test_units_are_small_and_those_of_a_video_begin_at_key_frames(
+    model_path: Path, footage: Path, tmp_path: Path
+) -> None:
+    film = videos.write_video(tmp_path / "film.mp4", count=24, options={"g": "10", "sc_threshold": "0"})
+    label_footage(request(model_path, tmp_path / "out", film, unit_frames=15))
+    units = units_of(tmp_path / "out")
+    assert [unit.numbers[0] for unit in units] == [0, 10]  # 15 frames hold one key frame after the first
+    assert sorted(number for unit in units for number in unit.numbers) == list(range(24))
+    assert max(len(json.dumps(unit.to_dict())) for unit in units) < 1000
+
+
+def test_a_rate_and_a_part_of_a_video_are_taken(model_path: Path, footage: Path, tmp_path: Path) -> None:
+    address = f"video:{footage / 'one.mp4'}?every=0.2s&to=0.8s"  # 25 frames a second
+    found = label_footage(LabelRequest(model_path, (address,), tmp_path / "out"))
+    assert found.frames == 4
+
+
+def test_shards_hold_the_same_files_as_the_folder(model_path: Path, footage: Path, tmp_path: Path) -> None:
+    for layout in ("png", "tar"):
+        label_footage(request(model_path, tmp_path / layout, footage / "one.mp4", layout=layout))
+    loose = {name: content for name, content in tree(tmp_path / "png").items() if name.endswith(".png")}
+    packed = {}
+    for path in (tmp_path / "tar" / "shards").iterdir():
+        with tarfile.open(path) as archive:
+            packed.update({one.name: archive.extractfile(one).read() for one in archive})  # type: ignore[union-attr]
+    assert {name: content for name, content in packed.items() if name.endswith(".png")} == loose
+    assert (tmp_path / "png" / "labelled.txt").read_text() == (tmp_path / "tar" / "labelled.txt").read_text()
+
+
+@pytest.mark.parametrize("layout", ["png", "tar"])
+def test_a_run_goes_on_with_what_is_missing(model_path: Path, footage: Path, tmp_path: Path, layout: str) -> None:
+    asked = request(model_path, tmp_path / "out", footage, layout=layout)
+    label_footage(asked)
+    before = tree(tmp_path / "out")
+    units = units_of(tmp_path / "out")
+    output = open_output(tmp_path / "out", layout)
+    output.done_path(units[1].id).unlink()
+    kept = output.done_path(units[0].id)
+    stamp = kept.stat().st_mtime_ns
+    (kept.parent / f".{units[1].id}.abcd1234.part{kept.suffix}").write_bytes(b"half")  # of a process that was killed
+    found = label_footage(asked)
+    assert (found.before, found.new_frames) == (len(units) - 1, len(units[1]))
+    assert kept.stat().st_mtime_ns == stamp
+    assert tree(tmp_path / "out") == before
+
+
+def test_a_stopped_run_keeps_what_is_done_and_counts_no_attempt(
+    model_path: Path, footage: Path, tmp_path: Path
+) -> None:
+    asked = request(model_path, tmp_path / "out", footage / "one.mp4")
+
+    def stop(state: Any) -> None:
+        if state.done >= 10:
+            raise KeyboardInterrupt
+
+    for _ in range(MOST_ATTEMPTS + 1):
+        with pytest.raises(KeyboardInterrupt):
+            label_footage(asked, told=stop)
+    assert not (tmp_path / "out" / "labelled.json").exists()
+    output = open_output(tmp_path / "out", "png")
+    assert sum(output.is_done(unit.id) for unit in units_of(tmp_path / "out")) == 1
+    found = label_footage(asked)
+    assert (found.frames, found.failed) == (24, ())
+
+
+def job_of(model: Path, out: Path, layout: str = "tar") -> Job:
+    return Job(str(model), sha256_file(model), str(out), layout, "cpu", 1, True)
+
+
+def test_a_unit_that_kills_its_worker_is_given_up_and_tried_again_when_asked(
+    model_path: Path, footage: Path, tmp_path: Path
+) -> None:
+    asked = request(model_path, tmp_path / "out", footage / "two.mp4", layout="tar")
+    label_footage(asked)
+    unit = units_of(tmp_path / "out")[0]
+    output = open_output(tmp_path / "out", "tar")
+    output.done_path(unit.id).unlink()
+    for _ in range(MOST_ATTEMPTS):  # what a worker leaves that died
+        output.begin(unit.id)
+    found = label_footage(asked)
+    assert [failed["why"] for failed in found.failed] == [f"its worker died {MOST_ATTEMPTS} times"]
+    assert (tmp_path / "out" / "labelled.txt").read_text() == ""
+    assert label_footage(asked).failed == found.failed  # not in a loop
+    again = label_footage(dataclasses.replace(asked, retry=True))
+    assert (again.frames, again.failed) == (7, ())
+
+
+def test_two_workers_at_one_unit_leave_one_whole_shard(model_path: Path, footage: Path, tmp_path: Path) -> None:
+    asked = request(model_path, tmp_path / "out", footage / "one.mp4", layout="tar")
+    label_footage(asked)
+    before = tree(tmp_path / "out" / "shards")
+    unit = units_of(tmp_path / "out")[0]
+    open_output(tmp_path / "out", "tar").done_path(unit.id).unlink()
+    workers = [Worker(job_of(model_path, tmp_path / "out")) for _ in range(2)]
+    threads = [threading.Thread(target=worker.label, args=(unit,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for worker in workers:
+        worker.close()
+    assert tree(tmp_path / "out" / "shards") == before
+
+
+def test_a_second_run_into_the_folder_is_refused_while_one_works(
+    model_path: Path, footage: Path, tmp_path: Path
+) -> None:
+    with folder_lock(tmp_path / "out"), pytest.raises(FolderBusyError):
+        label_footage(request(model_path, tmp_path / "out", footage / "two.mp4"))
+
+
+def test_another_model_other_options_and_other_footage_are_refused(
+    model_path: Path, footage: Path, tmp_path: Path
+) -> None:
+    asked = request(model_path, tmp_path / "out", footage / "two.mp4")
+    label_footage(asked)
+    other = write_model(tmp_path / "other.onnx", seed=3)
+    with pytest.raises(ConfigError, match="another model"):
+        label_footage(dataclasses.replace(asked, model=other))
+    with pytest.raises(ConfigError, match="confidence True, now False"):
+        label_footage(dataclasses.replace(asked, confidence=False))
+    with pytest.raises(ConfigError, match="other footage: 1 files new"):
+        label_footage(dataclasses.replace(asked, footage=(*asked.footage, str(footage / "one.mp4"))))
+    with pytest.raises(ConfigError, match="another rate"):
+        label_footage(dataclasses.replace(asked, footage=(f"video:{footage / 'two.mp4'}?every=0.1s",)))
+
+
+def test_footage_that_changed_meanwhile_is_refused(model_path: Path, footage: Path, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes((footage / "two.mp4").read_bytes())
+    asked = request(model_path, tmp_path / "out", film)
+    label_footage(asked)
+    os.utime(film, ns=(1, 1))
+    with pytest.raises(ConfigError, match="1 files changed"):
+        label_footage(asked)
+
+
+def test_a_folder_of_something_else_is_refused(model_path: Path, footage: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match="other files, such as thesis"):
+        label_footage(request(model_path, tmp_path / "out", footage))
+    assert os.listdir(tmp_path / "out") == ["thesis.tex"]
+
+
+def damaged_footage(folder: Path) -> Path:
+    """Three good pictures, a broken one, an empty one and a video that is none."""
+    folder.mkdir()
+    for name in ("1.png", "2.png", "3.png", "broken.png"):
+        cv2.imwrite(str(folder / name), videos.numbered(5))
+    (folder / "broken.png").write_bytes((folder / "broken.png").read_bytes()[:60])
+    (folder / "empty.png").touch()
+    (folder / "film.mp4").write_bytes(b"no film" * 100)
+    return folder
+
+
+def test_damaged_files_are_named_and_left_out_up_to_a_share(model_path: Path, tmp_path: Path) -> None:
+    folder = damaged_footage(tmp_path / "footage")
+    asked = request(model_path, tmp_path / "out", folder, skip_share=0.5)
+    found: Labelled = label_footage(asked)
+    assert found.frames == 3 and not found.failed
+    assert sorted(Path(entry["file"]).name for entry in found.skipped) == ["broken.png", "empty.png", "film.mp4"]
+    assert all(entry["why"] for entry in found.skipped)
+    assert (tmp_path / "out" / "labelled.txt").read_text().split() == ["footage/1", "footage/2", "footage/3"]
+    with pytest.raises(DataError, match="of 6 files are damaged, more than --skip 20%"):
+        label_footage(dataclasses.replace(asked, skip_share=0.2, out=tmp_path / "other"))
+
+
+def test_a_video_that_is_cut_off_gives_the_frames_that_are_there(
+    model_path: Path, footage: Path, tmp_path: Path
+) -> None:
+    whole = videos.write_video(tmp_path / "film.ts", count=24, container="mpegts")
+    content = whole.read_bytes()
+    middle = len(content) // 2 // 188 * 188
+    whole.write_bytes(content[:middle] + b"\xff" * 188 * 2 + content[middle + 376 :])
+    found = label_footage(request(model_path, tmp_path / "out", whole, skip_share=1.0))
+    assert 0 < found.frames <= 24 and not found.failed
+    assert found.frames + len(found.skipped) == sum(len(unit) for unit in units_of(tmp_path / "out"))
+
+
+def test_a_file_that_is_gone_fails_its_unit_and_no_other(model_path: Path, footage: Path, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes((footage / "two.mp4").read_bytes())
+
+    def lose(state: Any) -> None:
+        if state.what == "label":
+            film.unlink(missing_ok=True)
+
+    found = label_footage(request(model_path, tmp_path / "out", footage / "pictures", film), told=lose)
+    assert found.frames == 3
+    assert [failed["path"] for failed in found.failed] == [str(film)]
+    assert "not there any more" in found.failed[0]["why"]
+
+
+def test_a_network_that_answers_nan_fails_the_unit_and_names_it(footage: Path, tmp_path: Path) -> None:
+    import numpy as np
+    import onnx
+    from onnx import numpy_helper
+
+    model = write_model(tmp_path / "nan.onnx")
+    graph = onnx.load(str(model))
+    weights = numpy_helper.to_array(graph.graph.initializer[0]) * np.float32("nan")
+    graph.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, graph.graph.initializer[0].name))
+    onnx.save(graph, str(model))
+    found = label_footage(request(model, tmp_path / "out", footage / "two.mp4"))
+    assert found.frames == 0 and "NaN" in found.failed[0]["why"]
+
+
+def test_an_output_that_cannot_be_written_ends_the_run_and_blames_no_unit(
+    model_path: Path, footage: Path, tmp_path: Path
+) -> None:
+    asked = request(model_path, tmp_path / "out", footage / "two.mp4")
+
+    def block(state: Any) -> None:
+        if state.what == "label" and not (tmp_path / "out" / "confidences").exists():
+            (tmp_path / "out" / "confidences").touch()  # a file where a folder is needed
+
+    with pytest.raises(FileAccessError):
+        label_footage(asked, told=block)
+    (tmp_path / "out" / "confidences").unlink()
+    assert label_footage(asked).frames == 7
+
+
+def test_a_worker_refuses_another_model_under_the_same_name(model_path: Path, footage: Path, tmp_path: Path) -> None:
+    job = dataclasses.replace(job_of(model_path, tmp_path), sha256="0" * 64)
+    with pytest.raises(EngineError, match="another model here"):
+        Worker(job).open()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "match"),
+    [
+        ("nowhere.mp4", FileAccessError, "nowhere"),
+        ("nowhere", FileAccessError, "cannot read nowhere"),
+        ("empty", ConfigError, "no pictures, videos or bags"),
+        ("notes.txt", ConfigError, "is no footage"),
+    ],
+)
+def test_what_is_no_footage_is_refused(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, error: Any, match: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("notes.txt").write_text("no footage")
+    with pytest.raises(error, match=match):
+        label_footage(LabelRequest(model_path, (text,), Path("out")))
+    assert not Path("out").exists()
+
+
+def test_a_plan_that_is_none_is_refused(model_path: Path, footage: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for text in ("{", '{"format": 99}', "[]", '{"format": 1}'):
+        (tmp_path / "out" / PLAN).write_text(text)
+        with pytest.raises(DataError, match=r"plan|no JSON|format"):
+            label_footage(request(model_path, tmp_path / "out", footage))
