@@ -18,6 +18,9 @@ def inspect(
     spec_template: bool = typer.Option(
         False, "--spec-template", help="Print a spec.json to fill in and give to --spec, for a model that has none."
     ),
+    kernels: bool = typer.Option(
+        False, "--kernels", help="Run an .onnx a few times in OpenVINO: which kernels its layers run on, and how long."
+    ),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Say what a model file is: its network, size, classes, normalisation and where it comes from.
@@ -32,8 +35,13 @@ def inspect(
         _print_template(file)
         return
     found = describe_file(file)
+    if kernels:
+        found["kernels"] = _kernels(file, found)
     if json_:
         print_json(found)
+        return
+    if kernels:
+        _print_kernels(found["kernels"], file)
         return
     print_table(("", "value"), _rows(found) if found["spec"] else _foreign_rows(found), title=str(file))
     if not found["spec"]:
@@ -42,6 +50,38 @@ def inspect(
             f"rtda-deploy inspect {name} --spec-template > spec.json   (and fill it in)",
             f"rtda-deploy export {name} --spec spec.json --out with-spec   (writes it into a copy)",
         )
+
+
+def _kernels(file: Path, found: Dict[str, Any]) -> Dict[str, Any]:
+    """Layers of an ``.onnx`` in OpenVINO, as JSON-ready values."""
+    from rtda_deploy.errors import ConfigError
+    from rtda_runtime.engines.openvino_kernels import by_kernel, convolutions_sentence, layers_of
+
+    if found["kind"] != "onnx" or not found["spec"]:
+        why = "it has no spec" if found["kind"] == "onnx" else f"it is a {found['kind']}"
+        raise ConfigError(
+            f"--kernels takes an .onnx file that runs, and {file} does not: {why}",
+            hint=f"export it first: rtda-deploy export {shlex.quote(str(file))}",
+        )
+    layers = layers_of(file)
+    return {
+        "ms": sum(layer.ms for layer in layers),
+        "by_kernel": by_kernel(layers),
+        "convolutions": convolutions_sentence(layers),
+        "layers": [{**layer._asdict(), "in_8_bits": layer.in_8_bits} for layer in layers],
+    }
+
+
+def _print_kernels(found: Dict[str, Any], file: Path) -> None:
+    from rtda_deploy.cli.terminal.console import note, print_table
+
+    rows = [
+        (row["kind"], row["kernel"], str(row["layers"]), f"{row['ms']:.2f}", f"{100 * row['share']:.0f} %")
+        for row in found["by_kernel"]
+    ]
+    title = f"{file} in OpenVINO: {found['ms']:.2f} ms in all, timed layer by layer"
+    print_table(("kind", "kernel", "layers", "ms", "share"), rows, title=title)
+    note(found["convolutions"])
 
 
 def _print_template(file: Path) -> None:

@@ -118,6 +118,7 @@ def test_int8_is_calibrated_and_says_what_it_left_in_float(certain_run: Path, wo
     assert precision_of(graph)["precision"] == "int8" and card_of(result.best) == workshop.card
     step = result.steps[1]
     assert step.parity.limit.name == "int8" and any("4 frames" in note for note in step.notes)
+    assert any("convolutions in 8 bits" in note for note in step.notes) == available("openvino")
     libraries = precision_of(graph)["libraries"]  # each tried in a process of its own
     known = {"onnxruntime", *["openvino"] * available("openvino")}
     assert {name: entry["error"] for name, entry in libraries.items()} == dict.fromkeys(known, "")

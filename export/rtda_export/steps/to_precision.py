@@ -17,6 +17,7 @@ from rtda_export.precision.metadata import note_precision
 from rtda_export.steps.scores import miou_missed, scores
 from rtda_export.steps.step import ExportEvent, ExportStep, Workbench, copied
 from rtda_export.steps.to_onnx import finish
+from rtda_runtime.engines.trial import Trial, trials
 
 __all__ = ["reduce_precision"]
 
@@ -43,7 +44,9 @@ def reduce_precision(bench: Workbench, precision: Precision) -> ExportStep:
     unverified = bench.folder / target.name
     made = _made(bench, precision, unverified)
     finish(unverified, request.options)
-    tried = _tried(bench, precision, unverified)
+    tries = _trials(bench, precision, unverified)
+    tried = tuple(trial.sentence for trial in tries if trial.error)
+    kernels = _kernels(unverified, precision, tries)
     seconds, size = time.perf_counter() - started, unverified.stat().st_size
     text = f"{len(made.kept_fp32)} layers kept in fp32" if made.kept_fp32 else ""
     bench.tell(ExportEvent(precision.name, text=text, path=target, size_bytes=size, seconds=seconds))
@@ -57,11 +60,11 @@ def reduce_precision(bench: Workbench, precision: Precision) -> ExportStep:
     if not request.options.force:
         _check_loss(precision, made.miou)
     copied(unverified, target)
-    for note in made.notes:
+    for note in (*made.notes, *kernels):
         bench.tell(ExportEvent("info", text=note))
     for note in tried:
         bench.tell(ExportEvent("note", text=note))
-    notes = (*made.notes, *tried, *bench.forced(parity))
+    notes = (*made.notes, *kernels, *tried, *bench.forced(parity))
     return ExportStep(precision.name, target, onnx_spec(target), parity, seconds, made.kept_fp32, made.miou, notes)
 
 
@@ -91,19 +94,27 @@ def _made(bench: Workbench, precision: Precision, out: Path) -> Made:
     return made
 
 
-def _tried(bench: Workbench, precision: Precision, path: Path) -> Tuple[str, ...]:
-    """Run the file in every library here and write into it which cannot take it; sentences on these.
+def _trials(bench: Workbench, precision: Precision, path: Path) -> Sequence[Trial]:
+    """Run the file in every library here and write into it which cannot take it.
 
     A file of a larger batch is for other programs: nothing of ours would run it.
     """
     if bench.request.options.batch > 1:
         return ()
-    from rtda_runtime.engines.trial import trials
-
     bench.tell(ExportEvent(precision.name, "progress", text="trying it in every library that is installed"))
     found = trials(path)
     note_precision(path, {"libraries": {trial.library: trial.to_dict() for trial in found}})
-    return tuple(trial.sentence for trial in found if trial.error)
+    return found
+
+
+def _kernels(path: Path, precision: Precision, tries: Sequence[Trial]) -> Tuple[str, ...]:
+    """Where OpenVINO runs an INT8 file: how much of it runs in 8 bits there, and what does not."""
+    if precision.name != "int8" or not any(trial.library == "openvino" and not trial.error for trial in tries):
+        return ()
+    from rtda_runtime.engines.openvino_kernels import convolutions_sentence, layers_of
+
+    sentence = convolutions_sentence(layers_of(path, runs=1))
+    return (sentence,) if sentence else ()
 
 
 def _reduced_spec(spec: ModelSpec, precision: Precision) -> ModelSpec:
