@@ -7,7 +7,7 @@ import struct
 import time
 import zlib
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence, Union
 
 from rtda_deploy.files import writable_folder, write_bytes
 from rtda_runtime._opencv import opencv
@@ -15,12 +15,22 @@ from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.sinks.kinds import SinkContext
 
-__all__ = ["MaskFolder", "is_own_mask", "opener"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["MaskFolder", "is_own_mask", "opener", "own_png"]
 
 _CONFIDENCE = ".confidence"
 _HEADER = 33  # bytes of a PNG's signature and its first chunk
 _WRITER = b"tEXtSoftware\0rtda-deploy"  # a text chunk that marks our files; decoders ignore it
 _MARK = struct.pack(">I", len(_WRITER) - 4) + _WRITER + struct.pack(">I", zlib.crc32(_WRITER))
+
+
+def own_png(picture: np.ndarray) -> bytes:
+    """A PNG of uint8 (H, W) that :func:`is_own_mask` knows."""
+    cv2: Any = opencv("to write masks")
+    content: bytes = cv2.imencode(".png", picture)[1].tobytes()
+    return content[:_HEADER] + _MARK + content[_HEADER:]
 
 
 def is_own_mask(path: Union[str, Path]) -> bool:
@@ -62,15 +72,12 @@ class MaskFolder(Sink):
         self._names = list(names) if clash else stems
 
     def write(self, result: Result) -> Mapping[str, float]:
-        cv2: Any = opencv("to write masks")
         start = time.perf_counter_ns()
         number = result.sequence
         stem = self._names[number] if number < len(self._names) else f"{number:06d}"
         for suffix, picture in (("", result.mask), (_CONFIDENCE, result.confidence)):
             if picture is not None:
-                content = cv2.imencode(".png", picture)[1].tobytes()
-                marked = content[:_HEADER] + _MARK + content[_HEADER:]
-                write_bytes(self._folder / f"{stem}{suffix}.png", marked)
+                write_bytes(self._folder / f"{stem}{suffix}.png", own_png(picture))
         return {"encode": (time.perf_counter_ns() - start) / 1e6}
 
     def close(self) -> None:
