@@ -55,6 +55,9 @@ def check_run(sinks: Sequence[AskedSink], camera: str, models: Iterable[Optional
     masks = next((path for option, path in outputs if option == "--masks"), None)
     there = [] if masks is None else list(entries(masks, ".png"))
     refuse_overwriting([*outputs, *(("--masks", path) for path in there)], inputs)
+    for option, path in outputs:
+        if option.startswith("--collect"):
+            _refuse_source_in(path, (file for file, what in inputs.items() if what == "the source"))
     if masks is None:
         return
     read = {os.path.dirname(path) or "." for path, what in inputs.items() if what == "the source" and _is_picture(path)}
@@ -65,6 +68,18 @@ def check_run(sinks: Sequence[AskedSink], camera: str, models: Iterable[Optional
             hint="choose another folder",
         )
     _refuse_foreign(masks, there, force)
+
+
+def _refuse_source_in(collected: Path, files: Iterable[str]) -> None:
+    """Refuse to collect frames of the collected frames themselves."""
+    folder = os.path.realpath(collected)
+    found = next((file for file in files if f"{os.path.realpath(file)}/".startswith(f"{folder}/")), None)
+    if found is not None:
+        raise ConfigError(
+            f"--collect {collected} holds the source, {found}",
+            why="frames there are replaced by better ones",
+            hint="choose another folder",
+        )
 
 
 def _refuse_doubles(sinks: Sequence[AskedSink], outputs: Iterable[Tuple[str, Path]]) -> None:

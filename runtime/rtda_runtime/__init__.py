@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rtda_runtime.pool import SegmenterPool as SegmenterPool
     from rtda_runtime.result import Result as Result
     from rtda_runtime.segmenter import Segmenter as Segmenter
+    from rtda_runtime.shift.collecting import CollectOptions as CollectOptions
+    from rtda_runtime.shift.collecting import Collector as Collector
     from rtda_runtime.sinks import MaskFolder as MaskFolder
     from rtda_runtime.sinks import Overlay as Overlay
     from rtda_runtime.sinks import Sink as Sink
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from rtda_runtime.sources import open_source as open_source
 
 __all__ = [
+    "CollectOptions",
+    "Collector",
     "Engine",
     "Frame",
     "MaskFolder",
@@ -54,6 +58,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CollectOptions": "rtda_runtime.shift.collecting",
+    "Collector": "rtda_runtime.shift.collecting",
     "Engine": "rtda_runtime.engines",
     "Frame": "rtda_runtime.sources",
     "MaskFolder": "rtda_runtime.sinks",

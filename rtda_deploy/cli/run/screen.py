@@ -249,14 +249,17 @@ def print_summary(summary: Dict[str, Any], source: Source, board: BoardWatch, *,
     if summary["stages"]:
         print_table(("ms", "p50", "p95", "p99", "max"), _stage_rows(summary["stages"], live=source.live))
     if summary["sinks"]:
-        rows = [
-            (name, sink["written"], sink["dropped"], "stopped: " + sink["error"] if sink["error"] else "")
-            for name, sink in summary["sinks"].items()
-        ]
+        rows = [(name, sink["written"], sink["dropped"], _remark(sink)) for name, sink in summary["sinks"].items()]
         print_table(("sink", "results", "dropped", ""), rows)
     print("\n".join(summary_lines(summary, live=source.live)))
     for sentence in said:
         warn(sentence)
+
+
+def _remark(sink: Mapping[str, Any]) -> str:
+    from rtda_deploy.cli.run.collecting import collect_text
+
+    return f"stopped: {sink['error']}" if sink["error"] else collect_text(sink)
 
 
 def summary_lines(stats: Mapping[str, Any], *, live: bool) -> List[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from rtda_deploy.cli.outputs import AskedSink, check_run, written_by
+from rtda_deploy.cli.run.collecting import second_engine
 from rtda_deploy.cli.terminal.signals import Terminated, exit_quickly
 from rtda_deploy.errors import ConfigError, RtdaError
 from rtda_deploy.sizes import parse_size
@@ -55,10 +56,16 @@ class RunOptions:
 
 
 def asked_sinks(
-    *, show: bool, view: Optional[str], save: Optional[Path], masks: Optional[Path], publish: Sequence[str]
+    *,
+    show: bool,
+    view: Optional[str],
+    save: Optional[Path],
+    masks: Optional[Path],
+    collect: Optional[str],
+    publish: Sequence[str],
 ) -> List[AskedSink]:
     """What was typed, in the order in which it is opened."""
-    typed = [("show", "" if show else None), ("view", view), ("save", save), ("masks", masks)]
+    typed = [("show", "" if show else None), ("view", view), ("save", save), ("masks", masks), ("collect", collect)]
     typed += [("publish", uri) for uri in publish]
     return [(option, str(address)) for option, address in typed if address is not None]
 
@@ -192,6 +199,8 @@ def _open_sinks(
         titles=(str(options.model), str(options.compare)),
         stats=screen.stats,
         on_quit=screen.quit.set,
+        model_file=options.model,
+        engine=lambda: second_engine(options.model, segmenter.provider, options.pipeline.spec, options.network),
         **options.drawn,
     )
     screen.snapshots_of(context.overlay())

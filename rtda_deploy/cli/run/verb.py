@@ -24,6 +24,10 @@ _SAVE = f"Write the overlay to a film: {examples(sinks_of('save'))}."
 _PUBLISH = f"Publish masks and overlays: {examples(sinks_of('publish'))}; may be repeated."
 _REGION = "Segment only this part of the picture: LEFT,TOP,RIGHT,BOTTOM, each 0 to 1."
 _OUTLINE = "Lines around regions (default: where they are hard to see)."
+_COLLECT = "Keep the frames that the next training needs, in this folder: a data set as it stands (docs/collect.md)."
+_WHEN = "Collect only frames of which this holds: 'share(person)>0.02 and confidence<0.6'."
+_BLUR = "Blur these classes in the pictures that are collected: person,car."
+_LIMIT = "KEY=VALUE of minute, gap, disk, free, class, control, flip (minute=6,disk=5GB); may be repeated."
 _POLICY = "newest or every (default: newest for cameras, every for files)."
 
 
@@ -41,6 +45,10 @@ def run(
     masks: Optional[Path] = typer.Option(None, help="Write each mask as a PNG of class ids into this folder."),
     force: bool = typer.Option(False, "--force", help="Write masks into a folder that holds pictures already."),
     publish: Optional[List[str]] = typer.Option(None, help=_PUBLISH),
+    collect: Optional[Path] = typer.Option(None, help=_COLLECT),
+    collect_when: Optional[str] = typer.Option(None, help=_WHEN),
+    collect_mask: Optional[str] = typer.Option(None, help=_BLUR),
+    collect_limit: Optional[List[str]] = typer.Option(None, help=_LIMIT),
     compare: Optional[Path] = typer.Option(None, help="A second model for the same frames, shown beside the first."),
     group: Optional[List[str]] = typer.Option(None, help="Join classes: walkable=road,sidewalk; may be repeated."),
     region: Optional[str] = typer.Option(None, help=_REGION),
@@ -61,12 +69,18 @@ def run(
 
     Example: rtda-deploy run model.onnx --camera test://bars?frames=30
     """
+    from rtda_deploy.cli.run.collecting import asked_names, collect_address
     from rtda_deploy.cli.run.session import RunOptions, asked_sinks, camera_request, check, work
+    from rtda_deploy.errors import ConfigError
     from rtda_deploy.spec import ModelSpec
     from rtda_runtime.pipeline.options import PipelineOptions
 
-    sinks = asked_sinks(show=show, view=view, save=save, masks=masks, publish=publish or ())
+    collected = collect_address(collect, collect_when, collect_mask, collect_limit or (), region=region is not None)
+    sinks = asked_sinks(show=show, view=view, save=save, masks=masks, collect=collected, publish=publish or ())
     check(camera, sinks, (model, compare, spec), force=force, report_every=report_every)
+    asked = asked_names(collect_when)
+    if "disagreement" in asked and compare is None:
+        raise ConfigError("--collect-when asks for the disagreement of two networks", hint="--compare MODEL2 names one")
     options = PipelineOptions(
         policy=policy,
         max_frames=max_frames,
@@ -83,7 +97,11 @@ def run(
             request=camera_request(size, fps, fourcc),
             model=model or _newest_model(),
             compare=compare,
-            network={"region": region, "groups": tuple(group or ()), "confidence": confidence},
+            network={
+                "region": region,
+                "groups": tuple(group or ()),
+                "confidence": confidence or "confidence" in asked,
+            },
             sinks=sinks,
             drawn={"alpha": alpha, "outline": outline},
             pipeline=options,

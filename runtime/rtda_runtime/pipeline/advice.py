@@ -101,7 +101,7 @@ def _stages(median: Dict[str, float], live: bool, stamp: str) -> Iterator[str]:
 def _sinks(stats: Mapping[str, Any], *, live: bool) -> Iterator[str]:
     for name, sink in stats["sinks"].items():
         given = sink["written"] + sink["dropped"]
-        if name not in ("view", "window") and given and sink["dropped"] > _DROPPED * given:
+        if name not in ("view", "window", "collect") and given and sink["dropped"] > _DROPPED * given:
             spent = sum(values["p50"] for values in sink["stages"].values())
             yield (
                 f"{name} kept {sink['written']} of {given} results: it takes {spent:.1f} ms each"

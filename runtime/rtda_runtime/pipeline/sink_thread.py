@@ -95,8 +95,12 @@ class SinkThread(NamedThread):
 
     @property
     def stats(self) -> Dict[str, Any]:
-        """``written``, ``dropped`` (by the sink being slow), ``error`` (a sentence or None), ``stages`` in ms."""
+        """``written``, ``dropped`` (by the sink being slow), ``error`` (a sentence or None), ``stages`` in ms.
+
+        Beside them the sink's own figures.
+        """
         return {
+            **self.sink.details(),
             "written": self.written,
             "dropped": self._mailbox.dropped,
             "error": None if self.error is None else str(self.error) or type(self.error).__name__,

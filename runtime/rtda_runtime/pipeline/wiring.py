@@ -89,7 +89,7 @@ class Wiring:
         if not self.inference.join_until(deadline_s):
             _log.warning("the network does not return; %s ends when it does", self.inference.name)
         for sink in self.sinks:
-            to_its_end = patient and sink.sink.keeps
+            to_its_end = patient and (sink.sink.keeps or sink.sink.finishes)
             if not (sink.await_file(self._flow.patience.stuck_s) if to_its_end else sink.join_until(deadline_s)):
                 sink.abandon()
                 _log.warning("sink %s does not return; its thread ends when it does", sink.sink_name)

@@ -6,7 +6,7 @@ import abc
 import logging
 from pathlib import Path
 from types import TracebackType
-from typing import ContextManager, Mapping, Optional, Type, TypeVar
+from typing import Any, ContextManager, Mapping, Optional, Type, TypeVar
 
 from rtda_deploy.errors import FileAccessError
 from rtda_deploy.files import atomic_path, file_error
@@ -30,10 +30,12 @@ class Sink(abc.ABC):
         name: What its thread (``rtda-<name>``), statistics and messages call it.
         keeps: Nothing may be lost: under the policy ``every`` the pipeline waits for it. False: it takes the newest
             result when it is ready for one, and the others are counted as its own drops.
+        finishes: Closing it takes a moment longer, for which a run that came to its end by itself waits.
     """
 
     name: str = "sink"
     keeps: bool = False
+    finishes: bool = False
     note: str = ""
 
     @abc.abstractmethod
@@ -42,6 +44,10 @@ class Sink(abc.ABC):
 
     def on_state(self, state: str, sentence: str) -> None:  # noqa: B027, most sinks need not know
         """Told, from the reader's thread, when the source becomes ``live``, ``stale`` or ``lost``; must not wait."""
+
+    def details(self) -> Mapping[str, Any]:
+        """JSON-ready figures of its own, which stand beside its statistics; called from any thread."""
+        return {}
 
     @abc.abstractmethod
     def close(self) -> None:

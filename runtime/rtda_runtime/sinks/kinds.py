@@ -16,6 +16,7 @@ from rtda_runtime.kinds import OPENCV, Kind, examples, find_kind
 
 if TYPE_CHECKING:
     from rtda_deploy.spec import ModelSpec
+    from rtda_runtime.pool import AnySegmenter
     from rtda_runtime.sinks.base import Sink
     from rtda_runtime.sinks.overlay import Overlay
     from rtda_runtime.sinks.publish.base import Publisher
@@ -41,6 +42,8 @@ class SinkContext(NamedTuple):
         outline: Lines around regions: True, False, or None: where they are hard to see.
         stats: The pipeline's statistics, as :attr:`Pipeline.stats`.
         on_quit: Called, from any thread, when a person asks for the end.
+        model_file: The model's file.
+        engine: Opens a second engine of the network, for a sink that looks at some frames again; None: it cannot.
     """
 
     spec: ModelSpec
@@ -54,6 +57,8 @@ class SinkContext(NamedTuple):
     outline: Optional[bool] = None
     stats: Callable[[], Mapping[str, Any]] = dict
     on_quit: Callable[[], None] = _nothing
+    model_file: Optional[Path] = None
+    engine: Optional[Callable[[], AnySegmenter]] = None
 
     def overlay(self) -> Overlay:
         """An overlay for one sink; it is not to be shared, because each sink draws in a thread of its own."""
@@ -107,6 +112,14 @@ SINK_KINDS: List[SinkKind] = [
         opener="rtda_runtime.sinks.masks:opener",
         package=OPENCV,
         option="masks",
+    ),
+    SinkKind(
+        name="collected frames",
+        pattern=r"(?P<path>.+?)(\?(?P<query>[a-z]+=.*))?",
+        example="hard/",
+        opener="rtda_runtime.shift.collecting.collector:opener",
+        package=OPENCV,
+        option="collect",
     ),
     SinkKind(
         name="Foxglove",

@@ -1,0 +1,290 @@
+"""The sink that collects: looks at results, chooses, writes; all of it on its own thread, none of it in the loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Union
+from urllib.parse import parse_qsl
+
+from rtda_deploy.errors import ConfigError, FileAccessError, RtdaError
+from rtda_deploy.files import sha256_file
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime._opencv import opencv
+from rtda_runtime.mask.groups import class_hint, class_index
+from rtda_runtime.pool import AnySegmenter
+from rtda_runtime.result import Result
+from rtda_runtime.shift.collecting.blur import blur_classes
+from rtda_runtime.shift.collecting.doubt import Doubt, Doubter
+from rtda_runtime.shift.collecting.expression import Expression
+from rtda_runtime.shift.collecting.limits import CollectOptions
+from rtda_runtime.shift.collecting.look import Novelty, look_at
+from rtda_runtime.shift.collecting.record import Origin, dhash_of_line, frame_line, kept_of_line
+from rtda_runtime.shift.collecting.replacement import Kept, KeptFrames
+from rtda_runtime.shift.collecting.store import FrameStore
+from rtda_runtime.shift.collecting.window import Candidate, Window
+from rtda_runtime.sinks.base import Sink
+from rtda_runtime.sinks.kinds import SinkContext, sink_kind
+from rtda_runtime.sinks.masks import own_png
+from rtda_runtime.threads.named import NamedThread
+
+__all__ = ["Collector", "opener"]
+
+_JPEG_QUALITY = 95
+_NICE = 10  # the collector's thread gives way to the loop's
+_MISSING = {  # what gives results a value that an expression needs
+    "confidence": "Segmenter.open(..., confidence=True)   (run --confidence)",
+    "disagreement": "Pipeline.open(..., compare=MODEL2)   (run --compare MODEL2)",
+}
+_log = logging.getLogger(__name__)
+
+
+def opener(address: str, context: SinkContext) -> Callable[[], Collector]:
+    """What opens the folder of ``run --collect``: ``DIR?minute=6&disk=5GB&when=…&blur=person,car``."""
+    match = sink_kind("collect", address).match(address)
+    assert match is not None
+    typed = dict(parse_qsl((match["query"] or "").replace("+", "%2B"), keep_blank_values=True))
+    when = typed.pop("when", "")
+    blur = tuple(name.strip() for name in typed.pop("blur", "").split(",") if name.strip())
+    options = CollectOptions.typed(typed, when=when, blur=blur)
+
+    def opened() -> Collector:
+        where: Dict[str, Any] = {"source": context.source, "model": context.model, "model_file": context.model_file}
+        return Collector(match["path"], context.spec, options, engine=context.engine, **where)
+
+    return opened
+
+
+class Collector(Sink):
+    """Keeps the frames that the next training needs, in a folder that is a data set.
+
+    ::
+
+        from rtda_runtime import Collector, CollectOptions, Pipeline, Segmenter
+
+        with Segmenter.open("model.onnx") as segmenter:
+            collector = Collector("hard", segmenter.spec, CollectOptions(per_minute=12))
+            with Pipeline.open(segmenter, source="0", sinks=[collector]) as pipeline:
+                pipeline.join()
+
+    Each stretch of time gives one frame at most, the most valuable: novelty times disagreement, and unlike those that
+    are kept. Where there is no more room, the least valuable one of the folder gives way. In a pipeline it takes the
+    newest result whenever it is ready, and the others are counted as its drops. When the disk is full it stops, with
+    one warning; the pipeline goes on.
+
+    Args:
+        folder: Made where it is missing; one that was collected before is filled further.
+        spec: Of the results: class names and palette.
+        options: Limits, expression, classes to blur; None: the usual ones.
+        source: What the frames are of, for their lines.
+        model: What the network is called, for their lines.
+        model_file: Its SHA-256 stands in the lines; None: it does not.
+        engine: Opens a second engine of the same network, with ``confidence=True`` where it can; called once, on the
+            collector's thread. None: frames are judged by what the results hold.
+        seed: Of the random numbers; None: others each time.
+
+    Attributes:
+        stopped: Why it stopped collecting; empty: it did not.
+
+    Raises:
+        ConfigError: If the expression does not parse, a class is unknown, or the folder is another's.
+        FileAccessError: If the folder cannot be written to.
+    """
+
+    name = "collect"
+    keeps = False
+    finishes = True
+
+    def __init__(
+        self,
+        folder: Union[str, Path],
+        spec: ModelSpec,
+        options: Optional[CollectOptions] = None,
+        *,
+        source: str = "",
+        model: str = "",
+        model_file: Union[str, Path, None] = None,
+        engine: Optional[Callable[[], AnySegmenter]] = None,
+        seed: Optional[int] = None,
+    ) -> None:
+        opencv("to collect frames")
+        self._options = options or CollectOptions()
+        self._spec = spec
+        self._when = Expression(self._options.when, spec.class_names) if self._options.when else None
+        self._blurred = [_class(name, spec) for name in self._options.blur]
+        self._store = FrameStore(folder, spec)
+        self._window = Window(self._options, random.Random(seed))
+        self._novelty = Novelty()
+        self._doubter = Doubter(engine, flip=self._options.flip)
+        self._model_file = model_file
+        self._names = (source, model)
+        self._origin: Optional[Origin] = None
+        self._kept: Optional[KeptFrames] = None
+        self._told_free = self._closed = False
+        self.stopped = ""
+        self._counts = {"kept": 0, "replaced": 0, "not_worth": 0}
+        self.note = f"{folder}   {len(self._store.lines)} frames there"
+
+    def write(self, result: Result) -> Mapping[str, float]:
+        """Look at a result; write the best of a stretch of time that ended with it.
+
+        Raises:
+            ConfigError: If the expression needs a value that the results do not have.
+        """
+        if self.stopped:
+            return {}
+        self._begin()
+        start = time.perf_counter_ns()
+        look = look_at(result)
+        novelty = self._novelty.of(look.vector)
+        values = {**look.values, "novelty": novelty}
+        holds = self._when is None or self._holds(self._when, values, look.shares)
+        known = [values[name] for name in ("disagreement",) if name in values]
+        known += [1.0 - values["confidence"]] if "confidence" in values else []
+        value = novelty * max(known, default=1.0)
+        at_s = (result.captured_ns if result.recorded_ns is None else result.recorded_ns) / 1e9
+        looked = time.perf_counter_ns()
+        ended = self._window.ended(at_s)
+        if ended:
+            self._keep_best(ended)
+        if self._window.wants(look, value, at_s, holds=holds):
+            why = "hard" if self._when is None else "asked"
+            self._window.offer(Candidate(result.copy(), look, novelty, value, why, at_s))
+        kept = {"keep": (time.perf_counter_ns() - looked) / 1e6} if ended else {}
+        return {"look": (looked - start) / 1e6, **kept}
+
+    def details(self) -> Mapping[str, Any]:
+        """``kept``, ``replaced`` and ``not_worth`` in this run; ``frames`` and ``bytes`` in the folder; ``stopped``."""
+        told = {"frames": len(self._store.sizes), "bytes": self._store.bytes, "stopped": self.stopped or None}
+        return {**self._counts, **told, "folder": str(self._store.folder)}
+
+    def close(self) -> None:
+        """Keep the best of the stretch of time that did not end, and let go of the folder."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            rest = self._window.rest()
+            if rest and not self.stopped:
+                self._keep_best(rest[:1])
+        finally:
+            self._doubter.close()
+            self._store.close()
+
+    def _begin(self) -> None:
+        """What takes a while, on the collector's own thread: the hash of the model, what the frames there look like."""
+        if self._origin is not None:
+            return
+        if isinstance(threading.current_thread(), NamedThread):
+            try:
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)  # on Linux: of this thread
+            except OSError as err:
+                _log.debug("the collector's thread keeps its priority: %s", err)
+        for line in self._store.lines.values():
+            self._window.remember(dhash_of_line(line))
+        source, model = self._names
+        digest: Optional[str] = None
+        try:
+            digest = sha256_file(self._model_file) if self._model_file is not None else None
+        except FileAccessError as err:
+            _log.warning("collected frames do not say the model's sha256: %s", err)
+        self._origin = Origin(source, model, digest, self._options.when)
+
+    def _holds(self, when: Expression, values: Mapping[str, float], shares: Any) -> bool:
+        missing = sorted(when.names - set(values))
+        if missing:
+            raise ConfigError(f"results have no {missing[0]}, which {when.text!r} needs", hint=_MISSING[missing[0]])
+        return when.holds(values, shares)
+
+    def _keep_best(self, candidates: List[Candidate]) -> None:
+        """Keep the most valuable of these, if it is worth a place; a disk that refuses ends the collecting."""
+        try:
+            judged = [(candidate, self._doubt_of(candidate.result)) for candidate in candidates]
+            kept = self._kept_frames(len(candidates[0].look.vector))
+            asked = [self._as_kept(candidate, doubt) for candidate, doubt in judged]
+            best = max(range(len(asked)), key=lambda index: kept.value(asked[index]))
+            if self._keep(*judged[best], asked[best], kept):
+                self._window.kept(candidates[best])
+        except FileAccessError as err:
+            self.stopped = err.message
+            fix = f"; {err.hint}" if err.hint else ""
+            _log.warning("collecting stopped: %s%s", err.message, fix)
+
+    def _doubt_of(self, result: Result) -> Doubt:
+        try:
+            return self._doubter(result)
+        except RtdaError as err:  # no memory for a second engine, say: frames are judged without it
+            _log.warning("frames are collected without a second look at them: %s", err)
+            self._doubter = Doubter(None, flip=False)
+            return self._doubter(result)
+
+    def _kept_frames(self, numbers: int) -> KeptFrames:
+        """The frames that are there, read when the first is to be kept."""
+        if self._kept is None:
+            lines, sizes = self._store.lines, self._store.sizes
+            found = [kept_of_line(line, sizes[name], numbers) for name, line in lines.items()]
+            known = [frame for frame in found if frame is not None]
+            self._kept = KeptFrames(known, control=self._options.control, per_class=self._options.per_class)
+        return self._kept
+
+    def _as_kept(self, candidate: Candidate, doubt: Doubt) -> Kept:
+        subject = doubt.subject(candidate.result.mask, self._spec.num_classes)
+        name = None if subject is None else self._spec.class_names[subject]
+        score = candidate.novelty * doubt.disagreement
+        return Kept("", score, candidate.why == "control", name, 0, candidate.look.vector)
+
+    def _keep(self, candidate: Candidate, doubt: Doubt, asked: Kept, kept: KeptFrames) -> bool:
+        assert self._origin is not None
+        result = candidate.result
+        time_ns = time.time_ns() - (time.perf_counter_ns() - result.captured_ns)
+        name = self._store.new_id(time_ns)
+        files = self._encoded(result, doubt)
+        new = Kept(name, asked.score, asked.control, asked.subject, sum(map(len, files.values())), asked.vector)
+        gone = self._make_room(new, kept)
+        if gone is None:
+            self._counts["not_worth"] += 1
+            return False
+        for frame in gone:
+            self._store.remove(frame.id)
+            kept.remove(frame)
+            self._counts["replaced"] += 1
+        self._store.write(frame_line(name, time_ns, candidate, doubt, asked.subject, self._origin), files)
+        kept.add(new)
+        self._counts["kept"] += 1
+        return True
+
+    def _make_room(self, new: Kept, kept: KeptFrames) -> Optional[List[Kept]]:
+        """The frames that give way; None: the new one is not worth it, or the disk has no room."""
+        free = self._store.free_bytes - self._options.free_bytes
+        limit = min(self._options.disk_bytes, kept.size + free)
+        if new.size > limit and not self._told_free:
+            self._told_free = True
+            reason = "the disk is as full as it may be" if free < new.size else "a frame takes more than disk= allows"
+            _log.warning("nothing can be collected now: %s (%.1f MB a frame)", reason, new.size / 1e6)
+        return kept.giving_way(new, limit)
+
+    def _encoded(self, result: Result, doubt: Doubt) -> Dict[str, bytes]:
+        cv2: Any = opencv("to collect frames")
+        masks = [mask for mask in (result.mask, result.compared) if mask is not None]
+        picture = blur_classes(result.frame, masks, self._blurred) if self._blurred else result.frame
+        jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+        files = {"images": jpeg, "labels": own_png(result.mask)}
+        if doubt.confidence is not None:
+            files["confidence"] = own_png(doubt.confidence)
+        return files
+
+
+def _class(name: str, spec: ModelSpec) -> int:
+    """The index of a class to blur.
+
+    Raises:
+        ConfigError: If there is none of this name.
+    """
+    found = class_index(name, spec.class_names)
+    if found is None:
+        raise ConfigError(f"there is no class {name!r} to blur", hint=class_hint(name, spec.class_names))
+    return found
