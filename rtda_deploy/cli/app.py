@@ -15,6 +15,7 @@ from rtda_deploy.cli import (
     adapt,
     cameras,
     data,
+    data_cvat,
     data_frames,
     doctor,
     estimate,
@@ -68,10 +69,10 @@ def build_app() -> Callable[..., Any]:
     for name, function, panel in _VERBS:
         app.command(name, rich_help_panel=panel)(_in_order(function))
     group = typer.Typer(
-        help="Check a data set, choose frames of footage, measure pseudo labels, translate pictures.",
+        help="Check data sets, choose frames of footage, measure pseudo labels, translate pictures, correct in CVAT.",
         no_args_is_help=True,
     )
-    for verb in (data.check, data_frames.frames, data.labels, data.translate):
+    for verb in (data.check, data_frames.frames, data.labels, data.translate, data_cvat.cvat):
         group.command(verb.__name__)(_in_order(verb))
     app.add_typer(group, name="data", rich_help_panel=_TRAIN)
     return app

@@ -13,6 +13,7 @@ from rtda_deploy.overwriting import entries, refuse_overwriting, same_place
 __all__ = [
     "AskedSink",
     "check_bench",
+    "check_cvat",
     "check_eval",
     "check_frames",
     "check_label",
@@ -148,6 +149,13 @@ def check_translate(translator: Path, data: str, out: Path) -> None:
     written = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else []
     refuse_overwriting([("--out", path) for path in written], inputs)
     _refuse_inside(out, files_read(data))
+
+
+def check_cvat(data: str, written: Iterable[Path]) -> None:
+    """``data cvat``: the archive and its labels."""
+    from rtda_training.readers import files_read
+
+    refuse_overwriting([("--out", path) for path in written], dict.fromkeys(files_read(data), "DATA"))
 
 
 def check_frames(footage: str, out: Path) -> None:

@@ -35,6 +35,7 @@ from rtda_runtime.threads.named import NamedThread
 __all__ = ["Collector", "opener"]
 
 _JPEG_QUALITY = 95
+_ROUNDED_UP = 64 << 10  # bytes that the files of a frame may take beyond their content: blocks, a line, a folder entry
 _NICE = 10  # the collector's thread gives way to the loop's
 _MISSING = {  # what gives results a value that an expression needs
     "confidence": "Segmenter.open(..., confidence=True)   (run --confidence)",
@@ -223,10 +224,11 @@ class Collector(Sink):
             return self._doubter(result)
 
     def _kept_frames(self, numbers: int) -> KeptFrames:
-        """The frames that are there, read when the first is to be kept."""
+        """The frames that are there and may give way, read when the first is to be kept; corrected ones may not."""
         if self._kept is None:
             lines, sizes = self._store.lines, self._store.sizes
-            found = [kept_of_line(line, sizes[name], numbers) for name, line in lines.items()]
+            may = [name for name in lines if not self._store.corrected(name)]
+            found = [kept_of_line(lines[name], sizes[name], numbers) for name in may]
             known = [frame for frame in found if frame is not None]
             self._kept = KeptFrames(known, control=self._options.control, per_class=self._options.per_class)
         return self._kept
@@ -259,12 +261,12 @@ class Collector(Sink):
 
     def _make_room(self, new: Kept, kept: KeptFrames) -> Optional[List[Kept]]:
         """The frames that give way; None: the new one is not worth it, or the disk has no room."""
-        free = self._store.free_bytes - self._options.free_bytes
+        free = self._store.free_bytes - self._options.free_bytes - _ROUNDED_UP
         limit = min(self._options.disk_bytes, kept.size + free)
         if new.size > limit and not self._told_free:
             self._told_free = True
             reason = "the disk is as full as it may be" if free < new.size else "a frame takes more than disk= allows"
-            _log.warning("nothing can be collected now: %s (%.1f MB a frame)", reason, new.size / 1e6)
+            _log.warning("nothing can be collected now: %s (%.0f kB a frame)", reason, new.size / 1e3)
         return kept.giving_way(new, limit)
 
     def _encoded(self, result: Result, doubt: Doubt) -> Dict[str, bytes]:

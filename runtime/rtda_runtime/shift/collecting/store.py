@@ -124,6 +124,10 @@ class FrameStore:
         if self._stale > _STALE_LINES + len(self.lines):
             self._write_lines()
 
+    def corrected(self, name: str) -> bool:
+        """Whether somebody else wrote the frame's mask, after it was collected."""
+        return not is_own_mask(self._path("labels", name))
+
     @property
     def free_bytes(self) -> int:
         """What is free on the disk for this user.

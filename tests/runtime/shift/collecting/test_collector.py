@@ -162,6 +162,18 @@ def test_lines_that_people_wrote_or_broke_do_no_harm(tmp_path: Path) -> None:
     assert kept_seeds(folder) == [0, 1, 2, 3, 4, 5] and lines_of(folder)[2]["note"] == "mine"
 
 
+def test_a_frame_whose_mask_was_corrected_never_gives_way(tmp_path: Path) -> None:
+    folder = tmp_path / "hard"
+    size = collected(folder, [result_of(seed, seed * 10.0, sure=0.9) for seed in range(2)]).details()["bytes"]
+    first = folder / "labels" / f"{lines_of(folder)[0]['id']}.png"
+    corrected_mask = np.full((64, 96), 3, np.uint8)
+    cv2.imwrite(str(first), corrected_mask)
+    options = CollectOptions(**EASY, disk_bytes=int(size * 0.6))
+    collected(folder, [result_of(seed, seed * 10.0, sure=0.1) for seed in range(2, 6)], options)
+    assert 0 in kept_seeds(folder) and len(kept_seeds(folder)) == 2
+    assert (cv2.imread(str(first), cv2.IMREAD_UNCHANGED) == corrected_mask).all()
+
+
 def test_a_class_that_is_everywhere_does_not_take_all_places(tmp_path: Path) -> None:
     road, sky = np.zeros((64, 96), np.uint8), np.full((64, 96), 2, np.uint8)
     results = [result_of(seed, seed * 10.0, mask=sky if seed == 5 else road, sure=0.5) for seed in range(9)]
