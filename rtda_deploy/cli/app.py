@@ -23,6 +23,7 @@ from rtda_deploy.cli import (
     export,
     inspect,
     label,
+    models,
     rank,
     tradeoff,
     verify,
@@ -75,6 +76,11 @@ def build_app() -> Callable[..., Any]:
     for verb in (data.check, data_frames.frames, data.labels, data.translate, data_cvat.cvat):
         group.command(verb.__name__)(_in_order(verb))
     app.add_typer(group, name="data", rich_help_panel=_TRAIN)
+    deployed = typer.Typer(help="Which model a robot runs: list, promote, roll back.", no_args_is_help=True)
+    deployed.command("list")(_in_order(models.list_models))
+    deployed.command("promote")(_in_order(models.promote))
+    deployed.command("rollback")(_in_order(models.rollback))
+    app.add_typer(deployed, name="models", rich_help_panel=_DEPLOY)
     return app
 
 

@@ -48,10 +48,13 @@ def label(
     Example: rtda-deploy label model.onnx --footage frames --out labels
     """
     from rtda_deploy.cli.outputs import check_label
+    from rtda_deploy.cli.shares import share
     from rtda_deploy.cli.terminal.console import ProgressLines, note, print_json, print_next, warn
     from rtda_deploy.spec import ModelSpec
     from rtda_runtime.fleet.labelling import LabelRequest, Progress, label_footage
+    from rtda_runtime.fleet.store import deployed_model
 
+    model = deployed_model(model)
     request = LabelRequest(
         model=model,
         footage=(*footage, *(more or ())),
@@ -61,7 +64,7 @@ def label(
         threads=threads,
         confidence=confidence,
         spec=ModelSpec.load(spec) if spec else None,
-        skip_share=_share(skip),
+        skip_share=share(skip, "--skip"),
         retry=retry,
     )
     way = _way(on, workers, gpu, request)
@@ -98,23 +101,6 @@ def _provider(model: Path, gpu: float) -> str:
     if model.name.endswith(".engine"):
         return "tensorrt"
     return "cuda" if gpu else "cpu"
-
-
-def _share(text: str) -> float:
-    """``5%`` or ``0.05``.
-
-    Raises:
-        ConfigError: If it is neither, or more than all.
-    """
-    from rtda_deploy.errors import ConfigError
-
-    try:
-        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise ConfigError(f"--skip {text} is no share", hint="such as --skip 5%")
-    return value
 
 
 def _way(on: str, workers: Optional[int], gpu: float, request: LabelRequest) -> Any:

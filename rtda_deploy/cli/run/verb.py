@@ -33,7 +33,9 @@ _POLICY = "newest or every (default: newest for cameras, every for files)."
 
 @stops_in_order()
 def run(
-    model: Optional[Path] = typer.Argument(None, help="A model (default: the newest under ./runs and . that loads)."),
+    model: Optional[Path] = typer.Argument(
+        None, help="A model, or models/NAME (default: the newest under ./runs and . that loads)."
+    ),
     camera: str = typer.Option("", "--camera", "--source", help=_CAMERA),
     size: Optional[str] = typer.Option(None, help="Ask the camera for WIDTHxHEIGHT."),
     fps: Optional[float] = typer.Option(None, help="Ask the camera for this rate."),
@@ -73,8 +75,10 @@ def run(
     from rtda_deploy.cli.run.session import RunOptions, asked_sinks, camera_request, check, work
     from rtda_deploy.errors import ConfigError
     from rtda_deploy.spec import ModelSpec
+    from rtda_runtime.fleet.store import deployed_model
     from rtda_runtime.pipeline.options import PipelineOptions
 
+    model, compare = (deployed_model(path) if path else None for path in (model, compare))
     collected = collect_address(collect, collect_when, collect_mask, collect_limit or (), region=region is not None)
     sinks = asked_sinks(show=show, view=view, save=save, masks=masks, collect=collected, publish=publish or ())
     check(camera, sinks, (model, compare, spec), force=force, report_every=report_every)

@@ -216,6 +216,7 @@ class _Run:
         try:
             if todo:
                 self._consume(way(job, todo, self._tell))
+                self._output.clean()  # after workers that died
             finished = True
         finally:
             if not finished:  # stopped in order: what was under way did not fail

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import socket
+import sys
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from rtda_deploy import __version__, errors
@@ -88,7 +89,8 @@ class RayWay:
             RtdaError: What a worker could not go on with, such as a full disk.
         """
         job = job if job.threads else dataclasses.replace(job, threads=self._threads)
-        with _cluster(self._ray):
+        # Ray prints notices of its machines to stdout, which is for results.
+        with contextlib.redirect_stdout(sys.stderr), _cluster(self._ray):
             self._check_machines(job)
             with _lost(self._ray):
                 for row in self._dataset(job, units).iter_rows():
@@ -190,7 +192,7 @@ def _not_there(address: str, why: str) -> DeviceError:
     return DeviceError(
         f"there is no Ray cluster at {address}",
         why=why,
-        hint=f"start one there: ray start --head   (without {_ADDRESS}, one is made on this machine)",
+        hint=f"start one: ray start --head   (tokens: set RAY_AUTH_TOKEN; without {_ADDRESS}, one is made here)",
     )
 
 

@@ -1,0 +1,211 @@
+"""A candidate beside the deployed model on the same frames: do they agree, which is right, which is quicker."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from rtda_deploy.errors import ConfigError
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime.segmenter import Segmenter
+
+__all__ = ["Limits", "Trial", "TrialFrame", "try_models"]
+
+_WARM_UP = 2  # runs before times count
+
+
+class TrialFrame(NamedTuple):
+    """A frame that both are run on.
+
+    Attributes:
+        image: uint8 (H, W, 3) BGR.
+        label: uint8 (H, W), a class index of the models and 255 where nothing is known; None: there is none.
+    """
+
+    image: np.ndarray
+    label: Optional[np.ndarray] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a candidate must hold to be promoted.
+
+    Attributes:
+        agreement: The least share of pixels that both call alike, 0 to 1.
+        miou_loss: The most mIoU points that it may lose, where there are labels.
+        slower: The most that its p95 may be, as a multiple of the deployed model's.
+        p95_ms: The most milliseconds of its p95; None: no limit.
+    """
+
+    agreement: float = 0.5
+    miou_loss: float = 1.0
+    slower: float = 1.5
+    p95_ms: Optional[float] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What was seen.
+
+    Attributes:
+        frames: So many.
+        labelled: Of them with labels.
+        p95_ms: Frame to mask, 95th percentile, milliseconds, of the deployed model (None: there is none) and the new.
+        agreement: Share of pixels that both call alike, 0 to 1; None: there is no deployed one.
+        by_class: The same by class: of the pixels that either calls so, the share that both do; classes that neither
+            uses are not there.
+        miou: Percent, of the deployed model and of the new one; None: no labels, or no deployed one.
+    """
+
+    frames: int
+    labelled: int
+    p95_ms: Tuple[Optional[float], float]
+    agreement: Optional[float]
+    by_class: Dict[str, float]
+    miou: Tuple[Optional[float], Optional[float]]
+
+    def missed(self, limits: Limits) -> List[str]:
+        """Which limits the candidate does not hold, as sentences; empty: none."""
+        found = []
+        before_ms, now_ms = self.p95_ms
+        before, now = self.miou
+        if self.agreement is not None and self.agreement < limits.agreement:
+            found.append(f"{100 * self.agreement:.1f} % of the pixels agree, wanted {100 * limits.agreement:.1f} %")
+        if before is not None and now is not None and before - now > limits.miou_loss:
+            found.append(f"mIoU falls from {before:.1f} to {now:.1f} %, allowed are {limits.miou_loss:g} points")
+        if before_ms is not None and now_ms > limits.slower * before_ms:
+            found.append(f"p95 is {now_ms:.1f} ms, {now_ms / before_ms:.1f} times that of the deployed model")
+        if limits.p95_ms is not None and now_ms > limits.p95_ms:
+            found.append(f"p95 is {now_ms:.1f} ms, allowed are {limits.p95_ms:g} ms")
+        return found
+
+    def to_dict(self) -> Dict[str, Any]:
+        """JSON-ready."""
+        return dataclasses.asdict(self)
+
+
+def try_models(
+    deployed: Optional[Path],
+    candidate: Path,
+    frames: Iterable[TrialFrame],
+    *,
+    provider: str = "auto",
+    threads: Optional[int] = None,
+    tell: Callable[[int], None] = lambda done: None,
+) -> Trial:
+    """Run both on the same frames, in turns.
+
+    Args:
+        deployed: What runs now; None: nothing.
+        candidate: What may run next.
+        frames: Read once.
+        provider: What both run on.
+        threads: Of the CPU; None: the engine's own choice.
+        tell: Called with the number of frames done.
+
+    Raises:
+        ConfigError: If their classes differ, or there is no frame.
+        EngineError: If one cannot be used, or answers NaN.
+    """
+    segmenters: List[Segmenter] = []
+    try:
+        for path in (candidate, *([deployed] if deployed is not None else [])):
+            segmenters.append(Segmenter.open(path, provider, threads=threads))
+        spec = segmenters[0].spec
+        if deployed is not None:
+            _refuse_other_classes(spec, segmenters[1].spec)
+        seen = _Seen(spec, len(segmenters))
+        for done, frame in enumerate(frames, start=1):
+            seen.add(frame, [_masked(segmenter, frame.image, done) for segmenter in segmenters])
+            tell(done)
+    finally:
+        for segmenter in segmenters:
+            segmenter.close()
+    return seen.trial()
+
+
+def _masked(segmenter: Segmenter, image: np.ndarray, number: int) -> Tuple[np.ndarray, float]:
+    """The mask, and milliseconds from the frame to it; of the first frame after runs that are not counted."""
+    if number == 1:
+        for _ in range(_WARM_UP):
+            segmenter.segment(image)
+    result = segmenter.segment(image)
+    return result.mask.copy(), sum(result.timing.values())
+
+
+def _refuse_other_classes(new: ModelSpec, old: ModelSpec) -> None:
+    if new.class_names == old.class_names and new.ignore_index == old.ignore_index:
+        return
+    lost = [name for name in old.class_names if name not in new.class_names]
+    more = [name for name in new.class_names if name not in old.class_names]
+    differ = [f"without {', '.join(lost)}"] * bool(lost) + [f"with {', '.join(more)}"] * bool(more)
+    raise ConfigError(
+        f"the new model has other classes than the deployed one: {'; '.join(differ) or 'in another order'}",
+        why="what reads its masks on the robot would take one class for another",
+        hint="promote it under a name of its own: --name OTHER",
+    )
+
+
+class _Seen:
+    def __init__(self, spec: ModelSpec, models: int) -> None:
+        self._names = tuple(spec.class_names)
+        count = len(self._names)
+        self._times_ms: List[List[float]] = [[] for _ in range(models)]
+        self._right = [np.zeros((count, count), np.int64) for _ in range(models)]
+        self._both = np.zeros((count, count), np.int64)
+        self._same = self._pixels = self._labelled = 0
+
+    def add(self, frame: TrialFrame, answers: List[Tuple[np.ndarray, float]]) -> None:
+        masks = [mask for mask, _ in answers]
+        for times, (_, taken_ms) in zip(self._times_ms, answers):
+            times.append(taken_ms)
+        if len(masks) == 2:
+            self._both += self._table(masks[1], masks[0])
+            self._same += int((masks[0] == masks[1]).sum())
+            self._pixels += masks[0].size
+        if frame.label is not None:
+            self._labelled += 1
+            for table, mask in zip(self._right, masks):
+                table += self._table(frame.label, mask)
+
+    def _table(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """int64 (C, C), pixels by class in each; those that are of no class in either are left out."""
+        count = len(self._names)
+        known = (rows < count) & (columns < count)
+        flat = rows[known].astype(np.int64) * count + columns[known]
+        return np.bincount(flat, minlength=count * count).reshape(count, count)
+
+    def trial(self) -> Trial:
+        frames = len(self._times_ms[0])
+        if not frames:
+            raise ConfigError("there is no frame to try the models on", hint="name some with --frames DATA")
+        p95 = [float(np.percentile(times, 95)) for times in self._times_ms]
+        mious = [_miou(table) for table in self._right]
+        two = len(p95) == 2
+        shares = _ious(self._both)
+        return Trial(
+            frames=frames,
+            labelled=self._labelled,
+            p95_ms=(p95[1] if two else None, p95[0]),
+            agreement=self._same / self._pixels if two else None,
+            by_class={name: float(share) for name, share in zip(self._names, shares) if not math.isnan(share)},
+            miou=(mious[1] if two else None, mious[0]),
+        )
+
+
+def _ious(table: np.ndarray) -> np.ndarray:
+    """float64 (C,), NaN for a class that is in neither."""
+    right = np.diag(table).astype(np.float64)
+    either = table.sum(axis=0) + table.sum(axis=1) - right
+    found: np.ndarray = np.divide(right, either, out=np.full(len(right), np.nan), where=either > 0)
+    return found
+
+
+def _miou(table: np.ndarray) -> Optional[float]:
+    """Percent, over the classes that the labels have; None: there are none."""
+    there = table.sum(axis=1) > 0
+    return float(100 * _ious(table)[there].mean()) if there.any() else None

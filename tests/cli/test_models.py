@@ -1,0 +1,90 @@
+"""``rtda-deploy models``: promote, refuse, roll back, and ``run models/NAME``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.commandline import assert_refused, invoke
+from conftest import write_data_set, write_pictures
+
+pytest.importorskip("onnx")
+
+WORDS = ("--frames", "folder:frames", "--provider", "cpu", "--max-slower", "1000")
+
+
+@pytest.fixture()
+def shop(here: Path) -> Path:
+    """Two models of the same classes, and frames."""
+    from runtime.models import write_model
+
+    write_model(here / "a.onnx")
+    write_model(here / "b.onnx", seed=3)
+    write_pictures(here / "frames", 3)
+    return here
+
+
+def run_once(*words: str) -> Any:
+    outcome = invoke("run", *words, "--camera", "test://bars?fps=0&frames=1&size=96x64", "--provider", "cpu", "--json")
+    assert outcome.code == 0, outcome.err
+    return [json.loads(line) for line in outcome.out.splitlines()]
+
+
+def test_a_model_is_promoted_run_replaced_and_brought_back(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    first = invoke("models", "promote", "a.onnx", *WORDS, "--json")
+    assert first.code == 0, first.err
+    assert first.json["promoted"] and first.json["agreement"] is None and first.json["name"] == "robot"
+    assert "rtda-deploy run models/robot" in first.err
+    second = invoke("models", "promote", "b.onnx", *WORDS, "--min-agreement", "0")
+    assert second.code == 0, second.err
+    assert "pixels agree" in second.out and "p95 ms" in second.out
+    assert run_once("models/robot")[-1]["event"] == "summary"
+    shown = invoke("models", "list", "--json").json["models"]
+    assert {row["file"].rpartition("/")[2]: row["role"] for row in shown} == {"a.onnx": "previous", "b.onnx": "current"}
+    back = invoke("models", "rollback")
+    assert back.code == 0 and back.out.strip().endswith("/a.onnx")
+    assert "current" in invoke("models", "list").out
+    again = invoke("models", "promote", second.err.split(" is ")[1].split(",")[0], *WORDS, "--min-agreement", "0")
+    assert again.code == 0, again.err  # by its digest
+
+
+def test_past_a_limit_nothing_is_changed_and_what_was_seen_is_kept(shop: Path) -> None:
+    assert invoke("models", "promote", "a.onnx", *WORDS).code == 0
+    before = sorted(path.name for path in (shop / "models" / "robot" / "current").iterdir())
+    refused = invoke("models", "promote", "b.onnx", *WORDS, "--min-agreement", "99.9%", "--json")
+    assert refused.code == 4 and "is not promoted" in refused.said["error"] and "--compare" in refused.said["fix"]
+    assert not refused.json["promoted"] and refused.json["missed"]
+    assert sorted(path.name for path in (shop / "models" / "robot" / "current").iterdir()) == before
+    history = (shop / "models" / "robot" / "history.jsonl").read_text().splitlines()
+    assert json.loads(history[-1])["what"] == "refused" and json.loads(history[-1])["agreement"] < 0.999
+
+
+def test_labels_are_used_where_they_are(here: Path, tiny_onnx: Path) -> None:
+    write_data_set(here / "labelled", 4)
+    outcome = invoke("models", "promote", tiny_onnx, "--frames", "folder:labelled", "--provider", "cpu", "--json")
+    assert outcome.code == 0, outcome.err
+    scored = invoke("eval", tiny_onnx, "--data", "folder:labelled", "--json")
+    assert outcome.json["labelled"] == 4
+    assert outcome.json["miou"][1] == pytest.approx(scored.json["miou"], abs=0.1)
+
+
+def test_what_makes_no_sense_is_refused(shop: Path) -> None:
+    from runtime.models import NAMES, tiny_spec, write_model
+
+    assert_refused(invoke("models", "rollback"), 2, "no previous model")
+    assert_refused(invoke("run", "frames", "--camera", "test://bars"), 2, "without a current model", "models promote")
+    assert_refused(invoke("models", "promote", "nowhere.onnx", *WORDS), 1, "nowhere.onnx", None)
+    assert invoke("models", "promote", "a.onnx", *WORDS).code == 0
+    write_model(shop / "other.onnx", tiny_spec(class_names=(*NAMES[:-1], "water")))
+    outcome = invoke("models", "promote", "other.onnx", *WORDS)
+    assert_refused(outcome, 2, "other classes than the deployed one: without vegetation; with water", "--name OTHER")
+    assert invoke("models", "promote", "other.onnx", *WORDS, "--name", "boat").code == 0
+    assert_refused(invoke("models", "rollback"), 2, "models of 2 names: boat, robot", "--name")
+
+
+def test_an_empty_shop_says_how_to_begin(here: Path) -> None:
+    outcome = invoke("models", "list")
+    assert outcome.code == 0 and "models promote" in outcome.err
