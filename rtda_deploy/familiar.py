@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from rtda_deploy.card import FAMILIAR_KEY
 
 __all__ = [
+    "MONITOR",
     "MOST_BLOCKS",
     "MOST_FEATURES",
     "SAMPLES",
@@ -29,6 +30,7 @@ __all__ = [
     "with_familiar",
 ]
 
+MONITOR = "monitor"  # name of the network's output that holds the signals
 SIGNALS = ("features", "classes", "confidence")  # in the order of a monitored network's output
 MOST_FEATURES = 128  # channels of the backbone's last stage that are given: evenly spaced ones where it has more
 MOST_BLOCKS = 600  # of a card

@@ -27,6 +27,7 @@ from rtda_export.precision import FP32, Precision
 from rtda_export.programs import Served, program_named
 from rtda_export.remarks import another_size, one_class, spec_text
 from rtda_export.request import EnginePlan, Request, checked_request, engine_plan, why_no_bf16
+from rtda_export.steps.familiar import give_blocks
 from rtda_export.steps.step import ExportEvent, ExportStep, Tell, Workbench
 from rtda_export.steps.to_bf16 import verify_bf16
 from rtda_export.steps.to_engine import build_engine
@@ -163,7 +164,7 @@ class _Export:
 
     def from_onnx(self) -> ExportResult:
         request = self.request
-        if not self.plan.wanted and self.reduced is None:
+        if request.options.footage is not None or (not self.plan.wanted and self.reduced is None):
             return _checked_only(request, self.plan.notes, self.tell)
         frames, seen = self._pictures()
         self._tell_plan(request.parent.name, len(frames))
@@ -307,7 +308,7 @@ def _checked_only(request: Request, notes: Sequence[str], tell: Tell) -> ExportR
 
     target = request.folder / request.parent.name
     frames = _bf16_frames(request)
-    stamps = request.spec is not None or not request.in_place
+    stamps = request.spec is not None or request.options.footage is not None or not request.in_place
     if stamps or frames:
         refuse_losing(request, [target], in_place=request.in_place)
     graph = read_onnx(request.parent)
@@ -317,6 +318,8 @@ def _checked_only(request: Request, notes: Sequence[str], tell: Tell) -> ExportR
         content = stamped(graph, found)
         with atomic_path(target) as temporary:
             temporary.write_bytes(content)
+            if request.options.footage is not None:
+                give_blocks(temporary, request.options.footage, tell, target=target)
         tell(ExportEvent("onnx", path=target, size_bytes=len(content)))
     steps, in_bf16 = verify_bf16(Workbench(request, request.folder, frames, [], tell), target) if frames else ((), ())
     tell(ExportEvent("spec", text=spec_text(found), path=target))

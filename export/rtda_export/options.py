@@ -41,7 +41,7 @@ class ExportOptions:
         to: ``onnx``, ``engine`` or both; None: the ONNX, and an engine where TensorRT works here.
         precision: Name of a row of :data:`rtda_export.precision.PRECISIONS`; None: fp32 in the ONNX and fp16 in the
             engine.
-        size_hw: Input size; None: as trained. A checkpoint's only, as the next seven.
+        size_hw: Input size; None: as trained. A checkpoint's only, as the next seven and ``monitor``.
         opset: 11 to 17; None: 17.
         input: ``float32`` normalised, for this runtime; or for others, with all but the resize in the graph, the
             frame's own pixels BGR: ``uint8``, or ``pixels``, the same as float32.
@@ -54,6 +54,9 @@ class ExportOptions:
         batch: Pictures at a time; more than one for other programs' runtimes only.
         rewritten: Whether convolutions of enlarged maps move to where the maps are small
             (:mod:`rtda_export.graph.rewrite`).
+        monitor: A second output for the shift alarm of ``run --shift``; see :mod:`rtda_export.graph.monitor`.
+        footage: What the robot sees, as it drives: each file is run over it, and its card says what is familiar. A
+            video, a bag, or a folder of pictures, one a second. None: as the checkpoint's card says, if it does.
         verify_path: Pictures to verify on; None: ``verify/`` beside the model.
         calibrate: Pictures to calibrate INT8 on.
         int8_target: What an INT8 file is for: ``tensorrt`` (symmetric) or ``cpu`` (unsigned activations).
@@ -80,6 +83,8 @@ class ExportOptions:
     program: str = ""
     batch: int = 1
     rewritten: bool = True
+    monitor: bool = False
+    footage: Optional[Union[str, Path]] = None
     verify_path: Optional[Union[str, Path]] = None
     calibrate: Optional[Union[str, Path]] = None
     int8_target: str = INT8.targets[0]
@@ -97,7 +102,7 @@ class ExportOptions:
         check_opset(self.onnx_opset)
         self._fit_program()
         check_input(self.input, self.layout)
-        check_output(self.output, confidence=self.confidence, batch=self.batch)
+        check_output(self.output, confidence=self.confidence, batch=self.batch, monitor=self.monitor)
         if self.output != "logits":
             check_mask_opset(self.onnx_opset, self.output)
         self._check_precision(self.chosen)

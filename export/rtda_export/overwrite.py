@@ -37,7 +37,7 @@ def refuse_losing(request: Request, targets: Iterable[Path], *, in_place: bool =
     if in_place:
         if not request.options.force:
             raise ConfigError(
-                f"the spec would be written into {request.parent} itself",
+                f"the {'blocks' if request.options.footage else 'spec'} would be written into {request.parent} itself",
                 hint="--out ANOTHER_FOLDER   (or --force writes into this very file)",
             )
         return
@@ -55,7 +55,11 @@ def _inputs(request: Request) -> Dict[str, str]:
     from rtda_runtime.sources.kinds import source_files
 
     found = {str(request.parent): "the model"}
-    for what, address in (("--verify", request.options.verify_path), ("--calibrate", request.options.calibrate)):
+    for what, address in (
+        ("--verify", request.options.verify_path),
+        ("--calibrate", request.options.calibrate),
+        ("--footage", request.options.footage),
+    ):
         if address is not None:
             found.update(dict.fromkeys(map(str, source_files(address)), what))
     return found

@@ -89,6 +89,7 @@ def checked_request(model: Union[str, Path], options: ExportOptions) -> Request:
         own=_own_precision(parent) if from_onnx else FP32,
     )
     _check_precision(request)
+    _check_footage(request)
     if from_onnx:
         _check_onnx(request)
     else:
@@ -129,6 +130,24 @@ def _check_precision(request: Request) -> None:
             f"{chosen.title} needs pictures to calibrate on",
             why="the range of every layer is measured on what the robot sees",
             hint="--calibrate PATH   (a folder, a video, a bag: some dozens of frames, not those it is verified on)",
+        )
+
+
+def _check_footage(request: Request) -> None:
+    options = request.options
+    if options.footage is None:
+        return
+    if request.from_checkpoint and not options.monitor:
+        raise ConfigError(
+            "--footage is what the shift alarm is calibrated on, and nothing is exported for it",
+            hint="--monitor --footage PATH",
+        )
+    made = options.chosen is not None and options.chosen is not request.own
+    if not request.from_checkpoint and (made or options.engine_asked):
+        raise ConfigError(
+            f"--footage is written into {request.parent.name}'s own card, not into what is made of it",
+            why="each file is calibrated on its own signals, and an engine takes the card of its .onnx",
+            hint=f"rtda-deploy export {request.parent.name} --to onnx --footage PATH --out FOLDER, then make the other",
         )
 
 
@@ -197,6 +216,7 @@ def _check_onnx(request: Request) -> None:
         "--confidence": "confidence",
         "--batch": "batch",
         "--no-rewrite": "rewritten",
+        "--monitor": "monitor",
     }
     for option, field in built_in.items():
         if getattr(options, field) != getattr(ExportOptions, field):

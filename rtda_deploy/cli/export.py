@@ -26,6 +26,8 @@ _INPUT = "float32 normalised; or the frame's BGR as uint8, or as float32 (pixels
 _OUTPUT = "logits at 1/8 for this runtime; or at input size: mask, uint8, or probabilities of all classes."
 _FOR = f"Make the file and the configuration that another program needs: {known_programs()}."
 _DATA = f"Labelled pictures (DATA) to score {_REDUCED} on, and fp32 in bfloat16 where this CPU computes in it."
+_MONITOR = "A second, tiny output for the alarm of run --shift (docs/shift.md)."
+_FOOTAGE = "What the robot sees, to calibrate that alarm on: a video, a bag, a folder of pictures, one a second."
 _PRECISION = f"{known_precisions()} (default: fp32 in the ONNX, fp16 in the engine)."
 
 
@@ -42,6 +44,8 @@ def export(
     confidence: bool = typer.Option(False, "--confidence", help="With mask: also each pixel's probability, float32."),
     batch: int = typer.Option(1, min=1, help="Pictures at a time; more than 1 for other programs only."),
     rewrite: bool = typer.Option(True, help="Convolve before enlarging: the same masks with fewer operations."),
+    monitor: bool = typer.Option(False, "--monitor", help=_MONITOR),
+    footage: Optional[str] = typer.Option(None, help=_FOOTAGE),
     verify: Optional[str] = typer.Option(None, help="Pictures to verify on: a file, folder, video, bag."),
     calibrate: Optional[str] = typer.Option(None, help=f"To calibrate {_CALIBRATED} on: a folder, video, bag."),
     int8_target: str = typer.Option(INT8.targets[0], help=f"What an INT8 file is for: {listed(INT8.targets)}."),
@@ -77,6 +81,8 @@ def export(
         confidence=confidence,
         batch=batch,
         rewritten=rewrite,
+        monitor=monitor,
+        footage=footage,
         verify_path=verify,
         calibrate=calibrate,
         int8_target=int8_target,

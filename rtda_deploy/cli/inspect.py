@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import typer
 
@@ -143,6 +143,7 @@ def _checkpoint(file: Path) -> Dict[str, Any]:
         "macs": count_macs(model, checkpoint.spec.size_hw),
         "resumable": resumable,
         "card": _card(checkpoint.card),
+        "familiar": _familiar(checkpoint.card),
     }
 
 
@@ -158,6 +159,7 @@ def _onnx(file: Path) -> Dict[str, Any]:
         "opset": facts.opset,
         "precision": precision_from_metadata(facts.metadata),
         "card": _card(facts.card),
+        "familiar": _familiar(facts.card),
         "inputs": [dataclasses.asdict(value) for value in facts.inputs],
         "outputs": [dataclasses.asdict(value) for value in facts.outputs],
         "input_shape": list(facts.inputs[0].shape) if facts.inputs else None,
@@ -173,6 +175,26 @@ def _card(text: str) -> Optional[Dict[str, Any]]:
 
     card = card_from_json(text)
     return None if card is None else card.to_dict()
+
+
+def _familiar(text: str) -> Optional[Dict[str, Any]]:
+    """What the shift alarm is calibrated on, and the longest time between false alarms that it supports, seconds."""
+    from rtda_deploy.familiar import familiar_from_json
+    from rtda_runtime.shift.alarm import longest_shift_s
+
+    found = familiar_from_json(text)
+    return None if found is None else {**found.summary(), "longest_shift_s": round(longest_shift_s(found), 1)}
+
+
+def _familiar_sentence(found: Mapping[str, Any]) -> str:
+    from rtda_runtime.shift.support import duration_text
+
+    what = "footage" if found["robot"] else "pictures of the source,"
+    text = f"{found['blocks']} blocks of {found['block_s']:g} s of {what} {found['data']}"
+    longest = found.get("longest_shift_s")
+    if longest is None:  # of an engine
+        return text
+    return f"{text}: {f'--shift up to {duration_text(longest)}' if longest >= 1 else 'too few for --shift'}"
 
 
 def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
@@ -206,6 +228,8 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
         rows.append(("precision", f"{facts['precision']}{in_float32}{_in_bf16(facts)}"))
     if found.get("card"):
         rows.append(("card", card_sentence(found["card"])))
+    if found.get("familiar"):
+        rows.append(("familiar", _familiar_sentence(found["familiar"])))
     for key, value in found.get("built", {}).items():
         if value not in (None, [], ()):
             rows.append((key, "x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))

@@ -66,6 +66,7 @@ class SegmenterPool(OfOneProcess):
     Attributes:
         in_flight: How many frames are worked on at once.
         path: The model file.
+        region: As of :class:`Segmenter`.
         spec: As of :class:`Segmenter`.
         provider: As of :class:`Segmenter`.
         description: One line for a person: that of an engine, and how many there are.
@@ -76,7 +77,8 @@ class SegmenterPool(OfOneProcess):
         _check_count(len(segmenters))
         self.in_flight = len(segmenters)
         first = segmenters[0]
-        self.path, self.spec, self.provider = first.path, first.spec, first.provider
+        self.path, self.region = first.path, first.region
+        self.spec, self.provider = first.spec, first.provider
         self.description = f"{first.description}, {self.in_flight} in flight"
         self.advice = first.advice
         self._segmenters = tuple(segmenters)

@@ -34,6 +34,8 @@ class Result:
         compared: uint8 (H, W) mask of a second network with the same classes; None where there is none.
         recorded_ns: Where the recording shows the frame, nanoseconds after its first one; None: a camera, or pictures.
         state: ``live``, or ``stale``: the frame is older than frames of this source should be.
+        monitor: float32 (D,), signals of the frame for the shift alarm, of a network exported with ``--monitor``; a
+            copy of its own. Else None.
         live: Whether the frame comes from something live, or from a recording: then its age counts from reading it,
             which tells nothing about a camera, and no picture shows it.
     """
@@ -50,6 +52,7 @@ class Result:
     state: str = "live"
     recorded_ns: Optional[int] = None
     live: bool = True
+    monitor: Optional[np.ndarray] = None
 
     def plot(self, *, alpha: float = 0.5, legend: bool = True, outline: Optional[bool] = None) -> np.ndarray:
         """The frame with the mask over it in the classes' colours: uint8 (H, W, 3) BGR, a new array.

@@ -74,6 +74,7 @@ class Segmenter(OfOneProcess):
     Attributes:
         in_flight: Frames worked on at once.
         path: The model file, where it was opened from one.
+        region: As given.
         spec: What the network was trained with: classes (or the groups asked for), palette, size.
         provider: What the network really runs on: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``,
             ``openvino-bf16``.
@@ -101,8 +102,7 @@ class Segmenter(OfOneProcess):
                 "this network gives finished masks without saying how sure it is",
                 hint="rtda-deploy export MODEL --output mask --confidence, or --output logits",
             )
-        self.path = path
-        self._region = region
+        self.path, self.region = path, region
         self._groups = groups
         self._confidence = confidence
         self.spec: ModelSpec = engine.spec if groups is None else groups.spec(engine.spec)
@@ -165,6 +165,8 @@ class Segmenter(OfOneProcess):
         """
         with self._lock:
             seen = self._segment(frame, out)
+            monitor = self._engine.monitor
+            monitor = None if monitor is None else monitor.copy()  # some hundred numbers
             number, self._count = self._count, self._count + 1
         return Result(
             frame=frame,
@@ -175,6 +177,7 @@ class Segmenter(OfOneProcess):
             timing=seen.timing,
             spec=self.spec,
             confidence=seen.confidence,
+            monitor=monitor,
         )
 
     @property
@@ -213,7 +216,7 @@ class Segmenter(OfOneProcess):
         if path is not None:
             return self._segment_on_device(path, frame, out, start)
         size_hw = frame.shape[0], frame.shape[1]
-        place = None if self._region is None else self._region.slices(size_hw)
+        place = None if self.region is None else self.region.slices(size_hw)
         box = self._preprocess(frame if place is None else frame[place], self._engine.input_buffer)
         prepared = clock()
         answer = self._engine.infer()
@@ -231,7 +234,7 @@ class Segmenter(OfOneProcess):
         """The engine's own way from frame to mask, where it has one that does what is asked; looked for once."""
         if self._path is None:
             table = None if self._groups is None else self._groups.table
-            whole = self._region is None and not self._confidence
+            whole = self.region is None and not self._confidence
             self._path = (self._engine.frame_path(table, self.spec.palette) if whole else None,)
         return self._path[0]
 

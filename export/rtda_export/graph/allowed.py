@@ -35,12 +35,18 @@ def check_opset(opset: int) -> None:
         )
 
 
-def check_output(output: str, *, confidence: bool, batch: int) -> None:
+def check_output(output: str, *, confidence: bool, batch: int, monitor: bool = False) -> None:
     """Raise ``ConfigError`` for outputs or a batch that make no sense."""
     if output not in OUTPUTS:
         raise ConfigError(f"unknown output {output!r}", hint=f"known: {', '.join(OUTPUTS)}")
     if confidence and output != "mask":
         raise ConfigError("a confidence goes with a mask only", hint="--output mask --confidence")
+    if monitor and (output != "logits" or batch > 1):
+        raise ConfigError(
+            "--monitor goes with logits of one picture at a time",
+            why="its numbers are for this project's runtime, which runs no other",
+            hint="leave --output and --batch out",
+        )
     if batch < 1:
         raise ConfigError(f"a batch of {batch} pictures makes no sense", hint="--batch 1")
 

@@ -11,13 +11,14 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtda_deploy import __version__
 from rtda_deploy.border import reason
 from rtda_deploy.errors import ExportError
+from rtda_deploy.familiar import MONITOR
 from rtda_deploy.files import readable_file, sha256_file, write_bytes
 from rtda_deploy.model_files import impostor
 from rtda_deploy.onnx_file import CARD_KEY, SPEC_KEY
@@ -28,10 +29,9 @@ from rtda_export.graph.nodes import drop_unused_weights, replace_nodes
 from rtda_export.precision.fp32 import FP32
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from rtda_export.graph.rewrite import Rewrite
     from rtda_training.checkpoint import Checkpoint
+    from rtda_training.models import DeployView
 
 __all__ = [
     "INPUT_NAME",
@@ -58,6 +58,7 @@ def onnx_from_checkpoint(
     confidence: bool = False,
     batch: int = 1,
     rewritten: bool = True,
+    monitor: bool = False,
 ) -> Path:
     """Write a checkpoint's network as ONNX: float32 ``image`` (N, 3, H, W) to ``logits`` (N, C, H/8, W/8).
 
@@ -79,6 +80,8 @@ def onnx_from_checkpoint(
         batch: Pictures at a time, N, fixed in the file; this project's runtime takes 1.
         rewritten: Whether convolutions of enlarged maps are computed where the maps are small; see
             :mod:`rtda_export.graph.rewrite`. The provenance lists them.
+        monitor: With ``logits`` of one picture: a second output for the shift alarm; see
+            :mod:`rtda_export.graph.monitor`.
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
@@ -92,8 +95,9 @@ def onnx_from_checkpoint(
         require(package, extra="export", purpose="to export a checkpoint")
     check_opset(opset)
     layout = check_input(input, layout)
-    check_output(output, confidence=confidence, batch=batch)
+    check_output(output, confidence=confidence, batch=batch, monitor=monitor)
     from rtda_export.graph.inputs import with_pixel_input
+    from rtda_export.graph.monitor import with_monitor
     from rtda_export.graph.outputs import with_batch, with_mask_output, with_probabilities
     from rtda_export.graph.padding import pads_into_convolutions
     from rtda_export.graph.resizing import constant_sizes
@@ -103,10 +107,12 @@ def onnx_from_checkpoint(
     checkpoint = read_checkpoint(checkpoint_path, spec=spec)
     model = model_from_checkpoint(checkpoint)
     sized = checkpoint.spec.replace(size_hw=check_size(size_hw or checkpoint.spec.size_hw, model.size_multiple))
-    graph = _traced(model.deploy_view(), sized, opset)
+    graph = _traced(model.deploy_view(), sized, opset, deepest=monitor)
     constant_sizes(graph)
     pads_into_convolutions(graph)
     changes = rewrite(graph) if rewritten else ()
+    if monitor:
+        sized = with_monitor(graph, sized)
     if batch > 1:
         with_batch(graph, batch)
     if output == "mask":
@@ -118,7 +124,7 @@ def onnx_from_checkpoint(
     _simplify(graph)
     if checkpoint.card:
         require("onnx", extra="export").helper.set_model_props(graph, {CARD_KEY: checkpoint.card})
-    return write_bytes(out_path, stamped(graph, _with_provenance(sized, checkpoint, opset, changes)))
+    return write_bytes(out_path, stamped(graph, _with_provenance(sized, checkpoint, opset, changes, monitor)))
 
 
 def read_onnx(path: str | Path) -> Any:
@@ -156,21 +162,24 @@ def stamped(graph: Any, spec: ModelSpec) -> bytes:
     return content
 
 
-def _traced(view: nn.Module, spec: ModelSpec, opset: int) -> Any:
+def _traced(view: DeployView, spec: ModelSpec, opset: int, *, deepest: bool = False) -> Any:
+    """The graph of a view; ``deepest``: with the backbone's coarsest map as a second output."""
     import onnx
     import torch
 
     from rtda_export.graph.fold import fold_batchnorms
+    from rtda_export.graph.monitor import DEEPEST_NAME, giving_deepest
 
     image = torch.zeros(1, 3, *spec.size_hw)
     fold_batchnorms(view, image)
     buffer = io.BytesIO()
     export: Any = torch.onnx.export  # its annotations leave out the streams it takes
-    options = {"opset_version": opset, "input_names": [INPUT_NAME], "output_names": [OUTPUT_NAME]}
+    names = [OUTPUT_NAME, DEEPEST_NAME] if deepest else [OUTPUT_NAME]
+    options = {"opset_version": opset, "input_names": [INPUT_NAME], "output_names": names}
     if "dynamo" in inspect.signature(export).parameters:  # the newer exporter writes opset 18 and later only
         options["dynamo"] = False
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), torch.no_grad(), giving_deepest(view) if deepest else nullcontext():
             export(view, (image,), buffer, **options)
     except RuntimeError as err:  # torch.onnx's own errors derive from it
         raise ExportError(
@@ -218,7 +227,9 @@ def _simplify(model: Any) -> None:
     require("onnx", extra="export").checker.check_model(model, full_check=True)
 
 
-def _with_provenance(spec: ModelSpec, checkpoint: Checkpoint, opset: int, changes: tuple[Rewrite, ...]) -> ModelSpec:
+def _with_provenance(
+    spec: ModelSpec, checkpoint: Checkpoint, opset: int, changes: tuple[Rewrite, ...], monitor: bool
+) -> ModelSpec:
     import onnx
     import torch
 
@@ -229,5 +240,7 @@ def _with_provenance(spec: ModelSpec, checkpoint: Checkpoint, opset: int, change
         "rewritten": {change.node: {"macs": [change.macs_before, change.macs_after]} for change in changes},
         "versions": {"rtda-deploy": __version__, "torch": str(torch.__version__), "onnx": str(onnx.__version__)},
     }
+    if monitor:
+        made_by = {**made_by, MONITOR: spec.provenance["export"][MONITOR]}
     more = {"parent": path.name, "parent_sha256": sha256_file(path), "export": made_by}
     return spec.replace(provenance={**spec.provenance, **more})

@@ -19,6 +19,7 @@ from rtda_export.options import ExportOptions
 from rtda_export.parity.frames import NamedFrame, read_frames
 from rtda_export.precision import FP32
 from rtda_export.request import Request
+from rtda_export.steps.familiar import give_blocks
 from rtda_export.steps.step import ExportEvent, ExportStep, Tell, Workbench, copied
 
 __all__ = ["check_onnx", "finish", "write_onnx"]
@@ -46,9 +47,12 @@ def write_onnx(bench: Workbench) -> ExportStep:
         opset=options.onnx_opset,
         spec=asked,
         rewritten=options.rewritten,
+        monitor=options.monitor,
     )
     unverified = copied(bench.reference, bench.folder / target.name)
     finish(unverified, options)
+    if options.footage is not None:
+        give_blocks(unverified, options.footage, bench.tell, target=target)
     seconds, spec = time.perf_counter() - started, onnx_spec(unverified)
     size = unverified.stat().st_size
     bench.tell(ExportEvent("onnx", text=_rewritten(spec), path=target, size_bytes=size, seconds=seconds))

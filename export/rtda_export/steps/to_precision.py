@@ -14,6 +14,7 @@ from rtda_deploy.spec import ModelSpec
 from rtda_export.parity.frames import NamedFrame
 from rtda_export.precision import FP32, Made, Precision, Work
 from rtda_export.precision.metadata import note_precision
+from rtda_export.steps.familiar import give_blocks
 from rtda_export.steps.scores import miou_missed, scores
 from rtda_export.steps.step import ExportEvent, ExportStep, Workbench, copied
 from rtda_export.steps.to_onnx import finish
@@ -44,6 +45,8 @@ def reduce_precision(bench: Workbench, precision: Precision) -> ExportStep:
     unverified = bench.folder / target.name
     made = _made(bench, precision, unverified)
     finish(unverified, request.options)
+    if request.options.footage is not None:
+        give_blocks(unverified, request.options.footage, bench.tell, target=target)
     tries = _trials(bench, precision, unverified)
     tried = tuple(trial.sentence for trial in tries if trial.error)
     kernels = _kernels(unverified, precision, tries)

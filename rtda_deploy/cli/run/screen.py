@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rtda_runtime import Overlay, Pipeline, Source
     from rtda_runtime.machine.board_watch import BoardWatch
     from rtda_runtime.pool import AnySegmenter
+    from rtda_runtime.shift.alarm import ShiftState
 
 __all__ = ["Screen", "camera_log_silenced", "camera_text", "print_camera", "print_summary", "summary_lines"]
 
@@ -91,6 +92,7 @@ class Screen:
         self._pipeline: Optional[Pipeline] = None
         self._overlay: Optional[Overlay] = None
         self._changes: queue.SimpleQueue[Tuple[str, str]] = queue.SimpleQueue()
+        self._shifts: queue.SimpleQueue[ShiftState] = queue.SimpleQueue()
         self._recent: Deque[Tuple[float, int]] = collections.deque()
         self._started = self._last = time.monotonic()
 
@@ -129,6 +131,10 @@ class Screen:
         """Told by the reader's thread; shown at the next tick."""
         self._changes.put((state, sentence))
 
+    def on_shift(self, state: ShiftState) -> None:
+        """Told by the alarm's thread; shown at the next tick."""
+        self._shifts.put(state)
+
     def begin(self, pipeline: Pipeline) -> None:
         """Watch this pipeline."""
         from rtda_deploy.cli.terminal.console import note
@@ -150,7 +156,7 @@ class Screen:
         if self._json:
             from rtda_deploy.cli.terminal.console import print_json
 
-            print_json({"event": "progress", **stats, **self.seen()})
+            print_json({"event": "progress", **without_curve(stats), **self.seen()})
         else:
             self._line.show(self._text(stats, now))
 
@@ -178,6 +184,13 @@ class Screen:
             else:
                 self._line.clear()
                 note(f"camera  {state}: {sentence}")
+        while not self._shifts.empty():
+            shift = self._shifts.get()
+            if self._json:
+                print_json({"event": "shift", **without_curve({"shift": shift.to_dict()})["shift"]})
+            else:
+                self._line.clear()
+                note(f"shift   {shift.sentence()}")
 
     def _obey(self, key: str) -> None:
         if key == "q":
@@ -211,6 +224,8 @@ class Screen:
         parts.append(" ".join(f"{short} {stages[stage]['p50']:.1f}" for stage, short in _SHORT if stage in stages))
         parts.append(f"dropped {stats['dropped']}")
         parts += _left_out(stats)
+        if "shift" in stats:
+            parts.append(_shift_text(stats["shift"]))
         parts += [self._board.now(), f"frame {stats['frames']}{self._total}", clock_text(now - self._started)]
         return " │ ".join(part for part in parts if part)
 
@@ -229,6 +244,20 @@ def _left_out(stats: Mapping[str, Any]) -> List[str]:
     return [f"{what} {stats[what]}" for what in ("damaged", "outdated") if stats.get(what)]
 
 
+def without_curve(stats: Mapping[str, Any]) -> Dict[str, Any]:
+    """Statistics for a line of JSON: the curve of the shift alarm is for pictures."""
+    if "shift" not in stats:
+        return dict(stats)
+    return {**stats, "shift": {name: value for name, value in stats["shift"].items() if name != "curve"}}
+
+
+def _shift_text(shift: Mapping[str, Any]) -> str:
+    """``familiar 12 %`` of the alarm, or ``UNFAMILIAR features``."""
+    if shift["state"] == "unfamiliar":
+        return f"UNFAMILIAR {shift['signal']}"
+    return f"familiar {100 * shift['evidence']:.0f} %" if shift["blocks"] else "familiar …"
+
+
 def print_summary(summary: Dict[str, Any], source: Source, board: BoardWatch, *, json_: bool) -> None:
     """One JSON object; or a table and a sentence on stdout, and the advice on stderr."""
     from rtda_deploy.cli.terminal.console import print_json, print_table, warn
@@ -244,7 +273,7 @@ def print_summary(summary: Dict[str, Any], source: Source, board: BoardWatch, *,
         mask_maker=mask_maker(),
     )
     if json_:
-        print_json({**summary, "advice": said})
+        print_json({**without_curve(summary), "advice": said})
         return
     if summary["stages"]:
         print_table(("ms", "p50", "p95", "p99", "max"), _stage_rows(summary["stages"], live=source.live))
@@ -275,6 +304,8 @@ def summary_lines(stats: Mapping[str, Any], *, live: bool) -> List[str]:
     parts += _left_out(stats)
     if live:
         parts.append(f"camera lost {stats['losses']} times")
+    if "shift" in stats:
+        parts.append(f"{stats['shift']['state']} at the end, unfamiliar {stats['shift']['alarms']} times")
     if stats["wrote"]:
         parts.append(f"wrote {', '.join(stats['wrote'])}")
     return [" · ".join(parts)]

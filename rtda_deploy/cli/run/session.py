@@ -167,7 +167,13 @@ def _open(stack: contextlib.ExitStack, options: RunOptions) -> Tuple[Pipeline, S
         stack.enter_context(screen)
         sinks = _open_sinks(opened, options, source, first, screen)
         pipeline = Pipeline.open(
-            first, source, options=options.pipeline, sinks=sinks, compare=second, on_state=screen.on_state
+            first,
+            source,
+            options=options.pipeline,
+            sinks=sinks,
+            compare=second,
+            on_state=screen.on_state,
+            on_shift=screen.on_shift,
         )
         opened.pop_all()  # the pipeline closes source and sinks, each in its own thread
     return stack.enter_context(pipeline), screen, board

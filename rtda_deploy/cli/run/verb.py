@@ -28,6 +28,7 @@ _COLLECT = "Keep the frames that the next training needs, in this folder: a data
 _WHEN = "Collect only frames of which this holds: 'share(person)>0.02 and confidence<0.6'."
 _BLUR = "Blur these classes in the pictures that are collected: person,car."
 _LIMIT = "KEY=VALUE of minute, gap, disk, free, class, control, flip (minute=6,disk=5GB); may be repeated."
+_SHIFT = "Tell when the world is unlike what the model knows; the time between false alarms: 2h (docs/shift.md)."
 _POLICY = "newest or every (default: newest for cameras, every for files)."
 
 
@@ -55,6 +56,7 @@ def run(
     group: Optional[List[str]] = typer.Option(None, help="Join classes: walkable=road,sidewalk; may be repeated."),
     region: Optional[str] = typer.Option(None, help=_REGION),
     confidence: bool = typer.Option(False, "--confidence", help="Also say how sure the network is; costs time."),
+    shift: Optional[str] = typer.Option(None, help=_SHIFT),
     alpha: float = typer.Option(0.5, min=0.0, max=1.0, help="Weight of the mask's colours in the overlay."),
     outline: Optional[bool] = typer.Option(None, "--outline/--no-outline", help=_OUTLINE),
     policy: Optional[str] = typer.Option(None, help=_POLICY),
@@ -94,6 +96,7 @@ def run(
         threads=threads,
         in_flight=in_flight,
         reconnect=reconnect,
+        shift=shift,
     )
     exit_code = work(
         RunOptions(

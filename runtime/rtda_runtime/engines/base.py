@@ -9,11 +9,13 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple, Type, TypeVar
 import numpy as np
 
 from rtda_deploy.errors import EngineError
+from rtda_deploy.familiar import MONITOR
 from rtda_deploy.spec import ModelSpec
 
 __all__ = ["CONFIDENCE", "Engine", "FramePath", "GraphTensor", "check_graph"]
 
-CONFIDENCE = "confidence"  # name of the one output that may stand beside the answer
+CONFIDENCE = "confidence"  # name of an output that may stand beside the answer, as may MONITOR
+_BESIDE = (CONFIDENCE, MONITOR)
 _MASKS = ("uint8", "int32", "int64")  # what ArgMax gives is int64
 
 _Self = TypeVar("_Self", bound="Engine")
@@ -62,6 +64,8 @@ class Engine(abc.ABC):
         description: One line for a person: file, library and version, provider, threads.
         confidence: Where the network has a second output of this name: float32 (H, W), 0..1, or uint8 (H, W), how sure
             it is of each pixel of its mask; written by each ``infer`` and reused like its answer. Else None.
+        monitor: Where it was exported with ``--monitor``: float32 (D,), its signals of the picture for the shift alarm
+            (``rtda_deploy.familiar.SIGNALS``); written and reused alike. Else None.
         advice: A sentence on what would be faster here, for people; empty: nothing is known of.
     """
 
@@ -69,13 +73,14 @@ class Engine(abc.ABC):
     provider: str
     description: str
     confidence: Optional[np.ndarray]
+    monitor: Optional[np.ndarray]
     advice: str = ""
 
     def __init__(self, spec: ModelSpec, *, provider: str, description: str) -> None:
         self.spec = spec
         self.provider = provider
         self.description = description
-        self.confidence = None
+        self.confidence = self.monitor = None
         self._input: Optional[np.ndarray] = None
         self._closed = False
         self._narrow: Optional[np.ndarray] = None  # the mask as uint8, where the network gives a wider integer type
@@ -153,6 +158,12 @@ class Engine(abc.ABC):
         """Whether :meth:`close` was called."""
         return self._closed
 
+    def _outputs(self, names: Sequence[str], arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Take the arrays of a network's outputs, the answer's first; gives that one in its shape without the batch."""
+        for name, array in zip(names[1:], arrays[1:]):
+            setattr(self, name, array[0])
+        return arrays[0].reshape(self.output_shape)
+
     def _narrowed(self, mask: np.ndarray) -> np.ndarray:
         """A mask of a wider integer type as uint8, always in the same array."""
         low, high = int(mask.min()), int(mask.max())
@@ -206,23 +217,27 @@ def check_graph(engine: Engine, file: str, inputs: Sequence[GraphTensor], output
         outputs: Of the network, in any order.
 
     Returns:
-        Places of the outputs, that of the answer first; the second, where there is one, is the confidence.
+        Places of the outputs, that of the answer first; what follows are ``CONFIDENCE`` and ``MONITOR``.
 
     Raises:
         EngineError: If they do not fit.
     """
-    order = sorted(range(len(outputs)), key=lambda index: outputs[index].name == CONFIDENCE)
-    if len(inputs) != 1 or not outputs or any(outputs[index].name != CONFIDENCE for index in order[1:]):
+    order = sorted(range(len(outputs)), key=lambda index: outputs[index].name in _BESIDE)
+    if len(inputs) != 1 or not outputs or any(outputs[index].name not in _BESIDE for index in order[1:]):
         names = [", ".join(tensor.name for tensor in tensors) for tensors in (inputs, outputs)]
         raise EngineError(
-            f"{file} has inputs [{names[0]}] and outputs [{names[1]}], expected one of each (and {CONFIDENCE})",
+            f"{file} has inputs [{names[0]}] and outputs [{names[1]}], expected one of each (and {', '.join(_BESIDE)})",
             hint="export the network without its auxiliary heads: rtda-deploy export",
         )
     _check_tensor(file, "input", inputs[0], (engine.input_shape,), (engine.spec.input_dtype,))
     kinds = _MASKS if engine.spec.output == "mask" else ("float32",)
     _check_tensor(file, "output", outputs[order[0]], engine.answer_shapes, kinds)
     for index in order[1:]:
-        _check_tensor(file, "output", outputs[index], ((1, *engine.spec.output_hw),), ("float32", "uint8"))
+        if outputs[index].name == CONFIDENCE:
+            _check_tensor(file, "output", outputs[index], ((1, *engine.spec.output_hw),), ("float32", "uint8"))
+        else:  # as many features as the backbone has, then a share a class and the confidence
+            least = (1, max((engine.spec.num_classes + 2, *outputs[index].shape[1:2])))
+            _check_tensor(file, "output", outputs[index], (least,), ("float32",))
     return order
 
 

@@ -108,8 +108,7 @@ class OrtEngine(Engine):
         sources, targets = session.get_inputs(), session.get_outputs()
         targets = [targets[index] for index in check_graph(self, path.name, _tensors(sources), _tensors(targets))]
         outputs = [np.zeros(target.shape, _DTYPES[target.type]) for target in targets]
-        self._result: np.ndarray = outputs[0].reshape(self.output_shape)
-        self.confidence = outputs[1][0] if len(outputs) > 1 else None
+        self._result: np.ndarray = self._outputs([target.name for target in targets], outputs)
         self._session: Any = session
         self._binding: Any = session.io_binding()
         self._failures = _ort_errors()

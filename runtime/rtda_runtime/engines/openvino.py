@@ -145,8 +145,8 @@ class OpenvinoEngine(Engine):
             port = model.outputs[index]
             outputs.append(np.zeros(tuple(port.shape), _DTYPES[_type_name(port)]))
             self._request.set_output_tensor(index, ov.Tensor(outputs[-1], shared_memory=True))
-        self._result: np.ndarray = outputs[0].reshape(self.output_shape)
-        self.confidence = outputs[1][0] if len(outputs) > 1 else None
+        names = [model.outputs[index].get_any_name() for index in targets]
+        self._result: np.ndarray = self._outputs(names, outputs)
 
     def _infer(self) -> np.ndarray:
         try:

@@ -25,6 +25,7 @@ from rtda_deploy.engine_file import (
     sidecar_path,
 )
 from rtda_deploy.errors import EngineError, RtdaError, SpecError
+from rtda_deploy.familiar import familiar_from_json
 from rtda_deploy.optional import require
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.engines.base import Engine, check_graph
@@ -90,18 +91,21 @@ def open_tensorrt(
 
 
 def describe(path: Path) -> Dict[str, Any]:
-    """What ``inspect`` shows of an engine, from its sidecar: ``kind``, ``spec``, ``built`` (how), and ``card`` or None.
+    """What ``inspect`` shows of an engine, from its sidecar.
+
+    ``kind``, ``spec``, ``built`` (how), and of its card ``card`` and ``familiar``, or None.
 
     Raises:
         EngineError: If there is no sidecar, or it is broken.
     """
     sidecar = read_sidecar(path)
-    card = card_from_json(sidecar.card)
+    card, familiar = card_from_json(sidecar.card), familiar_from_json(sidecar.card)
     return {
         "kind": "engine",
         "spec": sidecar.spec.to_dict(),
         "built": dataclasses.asdict(sidecar.built),
         "card": None if card is None else card.to_dict(),
+        "familiar": None if familiar is None else familiar.summary(),
     }
 
 
@@ -129,6 +133,7 @@ class TensorrtEngine(Engine):
 
     Attributes:
         confidence: As in :class:`Engine`.
+        monitor: As in :class:`Engine`.
         graph: Whether it runs as a CUDA graph.
         gpu: Name of the GPU.
     """
@@ -159,8 +164,7 @@ class TensorrtEngine(Engine):
             order = check_graph(self, path.name, *([t.described for t in tensors] for tensors in (inputs, outputs)))
             self._input = session.bind(inputs[0])
             answers = [session.bind(outputs[index]) for index in order]
-            self._result: np.ndarray = answers[0].reshape(self.output_shape)
-            self.confidence = answers[1][0] if len(answers) > 1 else None
+            self._result: np.ndarray = self._outputs([outputs[index].described.name for index in order], answers)
             session.warm_up(graph)
         except BaseException:
             self._finalizer()

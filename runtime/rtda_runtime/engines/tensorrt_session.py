@@ -108,6 +108,7 @@ class Session:
         self._logger.clear()
         self._copies_in: List[Callable[[], None]] = []
         self._copies_out: List[Callable[[], None]] = []
+        self._copies_beside: List[Callable[[], None]] = []  # of outputs other than the first
         self._addresses: Dict[bool, int] = {}  # of the input, and of the first output
         self._record = False
         self._compiled: Optional[Tuple[Optional[Kernels]]] = None  # what came of it, once it was tried
@@ -165,6 +166,9 @@ class Session:
         with cuda.current():
             if not cuda.integrated:
                 address = cuda.allocate(host.nbytes)
+                beside = not tensor.is_input and False in self._addresses
+                if beside:
+                    self._copies_beside.append(functools.partial(cuda.to_host, host, address))
                 if tensor.is_input:
                     self._copies_in.append(functools.partial(cuda.to_device, address, host))
                 else:
@@ -214,7 +218,9 @@ class Session:
 
     def frame_path(self, kernels: Kernels, spec: ModelSpec, **options: Any) -> CudaFramePath:
         """A way from frames to masks around this network; it ends with this session."""
-        network = Network(self._name, spec, self._addresses[True], self._addresses[False], self._enqueue)
+        network = Network(
+            self._name, spec, self._addresses[True], self._addresses[False], self._enqueue, self._copy_beside
+        )
         path = CudaFramePath(self.cuda, kernels, network, graph=self._record, **options)
         self._paths.append(path)
         return path
@@ -233,7 +239,7 @@ class Session:
             with contextlib.suppress(RtdaError), self.cuda.current():
                 self._take_apart()
             self._take_apart()  # where the context can no longer be made current: drop the references all the same
-        self._copies_in, self._copies_out, self._paths = [], [], []
+        self._copies_in, self._copies_out, self._copies_beside, self._paths = [], [], [], []
         self._compiled = None
         self.cuda.close()
 
@@ -264,6 +270,10 @@ class Session:
 
     def _copy_out(self) -> None:
         for copy in self._copies_out:
+            copy()
+
+    def _copy_beside(self) -> None:
+        for copy in self._copies_beside:
             copy()
 
     def _enqueue(self) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Union
 
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.pool import check_in_flight
+from rtda_runtime.shift.support import apart_seconds
 from rtda_runtime.sources import Source
 
 __all__ = ["POLICIES", "Patience", "PipelineOptions"]
@@ -43,6 +44,8 @@ class PipelineOptions:
         in_flight: Frames of a recording that are worked on at once: more of them per second, each on an engine of its
             own.
         reconnect: Open a camera again when it is lost, for as long as that takes. False: that is an error.
+        shift: Tell when the frames are unlike what the network knows: seconds between false alarms, or a text such as
+            ``2h``. The model's file has to be exported with ``--monitor``. None: no such alarm.
 
     Raises:
         ConfigError: If a value makes no sense.
@@ -59,6 +62,7 @@ class PipelineOptions:
     threads: Optional[int] = None
     in_flight: int = 1
     reconnect: bool = True
+    shift: Union[str, float, None] = None
 
     def __post_init__(self) -> None:
         if self.policy is not None and self.policy not in POLICIES:
@@ -75,6 +79,8 @@ class PipelineOptions:
             )
         if self.rate is not None and not self.rate > 0:
             raise ConfigError(f"rate must be positive, got {self.rate:g}", hint="leave it out: as fast as frames come")
+        if self.shift is not None:
+            apart_seconds(self.shift)
         check_in_flight(self.in_flight, self.policy or "every")  # what the source is decides the rest: policy_for
 
     def with_changes(self, changes: Mapping[str, Any]) -> PipelineOptions:

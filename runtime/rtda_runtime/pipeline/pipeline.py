@@ -28,6 +28,9 @@ from rtda_runtime.pipeline.wiring import OnResult, OnState, Wiring
 from rtda_runtime.pool import AnySegmenter, SegmenterPool, open_segmenter
 from rtda_runtime.result import Result
 from rtda_runtime.segmenter import OfOneProcess, Segmenter
+from rtda_runtime.shift.alarm import ShiftState
+from rtda_runtime.shift.support import apart_seconds
+from rtda_runtime.shift.watch import OnShift, ShiftWatch
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.sources import Source, open_source
 from rtda_runtime.threads.mailbox import WAKE_S
@@ -67,6 +70,8 @@ class Pipeline(OfOneProcess):
         on_result: Called with results on the thread ``rtda-callback``, as a sink is: each of a recording, the newest of
             a camera. An exception of it is logged, stops the pipeline and is raised by :meth:`join`.
         on_state: Called with ``live``, ``stale`` or ``lost`` and a sentence when that changes, on the reader's thread.
+        on_shift: Under ``options.shift``: called with a :class:`ShiftState` when ``familiar`` becomes ``unfamiliar``
+            or back, on the thread ``rtda-shift``.
         patience: With threads that do not answer; None: the usual one of the class.
         owned: Segmenters to close with the pipeline.
     """
@@ -83,6 +88,7 @@ class Pipeline(OfOneProcess):
         compare: Optional[AnySegmenter] = None,
         on_result: Optional[OnResult] = None,
         on_state: Optional[OnState] = None,
+        on_shift: Optional[OnShift] = None,
         patience: Optional[Patience] = None,
         clock: Callable[[], int] = time.perf_counter_ns,
         owned: Sequence[AnySegmenter] = (),
@@ -94,6 +100,11 @@ class Pipeline(OfOneProcess):
         networks = Networks(segmenter, compare, owned)
         self._flow = Flow(source, self.options, patience or self.patience, clock)
         self._loops = Loops(self._flow)
+        asked_shift = self.options.shift
+        self._shift = None if asked_shift is None else ShiftWatch(segmenter, apart_seconds(asked_shift), on_shift)
+        if self._shift is not None:
+            self._shift.keeps = not self._flow.newest  # of a recording every block is tested, each time alike
+            sinks = (*sinks, self._shift)
         self._wiring = Wiring(self._flow, networks, self._loops, sinks=sinks, on_result=on_result, on_state=on_state)
         self._inference = self._wiring.inference
         self._lock = threading.Lock()
@@ -111,6 +122,7 @@ class Pipeline(OfOneProcess):
         compare: Union[str, Path, AnySegmenter, None] = None,
         on_result: Optional[OnResult] = None,
         on_state: Optional[OnState] = None,
+        on_shift: Optional[OnShift] = None,
         **asked: Any,
     ) -> Pipeline:
         """Open what is given as a path or an address; what is given open is used as it is.
@@ -162,6 +174,7 @@ class Pipeline(OfOneProcess):
                 compare=segmenter_of(compare) if compare is not None else None,
                 on_result=on_result,
                 on_state=on_state,
+                on_shift=on_shift,
                 owned=owned,
             )
             opened.pop_all()
@@ -189,6 +202,11 @@ class Pipeline(OfOneProcess):
         return "stale" if state == "live" and self._inference.newest_is_too_old else state
 
     @property
+    def shift(self) -> Optional[ShiftState]:
+        """Whether the frames are ``familiar``, since when, which signal says so and how far it is; None: not asked."""
+        return None if self._shift is None else self._shift.state
+
+    @property
     def sink_errors(self) -> Mapping[str, BaseException]:
         """What sinks failed with, by their names."""
         return {sink.sink_name: sink.error for sink in self._wiring.sinks if sink.error is not None}
@@ -204,7 +222,7 @@ class Pipeline(OfOneProcess):
         ``outdated`` (left out by the source, and not captured: not whole, or old when they came), ``threads`` at work,
         ``sinks`` (by name: ``written``, ``dropped``, ``error``, ``stages``), and ``stages``: milliseconds per stage as
         :meth:`StageTimes.summary`; ``capture`` is reading a frame, which for a camera is mostly waiting for it, and
-        ``age`` is from capture to finished mask.
+        ``age`` is from capture to finished mask. Under ``options.shift`` also ``shift``: :meth:`ShiftState.to_dict`.
         """
         threads = (*self._wiring.threads, *self._inference.helpers)
         started_ns, frames = self._wiring.reader.started_ns, self._inference.frames_given
@@ -227,6 +245,7 @@ class Pipeline(OfOneProcess):
             "threads": [thread.name for thread in threads if thread.is_alive()],
             "sinks": {sink.sink_name: sink.stats for sink in self._wiring.sinks},
             "stages": self._wiring.times.summary(),
+            **({} if self._shift is None else {"shift": self._shift.state.to_dict()}),
         }
 
     # How results are had

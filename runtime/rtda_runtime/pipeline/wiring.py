@@ -119,7 +119,8 @@ class Wiring:
     def _give(self, result: Result) -> bool:
         self.times.add(result.timing)
         for sink in self.sinks:
-            sink.give(result)
+            if sink.sink.wants(result):
+                sink.give(result)
         return self._loops.put(result)
 
     def _end(self) -> None:

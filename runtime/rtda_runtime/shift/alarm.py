@@ -16,7 +16,7 @@ from rtda_runtime.shift.reference import parts, signal_values, unpacked
 from rtda_runtime.shift.signal import Calibration, Signal
 from rtda_runtime.shift.support import duration_text, footage_needed_s, longest_s
 
-__all__ = ["ShiftAlarm", "ShiftState", "calibrations", "supported_s"]
+__all__ = ["ShiftAlarm", "ShiftState", "calibrations", "longest_shift_s", "supported_s"]
 
 FAMILIAR, UNFAMILIAR = "familiar", "unfamiliar"
 _LEAST_BLOCKS = 10
@@ -57,11 +57,12 @@ class ShiftState:
         return self.state == UNFAMILIAR
 
     def to_dict(self) -> Dict[str, Any]:
-        """JSON-ready, rounded, without the curve."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "curve"}
+        """JSON-ready, rounded."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for name in ("since_s", "evidence", "distance"):
             values[name] = round(values[name], 3)
-        return {**values, "signals": {name: round(value, 3) for name, value in self.signals.items()}}
+        values["signals"] = {name: round(value, 3) for name, value in self.signals.items()}
+        return {**values, "curve": [round(value, 2) for value in self.curve]}
 
     def sentence(self) -> str:
         """For people."""
@@ -88,6 +89,13 @@ def calibrations(familiar: Familiar) -> List[Calibration]:
 def supported_s(found: List[Calibration], block_s: float) -> float:
     """The longest time between false alarms that every signal supports, seconds."""
     return min(longest_s(one.independent, block_s, one.memory, len(found)) for one in found)
+
+
+def longest_shift_s(familiar: Familiar) -> float:
+    """The same of a card, seconds; 0 where it supports none."""
+    if familiar.blocks < _LEAST_BLOCKS:
+        return 0.0
+    return supported_s(calibrations(familiar), familiar.block_s)
 
 
 class ShiftAlarm:

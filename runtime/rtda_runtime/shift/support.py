@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Union
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from rtda_deploy.errors import ConfigError
 from rtda_runtime.shift.conformal import least_p
 from rtda_runtime.shift.cusum import log_bets
 
-__all__ = ["duration_s", "duration_text", "footage_needed_s", "longest_s"]
+__all__ = ["apart_seconds", "duration_s", "duration_text", "footage_needed_s", "longest_s"]
 
 _DELAY = 20  # independent blocks, each further than all of the calibration, in which an alarm has to come
 _MOST_INDEPENDENT = 10**6
@@ -60,6 +61,19 @@ def duration_s(text: str, option: str = "--shift") -> float:
             f"{option} takes a time between false alarms, got {text!r}", hint=f"{option} 2h   (or 30m, 1h30m, 1d)"
         )
     return total
+
+
+def apart_seconds(asked: Union[str, float]) -> float:
+    """Seconds between false alarms, given as such or as ``2h``.
+
+    Raises:
+        ConfigError: If it is none, or not positive.
+    """
+    if isinstance(asked, str):
+        return duration_s(asked)
+    if not 0 < asked < float("inf"):
+        raise ConfigError(f"seconds between false alarms must be positive, got {asked}", hint="shift='2h', or 7200.0")
+    return float(asked)
 
 
 def duration_text(seconds: float) -> str:

@@ -38,6 +38,10 @@ class Sink(abc.ABC):
     finishes: bool = False
     note: str = ""
 
+    def wants(self, result: Result) -> bool:  # most sinks take all
+        """Whether it takes this result; asked on the pipeline's own thread, must not wait."""
+        return True
+
     @abc.abstractmethod
     def write(self, result: Result) -> Mapping[str, float]:
         """Take one result; gives the milliseconds spent per stage, such as ``overlay`` and ``encode``."""

@@ -140,5 +140,5 @@ def test_frames_make_blocks_and_broken_numbers_none() -> None:
     state = alarm.add(2.5, block)
     assert state is not None and state.blocks == 1
     assert set(state.to_dict()) == {
-        "state", "since_s", "signal", "evidence", "distance", "blocks", "alarms", "apart_s", "signals",
+        "state", "since_s", "signal", "evidence", "distance", "blocks", "alarms", "apart_s", "signals", "curve",
     }  # fmt: skip

@@ -48,6 +48,7 @@ class Network(NamedTuple):
         input: Address of its input on the GPU, float32 (1, 3, H, W).
         answer: Address of its answer on the GPU: float32 (C, h, w), or uint8 (H, W).
         enqueue: Gives the network to the stream.
+        copy_beside: Copies what stands beside the answer, such as signals of the shift alarm, to the host's arrays.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Network(NamedTuple):
     input: int
     answer: int
     enqueue: Callable[[], None]
+    copy_beside: Callable[[], None] = lambda: None
 
 
 class CudaFramePath(FramePath):
@@ -189,7 +191,13 @@ class CudaFramePath(FramePath):
         )
         prepare = self._prepare(sized, (height, width), box)
         mark = self._mask_from_mask if spec.output == "mask" else self._mask_from_logits
-        sized.steps = [sized.copy_in, prepare, self._network.enqueue, mark(sized, grid, target), sized.copy_out]
+        beside = self._network.copy_beside
+
+        def copy_out() -> None:
+            sized.copy_out()
+            beside()
+
+        sized.steps = [sized.copy_in, prepare, self._network.enqueue, mark(sized, grid, target), copy_out]
 
     def _prepare(
         self, sized: SizeGraph, frame_hw: Tuple[int, int], box: Tuple[int, int, int, int]

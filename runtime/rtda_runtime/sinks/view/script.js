@@ -167,6 +167,7 @@ function render() {
   $("latency").hidden = !report.ages_ms.length; // a recording has no age
   renderSpark(report.ages_ms, age);
   renderStages(report.stages_ms);
+  renderShift(report.shift);
   renderLegend();
   for (const button of document.querySelectorAll(".modes button"))
     button.hidden = button.dataset.mode === "compare" && !report.modes.includes("compare");
@@ -184,6 +185,23 @@ function renderSpark(values, age) {
   $("spark-area").setAttribute("d", points.length > 1 ? `M0,56L${points.join("L")}L240,56z` : "");
   if (age.p50 !== null) $("spark").setAttribute("aria-label",
     `Age of the last ${values.length} results: median ${milliseconds(age.p50)}, 95th percentile ${milliseconds(age.p95)}, at most ${milliseconds(age.max)} milliseconds`);
+}
+
+// The alarm that the world has changed: a badge, and its evidence over the newest blocks; at 1 it is raised, 1.5 is the most.
+function renderShift(shift) {
+  $("shift").hidden = $("evidence").hidden = !shift;
+  if (!shift) return;
+  const raised = shift.state === "unfamiliar";
+  document.body.dataset.shift = shift.state;
+  setText($("shift"), raised ? `unfamiliar · ${shift.signal}` : shift.blocks ? "familiar" : "familiar so far");
+  setText($("evidence-now"), shift.blocks ? `${percent(shift.evidence)} of the alarm` : "waits for a block");
+  const why = shift.blocks ? `${shift.signal} at ${shift.distance.toFixed(1)} × the furthest known · ${shift.state} for ${seconds(shift.since_s)}` : "";
+  setText($("evidence-why"), why);
+  const step = shift.curve.length > 1 ? 240 / (shift.curve.length - 1) : 0;
+  const points = shift.curve.map((value, i) => `${(i * step).toFixed(1)},${(56 - 56 * Math.min(value, 1.5) / 1.5).toFixed(1)}`);
+  $("evidence-line").setAttribute("d", points.length > 1 ? `M${points.join("L")}` : "");
+  $("evidence-area").setAttribute("d", points.length > 1 ? `M0,56L${points.join("L")}L240,56z` : "");
+  $("evidence-chart").setAttribute("aria-label", `Evidence of the last ${shift.curve.length} blocks, now ${percent(shift.evidence)} of the alarm: ${why}`);
 }
 
 function renderStages(stages) {
