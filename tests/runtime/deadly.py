@@ -1,4 +1,4 @@
-"""A network that begins a pyramid's branch with a batch norm, as DAPPM does; quantised plainly, it kills OpenVINO."""
+"""What pyramids begin with, as DAPPM: quantised plainly, a batch norm kills OpenVINO and a padded pool misleads it."""
 
 from __future__ import annotations
 
@@ -59,12 +59,51 @@ def write_pyramid(path: Path) -> Path:
     return path
 
 
+def write_pooled(path: Path) -> Path:
+    """Float32: a sum, which has values below 0, pooled with zeros around it that count, and a convolution behind."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    spec, rng = tiny_spec(), np.random.default_rng(0)
+    height, width = spec.size_hw
+    shapes = {"w0": (CHANNELS, 3, STRIDE, STRIDE), "w1": (CHANNELS, CHANNELS, 1, 1), "w2": (5, CHANNELS, 1, 1)}
+    weights = [
+        numpy_helper.from_array((rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    make, pooled = helper.make_node, {"kernel_shape": [5, 5], "pads": [2, 2, 2, 2], "count_include_pad": 1}
+    nodes = [
+        make("Conv", ["frame", "w0"], ["stem"], strides=[STRIDE, STRIDE]),
+        make("Conv", ["stem", "w1"], ["branch"]),
+        make("Add", ["stem", "branch"], ["sum"]),
+        make("AveragePool", ["sum"], ["pooled"], **pooled),
+        make("Conv", ["pooled", "w2"], ["logits"]),
+    ]
+    frame = helper.make_tensor_value_info("frame", TensorProto.FLOAT, (1, 3, height, width))
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, (1, 5, height // STRIDE, width // STRIDE))
+    graph = helper.make_graph(nodes, "pooled", [frame], [logits], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"rtda.spec": spec.to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
 def write_deadly(path: Path) -> Path:
-    """The same, quantised by ONNX Runtime's own tool with nothing done about its batch norm."""
+    """:func:`write_pyramid`, quantised by ONNX Runtime's own tool with nothing done about its batch norm."""
+    return _quantised(write_pyramid(path.with_suffix(".plain.onnx")), path)
+
+
+def write_misleading(path: Path) -> Path:
+    """:func:`write_pooled`, quantised so, with nothing done about its pool."""
+    return _quantised(write_pooled(path.with_suffix(".plain.onnx")), path)
+
+
+def _quantised(plain: Path, path: Path) -> Path:
     import logging
 
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         left = 2
@@ -75,10 +114,10 @@ def write_deadly(path: Path) -> Path:
             picture = np.random.default_rng(self.left + 1).standard_normal((1, 3, height, width), dtype=np.float32)
             return {"frame": picture} if self.left >= 0 else None
 
-    plain = write_pyramid(path.with_suffix(".plain.onnx"))
     logging.disable(logging.WARNING)
     try:
-        quantize_static(str(plain), str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
+        options = {"quant_format": QuantFormat.QDQ, "per_channel": True, "activation_type": QuantType.QUInt8}
+        quantize_static(str(plain), str(path), Reader(), **options)
     finally:
         logging.disable(logging.NOTSET)
     model = onnx.load(str(path))

@@ -22,6 +22,7 @@ from rtda_deploy.files import write_bytes
 from rtda_deploy.optional import require
 from rtda_export.graph.nodes import drop_unused_weights, lift_constants, named, replace_nodes
 from rtda_export.graph.norms import norms_as_convolutions
+from rtda_export.graph.pools import padded_pools_as_convolutions
 from rtda_export.parity.report import percent
 from rtda_export.precision.activations import answers, check_images, reference_answers, signal_to_noise
 from rtda_export.precision.calibration import METHODS, Calibration, calibrate
@@ -324,6 +325,7 @@ def _prepared(model: Any, target: str) -> Any:
     lift_constants(onnx, result.graph)
     result = onnx.shape_inference.infer_shapes(result, data_prop=True)
     if target == "cpu":
+        padded_pools_as_convolutions(result)
         norms_as_convolutions(result)
     return result
 

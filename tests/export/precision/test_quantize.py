@@ -14,12 +14,13 @@ pytest.importorskip("onnxruntime")
 
 from export.graph.test_graph import TENSORRT_8_5  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from runtime.deadly import write_pyramid  # noqa: E402
+from runtime.deadly import write_pooled, write_pyramid  # noqa: E402
 
 from rtda_deploy.errors import ConfigError, ExportError  # noqa: E402
 from rtda_deploy.optional import available  # noqa: E402
 from rtda_export.graph.nodes import named, replace_nodes  # noqa: E402
 from rtda_export.graph.norms import norms_as_convolutions  # noqa: E402
+from rtda_export.graph.pools import padded_pools_as_convolutions  # noqa: E402
 from rtda_export.precision import INT8  # noqa: E402
 from rtda_export.precision.activations import answers, open_session, signal_to_noise  # noqa: E402
 from rtda_export.precision.calibration import METHODS, calibrate  # noqa: E402
@@ -321,6 +322,29 @@ def test_a_batch_norm_that_stands_alone_is_quantised_and_kills_no_library(tmp_pa
     assert [trial.error for trial in trials(out)] == [""] * (1 + available("openvino"))
     int8_onnx(plain, frames, out, target="tensorrt", limit=0.9)
     assert "BatchNormalization" in {node.op_type for node in onnx.load(str(out)).graph.node}  # a scale there
+
+
+def test_a_padded_pool_after_a_sum_misleads_no_library(tmp_path: Path) -> None:
+    plain, out = write_pooled(tmp_path / "pooled.onnx"), tmp_path / "pooled.int8.onnx"
+    shape = tuple(side.dim_value for side in onnx.load(str(plain)).graph.input[0].type.tensor_type.shape.dim)
+    assert int8_onnx(plain, pictures(4, shape), out, target="cpu", limit=0.9).agreement_after > 0.9
+    assert [trial.error for trial in trials(out)] == [""] * (1 + available("openvino"))
+
+
+def test_a_padded_pool_is_the_same_as_a_convolution_and_others_stay(tmp_path: Path) -> None:
+    model = onnx.shape_inference.infer_shapes(named(onnx.load(str(write_pooled(tmp_path / "pooled.onnx")))))
+    shape = tuple(side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim)
+    pool = next(node for node in model.graph.node if node.op_type == "AveragePool")
+    for key, value in (("count_include_pad", 0), ("pads", [0] * 4)):  # their zeros do not count, or are none
+        other = onnx.ModelProto.FromString(model.SerializeToString())
+        node = next(node for node in other.graph.node if node.name == pool.name)
+        next(entry for entry in node.attribute if entry.name == key).CopyFrom(helper.make_attribute(key, value))
+        assert padded_pools_as_convolutions(other) == 0
+    before = answers(model, pictures(2, shape))
+    assert padded_pools_as_convolutions(model) == 1 and padded_pools_as_convolutions(model) == 0
+    onnx.checker.check_model(model, full_check=True)
+    for found, wanted in zip(answers(model, pictures(2, shape)), before):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_batch_norm_is_the_same_as_a_convolution(tmp_path: Path) -> None:

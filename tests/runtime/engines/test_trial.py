@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from runtime.deadly import write_deadly
+from runtime.deadly import write_deadly, write_misleading
 from runtime.models import tiny_spec, write_model
 
 from rtda_deploy.errors import ConfigError, EngineError
@@ -15,7 +16,7 @@ from rtda_deploy.optional import available
 from rtda_runtime.engines import EngineKind, open_engine
 from rtda_runtime.engines.kinds import kinds_of
 from rtda_runtime.engines.openvino import installed_version
-from rtda_runtime.engines.trial import Trial, told, trials, tried
+from rtda_runtime.engines.trial import Trial, _otherwise, told, trials, tried
 
 onnx = pytest.importorskip("onnx")
 needs_openvino = pytest.mark.skipif(not available("openvino"), reason="OpenVINO is not installed")
@@ -41,6 +42,31 @@ def test_a_library_that_a_file_ends_is_named_and_the_others_run_it(deadly: Path)
     dead = found["openvino"]
     assert dead.fatal and "SIGSEGV" in dead.error and dead.version == installed_version()
     assert dead.sentence == f"OpenVINO {dead.version} cannot take it: {dead.error}"
+
+
+@needs_openvino
+def test_a_library_that_answers_otherwise_than_onnx_runtime_is_named_and_refuses_the_file(tmp_path: Path) -> None:
+    path = write_misleading(tmp_path / "pooled.int8.onnx")
+    found = {trial.library: trial for trial in trials(path)}
+    wrong = found["openvino"]
+    assert found["onnxruntime"].error == "" and wrong.fatal and "of their spread away" in wrong.error
+    model = onnx.load(str(path))
+    facts = {"precision": "int8", "libraries": {"openvino": wrong.to_dict()}}
+    onnx.helper.set_model_props(model, {"rtda.spec": tiny_spec().to_json(), "rtda.precision": json.dumps(facts)})
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(EngineError, match="cannot take") as caught:
+        open_engine(path, "openvino")
+    assert wrong.error in caught.value.why
+
+
+def test_answers_that_differ_by_rounding_are_the_same_and_others_are_named() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((1, 5, 8, 8)).astype(np.float32)
+    mask = rng.integers(0, 5, (1, 64, 64)).astype(np.uint8)
+    assert _otherwise(logits, logits + 0.05) == _otherwise(mask, np.where(mask == 3, 2, mask)) == ""
+    assert "40 %" in _otherwise(logits, logits + np.float32(0.4) * logits.std())
+    assert "% of a test picture another class" in _otherwise(mask, np.where(mask > 2, 0, mask))
+    assert "another shape" in _otherwise(mask, mask[:, ::2])
 
 
 @needs_openvino
