@@ -168,6 +168,7 @@ for number, files, say in ((2, {**small, "images": large}, 1), (3, {**small, "la
         print("written")
     except FileAccessError as err:
         print(err)
+    assert (Path(sys.argv[1]) / "frames.jsonl").read_bytes().endswith(b"}\\n"), "before anybody brings it in order"
 store.close()
 """
 
@@ -183,3 +184,34 @@ def test_a_disk_that_refuses_leaves_whole_frames_and_whole_lines(tmp_path: Path)
     name = "20260101-000000-000001"
     assert names_below(folder) == ["classes.json", "frames.jsonl", f"images/{name}.jpg", f"labels/{name}.png"]
     assert [line["id"] for line in lines_of(folder)] == [name]
+
+
+_WATCHED = """
+import sys
+sys.path.insert(0, "tests")
+from pathlib import Path
+from runtime.models import tiny_spec
+from rtda_runtime.shift.collecting.store import FrameStore
+
+folder = Path(sys.argv[1]) / "hard"
+store = FrameStore(folder, tiny_spec())
+lines = folder / "frames.jsonl"
+
+def told(event, given):
+    place = {"os.rename": 1, "os.remove": 0}.get(event)
+    if place is not None and Path(given[place]).parent.parent == folder:
+        print(event, Path(given[place]).parent.name, lines.read_text().count("0001"))
+
+sys.addaudithook(told)
+store.write({"id": "20260101-000000-000001"}, dict.fromkeys(("images", "labels", "confidence"), b"x"))
+store.remove("20260101-000000-000001")
+"""
+
+
+def test_the_picture_comes_last_after_its_line_and_goes_first(tmp_path: Path) -> None:
+    """So that at any moment each picture has its mask and its line."""
+    done = subprocess.run([sys.executable, "-c", _WATCHED, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = ["os.rename confidence 0", "os.rename labels 0", "os.rename images 1"]
+    gone = ["os.remove images 1", "os.remove labels 1", "os.remove confidence 1"]
+    assert done.stdout.splitlines() == [*written, *gone]
