@@ -14,13 +14,15 @@ torch = pytest.importorskip("torch")
 from training.settings import TinyNetwork, make_pictures, write_domains  # noqa: E402
 
 from rtda_deploy.card import BINS, Card, card_from_json  # noqa: E402
+from rtda_runtime.shift.reference import unpacked  # noqa: E402
 from rtda_training.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from rtda_training.data.address import DataAddress  # noqa: E402
 from rtda_training.data.config import InputConfig  # noqa: E402
 from rtda_training.judge.answers import softmax  # noqa: E402
 from rtda_training.judge.calibration import confidence_bins, temperature_of  # noqa: E402
 from rtda_training.loop.cards import measure_card  # noqa: E402
-from rtda_training.readers import LabelledSet  # noqa: E402
+from rtda_training.loop.familiar import measure_familiar  # noqa: E402
+from rtda_training.readers import LabelledSet, UnlabelledSet  # noqa: E402
 from rtda_training.run import train  # noqa: E402
 
 
@@ -66,6 +68,20 @@ def test_a_card_comes_back_from_its_text_and_a_broken_one_is_none() -> None:
     broken = ["", "{", "[]", json.dumps({**values, "version": 2}), json.dumps({**values, "temperature": 0.0})]
     broken += [json.dumps({**values, "confidence": [1.0]}), json.dumps({**values, "class_prior": ["x"]})]
     assert [card_from_json(text) for text in broken] == [None] * len(broken)
+
+
+def test_blocks_are_what_the_exported_file_will_give_a_picture_each() -> None:
+    torch.manual_seed(0)
+    pictures = UnlabelledSet(make_pictures(12), DataAddress.parse("list:drive"))
+    network = TinyNetwork(5).train()
+    found = measure_familiar(network, pictures, (64, 64), InputConfig(), robot=True)
+    assert found is not None and network.training
+    assert (found.blocks, found.widths, found.robot, found.data) == (12, (10, 5, 1), True, "list:drive")
+    values = unpacked(found)
+    assert (values["classes"] ** 2).sum(axis=1) == pytest.approx([1.0] * 12, abs=0.02)
+    assert (values["confidence"] > 0.2).all()
+    few = UnlabelledSet(make_pictures(9), DataAddress.parse("list:drive"))
+    assert measure_familiar(network, few, (64, 64), InputConfig(), robot=True) is None
 
 
 def test_pictures_without_a_labelled_pixel_give_no_card() -> None:

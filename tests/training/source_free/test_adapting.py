@@ -9,8 +9,9 @@ import pytest
 import torch
 from training.settings import PictureList, class_names, write_domains
 
-from rtda_deploy.card import BINS, Card
+from rtda_deploy.card import BINS, Card, card_from_json
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError, TrainingError
+from rtda_deploy.familiar import familiar_from_json
 from rtda_deploy.files import sha256_file
 from rtda_training.checkpoint import read_checkpoint, write_checkpoint
 from rtda_training.data.address import DataAddress
@@ -99,7 +100,9 @@ def test_batch_norms_alone_train_nothing_and_the_given_model_comes_back_where_no
     if not result.better:  # the measures of ten frames may err; what follows from their verdict may not
         given, best = read_checkpoint(own.model), read_checkpoint(result.best)
         assert all(torch.equal(given.weights[key], best.weights[key]) for key in given.weights)
-        assert best.card == given.card and result.verdict.startswith("best.pth is the model that was given")
+        assert card_from_json(best.card) == card_from_json(given.card) and result.verdict.startswith(
+            "best.pth is the model that was given"
+        )
     assert {event.kind for event in told} >= {"prepare", "ranking", "note"}
     card = (result.folder / "MODEL_CARD.md").read_text()
     assert f"| network: `{own.model}` | `{sha256_file(own.model)}` |" in card and f"`{own.footage}` | 10 |" in card
@@ -117,7 +120,9 @@ def test_a_chosen_mix_differs_from_the_given_in_its_statistics_alone(norms_alone
     assert result.better and result.chosen == MIXES[1]
     given, best = (read_checkpoint(path).weights for path in (asked.model, result.best))
     changed = {key.rpartition(".")[2] for key in given if not torch.equal(given[key], best[key])}
-    assert changed == {"running_mean", "running_var"} and read_checkpoint(result.best).card == ""
+    assert changed == {"running_mean", "running_var"} and card_from_json(read_checkpoint(result.best).card) is None
+    known = familiar_from_json(read_checkpoint(result.best).card)
+    assert known is not None and known.robot and known.data == asked.footage and known.blocks == 10
 
 
 # broken off

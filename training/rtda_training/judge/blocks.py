@@ -25,16 +25,16 @@ def familiar_of(
     *,
     data: str,
     robot: bool,
-    sample_s: float = SAMPLE_S,
+    frames_per_block: int = SAMPLES,
 ) -> Optional[Familiar]:
     """Pack footage into blocks; of more than ``MOST_BLOCKS`` runs of 30 are kept, spread over it.
 
     Args:
-        recordings: float (N, D) signals of the frames of each recording, ``sample_s`` apart.
+        recordings: float (N, D) signals of the frames of each recording, ``SAMPLE_S`` apart.
         widths: Numbers of features, classes and confidence; D in all.
         data: Address of the footage.
         robot: Whether it is the robot's own.
-        sample_s: Seconds between two frames.
+        frames_per_block: 1 where the frames are no neighbours: then each is taken to be a block.
 
     Returns:
         The blocks; None where they are fewer than ten.
@@ -42,8 +42,9 @@ def familiar_of(
     Raises:
         DataError: If a signal is NaN or infinite.
     """
-    whole = [frames[: len(frames) // SAMPLES * SAMPLES] for frames in recordings]
-    found = [frames.reshape(-1, SAMPLES, frames.shape[1]).mean(axis=1) for frames in whole if len(frames)]
+    each = frames_per_block
+    whole = [frames[: len(frames) // each * each] for frames in recordings]
+    found = [frames.reshape(-1, each, frames.shape[1]).mean(axis=1) for frames in whole if len(frames)]
     if sum(map(len, found)) < _LEAST_BLOCKS:
         return None
     kept = _spread(found)
@@ -57,7 +58,7 @@ def familiar_of(
     return Familiar(
         data=data,
         robot=robot,
-        sample_s=sample_s,
+        sample_s=SAMPLE_S,
         samples=SAMPLES,
         widths=widths,
         stretches=tuple(map(len, kept)),

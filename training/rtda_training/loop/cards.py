@@ -11,6 +11,7 @@ import torch
 
 from rtda_deploy.card import Card, FeatureStatistics
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError
+from rtda_deploy.familiar import with_familiar
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.data.address import DataAddress
 from rtda_training.data.batches import normalise
@@ -19,6 +20,7 @@ from rtda_training.data.first_look import shared_pictures
 from rtda_training.judge.answers import softmax
 from rtda_training.judge.calibration import confidence_bins, temperature_of
 from rtda_training.labels import IGNORE_INDEX
+from rtda_training.loop.familiar import measure_familiar
 from rtda_training.loop.start import PlanSets
 from rtda_training.loop.validate import evaluating, spread_places
 from rtda_training.models import SegmentationNetwork
@@ -32,11 +34,13 @@ _CELLS = 500  # labelled cells of each that are kept, spread over it
 
 
 def add_cards(plan: PlanConfig, folder: Path, sets: PlanSets, tell: Callable[[str], None]) -> None:
-    """Give ``last.pth`` and ``best.pth`` of a finished run the card that they lack; nothing where no label is there."""
-    if sets.source is None:
+    """Give ``last.pth`` and ``best.pth`` of a finished run the card that they lack.
+
+    What needs labels is left out where no label is there; blocks of what it saw are not.
+    """
+    labelled = None if sets.source is None else card_pictures(plan, sets)
+    if labelled is None:
         tell("no calibration card: it is measured on labelled source pictures, and this plan has none")
-        return
-    pictures, held_out = card_pictures(plan, sets)
     for name in ("last.pth", "best.pth"):
         path = folder / name
         if not path.is_file():
@@ -49,11 +53,22 @@ def add_cards(plan: PlanConfig, folder: Path, sets: PlanSets, tell: Callable[[st
         except CheckpointError as err:  # it diverged; the run is finished all the same
             tell(f"no calibration card: {err.message}")
             continue
-        card = measure_card(network, pictures, plan.size_hw, plan.input, held_out=held_out)
-        if card is None:
-            tell(f"no calibration card: none of the pictures of {pictures.address} has a labelled pixel")
-            return
-        write_checkpoint(path, dataclasses.replace(checkpoint, card=card.to_json()))
+        text = _labelled_card(network, plan, *labelled, tell) if labelled is not None else ""
+        robot = sets.target is not None
+        familiar = measure_familiar(network, sets.camera, plan.size_hw, plan.input, robot=robot)
+        text = text if familiar is None else with_familiar(text, familiar)
+        if text:
+            write_checkpoint(path, dataclasses.replace(checkpoint, card=text))
+
+
+def _labelled_card(
+    network: SegmentationNetwork, plan: PlanConfig, pictures: LabelledSet, held_out: bool, tell: Callable[[str], None]
+) -> str:
+    card = measure_card(network, pictures, plan.size_hw, plan.input, held_out=held_out)
+    if card is None:
+        tell(f"no calibration card: none of the pictures of {pictures.address} has a labelled pixel")
+        return ""
+    return card.to_json()
 
 
 def card_pictures(plan: PlanConfig, sets: PlanSets) -> tuple[LabelledSet, bool]:

@@ -26,6 +26,7 @@ from rtda_training.judge.answers import Dropped
 from rtda_training.labels import ClassList
 from rtda_training.loop.choosing import Contender, from_file, held_back, norm_mixes, rank_contenders
 from rtda_training.loop.events import StopRequest, Tell, TrainEvent
+from rtda_training.loop.familiar import give_footage
 from rtda_training.loop.hardware import build_fabric
 from rtda_training.loop.run_ranking import Contenders, choose_best
 from rtda_training.loop.saving import save_verify_pictures, stage_file
@@ -198,6 +199,7 @@ class _Adaptation:
             max_frames=self._request.max_frames,
             dropped=self._dropped,
         )
+        give_footage(self._folder / "best.pth", self._target, self._plan.size_hw, self._plan.input)
         if self._request.norms_only:
             self._warn({entry["name"]: entry["scores"] for entry in values["entries"]})
         return values
