@@ -89,6 +89,8 @@ class Types:
             one = self._field(inner, of)
             return _Field(list, lambda value: isinstance(value, (list, tuple)) and all(map(one.fits, value)))
         base = what[0]
+        if base == "byte":
+            return _Field(lambda: b"\0", lambda value: isinstance(value, bytes) and len(value) == 1)
         if base == "string":
             return _Field(str, lambda value: isinstance(value, str))
         if base.startswith("float"):
@@ -104,6 +106,8 @@ class Types:
                 value = self._plain(value)
             elif isinstance(value, array.array):
                 value = np.frombuffer(value, np.uint8)
+            elif isinstance(value, bytes):
+                value = value[0]
             elif isinstance(value, (list, tuple)):
                 value = [self._plain(one) for one in value]
             values[name] = value
@@ -177,6 +181,7 @@ class Ros2:
             "rclpy.qos": {
                 one.__name__: one for one in (DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy)
             },
+            "diagnostic_msgs.msg": self._messages("diagnostic_msgs", "DiagnosticArray", "DiagnosticStatus", "KeyValue"),
             "sensor_msgs.msg": self._messages("sensor_msgs", "CompressedImage", "Image"),
             "std_msgs.msg": self._messages("std_msgs", "String"),
         }

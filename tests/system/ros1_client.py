@@ -14,6 +14,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 import rospy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from patience import PATIENCE_S
 from rosgraph_msgs.msg import Log
 from sensor_msgs.msg import CompressedImage, Image
@@ -123,6 +124,21 @@ def groups(folder: Path) -> None:
     (folder / "label_info.json").write_text(client.received["label_info"][0].data)
 
 
+def shift(folder: Path) -> None:
+    """A drive of one picture a second by its stamps, by day and then in the dark; the node's health at the end."""
+    client = Client(Image, "/cam", ("class_mask",))
+    health: List[Any] = []
+    rospy.Subscriber("/diagnostics", DiagnosticArray, lambda message: health.extend(message.status))
+    client.wait(lambda: bool(health), "health before the first picture")
+    for number, pixels in enumerate(np.load(folder / "drive.npy")):
+        client.camera.publish(image(pixels, "bgr8", number))
+        client.wait(lambda n=number: len(client.received["class_mask"]) > n, f"picture {number} came back")
+    client.wait(lambda: bool(health) and health[-1].level == DiagnosticStatus.WARN, "health is a warning")
+    status = health[-1]
+    told = {"name": status.name, "message": status.message, **{one.key: one.value for one in status.values}}
+    (folder / "health.json").write_text(json.dumps({**told, "first": min(one.level for one in health)}))
+
+
 def flood(folder: Path) -> None:
     """Large images as fast as they go; the last one must come back."""
     client = Client(Image, "/cam", ("class_mask",))
@@ -137,5 +153,7 @@ def flood(folder: Path) -> None:
 
 if __name__ == "__main__":
     rospy.init_node("client", anonymous=True, disable_signals=True)
-    {"encodings": encodings, "compressed": compressed, "groups": groups, "flood": flood}[sys.argv[2]](Path(sys.argv[1]))
+    {"encodings": encodings, "compressed": compressed, "groups": groups, "shift": shift, "flood": flood}[sys.argv[2]](
+        Path(sys.argv[1])
+    )
     rospy.signal_shutdown("done")

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from patience import PATIENCE_S, wait_for
 from runtime.models import PALETTE, tiny_spec, write_model
+from runtime.shift.monitored import picture, write_monitored
 
 from rtda_runtime import Segmenter
 
@@ -38,10 +39,10 @@ def _python_path() -> str:
 def _missing() -> str:
     for program in ("roscore", "roslaunch", _PYTHON):
         if shutil.which(program) is None:
-            return f"{program} is not installed: apt-get install ros-core python3-sensor-msgs"
+            return f"{program} is not installed: apt-get install ros-core python3-diagnostic-msgs python3-sensor-msgs"
     code = (
         f"import sys; assert sys.version_info[:2] == {sys.version_info[:2]}, 'another Python'; "
-        "import rospy, sensor_msgs.msg, std_msgs.msg, numpy, onnxruntime, cv2"
+        "import rospy, diagnostic_msgs.msg, sensor_msgs.msg, std_msgs.msg, numpy, onnxruntime, cv2"
     )
     done = subprocess.run(
         [_PYTHON, "-c", code],
@@ -193,6 +194,17 @@ def test_compressed_images_are_taken_too(ros: Ros, model: Path, tmp_path: Path) 
     with Segmenter.open(model) as segmenter:
         assert np.array_equal(np.load(tmp_path / "class_mask_0.npy"), segmenter.segment(bgr).mask)
     assert json.loads((tmp_path / "class_mask.json").read_text())[0]["stamp"] == [7, 8]
+
+
+def test_dusk_is_a_warning_on_diagnostics(ros: Ros, tmp_path: Path) -> None:
+    drive = [picture(second, 1, 0.0 if second < 45 else 90.0) for second in range(120)]
+    np.save(tmp_path / "drive.npy", np.stack(drive))
+    ros.node(write_monitored(tmp_path / "monitored.onnx", blocks=60), shift="10m")
+    ros.client("shift")
+    health = json.loads((tmp_path / "health.json").read_text())
+    assert health["shift_state"] == "unfamiliar" and health["message"].startswith("unfamiliar for ")
+    assert health["first"] == 0 and health["shift_alarms"] == "1" and "ONNX Runtime" in health["engine"]
+    assert "shift: unfamiliar" in ros.output("roslaunch").read_text()
 
 
 def test_groups_region_and_confidence_are_launch_arguments(ros: Ros, model: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """ROS 2 node: ``image_in`` -> ``class_mask``, ``color_mask``, ``overlay``, ``confidence``, ``label_info`` (latched).
 
+Once a second its health goes to ``/diagnostics``, and with ``shift`` whether the world is what the network knows.
+
 Parameters: ``model`` (needed), ``provider``, ``threads``, ``spec``, ``groups``, ``region``, ``confidence``,
-``compressed``, ``max_age``, ``alpha``, ``only_when_subscribed``, ``report_every``, ``reliability``, ``depth``.
-Everything about classes, colours and sizes is read from the model file.
+``compressed``, ``max_age``, ``alpha``, ``shift``, ``only_when_subscribed``, ``report_every``, ``reliability``,
+``depth``. Everything about classes, colours and sizes is read from the model file.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import sys
 from typing import Any, Dict, List, Optional
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.executors import ExternalShutdownException
 from rclpy.logging import get_logger
 from rclpy.node import Node
@@ -22,7 +25,9 @@ from std_msgs.msg import String
 from rtda_deploy.errors import ConfigError, RtdaError
 from rtda_runtime import Segmenter
 from rtda_runtime.ros import (
+    EVERY_S,
     CompressedMessage,
+    Diagnostic,
     Header,
     ImageMessage,
     LabelInfo,
@@ -50,6 +55,7 @@ _PARAMETERS: Dict[str, Any] = {
     "compressed": False,
     "max_age": 0.0,
     "alpha": 0.5,
+    "shift": "",
     "only_when_subscribed": True,
     "report_every": 10.0,
     "reliability": "best_effort",
@@ -80,12 +86,15 @@ class SegmentationNode(Node):
             now_ns=lambda: int(self.get_clock().now().nanoseconds),
             max_age_s=float(values["max_age"]),
             alpha=float(values["alpha"]),
+            shift=str(values["shift"]),
             warn=self.get_logger().warning,
         )
         if values["compressed"]:
             self.create_subscription(CompressedImage, "image_in/compressed", self._on_compressed, input_qos)
         else:
             self.create_subscription(Image, "image_in", self._on_image, input_qos)
+        self._health = self.create_publisher(DiagnosticArray, "/diagnostics", _qos(latched=False))
+        self.create_timer(EVERY_S, self._publish_health)
         if values["report_every"] > 0:
             self.create_timer(float(values["report_every"]), self._report)
 
@@ -130,6 +139,9 @@ class SegmentationNode(Node):
     def _now(self) -> Header:
         seconds, nanoseconds = divmod(int(self.get_clock().now().nanoseconds), 1_000_000_000)
         return Header(seconds, nanoseconds, "")
+
+    def _publish_health(self) -> None:
+        self._health.publish(_health_message(self.worker.diagnostic, self._now()))
 
     def _report(self) -> None:
         self.get_logger().info(" ".join(f"{name} {value:g}" for name, value in self.worker.stats.items()))
@@ -183,6 +195,17 @@ def _message(image: ImageMessage) -> Image:
     message.height, message.width, message.step = image.height, image.width, image.step
     message.encoding, message.is_bigendian = image.encoding, image.is_bigendian
     message.data = array.array("B", image.data)  # any other type is checked byte by byte: a second per image
+    return message
+
+
+def _health_message(health: Diagnostic, header: Header) -> DiagnosticArray:
+    status = DiagnosticStatus()
+    status.level = bytes([health.level])  # rclpy's type of the IDL's byte
+    status.name, status.message, status.hardware_id = health.name, health.message, health.hardware_id
+    status.values = [KeyValue(key=key, value=value) for key, value in health.values]
+    message = DiagnosticArray()
+    _fill_header(message, header)
+    message.status = [status]
     return message
 
 

@@ -6,6 +6,7 @@ catkin and colcon; they translate messages, parameters and QoS, and nothing else
 
 from __future__ import annotations
 
+from rtda_runtime.ros.diagnostics import EVERY_S, Diagnostic
 from rtda_runtime.ros.images import image_from_array
 from rtda_runtime.ros.parameters import LabelInfo, label_info, open_segmenter
 from rtda_runtime.ros.worker import Outputs, SegmentationWorker
@@ -18,7 +19,9 @@ from rtda_runtime.sources.image_messages import (
 )
 
 __all__ = [
+    "EVERY_S",
     "CompressedMessage",
+    "Diagnostic",
     "Header",
     "ImageMessage",
     "LabelInfo",

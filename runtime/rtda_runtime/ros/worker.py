@@ -16,9 +16,14 @@ from typing import Callable, Collection, Dict, Optional, Set, Tuple, Union
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, RtdaError
+from rtda_runtime.pipeline.sink_thread import SinkThread
 from rtda_runtime.result import Result
+from rtda_runtime.ros.diagnostics import Diagnostic, diagnostic
 from rtda_runtime.ros.images import image_from_array
 from rtda_runtime.segmenter import Segmenter
+from rtda_runtime.shift.alarm import ShiftState
+from rtda_runtime.shift.support import duration_s
+from rtda_runtime.shift.watch import ShiftWatch
 from rtda_runtime.sinks.overlay import Overlay, colorize
 from rtda_runtime.sources.image_messages import (
     CompressedMessage,
@@ -30,6 +35,7 @@ from rtda_runtime.sources.image_messages import (
 from rtda_runtime.threads.buffers import BufferPool
 from rtda_runtime.threads.mailbox import WAKE_S, Mailbox
 from rtda_runtime.threads.named import NamedThread
+from rtda_runtime.timing import StageTimes
 
 __all__ = ["OUTPUTS", "Outputs", "SegmentationWorker", "output_names"]
 
@@ -72,6 +78,8 @@ class SegmentationWorker:
         now_ns: The clock of the headers: ROS time, which may be simulated.
         max_age_s: Images older than this when their turn comes are left out and counted; 0: none are.
         alpha: Weight of the mask's colours in the overlay.
+        shift: Time between false alarms of the shift alarm, such as ``2h``; empty: no such alarm. It sees the frames
+            that are segmented.
         warn: Gets one line for people.
     """
 
@@ -84,6 +92,7 @@ class SegmentationWorker:
         now_ns: Callable[[], int] = time.time_ns,
         max_age_s: float = 0.0,
         alpha: float = 0.5,
+        shift: str = "",
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
         if not max_age_s >= 0:
@@ -94,6 +103,12 @@ class SegmentationWorker:
         self._now_ns = now_ns
         self._max_age_ns = max_age_s * 1e9
         self._overlay = Overlay(segmenter.spec, alpha)
+        self._watch = ShiftWatch(segmenter, duration_s(shift, "shift"), self._tell_shift) if shift else None
+        self._watched: Optional[SinkThread] = None
+        if self._watch is not None:
+            size_wh = segmenter.spec.size_hw[::-1]
+            self._watched = SinkThread(self._watch, "shift", wait=False, size_wh=size_wh, times=StageTimes())
+            self._watched.start()
         self._warn = warn
         self._told: Set[str] = set()
         self._mailbox: Mailbox[Message] = Mailbox(1, replace=True)
@@ -118,10 +133,19 @@ class SegmentationWorker:
             counts = dict(self._counts)
         return {"received": self._mailbox.arrived, "replaced": self._mailbox.dropped, **counts, "age_ms": self._age_ms}
 
+    @property
+    def diagnostic(self) -> Diagnostic:
+        """Its health, for ``/diagnostics``."""
+        shift = None if self._watch is None else self._watch.state
+        return diagnostic("rtda_ros", self.segmenter.description, self.stats, shift)
+
     def close(self) -> None:
         """End the thread and close the segmenter. Calling it again does nothing."""
         self._mailbox.close()
         self._thread.join_until(time.monotonic() + _STOP_S)
+        if self._watched is not None:
+            self._watched.end()
+            self._watched.join_until(time.monotonic() + _STOP_S)
         self.segmenter.close()
 
     def _serve(self) -> None:
@@ -151,7 +175,11 @@ class SegmentationWorker:
         if not wanted:
             return "unwanted"
         frame = frame_from_image(message) if isinstance(message, ImageMessage) else frame_from_compressed(message)
-        self._publish(self._outputs(self.segmenter.segment(frame), message.header, wanted))
+        stamp_ns = message.header.stamp_ns or None  # the alarm's blocks are seconds of the camera's own time
+        result = self.segmenter.segment(frame, captured_ns=stamp_ns)
+        self._publish(self._outputs(result, message.header, wanted))
+        if self._watched is not None and self._watch is not None and self._watch.wants(result):
+            self._watched.give(result)
         self._age_ms = self._age_ns(message.header) / 1e6
         return "published"
 
@@ -174,6 +202,9 @@ class SegmentationWorker:
 
     def _colours(self, result: Result) -> np.ndarray:
         return colorize(result.mask, result.spec.palette, self._pictures.take(result.frame.shape))
+
+    def _tell_shift(self, state: ShiftState) -> None:
+        self._warn(f"shift: {state.sentence()}")
 
     def _tell(self, reason: str, more: str) -> None:
         """Say each reason once; a camera of the wrong kind would fill the log."""

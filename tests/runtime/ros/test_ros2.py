@@ -29,6 +29,8 @@ from runtime.ros2_standin import (
     loaded,
     type_store,
 )
+from runtime.shift.monitored import picture as shift_picture
+from runtime.shift.monitored import write_monitored
 
 from rtda_deploy.errors import ConfigError
 from rtda_runtime import Segmenter
@@ -91,6 +93,36 @@ def test_every_field_of_every_output_survives_serialisation(
     assert (got["overlay"].encoding, got["overlay"].step, got["overlay"].data.size) == ("bgr8", 270, 60 * 270)
 
 
+def test_health_goes_to_diagnostics_once_a_second(ros: Ros2, node: Any) -> None:
+    ros.timers[1.0]()
+    array_ = ros.types.to_cdr_and_back(ros.publishers["/diagnostics"].published[0])
+    (status,) = array_.status
+    assert array_.header.stamp.sec == 50 and (status.level, status.message) == (0, "segmenting")
+    values = {one.key: one.value for one in status.values}
+    assert values["received"] == "0" and "ONNX Runtime" in values["engine"] and "shift_state" not in values
+
+
+def test_an_unfamiliar_world_is_a_warning(tmp_path: Path) -> None:
+    model = write_monitored(tmp_path / "tiny.onnx", blocks=60)
+    ros = Ros2(type_store("HUMBLE"), {"model": str(model), "shift": "10m", "only_when_subscribed": False})
+    with loaded(ros) as module:
+        node = module.SegmentationNode()
+        for second in range(120):
+            message = _image(ros, shift_picture(second, 1, 0.0 if second < 45 else 90.0), "bgr8")
+            message.header.stamp.sec += second
+            masks = ros.publishers["class_mask"].published
+            ros.subscriptions["image_in"].callback(message)
+            wait_for(lambda count=second, masks=masks: len(masks) > count)
+        wait_for(lambda: node.worker.diagnostic.level == 1)
+        ros.timers[1.0]()
+        status = ros.types.to_cdr_and_back(ros.publishers["/diagnostics"].published[-1]).status[0]
+        node.destroy_node()
+    values = {one.key: one.value for one in status.values}
+    assert status.level == 1 and status.message.startswith("unfamiliar for ") and values["shift_state"] == "unfamiliar"
+    assert values["shift_alarms"] == "1" and float(values[f"shift_evidence_{values['shift_signal']}"]) >= 0.5
+    assert [text for level, text in ros.log if level == "warning" and text.startswith("shift: unfamiliar")]
+
+
 def test_labels_are_latched_as_label_info(ros: Ros2, node: Any) -> None:
     publisher = ros.publishers["label_info"]
     assert publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
@@ -130,7 +162,7 @@ def test_groups_region_and_confidence_are_parameters(ros: Ros2, picture: np.ndar
 
 
 def test_without_confidence_there_is_no_such_topic(ros: Ros2, node: Any) -> None:
-    assert set(ros.publishers) == {"class_mask", "color_mask", "overlay", "label_info"}
+    assert set(ros.publishers) == {"class_mask", "color_mask", "overlay", "label_info", "/diagnostics"}
 
 
 def test_only_topics_with_subscribers_are_published(ros: Ros2, node: Any, picture: np.ndarray) -> None:
@@ -209,9 +241,8 @@ def test_what_cannot_be_used_is_logged(ros: Ros2, node: Any) -> None:
 
 
 def test_counts_are_reported(ros: Ros2, node: Any) -> None:
-    (report,) = ros.timers.values()
-    assert list(ros.timers) == [10.0]
-    report()
+    assert list(ros.timers) == [1.0, 10.0]
+    ros.timers[10.0]()
     assert ros.log[-1] == ("info", "received 0 replaced 0 published 0 stale 0 unwanted 0 refused 0 age_ms 0")
 
 
@@ -275,7 +306,7 @@ def test_package_files_name_what_is_imported(package: str) -> None:
     needed = {one.text for one in root.iter("exec_depend")}
     assert root.findtext("name") == "rtda_ros" and root.findtext("license") == "Apache-2.0"
     expected = {"rospy"} if package == "ros1" else {"rclpy", "vision_msgs", "launch", "launch_ros"}
-    assert needed == expected | {"sensor_msgs", "std_msgs"}
+    assert needed == expected | {"diagnostic_msgs", "sensor_msgs", "std_msgs"}
 
 
 def test_colcon_and_catkin_each_see_one_of_the_two() -> None:
