@@ -199,12 +199,13 @@ def _familiar_sentence(found: Mapping[str, Any]) -> str:
 
 def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
     from rtda_deploy.card import card_sentence
+    from rtda_deploy.cli.lineage import drawn_lineage
     from rtda_deploy.cli.terminal.console import size_text
 
     spec = found["spec"]
     height, width = spec["size_hw"]
     provenance = dict(spec["provenance"])
-    architecture = provenance.pop("architecture", {})
+    architecture, ancestry = provenance.pop("architecture", {}), provenance.pop("ancestry", None)
     rows = [
         ("kind", f"{found['kind']}, {size_text(found['bytes'])}"),
         ("network", _words(architecture) or "not stated"),
@@ -236,6 +237,8 @@ def _rows(found: Dict[str, Any]) -> List[Tuple[str, str]]:
     for key, value in provenance.items():
         rows.append((key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)))
     rows.append(("sha256", found["sha256"]))
+    for place, line in enumerate(drawn_lineage(ancestry, found["sha256"])):
+        rows.append(("lineage" if not place else "", line))
     return rows
 
 

@@ -156,7 +156,23 @@ def test_a_checkpoint_can_start_another_training(journey: Journey, here: Path) -
     words = journey.words("source-only", "--set", "steps=1", "--out", "next", "--init", str(journey.run / "last.pth"))
     assert invoke(*words).code == 0
     spec = invoke("inspect", "next/last.pth", "--json").json["spec"]
-    assert spec["provenance"]["parent_sha256"] == invoke("inspect", journey.run / "last.pth", "--json").json["sha256"]
+    parent = invoke("inspect", journey.run / "last.pth", "--json").json
+    assert spec["provenance"]["parent_sha256"] == parent["sha256"]
+    first, second = spec["provenance"]["ancestry"]
+    assert (first["made"], first["recipe"], first["footage"]) == ("trained", "rtda-light-thin", journey.data)
+    assert first.get("card", {}).get("pictures") == (parent["card"] or {}).get("pictures")
+    assert (second["made"], second["recipe"], second["parent_sha256"]) == ("trained", "source-only", parent["sha256"])
+
+
+def test_inspect_draws_where_an_exported_model_comes_from(journey: Journey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    digests = [
+        invoke("inspect", journey.run / name, "--json").json["sha256"][:12] for name in ("last.pth", "last.onnx")
+    ]
+    lines = invoke("inspect", journey.run / "last.onnx").out.splitlines()
+    place = next(place for place, line in enumerate(lines) if line.startswith("lineage"))
+    assert f"{digests[0]}  trained by rtda-light-thin of {journey.data} on {journey.data}" in lines[place]
+    assert f"└─ {digests[1]}  exported" in lines[place + 1]
 
 
 def test_each_step_names_the_next_command(journey: Journey) -> None:

@@ -233,6 +233,8 @@ def _with_provenance(
     import onnx
     import torch
 
+    from rtda_training.ancestry import EXPORTED, descended
+
     path = Path(checkpoint.path)
     made_by: Mapping[str, Any] = {
         "opset": opset,
@@ -242,5 +244,7 @@ def _with_provenance(
     }
     if monitor:
         made_by = {**made_by, MONITOR: spec.provenance["export"][MONITOR]}
-    more = {"parent": path.name, "parent_sha256": sha256_file(path), "export": made_by}
+    sha256 = sha256_file(path)
+    ancestry = descended(EXPORTED, checkpoint.spec.provenance, parent_sha256=sha256, card=checkpoint.card)
+    more = {"parent": path.name, "parent_sha256": sha256, "export": made_by, "ancestry": ancestry}
     return spec.replace(provenance={**spec.provenance, **more})

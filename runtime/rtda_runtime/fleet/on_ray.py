@@ -93,11 +93,13 @@ class RayWay:
         with contextlib.redirect_stdout(sys.stderr), _cluster(self._ray):
             self._check_machines(job)
             with _lost(self._ray):
-                for row in self._dataset(job, units).iter_rows():
-                    values = json.loads(row["summary"])
-                    if "error" in values:
-                        raise _told_error(values)
-                    yield values
+                # Blocks as they come: anything that is fetched ahead would hold back what is done already.
+                for block in self._dataset(job, units).iter_batches(batch_size=None, prefetch_batches=0):
+                    for text in block["summary"]:
+                        values = json.loads(str(text))
+                        if "error" in values:
+                            raise _told_error(values)
+                        yield values
 
     def _dataset(self, job: Job, units: Sequence[Unit]) -> Any:
         data: Any = self._ray.data

@@ -14,6 +14,7 @@ from rtda_deploy import __version__
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError
 from rtda_deploy.files import sha256_file
 from rtda_deploy.spec import ModelSpec
+from rtda_training.ancestry import ADAPTED, TRAINED, descended
 from rtda_training.checkpoint import read_checkpoint
 from rtda_training.data.first_look import first_look, shared_pictures
 from rtda_training.data.index import index_of
@@ -90,8 +91,9 @@ def _words(architecture: object) -> str:
 def start_spec(plan: PlanConfig, classes: ClassList, model: SegmentationNetwork) -> ModelSpec:
     """The contract of the plan's network before its first step.
 
-    In its provenance ``parent_sha256`` is the checkpoint that it starts from, and ``batch_norm`` what that says of its
-    batch norms: absent where it says nothing, ``fixed`` without one, since no stage has trained any.
+    In its provenance ``parent_sha256`` is the checkpoint that it starts from, ``ancestry`` all that led to it, and
+    ``batch_norm`` what that checkpoint says of its batch norms: absent where it says nothing, ``fixed`` without one,
+    since no stage has trained any.
     """
     provenance: dict[str, Any] = {
         "architecture": model.architecture,
@@ -100,10 +102,16 @@ def start_spec(plan: PlanConfig, classes: ClassList, model: SegmentationNetwork)
         "versions": {"rtda-deploy": __version__, "torch": torch.__version__},
         "seed": plan.seed,
     }
-    begun = "fixed"
+    begun, of = "fixed", {"recipe": plan.name, "source": plan.source, "footage": plan.target}
     if plan.init:
-        provenance["parent_sha256"] = sha256_file(plan.init)
-        begun = read_checkpoint(plan.init).spec.provenance.get("batch_norm", "")
+        sha256, parent = sha256_file(plan.init), read_checkpoint(plan.init)
+        provenance["parent_sha256"] = sha256
+        begun = parent.spec.provenance.get("batch_norm", "")
+        made = TRAINED if plan.source else ADAPTED
+        ancestry = descended(made, parent.spec.provenance, parent_sha256=sha256, card=parent.card, **of)
+    else:
+        ancestry = descended(TRAINED, None, **of)
+    provenance["ancestry"] = ancestry
     if begun:
         provenance["batch_norm"] = begun
     return ModelSpec(

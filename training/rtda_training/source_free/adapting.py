@@ -20,7 +20,9 @@ from torch import Tensor
 
 from rtda_deploy.card import card_from_json
 from rtda_deploy.errors import TrainingError
-from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint, write_checkpoint
+from rtda_deploy.files import sha256_file
+from rtda_training.ancestry import MIXED, descended
+from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.data.batches import normalise
 from rtda_training.judge.answers import Dropped
 from rtda_training.labels import ClassList
@@ -211,7 +213,15 @@ class _Adaptation:
         return from_file(GIVEN, Path(self._request.model))
 
     def _mixes(self) -> list[Contender]:
-        return norm_mixes(lambda: self._given, self._batches, self._fabric.device)
+        return norm_mixes(self._begun, self._batches, self._fabric.device)
+
+    def _begun(self) -> Checkpoint:
+        """The given network as the parent of what its batch norms become."""
+        given = self._given
+        provenance, sha256 = given.spec.provenance, sha256_file(self._request.model)
+        footage = str(self._target.address)
+        ancestry = descended(MIXED, provenance, parent_sha256=sha256, card=given.card, footage=footage)
+        return dataclasses.replace(given, spec=given.spec.replace(provenance={**provenance, "ancestry": ancestry}))
 
     def _batches(self) -> Iterator[Tensor]:
         contract = self._plan.input
