@@ -10,6 +10,7 @@ from typing import Any, Dict, List
 import pytest
 from cli.commandline import Outcome, assert_refused, files_below, invoke
 from runtime.models import write_model
+from runtime.shift.monitored import write_monitored
 
 CAMERA = "test://bars?fps=50&frames=30&size=96x64"
 ROOM = ("--collect-limit", "free=0,control=0")
@@ -61,6 +62,15 @@ def test_two_networks_and_an_expression_that_needs_confidence() -> None:
     assert outcome.code == 0, outcome.err
     (line,) = lines_of("hard")
     assert (line["why"], line["when"]) == ("asked", when) and line["scores"]["compare"] > 0.01
+
+
+def test_a_monitored_network_says_its_confidence_and_the_loop_computes_none_for_each_pixel() -> None:
+    write_monitored(Path("a.onnx"), blocks=60)
+    told = run("--collect", "hard", *ROOM, "--collect-when", "confidence > 0", "--json").json
+    assert told["sinks"]["collect"]["kept"] == 1 and "confidence" not in told
+    write_model(Path("a.onnx"))
+    told = run("--collect", "plain", *ROOM, "--collect-when", "confidence > 0", "--json").json
+    assert told["sinks"]["collect"]["kept"] == 1 and 0 < told["confidence"] < 1
 
 
 def test_a_network_that_gives_masks_alone_is_collected_without_a_confidence() -> None:

@@ -11,7 +11,7 @@ from rtda_deploy.errors import ConfigError
 if TYPE_CHECKING:
     from rtda_runtime.pool import AnySegmenter
 
-__all__ = ["asked_names", "collect_address", "collect_text", "second_engine"]
+__all__ = ["asked_names", "collect_address", "collect_text", "says_confidence", "second_engine"]
 
 
 def collect_address(
@@ -67,6 +67,20 @@ def collect_text(sink: Mapping[str, Any]) -> str:
     stopped = f"stopped: {sink['stopped']}; " if sink["stopped"] else ""
     size = f"{sink['frames']} frames, {sink['bytes'] / 1e6:.1f} MB in {sink['folder']}"
     return f"{stopped}kept {sink['kept']}, replaced {sink['replaced']}; {size}"
+
+
+def says_confidence(model: Path) -> bool:
+    """Whether the network gives its mean confidence by itself: it was exported with ``--monitor``."""
+    from rtda_deploy.engine_file import read_sidecar, sidecar_path
+    from rtda_deploy.errors import RtdaError
+    from rtda_deploy.familiar import MONITOR
+    from rtda_deploy.onnx_file import onnx_spec
+
+    try:
+        spec = read_sidecar(model).spec if sidecar_path(model).is_file() else onnx_spec(model)
+    except RtdaError:  # opening it says what is wrong
+        return False
+    return MONITOR in spec.provenance.get("export", {})
 
 
 def second_engine(path: Path, provider: str, spec: Any, network: Mapping[str, Any]) -> AnySegmenter:

@@ -73,7 +73,7 @@ def run(
 
     Example: rtda-deploy run model.onnx --camera test://bars?frames=30
     """
-    from rtda_deploy.cli.run.collecting import asked_names, collect_address
+    from rtda_deploy.cli.run.collecting import asked_names, collect_address, says_confidence
     from rtda_deploy.cli.run.session import RunOptions, asked_sinks, camera_request, check, work
     from rtda_deploy.errors import ConfigError
     from rtda_deploy.spec import ModelSpec
@@ -87,6 +87,7 @@ def run(
     asked = asked_names(collect_when)
     if "disagreement" in asked and compare is None:
         raise ConfigError("--collect-when asks for the disagreement of two networks", hint="--compare MODEL2 names one")
+    model = model or _newest_model()
     options = PipelineOptions(
         policy=policy,
         max_frames=max_frames,
@@ -102,12 +103,12 @@ def run(
         RunOptions(
             camera=camera,
             request=camera_request(size, fps, fourcc),
-            model=model or _newest_model(),
+            model=model,
             compare=compare,
             network={
                 "region": region,
                 "groups": tuple(group or ()),
-                "confidence": confidence or "confidence" in asked,
+                "confidence": confidence or ("confidence" in asked and not says_confidence(model)),
             },
             sinks=sinks,
             drawn={"alpha": alpha, "outline": outline},

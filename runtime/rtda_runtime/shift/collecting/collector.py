@@ -21,8 +21,9 @@ from rtda_runtime.result import Result
 from rtda_runtime.shift.collecting.blur import blur_classes
 from rtda_runtime.shift.collecting.doubt import Doubt, Doubter
 from rtda_runtime.shift.collecting.expression import Expression
+from rtda_runtime.shift.collecting.familiarity import Familiarity, familiarity_of
 from rtda_runtime.shift.collecting.limits import CollectOptions
-from rtda_runtime.shift.collecting.look import Novelty, look_at
+from rtda_runtime.shift.collecting.look import Look, Novelty, look_at
 from rtda_runtime.shift.collecting.record import Origin, dhash_of_line, frame_line, kept_of_line
 from rtda_runtime.shift.collecting.replacement import Kept, KeptFrames
 from rtda_runtime.shift.collecting.store import FrameStore
@@ -83,7 +84,8 @@ class Collector(Sink):
         options: Limits, expression, classes to blur; None: the usual ones.
         source: What the frames are of, for their lines.
         model: What the network is called, for their lines.
-        model_file: Its SHA-256 stands in the lines; None: it does not.
+        model_file: Its SHA-256 stands in the lines, and novelty is counted from the footage of its card, if it was
+            exported with ``--monitor``; None: neither.
         engine: Opens a second engine of the same network, with ``confidence=True`` where it can; called once, on the
             collector's thread. None: frames are judged by what the results hold.
         seed: Of the random numbers; None: others each time.
@@ -120,6 +122,7 @@ class Collector(Sink):
         self._store = FrameStore(folder, spec)
         self._window = Window(self._options, random.Random(seed))
         self._novelty = Novelty()
+        self._familiarity: Optional[Familiarity] = None
         self._doubter = Doubter(engine, flip=self._options.flip)
         self._model_file = model_file
         self._names = (source, model)
@@ -141,7 +144,7 @@ class Collector(Sink):
         self._begin()
         start = time.perf_counter_ns()
         look = look_at(result)
-        novelty = self._novelty.of(look.vector)
+        novelty = self._novelty_of(result, look)
         values = {**look.values, "novelty": novelty}
         holds = self._when is None or self._holds(self._when, values, look.shares)
         known = [values[name] for name in ("disagreement",) if name in values]
@@ -187,6 +190,7 @@ class Collector(Sink):
                 _log.debug("the collector's thread keeps its priority: %s", err)
         for line in self._store.lines.values():
             self._window.remember(dhash_of_line(line))
+        self._familiarity = None if self._model_file is None else familiarity_of(self._model_file)
         source, model = self._names
         digest: Optional[str] = None
         try:
@@ -194,6 +198,14 @@ class Collector(Sink):
         except FileAccessError as err:
             _log.warning("collected frames do not say the model's sha256: %s", err)
         self._origin = Origin(source, model, digest, self._options.when)
+
+    def _novelty_of(self, result: Result, look: Look) -> float:
+        """By the card of a monitored network, else by the frames of this run."""
+        of_run = self._novelty.of(look.vector)
+        if self._familiarity is None or result.monitor is None:
+            return of_run
+        of_card = self._familiarity.of(result.monitor)
+        return of_run if of_card is None else of_card
 
     def _holds(self, when: Expression, values: Mapping[str, float], shares: Any) -> bool:
         missing = sorted(when.names - set(values))

@@ -12,6 +12,7 @@ import numpy as np
 from rtda_runtime._opencv import opencv
 from rtda_runtime.mask.groups import count_classes
 from rtda_runtime.result import Result
+from rtda_runtime.shift.collecting.familiarity import confidence_signal
 
 __all__ = ["Look", "Novelty", "distance", "hamming", "look_at"]
 
@@ -105,9 +106,9 @@ def _disagreement(result: Result) -> Optional[float]:
 
 
 def _confidence(result: Result) -> Optional[float]:
-    """Mean over the pixels with a class, 0 to 1."""
+    """Mean over the pixels with a class, 0 to 1; of a monitored network the mean that it gives by itself."""
     if result.confidence is None:
-        return None
+        return confidence_signal(result)
     known = result.mask[::_SAMPLE, ::_SAMPLE] != result.spec.ignore_index
     return float(result.confidence[::_SAMPLE, ::_SAMPLE][known].mean()) / 255.0 if known.any() else 1.0
 
