@@ -118,6 +118,11 @@ def _way(on: str, workers: Optional[int], gpu: float, request: LabelRequest) -> 
             raise ConfigError("--workers and --gpu are of --on ray", hint="add --on ray, or --provider cuda for a GPU")
         return in_a_loop
     if on == "ray":
+        if request.provider == "auto":
+            raise ConfigError(
+                "--provider auto may choose differently on two machines, and their masks would differ",
+                hint="name one: --provider cpu",
+            )
         from rtda_runtime.fleet.on_ray import RayWay
 
         return RayWay(workers=workers, gpu=gpu, threads=request.threads or 1)

@@ -82,6 +82,7 @@ def test_skipped_and_failed_are_told(here: Path, frames: Path, tiny_onnx: Path) 
     ("words", "code", "error"),
     [
         (("--on", "mars"), 2, "--on mars is unknown"),
+        (("--on", "ray", "--provider", "auto"), 2, "may choose differently on two machines"),
         (("--workers", "2"), 2, "--workers and --gpu are of --on ray"),
         (("--skip", "many"), 2, "--skip many is no share"),
         (("--as", "zip"), 2, "'zip' is no layout"),

@@ -72,14 +72,16 @@ class Asked:
         return cls(model.name, sha256, dict(options), listing.states(), [pair for pair in rates if pair[1]])
 
     def to_dict(self) -> Dict[str, Any]:
-        """JSON-ready."""
-        return {
+        """As it is read back from JSON, in which there are no tuples."""
+        values = {
             "model": self.model,
             "sha256": self.sha256,
             "options": dict(self.options),
             "files": [list(state) for state in self.files],
             "rates": [list(pair) for pair in self.rates],
         }
+        found: Dict[str, Any] = json.loads(json.dumps(values))
+        return found
 
 
 @dataclasses.dataclass(frozen=True)

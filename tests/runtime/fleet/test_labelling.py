@@ -121,6 +121,15 @@ def test_a_run_goes_on_with_what_is_missing(model_path: Path, footage: Path, tmp
     assert tree(tmp_path / "out") == before
 
 
+def test_a_run_with_a_spec_of_its_own_goes_on_and_not_with_another(footage: Path, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "bare.onnx", with_spec=False)
+    asked = request(model, tmp_path / "out", footage / "two.mp4", spec=tiny_spec())
+    assert label_footage(asked).frames == 7
+    assert label_footage(asked).new_frames == 0
+    with pytest.raises(ConfigError, match="other options: spec"):
+        label_footage(dataclasses.replace(asked, spec=tiny_spec(mean=(1.0, 2.0, 3.0))))
+
+
 def test_a_stopped_run_keeps_what_is_done_and_counts_no_attempt(
     model_path: Path, footage: Path, tmp_path: Path
 ) -> None:
