@@ -36,7 +36,7 @@ class ShiftState:
         blocks: Tested so far; the first is there after some seconds.
         alarms: How often the state became ``unfamiliar``.
         apart_s: Seconds between false alarms that were asked for.
-        signals: Evidence of each signal.
+        signals: Evidence of each signal that takes part.
         curve: Evidence of the newest blocks, the largest of the signals each; oldest first.
     """
 
@@ -87,8 +87,12 @@ def calibrations(familiar: Familiar) -> List[Calibration]:
 
 
 def supported_s(found: List[Calibration], block_s: float) -> float:
-    """The longest time between false alarms that every signal supports, seconds."""
-    return min(longest_s(one.independent, block_s, one.memory, len(found)) for one in found)
+    """The longest time between false alarms that a signal supports, seconds."""
+    return max(_supported_by(one, found, block_s) for one in found)
+
+
+def _supported_by(one: Calibration, found: List[Calibration], block_s: float) -> float:
+    return longest_s(one.independent, block_s, one.memory, len(found))
 
 
 def longest_shift_s(familiar: Familiar) -> float:
@@ -101,6 +105,8 @@ def longest_shift_s(familiar: Familiar) -> float:
 class ShiftAlarm:
     """Tells when a robot's frames are unlike those that its network was calibrated on. Used by one thread.
 
+    Signals whose blocks do not support the time that is asked for, because they change more slowly, take no part.
+
     Args:
         familiar: Blocks of the card.
         apart_s: Seconds between false alarms, on average, on footage like the calibration's.
@@ -112,11 +118,12 @@ class ShiftAlarm:
     def __init__(self, familiar: Familiar, apart_s: float) -> None:
         found = calibrations(familiar)
         _check_supported(familiar, found, apart_s)
+        able = [one for one in found if _supported_by(one, found, familiar.block_s) >= apart_s]
         self.familiar, self.apart_s = familiar, apart_s
         self._maker = BlockMaker(familiar.sample_s, familiar.samples)
         self._parts = parts(familiar.widths)
         self._signals = {
-            one.name: Signal(one, alarm_level(apart_s, familiar.block_s, one.memory, len(found))) for one in found
+            one.name: Signal(one, alarm_level(apart_s, familiar.block_s, one.memory, len(found))) for one in able
         }
         self._blocks = self._alarms = 0
         self._curve: Deque[float] = collections.deque(maxlen=_CURVE)
@@ -184,13 +191,13 @@ def _check_supported(familiar: Familiar, found: List[Calibration], apart_s: floa
     longest = supported_s(found, familiar.block_s)
     if apart_s <= longest:
         return
-    worst = min(found, key=lambda one: longest_s(one.independent, familiar.block_s, one.memory, len(found)))
-    needed = max(footage_needed_s(apart_s, familiar.block_s, one.memory, len(found)) for one in found)
+    best = max(found, key=lambda one: one.independent)
+    needed = min(footage_needed_s(apart_s, familiar.block_s, one.memory, len(found)) for one in found)
     there = duration_text(familiar.blocks * familiar.block_s)
     supports = f"false alarms {duration_text(longest)} apart at most" if longest else "no alarm at all"
     raise ConfigError(
         f"false alarms {duration_text(apart_s)} apart are more than the card's {there} of footage support: {supports}",
-        why=f"its {familiar.blocks} blocks are worth {worst.independent:.0f} independent ones ({worst.name})",
+        why=f"its {familiar.blocks} blocks are worth {best.independent:.0f} independent ones at most ({best.name})",
         hint=f"about {duration_text(needed)} of footage as varied as it: rtda-deploy export MODEL --monitor --footage "
         f"PATH   {f'(or --shift {int(longest)}s)' if longest >= 1 else ''}".rstrip(),
     )

@@ -15,6 +15,7 @@ from rtda_runtime.shift.cusum import log_bets
 __all__ = ["apart_seconds", "duration_s", "duration_text", "footage_needed_s", "longest_s"]
 
 _DELAY = 20  # independent blocks, each further than all of the calibration, in which an alarm has to come
+_LEAST_S = 60.0  # an alarm that is false every minute is none
 _MOST_INDEPENDENT = 10**6
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -34,7 +35,8 @@ def longest_s(independent: float, block_s: float, memory: float, signals: int) -
     """
     bet = float(log_bets(np.array([least_p(independent)]))[0])
     spans = min(independent**2, math.exp(min(_DELAY * bet, 100.0)) if bet > 0 else 0.0)
-    return spans * block_s * memory / signals if spans > 1.0 else 0.0
+    found = spans * block_s * memory / signals
+    return found if found >= _LEAST_S else 0.0
 
 
 def footage_needed_s(apart_s: float, block_s: float, memory: float, signals: int) -> float:

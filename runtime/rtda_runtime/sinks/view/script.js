@@ -194,7 +194,7 @@ function renderShift(shift) {
   const raised = shift.state === "unfamiliar";
   document.body.dataset.shift = shift.state;
   setText($("shift"), raised ? `unfamiliar · ${shift.signal}` : shift.blocks ? "familiar" : "familiar so far");
-  setText($("evidence-now"), shift.blocks ? `${percent(shift.evidence)} of the alarm` : "waits for a block");
+  setText($("evidence-now"), shift.blocks ? `${percent(shift.evidence)} of the alarm` : "no block yet");
   const why = shift.blocks ? `${shift.signal} at ${shift.distance.toFixed(1)} × the furthest known · ${shift.state} for ${seconds(shift.since_s)}` : "";
   setText($("evidence-why"), why);
   const step = shift.curve.length > 1 ? 240 / (shift.curve.length - 1) : 0;
