@@ -236,10 +236,12 @@ def is_store(path: Path) -> bool:
 def deployed_model(path: Path) -> Path:
     """The current model of ``models/NAME``, by its folder that never changes; any other path is itself.
 
+    A folder that is named like a model file is refused by whoever opens it as one.
+
     Raises:
-        ConfigError: If it is a folder without a current model.
+        ConfigError: If it is another folder without a current model.
     """
-    if not path.is_dir():
+    if not path.is_dir() or (path.suffix.lower() in _suffixes() and not is_store(path)):
         return path
     found = ModelStore(path).current if is_store(path) else None
     if found is None:
