@@ -15,9 +15,11 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     from rtda_deploy.cli.app import build_app
     from rtda_deploy.cli.terminal.visible import never_fail_to_encode
+    from rtda_deploy.cli.waiting import wait_briefly
     from rtda_deploy.errors import RtdaError
 
     never_fail_to_encode()
+    wait_briefly()
     try:
         build_app()(prog_name="rtda-deploy")
     except RtdaError as err:
