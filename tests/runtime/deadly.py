@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 from runtime.models import STRIDE, tiny_spec
@@ -13,11 +13,9 @@ CHANNELS = 16
 
 def write_pyramid(path: Path) -> Path:
     """Float32: a concatenation, one of whose inputs an addition reads too, a batch norm, and convolutions behind it."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper, numpy_helper
 
-    spec, rng = tiny_spec(), np.random.default_rng(0)
-    height, width = spec.size_hw
+    rng = np.random.default_rng(0)
 
     def weight(name: str, *shape: int) -> Any:
         values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
@@ -49,23 +47,14 @@ def write_pyramid(path: Path) -> Path:
         make("Relu", ["narrow"], ["narrow_relu"]),
         make("Conv", ["narrow_relu", "w4"], ["logits"], **padded),
     ]
-    frame = helper.make_tensor_value_info("frame", TensorProto.FLOAT, (1, 3, height, width))
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, (1, 5, height // STRIDE, width // STRIDE))
-    graph = helper.make_graph(nodes, "pyramid", [frame], [logits], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"rtda.spec": spec.to_json()})
-    onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString())
-    return path
+    return _written(nodes, weights, path)
 
 
 def write_pooled(path: Path) -> Path:
     """Float32: a sum, which has values below 0, pooled with zeros around it that count, and a convolution behind."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper, numpy_helper
 
-    spec, rng = tiny_spec(), np.random.default_rng(0)
-    height, width = spec.size_hw
+    rng = np.random.default_rng(0)
     shapes = {"w0": (CHANNELS, 3, STRIDE, STRIDE), "w1": (CHANNELS, CHANNELS, 1, 1), "w2": (5, CHANNELS, 1, 1)}
     weights = [
         numpy_helper.from_array((rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32), name)
@@ -79,11 +68,19 @@ def write_pooled(path: Path) -> Path:
         make("AveragePool", ["sum"], ["pooled"], **pooled),
         make("Conv", ["pooled", "w2"], ["logits"]),
     ]
+    return _written(nodes, weights, path)
+
+
+def _written(nodes: Sequence[Any], weights: Sequence[Any], path: Path) -> Path:
+    import onnx
+    from onnx import TensorProto, helper
+
+    height, width = tiny_spec().size_hw
     frame = helper.make_tensor_value_info("frame", TensorProto.FLOAT, (1, 3, height, width))
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, (1, 5, height // STRIDE, width // STRIDE))
-    graph = helper.make_graph(nodes, "pooled", [frame], [logits], weights)
+    graph = helper.make_graph(nodes, "small", [frame], [logits], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"rtda.spec": spec.to_json()})
+    helper.set_model_props(model, {"rtda.spec": tiny_spec().to_json()})
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
     return path
