@@ -1,4 +1,4 @@
-"""loop_overhead, memory and soak: that they see what they look for, and their short forms on a tiny network."""
+"""loop_overhead, memory, shadow and soak: that they see what they look for, and their short forms on a tiny network."""
 
 from __future__ import annotations
 
@@ -94,6 +94,21 @@ def test_a_source_of_prepared_pictures_gives_each_in_turn(scripts: Callable[[str
     source = scripts("loop_overhead").Prepared(pictures, 3)
     frames = [source.read() for _ in range(4)]
     assert [frame.image[0, 0, 0] for frame in frames[:3]] == [1, 2, 1] and frames[3] is None
+
+
+# shadow
+
+
+def test_a_shadow_is_measured_beside_no_second_network_and_one_to_compare_with(
+    scripts: Callable[[str], Any], segmenter: Segmenter
+) -> None:
+    script, model = scripts("shadow"), segmenter.path
+    with Segmenter.open(str(model), "cpu", threads=1) as other, script.open_shadow(str(model), "cpu") as shadow:
+        found = script.measure(segmenter, other, shadow, script.smooth_pictures((96, 64)), 20, 2, 0.05)
+    ways = found["ways"]
+    assert ways["alone"]["looked_at"] == 0.0 < ways["shadow"]["looked_at"] <= 1.0
+    assert ways["alone"]["p50"]["ratio"] == 1.0 and ways["compare"]["looked_at"] == 1.0 - ways["compare"]["dropped"]
+    assert all(row["p95"]["ms"] >= row["p50"]["ms"] > 0.0 for row in ways.values())
 
 
 # soak

@@ -90,7 +90,7 @@ def test_a_network_that_gives_masks_alone_is_collected_without_a_confidence() ->
         (["--collect", "hard", "--collect-when", ""], "it is empty", "such as"),
         (["--collect", "hard", "--collect-when", "novelty > "], "expected a number", "such as"),
         (["--collect", "hard", "--collect-when", "novelty = 1"], "'=' means nothing", "=="),
-        (["--collect", "hard", "--collect-when", "disagreement > 0"], "disagreement of two networks", "--compare"),
+        (["--collect", "hard", "--collect-when", "disagreement > 0"], "disagreement of two networks", "--shadow"),
         (["--collect-when", "novelty > 0"], "--collect-when was given without --collect", "--collect DIR"),
         (["--collect-mask", "car"], "--collect-mask was given without --collect", "--collect DIR"),
         (["--collect-limit", "disk=1GB"], "--collect-limit was given without --collect", "--collect DIR"),

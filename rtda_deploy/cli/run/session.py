@@ -35,6 +35,7 @@ class RunOptions:
         request: What the camera is asked for; arguments of :func:`open_source`.
         model: The model file.
         compare: A second model for the same frames.
+        shadow: A candidate for those frames for which there is time.
         network: ``region``, ``groups`` and ``confidence``, arguments of :func:`open_segmenter`.
         sinks: Where results go.
         drawn: ``alpha`` and ``outline`` of overlays.
@@ -47,6 +48,7 @@ class RunOptions:
     request: Mapping[str, Any]
     model: Path
     compare: Optional[Path]
+    shadow: Optional[Path]
     network: Mapping[str, Any]
     sinks: Sequence[AskedSink]
     drawn: Mapping[str, Any]
@@ -160,8 +162,9 @@ def _open(stack: contextlib.ExitStack, options: RunOptions) -> Tuple[Pipeline, S
         options.pipeline.policy_for(source)
         first = _open_model(stack, options.model, options)
         second = _open_model(stack, options.compare, options, confidence=False) if options.compare else None
+        shadow = _open_shadow(stack, options) if options.shadow else None
         board = stack.enter_context(BoardWatch())
-        print_camera(source, first, second, board)
+        print_camera(source, first, {"compare": second, "shadow": shadow}, board)
         limit = options.pipeline.max_frames
         screen = Screen(source, board, json_=options.json, every_s=options.report_every, limit=limit)
         stack.enter_context(screen)
@@ -172,6 +175,7 @@ def _open(stack: contextlib.ExitStack, options: RunOptions) -> Tuple[Pipeline, S
             options=options.pipeline,
             sinks=sinks,
             compare=second,
+            shadow=shadow,
             on_state=screen.on_state,
             on_shift=screen.on_shift,
         )
@@ -185,6 +189,16 @@ def _open_model(stack: contextlib.ExitStack, path: Path, options: RunOptions, **
     asked = options.pipeline
     opened: Dict[str, Any] = {"in_flight": asked.in_flight, "threads": asked.threads, "spec": asked.spec}
     segmenter = open_segmenter(path, asked.provider, **{**opened, **options.network, **changes})
+    stack.enter_context(segmenter)
+    return segmenter
+
+
+def _open_shadow(stack: contextlib.ExitStack, options: RunOptions) -> AnySegmenter:
+    from rtda_runtime.pipeline.shadow import open_shadow
+
+    assert options.shadow is not None
+    asked, network = options.pipeline, {**options.network, "confidence": False}
+    segmenter = open_shadow(options.shadow, asked.provider, spec=asked.spec, **network)
     stack.enter_context(segmenter)
     return segmenter
 

@@ -29,13 +29,14 @@ _WHEN = "Collect only frames of which this holds: 'share(person)>0.02 and confid
 _BLUR = "Blur these classes in the pictures that are collected: person,car."
 _LIMIT = "KEY=VALUE of minute, gap, disk, free, class, control, flip (minute=6,disk=5GB); may be repeated."
 _SHIFT = "Tell when the world is unlike what the model knows; the time between false alarms: 2h (docs/shift.md)."
+_SHADOW = "A candidate beside it on the frames for which there is time: how far do they agree? (docs/collect.md)"
 _POLICY = "newest or every (default: newest for cameras, every for files)."
 
 
 @stops_in_order()
 def run(
     model: Optional[Path] = typer.Argument(
-        None, help="A model, or models/NAME (default: the newest under ./runs and . that loads)."
+        None, help="A model, models/NAME or models/NAME@DIGEST (default: the newest under ./runs and . that loads)."
     ),
     camera: str = typer.Option("", "--camera", "--source", help=_CAMERA),
     size: Optional[str] = typer.Option(None, help="Ask the camera for WIDTHxHEIGHT."),
@@ -53,6 +54,7 @@ def run(
     collect_mask: Optional[str] = typer.Option(None, help=_BLUR),
     collect_limit: Optional[List[str]] = typer.Option(None, help=_LIMIT),
     compare: Optional[Path] = typer.Option(None, help="A second model for the same frames, shown beside the first."),
+    shadow: Optional[Path] = typer.Option(None, help=_SHADOW),
     group: Optional[List[str]] = typer.Option(None, help="Join classes: walkable=road,sidewalk; may be repeated."),
     region: Optional[str] = typer.Option(None, help=_REGION),
     confidence: bool = typer.Option(False, "--confidence", help="Also say how sure the network is; costs time."),
@@ -79,14 +81,19 @@ def run(
     from rtda_deploy.spec import ModelSpec
     from rtda_runtime.fleet.store import deployed_model
     from rtda_runtime.pipeline.options import PipelineOptions
+    from rtda_runtime.pipeline.shadow import check_one_other
 
-    model, compare = (deployed_model(path) if path else None for path in (model, compare))
+    model, compare, shadow = (deployed_model(path) if path else None for path in (model, compare, shadow))
     collected = collect_address(collect, collect_when, collect_mask, collect_limit or (), region=region is not None)
     sinks = asked_sinks(show=show, view=view, save=save, masks=masks, collect=collected, publish=publish or ())
-    check(camera, sinks, (model, compare, spec), force=force, report_every=report_every)
+    check(camera, sinks, (model, compare, shadow, spec), force=force, report_every=report_every)
+    check_one_other(compare, shadow)
     asked = asked_names(collect_when)
-    if "disagreement" in asked and compare is None:
-        raise ConfigError("--collect-when asks for the disagreement of two networks", hint="--compare MODEL2 names one")
+    if "disagreement" in asked and compare is None and shadow is None:
+        raise ConfigError(
+            "--collect-when asks for the disagreement of two networks",
+            hint="--shadow MODEL2 names one   (or --compare MODEL2)",
+        )
     model = model or _newest_model()
     options = PipelineOptions(
         policy=policy,
@@ -105,6 +112,7 @@ def run(
             request=camera_request(size, fps, fourcc),
             model=model,
             compare=compare,
+            shadow=shadow,
             network={
                 "region": region,
                 "groups": tuple(group or ()),

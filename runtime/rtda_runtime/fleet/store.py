@@ -234,13 +234,17 @@ def is_store(path: Path) -> bool:
 
 
 def deployed_model(path: Path) -> Path:
-    """The current model of ``models/NAME``, by its folder that never changes; any other path is itself.
+    """The file of ``models/NAME`` (its current model) or ``models/NAME@DIGEST``; any other path is itself.
 
-    A folder that is named like a model file is refused by whoever opens it as one.
+    The file is named by its folder that never changes. ``@current`` and ``@previous`` are known, too, and the first
+    digits of a digest are enough. A folder that is named like a model file is refused by whoever opens it as one.
 
     Raises:
-        ConfigError: If it is another folder without a current model.
+        ConfigError: If it is another folder without a current model, or no such model is there.
     """
+    name, at, digest = path.name.partition("@")
+    if at and not path.exists() and is_store(path.with_name(name)):
+        return _of_digest(ModelStore(path.with_name(name)), digest).file
     if not path.is_dir() or (path.suffix.lower() in _suffixes() and not is_store(path)):
         return path
     found = ModelStore(path).current if is_store(path) else None
@@ -250,6 +254,18 @@ def deployed_model(path: Path) -> Path:
             hint=f"name a model file, or: rtda-deploy models promote MODEL --name {path.name} --frames DATA",
         )
     return found.file
+
+
+def _of_digest(store: ModelStore, digest: str) -> DeployedModel:
+    models = store.models()
+    found = [one for one in models if digest and (one.role == digest or one.digest.startswith(digest))]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(f"{one.digest} ({one.role})" if one.role else one.digest for one in models)
+    raise ConfigError(
+        f"{store.folder} has {'several models' if found else 'no model'} {digest!r}",
+        hint=f"known: {known}",
+    )
 
 
 def _suffixes() -> List[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from rtda_deploy.errors import ConfigError
 from rtda_deploy.spec import ModelSpec
+from rtda_runtime.mask.agreement import Agreement, class_counts, ious, refuse_other_classes
 from rtda_runtime.segmenter import Segmenter
 
 __all__ = ["Limits", "Trial", "TrialFrame", "try_models"]
@@ -117,7 +117,13 @@ def try_models(
             segmenters.append(Segmenter.open(path, provider, threads=threads))
         spec = segmenters[0].spec
         if deployed is not None:
-            _refuse_other_classes(spec, segmenters[1].spec)
+            refuse_other_classes(
+                spec,
+                segmenters[1].spec,
+                said="the new model has other classes than the deployed one",
+                why="what reads its masks on the robot would take one class for another",
+                hint="promote it under a name of its own: --name OTHER",
+            )
         seen = _Seen(spec, len(segmenters))
         for done, frame in enumerate(frames, start=1):
             seen.add(frame, [_masked(segmenter, frame.image, done) for segmenter in segmenters])
@@ -137,75 +143,43 @@ def _masked(segmenter: Segmenter, image: np.ndarray, number: int) -> Tuple[np.nd
     return result.mask.copy(), sum(result.timing.values())
 
 
-def _refuse_other_classes(new: ModelSpec, old: ModelSpec) -> None:
-    if new.class_names == old.class_names and new.ignore_index == old.ignore_index:
-        return
-    lost = [name for name in old.class_names if name not in new.class_names]
-    more = [name for name in new.class_names if name not in old.class_names]
-    differ = [f"without {', '.join(lost)}"] * bool(lost) + [f"with {', '.join(more)}"] * bool(more)
-    raise ConfigError(
-        f"the new model has other classes than the deployed one: {'; '.join(differ) or 'in another order'}",
-        why="what reads its masks on the robot would take one class for another",
-        hint="promote it under a name of its own: --name OTHER",
-    )
-
-
 class _Seen:
     def __init__(self, spec: ModelSpec, models: int) -> None:
-        self._names = tuple(spec.class_names)
-        count = len(self._names)
         self._times_ms: List[List[float]] = [[] for _ in range(models)]
+        count = spec.num_classes
         self._right = [np.zeros((count, count), np.int64) for _ in range(models)]
-        self._both = np.zeros((count, count), np.int64)
-        self._same = self._pixels = self._labelled = 0
+        self._agreement = Agreement(spec)
+        self._labelled = 0
 
     def add(self, frame: TrialFrame, answers: List[Tuple[np.ndarray, float]]) -> None:
         masks = [mask for mask, _ in answers]
         for times, (_, taken_ms) in zip(self._times_ms, answers):
             times.append(taken_ms)
         if len(masks) == 2:
-            self._both += self._table(masks[1], masks[0])
-            self._same += int((masks[0] == masks[1]).sum())
-            self._pixels += masks[0].size
+            self._agreement.add(masks[1], masks[0])
         if frame.label is not None:
             self._labelled += 1
-            for table, mask in zip(self._right, masks):
-                table += self._table(frame.label, mask)
-
-    def _table(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """int64 (C, C), pixels by class in each; those that are of no class in either are left out."""
-        count = len(self._names)
-        known = (rows < count) & (columns < count)
-        flat = rows[known].astype(np.int64) * count + columns[known]
-        return np.bincount(flat, minlength=count * count).reshape(count, count)
+            for counts, mask in zip(self._right, masks):
+                counts += class_counts(frame.label, mask, len(counts))
 
     def trial(self) -> Trial:
         frames = len(self._times_ms[0])
         if not frames:
             raise ConfigError("there is no frame to try the models on", hint="name some with --frames DATA")
         p95 = [float(np.percentile(times, 95)) for times in self._times_ms]
-        mious = [_miou(table) for table in self._right]
+        mious = [_miou(counts) for counts in self._right]
         two = len(p95) == 2
-        shares = _ious(self._both)
         return Trial(
             frames=frames,
             labelled=self._labelled,
             p95_ms=(p95[1] if two else None, p95[0]),
-            agreement=self._same / self._pixels if two else None,
-            by_class={name: float(share) for name, share in zip(self._names, shares) if not math.isnan(share)},
+            agreement=self._agreement.share,
+            by_class=self._agreement.by_class,
             miou=(mious[1] if two else None, mious[0]),
         )
 
 
-def _ious(table: np.ndarray) -> np.ndarray:
-    """float64 (C,), NaN for a class that is in neither."""
-    right = np.diag(table).astype(np.float64)
-    either = table.sum(axis=0) + table.sum(axis=1) - right
-    found: np.ndarray = np.divide(right, either, out=np.full(len(right), np.nan), where=either > 0)
-    return found
-
-
-def _miou(table: np.ndarray) -> Optional[float]:
+def _miou(counts: np.ndarray) -> Optional[float]:
     """Percent, over the classes that the labels have; None: there are none."""
-    there = table.sum(axis=1) > 0
-    return float(100 * _ious(table)[there].mean()) if there.any() else None
+    there = counts.sum(axis=1) > 0
+    return float(100 * ious(counts)[there].mean()) if there.any() else None

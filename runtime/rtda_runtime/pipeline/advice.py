@@ -38,7 +38,7 @@ def advice(
         clocks_locked: Of a Jetson; None: not known, or none.
         mask_maker: As :func:`rtda_runtime.mask.upsample.mask_maker`.
     """
-    sentences = list(_sinks(stats, live=live))
+    sentences = [*_sinks(stats, live=live), *_shadow(stats)]
     if stats["frames"] >= _LEAST_FRAMES:
         stages = stats["stages"]
         median = {stage: float(values["p50"]) for stage, values in stages.items()}
@@ -101,13 +101,22 @@ def _stages(median: Dict[str, float], live: bool, stamp: str) -> Iterator[str]:
 def _sinks(stats: Mapping[str, Any], *, live: bool) -> Iterator[str]:
     for name, sink in stats["sinks"].items():
         given = sink["written"] + sink["dropped"]
-        if name not in ("view", "window", "collect") and given and sink["dropped"] > _DROPPED * given:
+        if name not in ("view", "window", "collect", "shadow") and given and sink["dropped"] > _DROPPED * given:
             spent = sum(values["p50"] for values in sink["stages"].values())
             yield (
                 f"{name} kept {sink['written']} of {given} results: it takes {spent:.1f} ms each"
                 + (f", and they come every {1000 / stats['fps']:.1f} ms" if stats["fps"] else "")
                 + ("; a smaller picture or rate helps (--size, --fps)" if live else "")
             )
+
+
+def _shadow(stats: Mapping[str, Any]) -> Iterator[str]:
+    shadow = stats.get("shadow")
+    if shadow and shadow["behind"] > shadow["compared"]:
+        yield (
+            f"the shadow looked at {shadow['compared']} frames only, because the network was behind: ask the camera for"
+            " fewer (--fps)"
+        )
 
 
 def _clocks(stages: Mapping[str, Mapping[str, float]]) -> str:

@@ -11,7 +11,8 @@ import threading
 import time
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from rtda_deploy.errors import CameraError, ConfigError, SourceError
+from rtda_deploy.errors import CameraError, SourceError
+from rtda_runtime.mask.agreement import refuse_other_classes
 from rtda_runtime.pipeline.reader import Captured, Flow
 from rtda_runtime.pool import AnySegmenter
 from rtda_runtime.result import Result
@@ -52,7 +53,14 @@ class Networks:
     def __init__(
         self, segmenter: AnySegmenter, compare: Optional[AnySegmenter] = None, owned: Sequence[AnySegmenter] = ()
     ) -> None:
-        _check_comparable(segmenter, compare)
+        if compare is not None:
+            refuse_other_classes(
+                compare.spec,
+                segmenter.spec,
+                said="the two networks have different classes",
+                why="their masks mean different things, so they cannot be compared",
+                hint="rtda-deploy inspect FILE lists them",
+            )
         self.segmenter = segmenter
         self._compare = compare
         self._owned = tuple(owned)
@@ -88,17 +96,6 @@ class Networks:
     def _first(self, taken: Taken) -> Result:
         frame = taken.captured.frame
         return self.segmenter.segment(frame.image, captured_ns=frame.captured_ns, sequence=frame.sequence)
-
-
-def _check_comparable(segmenter: AnySegmenter, compare: Optional[AnySegmenter]) -> None:
-    if compare is None or compare.spec.class_names == segmenter.spec.class_names:
-        return
-    first, second = segmenter.spec.num_classes, compare.spec.num_classes
-    raise ConfigError(
-        "the two networks have different classes, so their masks cannot be compared",
-        why=f"{first} and {second} classes" if first != second else "as many classes, but other names",
-        hint="rtda-deploy inspect FILE lists them",
-    )
 
 
 class Inference(NamedThread):

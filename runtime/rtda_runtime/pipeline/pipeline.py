@@ -24,6 +24,7 @@ from rtda_runtime.pipeline.inference import Networks
 from rtda_runtime.pipeline.loops import AsyncLoop, Loops
 from rtda_runtime.pipeline.options import Patience, PipelineOptions
 from rtda_runtime.pipeline.reader import Flow
+from rtda_runtime.pipeline.shadow import Shadow, check_one_other, open_shadow
 from rtda_runtime.pipeline.wiring import OnResult, OnState, Wiring
 from rtda_runtime.pool import AnySegmenter, SegmenterPool, open_segmenter
 from rtda_runtime.result import Result
@@ -67,6 +68,10 @@ class Pipeline(OfOneProcess):
         sinks: Each gets results on its own thread; closed with the pipeline.
         compare: A second network for the same frames, with the same classes; its mask is ``result.compared``. While
             a frame waits for it, the first network is free for other pipelines.
+        shadow: A candidate of the same classes that looks at the same frames without keeping anybody waiting: on the
+            thread ``rtda-shadow``, which gives way to the others, at the newest frame when it is ready for one, at none
+            while a camera's frames are dropped. What it sees otherwise stands in :attr:`stats`. Sinks that collect
+            get its mask as ``result.compared``; loops do not wait for it.
         on_result: Called with results on the thread ``rtda-callback``, as a sink is: each of a recording, the newest of
             a camera. An exception of it is logged, stops the pipeline and is raised by :meth:`join`.
         on_state: Called with ``live``, ``stale`` or ``lost`` and a sentence when that changes, on the reader's thread.
@@ -86,6 +91,7 @@ class Pipeline(OfOneProcess):
         *,
         sinks: Sequence[Sink] = (),
         compare: Optional[AnySegmenter] = None,
+        shadow: Optional[AnySegmenter] = None,
         on_result: Optional[OnResult] = None,
         on_state: Optional[OnState] = None,
         on_shift: Optional[OnShift] = None,
@@ -97,7 +103,9 @@ class Pipeline(OfOneProcess):
         self.options = (options or PipelineOptions()).with_changes(asked)
         self.segmenter = segmenter
         self.source = source
-        networks = Networks(segmenter, compare, owned)
+        check_one_other(compare, shadow)
+        networks = Networks(segmenter, compare, [one for one in owned if one is not shadow])
+        self._shadow = None if shadow is None else Shadow(segmenter, shadow, owned=shadow in owned)
         self._flow = Flow(source, self.options, patience or self.patience, clock)
         self._loops = Loops(self._flow)
         asked_shift = self.options.shift
@@ -105,7 +113,17 @@ class Pipeline(OfOneProcess):
         if self._shift is not None:
             self._shift.keeps = not self._flow.newest  # of a recording every block is tested, each time alike
             sinks = (*sinks, self._shift)
-        self._wiring = Wiring(self._flow, networks, self._loops, sinks=sinks, on_result=on_result, on_state=on_state)
+        if self._shadow is not None:
+            sinks = (self._shadow, *sinks)  # it ends before those that take what it looked at
+        self._wiring = Wiring(
+            self._flow,
+            networks,
+            self._loops,
+            sinks=sinks,
+            on_result=on_result,
+            on_state=on_state,
+            shadow=self._shadow,
+        )
         self._inference = self._wiring.inference
         self._lock = threading.Lock()
         self._started = self._closed = self._hurried = False
@@ -120,6 +138,7 @@ class Pipeline(OfOneProcess):
         options: Optional[PipelineOptions] = None,
         sinks: Sequence[Sink] = (),
         compare: Union[str, Path, AnySegmenter, None] = None,
+        shadow: Union[str, Path, AnySegmenter, None] = None,
         on_result: Optional[OnResult] = None,
         on_state: Optional[OnState] = None,
         on_shift: Optional[OnShift] = None,
@@ -135,6 +154,7 @@ class Pipeline(OfOneProcess):
             provider: As ``options.provider``.
             options: How it runs and how paths are opened. None: the usual ones.
             compare: A path, or a segmenter that is open.
+            shadow: A path, which is opened on one CPU thread of low priority, or a segmenter that is open.
             asked: Single fields of :class:`PipelineOptions` by their names, such as ``max_frames=100``.
 
         Other arguments: as of the class.
@@ -162,16 +182,23 @@ class Pipeline(OfOneProcess):
                 segmenter = open_segmenter(
                     given, how.provider, in_flight=how.in_flight, threads=how.threads, spec=how.spec
                 )
+                return mine(segmenter)
+
+            def mine(segmenter: AnySegmenter) -> AnySegmenter:
                 opened.enter_context(segmenter)
                 owned.append(segmenter)
                 return segmenter
 
+            first = segmenter_of(model)
+            if isinstance(shadow, (str, Path)):
+                shadow = mine(open_shadow(shadow, how.provider, spec=how.spec))
             pipeline = cls(
-                segmenter_of(model),
+                first,
                 source,
                 how,
                 sinks=sinks,
                 compare=segmenter_of(compare) if compare is not None else None,
+                shadow=shadow,
                 on_result=on_result,
                 on_state=on_state,
                 on_shift=on_shift,
@@ -223,9 +250,11 @@ class Pipeline(OfOneProcess):
         ``sinks`` (by name: ``written``, ``dropped``, ``error``, ``stages``), and ``stages``: milliseconds per stage as
         :meth:`StageTimes.summary`; ``capture`` is reading a frame, which for a camera is mostly waiting for it, and
         ``age`` is from capture to finished mask. Under ``options.shift`` also ``shift``: :meth:`ShiftState.to_dict`.
+        Beside a shadow also ``shadow``: :meth:`.Shadow.told`.
         """
         threads = (*self._wiring.threads, *self._inference.helpers)
         started_ns, frames = self._wiring.reader.started_ns, self._inference.frames_given
+        sinks = {sink.sink_name: sink.stats for sink in self._wiring.sinks}
         seconds = (self._inference.newest_ns - started_ns) / 1e9 if started_ns is not None and frames else 0.0
         return {
             "frames": frames,
@@ -243,9 +272,10 @@ class Pipeline(OfOneProcess):
             "damaged": self.source.damaged,
             "outdated": self.source.outdated,
             "threads": [thread.name for thread in threads if thread.is_alive()],
-            "sinks": {sink.sink_name: sink.stats for sink in self._wiring.sinks},
+            "sinks": sinks,
             "stages": self._wiring.times.summary(),
             **({} if self._shift is None else {"shift": self._shift.state.to_dict()}),
+            **({} if self._shadow is None else {"shadow": self._shadow.told(sinks[self._shadow.name])}),
         }
 
     # How results are had

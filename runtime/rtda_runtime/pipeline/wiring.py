@@ -9,6 +9,7 @@ from typing import Callable, List, Mapping, Optional, Sequence
 from rtda_runtime.pipeline.inference import Inference, Networks
 from rtda_runtime.pipeline.loops import Loops
 from rtda_runtime.pipeline.reader import Flow, Reader
+from rtda_runtime.pipeline.shadow import Shadow
 from rtda_runtime.pipeline.sink_thread import SinkThread
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
@@ -31,6 +32,8 @@ class Wiring:
         networks: Closed at the end.
         loops: Get each result, too.
         sinks: Each gets results on a thread of its own, which closes it.
+        shadow: One of them for which those that are ``after_shadow`` wait: what it looked at they get from it, until it
+            ends or fails; then they get each result.
         on_result: A function that gets them as a sink does; what it raises ends the flow.
         on_state: Told the states of the source, as are the sinks and the listener that the source already had.
 
@@ -48,6 +51,7 @@ class Wiring:
         sinks: Sequence[Sink],
         on_result: Optional[OnResult],
         on_state: Optional[OnState],
+        shadow: Optional[Shadow] = None,
     ) -> None:
         self.times = StageTimes()
         self.reader = Reader(flow)
@@ -58,6 +62,10 @@ class Wiring:
         self._loops = loops
         for sink in sinks:
             self._add(sink, wait=sink.keeps)
+        self._ended, self._shadowed = False, shadow is not None  # each is written by one thread
+        self._after = [thread for thread in self.sinks if shadow is not None and thread.sink.after_shadow]
+        if shadow is not None:
+            shadow.on_compared, shadow.on_over = self._give_compared, self._end_shadow
         if on_result is not None:
             self._add(_Callback(on_result), wait=True, on_error=flow.fail)
         self.threads: Sequence[NamedThread] = (self.reader, self.inference, *self.sinks)
@@ -92,6 +100,8 @@ class Wiring:
             to_its_end = patient and (sink.sink.keeps or sink.sink.finishes)
             if not (sink.await_file(self._flow.patience.stuck_s) if to_its_end else sink.join_until(deadline_s)):
                 sink.abandon()
+                if isinstance(sink.sink, Shadow):
+                    self._end_shadow()
                 _log.warning("sink %s does not return; its thread ends when it does", sink.sink_name)
         if not self.reader.join_until(deadline_s):
             _log.warning("%s does not return from its driver; its reader ends when it does", self._flow.source.name)
@@ -119,14 +129,28 @@ class Wiring:
     def _give(self, result: Result) -> bool:
         self.times.add(result.timing)
         for sink in self.sinks:
-            if sink.sink.wants(result):
+            if not (self._shadowed and sink in self._after) and sink.sink.wants(result):
                 sink.give(result)
         return self._loops.put(result)
 
+    def _give_compared(self, result: Result) -> None:
+        for sink in self._after:
+            if sink.sink.wants(result):
+                sink.give(result)
+
     def _end(self) -> None:
+        self._ended = True
         for sink in self.sinks:
-            sink.end()
+            if not (self._shadowed and sink in self._after):
+                sink.end()
         self._loops.end()
+
+    def _end_shadow(self) -> None:
+        """The shadow looks at nothing any more: nothing more comes from it, and it need not be waited for."""
+        self._shadowed = False
+        if self._ended:
+            for sink in self._after:
+                sink.end()
 
     def _tell_state(self, state: str, sentence: str) -> None:
         for listener in self._listeners:

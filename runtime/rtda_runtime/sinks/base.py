@@ -31,11 +31,14 @@ class Sink(abc.ABC):
         keeps: Nothing may be lost: under the policy ``every`` the pipeline waits for it. False: it takes the newest
             result when it is ready for one, and the others are counted as its own drops.
         finishes: Closing it takes a moment longer, for which a run that came to its end by itself waits.
+        after_shadow: Beside a shadow (``Pipeline.open(..., shadow=)``) it gets the results that the shadow looked at,
+            with the shadow's mask as ``result.compared``. False: each result, when the pipeline has it.
     """
 
     name: str = "sink"
     keeps: bool = False
     finishes: bool = False
+    after_shadow: bool = False
     note: str = ""
 
     def wants(self, result: Result) -> bool:  # most sinks take all

@@ -48,6 +48,7 @@ def test_the_program_runs_as_it_stands(program: str, standing: None, capsys: Any
         "latest(": "steer by frame",
         "aiter()": "12\n",
         "compare=": "they differ on 0.",
+        "shadow=": "alike 0.",
         '"front"': "right ",
         "in_flight=2": "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]\nframe 0 road 0.",
         "segment_all": "frame 11 road 0.",
@@ -66,5 +67,5 @@ def test_the_program_runs_as_it_stands(program: str, standing: None, capsys: Any
 
 
 def test_every_way_of_embedding_has_its_program() -> None:
-    assert len(BLOCKS) == 11
+    assert len(BLOCKS) == 12
     assert max(len(param.values[0].splitlines()) for param in BLOCKS) <= 18

@@ -352,7 +352,14 @@ def test_the_report_is_strict_json_from_the_start(frames: int) -> None:
     report = json.loads(json.dumps(setting.feed.report(), allow_nan=False))
     assert report["frames"] == frames
     assert report["losses"] == 2
-    assert report["stages_ms"] == {"infer": 9.88}
+    assert report["stages_ms"] == {"infer": 9.88} and "shadow" not in report
+
+
+def test_a_shadow_is_in_the_report_as_it_is_in_the_statistics() -> None:
+    setting = Setting()
+    setting.stats = {"state": "live", "shadow": {"compared": 12, "agreement": 0.9}}
+    setting.put(1)
+    assert setting.feed.report()["shadow"] == {"compared": 12, "agreement": 0.9}
 
 
 def test_statistics_are_asked_for_once_a_second_at_most() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
@@ -31,7 +30,7 @@ from rtda_runtime.shift.collecting.window import Candidate, Window
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.sinks.kinds import SinkContext, sink_kind
 from rtda_runtime.sinks.masks import own_png
-from rtda_runtime.threads.named import NamedThread
+from rtda_runtime.threads.named import NamedThread, give_way
 
 __all__ = ["Collector", "opener"]
 
@@ -40,7 +39,7 @@ _ROUNDED_UP = 64 << 10  # bytes that the files of a frame may take beyond their 
 _NICE = 10  # the collector's thread gives way to the loop's
 _MISSING = {  # what gives results a value that an expression needs
     "confidence": "Segmenter.open(..., confidence=True)   (run --confidence)",
-    "disagreement": "Pipeline.open(..., compare=MODEL2)   (run --compare MODEL2)",
+    "disagreement": "Pipeline.open(..., shadow=MODEL2), or compare=MODEL2   (run --shadow MODEL2)",
 }
 _log = logging.getLogger(__name__)
 
@@ -101,6 +100,7 @@ class Collector(Sink):
     name = "collect"
     keeps = False
     finishes = True
+    after_shadow = True
 
     def __init__(
         self,
@@ -184,10 +184,7 @@ class Collector(Sink):
         if self._origin is not None:
             return
         if isinstance(threading.current_thread(), NamedThread):
-            try:
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)  # on Linux: of this thread
-            except OSError as err:
-                _log.debug("the collector's thread keeps its priority: %s", err)
+            give_way(_NICE)
         for line in self._store.lines.values():
             self._window.remember(dhash_of_line(line))
         self._familiarity = None if self._model_file is None else familiarity_of(self._model_file)

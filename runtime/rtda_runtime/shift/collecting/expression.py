@@ -26,7 +26,7 @@ __all__ = ["VALUES", "Expression"]
 VALUES: Dict[str, str] = {
     "brightness": "mean grey level of the picture, 0 (black) to 1",
     "confidence": "how sure the network is, mean over the pixels, 0 to 1",
-    "disagreement": "share of the pixels that the two networks of --compare call different classes",
+    "disagreement": "share of the pixels that the two networks of --shadow or --compare call different classes",
     "novelty": "how unlike the frames of this run before it, 0 to 1",
     "unlabelled": "share of the picture without a class, such as outside --region",
 }

@@ -58,7 +58,7 @@ class Feed:
     Args:
         spec: Class names and palette.
         stats: The pipeline's statistics; ``state``, ``dropped``, ``losses``, ``source``, ``provider``, ``stages``,
-            ``shift`` are shown where they are there. While it raises there are none, which is logged once.
+            ``shift``, ``shadow`` are shown where they are there. While it raises there are none, which is logged once.
         title: What runs, for people.
         titles: What to call the two networks of a comparison.
         clock: The clock of ``Result.captured_ns``.
@@ -182,7 +182,7 @@ class Feed:
                 "ages_ms": [round(age, 1) for age in ages],
                 "stages_ms": {name: round(float(values["p50"]), 2) for name, values in stages.items() if name != "age"},
                 "encoded": self.encoded,
-                **({"shift": stats["shift"]} if "shift" in stats else {}),
+                **{name: stats[name] for name in ("shift", "shadow") if name in stats},
                 **self._class_shares(newest, count),
             }
 

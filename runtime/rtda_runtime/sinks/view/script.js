@@ -168,6 +168,7 @@ function render() {
   renderSpark(report.ages_ms, age);
   renderStages(report.stages_ms);
   renderShift(report.shift);
+  renderShadow(report.shadow);
   renderLegend();
   for (const button of document.querySelectorAll(".modes button"))
     button.hidden = button.dataset.mode === "compare" && !report.modes.includes("compare");
@@ -202,6 +203,15 @@ function renderShift(shift) {
   $("evidence-line").setAttribute("d", points.length > 1 ? `M${points.join("L")}` : "");
   $("evidence-area").setAttribute("d", points.length > 1 ? `M0,56L${points.join("L")}L240,56z` : "");
   $("evidence-chart").setAttribute("aria-label", `Evidence of the last ${shift.curve.length} blocks, now ${percent(shift.evidence)} of the alarm: ${why}`);
+}
+
+// A candidate beside the deployed model: how far their masks agree.
+function renderShadow(shadow) {
+  $("shadow").hidden = !shadow;
+  if (!shadow) return;
+  const [agreed, more] = $("shadow").children;
+  setText(agreed, shadow.error ? "stopped" : shadow.compared ? percent(shadow.agreement) : "–");
+  setText(more, shadow.error || `of the pixels alike in ${shadow.compared} frames, ${shadow.dropped} left out`);
 }
 
 function renderStages(stages) {

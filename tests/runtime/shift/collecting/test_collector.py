@@ -119,7 +119,7 @@ def test_a_share_by_chance_ignores_what_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_an_expression_that_needs_what_results_lack_says_how_to_get_it(tmp_path: Path) -> None:
-    for name, fix in (("confidence", "--confidence"), ("disagreement", "--compare")):
+    for name, fix in (("confidence", "--confidence"), ("disagreement", "--shadow")):
         with Collector(tmp_path / name, SPEC, CollectOptions(**EASY, when=f"{name} < 0.5")) as collector:
             with pytest.raises(ConfigError, match=f"results have no {name}") as caught:
                 collector.write(result_of(0, 0.0))

@@ -48,7 +48,7 @@ def render(domain: str, split: str, index: int, size_hw: Tuple[int, int] = (256,
 
 
 def render_clip(
-    domain: str, index: int, num_frames: int, size_hw: Tuple[int, int] = (256, 512)
+    domain: str, index: int, num_frames: int, size_hw: Tuple[int, int] = (256, 512), every: int = 1
 ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
     """Drive through one scene, a picture at a time, at about 15 frames per second of scene time.
 
@@ -57,19 +57,23 @@ def render_clip(
         index: Number of the clip, from 0; its scene is in no split.
         num_frames: How many pictures to draw.
         size_hw: Rows and columns in pixels.
+        every: Pictures of scene time from one that is drawn to the next; 15: one a second.
 
     Returns:
         An iterator over frames, uint8 (H, W, 3) BGR, and labels, uint8 (H, W), as from :func:`render`.
 
     Raises:
-        ConfigError: At the call, not at the first picture, for what :func:`render` refuses and for no frames.
+        ConfigError: At the call, not at the first picture, for what :func:`render` refuses, for no frames, and
+            for an ``every`` below 1.
     """
     _check(domain, index, size_hw)
     if num_frames < 1:
         raise ConfigError(f"a clip needs at least one frame, got {num_frames}", hint="try num_frames=60")
+    if every < 1:
+        raise ConfigError(f"a clip goes forwards, by every=1 or more, got {every}", hint="try every=1")
     from rtda_training.data.toytown.street import clip
 
-    return clip(domain, _seed(domain, len(SPLITS), index), num_frames, size_hw)
+    return clip(domain, _seed(domain, len(SPLITS), index), num_frames, size_hw, every)
 
 
 def _seed(domain: str, space: int, index: int) -> np.random.SeedSequence:

@@ -79,22 +79,22 @@ def picture(domain: str, seed: np.random.SeedSequence, size_hw: Tuple[int, int])
 
 
 def clip(
-    domain: str, seed: np.random.SeedSequence, num_frames: int, size_hw: Tuple[int, int]
+    domain: str, seed: np.random.SeedSequence, num_frames: int, size_hw: Tuple[int, int], every: int
 ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-    """Frames and labels of a drive through one street that is long enough for it."""
-    return _drive(domain, seed, num_frames, size_hw)
+    """Frames and labels of a drive through one street that is long enough for it; of ``every`` frames the first."""
+    return _drive(domain, seed, num_frames, size_hw, every)
 
 
 def _drive(
-    domain: str, seed: np.random.SeedSequence, num_frames: int, size_hw: Tuple[int, int]
+    domain: str, seed: np.random.SeedSequence, num_frames: int, size_hw: Tuple[int, int], every: int = 1
 ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
     city = CITIES[domain]
     layout, weather, lens, sky, noise = (np.random.default_rng(child) for child in seed.spawn(5))
-    scene = sample_scene(city, layout, (num_frames - 1) * DRIVE_M)
+    scene = sample_scene(city, layout, (num_frames - 1) * every * DRIVE_M)
     light = _sample_light(city, scene, weather)
     sensor = sample_sensor(lens)
     sky_seed = int(sky.integers(1 << 31))
-    for number in range(num_frames):
+    for number in range(0, num_frames * every, every):
         canvas = _paint(city, scene, light, size_hw, number, np.random.default_rng(sky_seed))
         yield _photograph(canvas, city, sensor, noise)
 
