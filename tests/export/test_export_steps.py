@@ -136,6 +136,18 @@ def test_pixels_are_put_before_a_quantised_network_and_are_not_quantised(certain
     assert result.steps[1].parity.passed and result.steps[1].spec.input == "uint8"
 
 
+def test_a_quantised_file_for_a_cpu_takes_bytes_as_they_are(certain_run: Path, workshop: Any) -> None:
+    seen = workshop.store_frames(certain_run / "seen", 4)
+    words = {"precision": "int8", "calibrate": seen, "int8_target": "cpu"}
+    result = export_model(certain_run / "best.pth", to=("onnx",), input="uint8", output="mask", **words)
+    graph = onnx.load(str(result.best)).graph
+    assert [node.op_type for node in graph.node[:2]] == ["DequantizeLinear", "Transpose"]
+    step, usual = result.steps[1], result.steps[0].spec
+    assert step.parity.passed and (step.spec.input, step.spec.layout) == ("uint8", "nhwc")
+    # What the graph does to the picture is told as of every file, wherever it does it.
+    assert (step.spec.channel_order, step.spec.mean, step.spec.std) == (usual.channel_order, usual.mean, usual.std)
+
+
 @pytest.mark.parametrize(("after", "asked"), [([49.0, 49.6], 0.99), ([49.0, 49.2, 49.4], 0.995)], ids=str)
 def test_int8_that_scores_too_low_is_made_again_with_more_in_float(
     certain_run: Path, workshop: Any, after: list[float], asked: float

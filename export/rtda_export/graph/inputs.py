@@ -12,10 +12,12 @@ import numpy as np
 
 from rtda_deploy.errors import ExportError
 from rtda_deploy.spec import ModelSpec
-from rtda_export.graph.nodes import border
+from rtda_export.graph.centred import centred_range
+from rtda_export.graph.nodes import border, replace_nodes
 
 __all__ = ["with_pixel_input"]
 
+_PIXELS = "rtda.pixels"
 _PLANES = "rtda.normalised"  # what the network's own nodes read in the place of the graph's input
 
 
@@ -24,10 +26,12 @@ def with_pixel_input(model: Any, spec: ModelSpec, *, input: str = "uint8", layou
 
     ``(pixel - mean / pixel_scale) * (pixel_scale / std)`` is within 2.4e-7 of the runtime's own tables for every pixel
     value (ImageNet's contract, ONNX Runtime on a CPU); ``pixel * factor + offset`` within 3.6e-7, and so is a 1x1
-    convolution, which takes 3.5 times as long there and which TensorRT computes in TF32 unless told otherwise. Factors
-    folded into the first convolutions would save the Mul, an eighth of the time; but an INT8 file has one scale for all
-    channels of the picture. The Cast comes first: TensorRT 8.5, the first with UINT8, takes it at the network's border
-    only, and makes float of it and nothing else (``IIdentityLayer``).
+    convolution, which takes 3.5 times as long there and which TensorRT computes in TF32 unless told otherwise. The Cast
+    comes first: TensorRT 8.5, the first with UINT8, takes it at the network's border only, and makes float of it and
+    nothing else (``IIdentityLayer``).
+
+    An INT8 file of centred pixels (:mod:`rtda_export.graph.centred`) is for a CPU and needs no such steps: the bytes
+    are what its first step would have made of them, and that step goes.
 
     Args:
         model: ``onnx.ModelProto`` whose input is float32 (N, 3, H, W), of whatever precision inside.
@@ -42,23 +46,68 @@ def with_pixel_input(model: Any, spec: ModelSpec, *, input: str = "uint8", layou
         SpecError: If the network is letterboxed.
         ExportError: If the graph's input is no float32 of the spec's size.
     """
-    from onnx import TensorProto, helper
-
     made = spec.replace(input=input, layout=layout)
     graph = model.graph
     batch, name = _planes_of(model, spec)
+    rounding = _rounding_nothing(graph, spec, name) if input == "uint8" else None
+    if rounding is not None:
+        _read_bytes(graph, rounding, name, layout)
+        _give_input(graph, made, batch)
+        return made
     for node in graph.node:
         for index, read in enumerate(node.input):
             if read == name:
                 node.input[index] = _PLANES
-    kind = TensorProto.UINT8 if input == "uint8" else TensorProto.FLOAT
-    shape = [batch, *made.input_shape[1:]]
-    graph.input[0].CopyFrom(helper.make_tensor_value_info(name, kind, shape))
+    _give_input(graph, made, batch)
     nodes = _normalising(graph, made, name)
     nodes[-1].output[0] = _PLANES
     for place, node in enumerate(nodes):
         graph.node.insert(place, node)
     return made
+
+
+def _give_input(graph: Any, spec: ModelSpec, batch: int) -> None:
+    """Declare the graph's input as the spec says."""
+    from onnx import TensorProto, helper
+
+    kind = TensorProto.UINT8 if spec.input == "uint8" else TensorProto.FLOAT
+    name, shape = graph.input[0].name, [batch, *spec.input_shape[1:]]
+    graph.input[0].CopyFrom(helper.make_tensor_value_info(name, kind, shape))
+
+
+def _rounding_nothing(graph: Any, spec: ModelSpec, name: str) -> Any:
+    """The QuantizeLinear that makes of centred pixels the camera's bytes, exactly; None: there is no such."""
+    from onnx import numpy_helper
+
+    quantize = [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == name]
+    if len(quantize) != 1 or centred_range(spec) is None:
+        return None
+    values = {weight.name: weight for weight in graph.initializer}
+    scale, zero = (numpy_helper.to_array(values[word]) for word in quantize[0].input[1:])
+    exact = zero.dtype == np.uint8 and scale.size == 1 and float(scale) == 1 and float(zero) == spec.mean[0]
+    return quantize[0] if exact else None
+
+
+def _read_bytes(graph: Any, quantize: Any, name: str, layout: str) -> None:
+    """Let the nodes behind ``quantize`` read bytes from the input ``name``, and those beside it the pixels made there.
+
+    OpenVINO runs the first convolution in 8 bits where the Transpose follows the DequantizeLinear, not before it.
+    """
+    from onnx import helper
+
+    (dequantize,) = (node for node in graph.node if quantize.output[0] in node.input)
+    pixels = dequantize.output[0]
+    nodes = [node for node in graph.node if node not in (quantize, dequantize)]
+    for node in nodes:
+        for index, read in enumerate(node.input):
+            if read == name:
+                node.input[index] = pixels
+    dequantize.input[0] = name
+    first = [dequantize]
+    if layout == "nhwc":
+        dequantize.output[0] = _PIXELS
+        first.append(helper.make_node("Transpose", [_PIXELS], [pixels], name="rtda.planes", perm=[0, 3, 1, 2]))
+    replace_nodes(graph, [*first, *nodes])
 
 
 def _normalising(graph: Any, spec: ModelSpec, name: str) -> list[Any]:

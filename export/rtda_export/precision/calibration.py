@@ -7,7 +7,7 @@ are a few tensors of one frame and the histograms, however many frames there are
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,12 @@ class Calibration:
 
     frames: int
     _histograms: dict[str, _Histogram] = dataclasses.field(repr=False)
+    _known: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict, repr=False)
 
     def ranges(self, method: str) -> dict[str, tuple[float, float]]:
         """Smallest and largest value to represent, by tensor; a key of ``METHODS``."""
-        return {name: histogram.range(METHODS[method]) for name, histogram in self._histograms.items()}
+        found = {name: histogram.range(METHODS[method]) for name, histogram in self._histograms.items()}
+        return {**found, **self._known}
 
 
 def calibrate(
@@ -45,6 +47,7 @@ def calibrate(
     images: Sequence[np.ndarray],
     names: Collection[str],
     *,
+    known: Mapping[str, tuple[float, float]] | None = None,
     threads: int = 0,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
@@ -54,6 +57,7 @@ def calibrate(
         model: ``onnx.ModelProto`` in float32 with fixed shapes.
         images: Preprocessed, float32 (1, 3, H, W) each; read one after the other, several times.
         names: Outputs of nodes to look at; the network's input is always among them.
+        known: Ranges, by tensor, that are not measured: those of a picture's pixels.
         threads: Of ONNX Runtime; 0: as many as there are cores.
         tell: Called with (done, total).
 
@@ -69,7 +73,7 @@ def calibrate(
         if isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.size:
             histograms[name].add(values, name)  # the rest is how a graph computes shapes, such as those of a split
         tell(done + 1, total)
-    return Calibration(len(images), histograms)
+    return Calibration(len(images), histograms, known or {})
 
 
 class _Histogram:

@@ -16,12 +16,19 @@ _MIOU_LOSS = 0.5  # percent points
 def _make(work: Work) -> Made:
     """Quantise; where labelled pictures are given, leave more in float until they lose little enough."""
     from rtda_deploy.files import write_bytes
+    from rtda_export.graph.centred import centred_range
     from rtda_export.graph.from_torch import read_onnx, stamped
     from rtda_export.precision.quantize import int8_onnx
 
     for limit in (_AGREEMENT, *_FURTHER):
         made = int8_onnx(
-            work.reference, work.calibration, work.out, target=work.target, limit=limit, progress=work.progress
+            work.reference,
+            work.calibration,
+            work.out,
+            target=work.target,
+            limit=limit,
+            input_range=centred_range(work.spec) if work.target == "cpu" else None,
+            progress=work.progress,
         )
         write_bytes(work.out, stamped(read_onnx(work.out), work.spec))
         miou = work.score()

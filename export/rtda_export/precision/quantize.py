@@ -98,6 +98,7 @@ def int8_onnx(
     method: str = "auto",
     check: Sequence[np.ndarray] | None = None,
     max_float: float = 0.5,
+    input_range: tuple[float, float] | None = None,
     threads: int = 0,
     progress: Progress | None = None,
 ) -> Quantized:
@@ -115,6 +116,7 @@ def int8_onnx(
         method: A key of ``calibration.METHODS``; ``auto``: the one that changes the logits least.
         check: Frames to measure on; None: eight of ``images``.
         max_float: Stop searching when this share of the nodes is left in float: INT8 is then not for this network.
+        input_range: Of the network's input, where it is known; None: as on the calibration frames.
         threads: Of ONNX Runtime; 0: as many as there are cores.
         progress: Called with (``calibrate``, ``compare``, ``rank`` or ``drop``, done, total).
 
@@ -137,7 +139,12 @@ def int8_onnx(
     units, reasons = _units(source, target, keep_float)
     produced = [name for node in source.graph.node for name in node.output]
     found = calibrate(
-        source, images, produced, threads=threads, tell=lambda done, total: tell("calibrate", done, total)
+        source,
+        images,
+        produced,
+        known=None if input_range is None else {source.graph.input[0].name: input_range},
+        threads=threads,
+        tell=lambda done, total: tell("calibrate", done, total),
     )
     writer = _Writer(source, target, units)
     reference = reference_answers(source, checked, threads=threads)

@@ -69,8 +69,15 @@ def write_onnx(bench: Workbench) -> ExportStep:
     return ExportStep("onnx", target, spec, parity, seconds, notes=bench.forced(parity))
 
 
-def finish(path: Path, options: ExportOptions) -> None:
-    """Give a file with plain planes and logits the batch, input and outputs that were asked for; in place."""
+def finish(path: Path, options: ExportOptions, contract: Optional[ModelSpec] = None) -> None:
+    """Give a file with plain planes and logits the batch, input and outputs that were asked for; in place.
+
+    Args:
+        path: ``.onnx``.
+        options: What was asked for.
+        contract: With the order, scale, mean and std of the network, where the file takes centred pixels; None: its
+            own.
+    """
     if options.output == "logits" and options.input == "float32" and options.batch == 1:
         return
     import onnx
@@ -88,8 +95,15 @@ def finish(path: Path, options: ExportOptions) -> None:
         spec = with_probabilities(model, spec)
     if options.input != "float32":
         spec = with_pixel_input(model, spec, input=options.input, layout=options.input_layout)
+        spec = spec if contract is None else _normalised_as(contract, spec)
     onnx.checker.check_model(model, full_check=True)
     write_bytes(path, stamped(model, spec))
+
+
+def _normalised_as(contract: ModelSpec, spec: ModelSpec) -> ModelSpec:
+    """A spec with the colours and numbers of another; all of that is done in the graph."""
+    fields = ("channel_order", "pixel_scale", "mean", "std")
+    return spec.replace(**{field: getattr(contract, field) for field in fields})
 
 
 def _rewritten(spec: ModelSpec) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Iterator, Optional, Sequence, Tuple
 import numpy as np
 
 from rtda_deploy.errors import ParityError
+from rtda_deploy.files import write_bytes
 from rtda_deploy.onnx_file import onnx_spec
 from rtda_deploy.spec import ModelSpec
 from rtda_export.parity.frames import NamedFrame
@@ -44,7 +45,8 @@ def reduce_precision(bench: Workbench, precision: Precision) -> ExportStep:
     started = time.perf_counter()
     unverified = bench.folder / target.name
     made = _made(bench, precision, unverified)
-    finish(unverified, request.options)
+    contract = request.spec_of_parent or onnx_spec(bench.reference)
+    finish(unverified, request.options, contract)
     if request.options.footage is not None:
         give_blocks(unverified, request.options.footage, bench.tell, target=target)
     tries = _trials(bench, precision, unverified)
@@ -74,7 +76,7 @@ def reduce_precision(bench: Workbench, precision: Precision) -> ExportStep:
 def _made(bench: Workbench, precision: Precision, out: Path) -> Made:
     assert precision.make is not None, "float32 is no lower precision"
     request = bench.request
-    spec = request.spec_of_parent or onnx_spec(bench.reference)
+    reference, spec = _reference(bench)
 
     def progress(step: str, done: int, total: int) -> None:
         text = f"{_PROGRESS.get(step, step)} {done}/{total}"
@@ -82,7 +84,7 @@ def _made(bench: Workbench, precision: Precision, out: Path) -> Made:
 
     made = precision.make(
         Work(
-            reference=bench.reference,
+            reference=reference,
             out=out,
             spec=_reduced_spec(spec, precision),
             images=_Images(bench.frames, spec),
@@ -95,6 +97,25 @@ def _made(bench: Workbench, precision: Precision, out: Path) -> Made:
     if made.for_parent and request.from_checkpoint:
         note_precision(request.file(), {"precision": FP32.name, **made.for_parent})
     return made
+
+
+def _reference(bench: Workbench) -> Tuple[Path, ModelSpec]:
+    """What the file is made of, and its spec: of one that will take a camera's bytes on a CPU, a copy of the reference
+    that takes centred pixels where it can, so that no step of the file rounds the picture."""
+    options = bench.request.options
+    spec = bench.request.spec_of_parent or onnx_spec(bench.reference)
+    if options.input != "uint8" or options.target != "cpu":
+        return bench.reference, spec
+    from rtda_export.graph.centred import with_centred_input
+    from rtda_export.graph.from_torch import read_onnx, stamped
+
+    model = read_onnx(bench.reference)
+    centred = with_centred_input(model, spec)
+    if centred is None:
+        return bench.reference, spec
+    path = bench.folder / "centred" / bench.reference.name
+    path.parent.mkdir(exist_ok=True)
+    return write_bytes(path, stamped(model, centred)), centred
 
 
 def _trials(bench: Workbench, precision: Precision, path: Path) -> Sequence[Trial]:
