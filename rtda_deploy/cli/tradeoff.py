@@ -41,6 +41,7 @@ def tradeoff(
     from rtda_deploy.sizes import parse_size
     from rtda_export.tradeoff.comparison import compare
     from rtda_export.tradeoff.making import Maker, variants
+    from rtda_export.tradeoff.table import markdown
 
     sizes = [parse_size(text) for text in size]
     frame_hw = parse_size(frame)
@@ -66,7 +67,7 @@ def tradeoff(
         )
     content = found.to_dict()
     write_text(folder / "tradeoff.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    written = [folder / "tradeoff.json"]
+    written = [folder / "tradeoff.json", write_text(folder / "tradeoff.md", markdown(content))]
     if labelled is not None:
         from rtda_export.tradeoff.picture import save_picture
 

@@ -27,6 +27,10 @@ def test_models_are_compared_and_one_is_proposed(
     assert "next    rtda-deploy bench " in outcome.err
     found = json.loads((here / "new/tradeoff.json").read_text())
     assert len(found["points"]) == 2 and (here / "new/tradeoff.png").stat().st_size > 10_000
+    table = (here / "new/tradeoff.md").read_text().splitlines()
+    assert table[0] == "| network | size | precision | mIoU | ms | a second |" and len(table) == 6
+    assert table[-1].startswith(found["machine"]) and "on 2 pictures of `folder:labelled`. For 1 masks a" in table[-1]
+    assert sum("| **" in row for row in table) == sum(point["frontier"] for point in found["points"])
     scores = [point["miou"] for point in found["points"]]
     assert scores[0] == pytest.approx(scores[1], abs=0.01), "the same network twice"
     device = invoke("tradeoff", tiny_onnx, "--device", "xavier-agx", "--precision", "fp32", "--json")

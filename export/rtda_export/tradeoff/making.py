@@ -1,4 +1,6 @@
-"""The files of the variants that are compared, each made once: a later comparison in the same folder finds them."""
+"""The files of the variants that are compared, each made once: a later comparison in the same folder finds them,
+until the model, the pictures that it was made on, or those that it is scored on change.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from rtda_deploy.model_files import is_checkpoint_name
 from rtda_deploy.onnx_file import onnx_spec, read_onnx_facts
 from rtda_export.precision import FP32, precision_named, precision_of_file
 from rtda_export.tradeoff.points import Variant
+from rtda_export.tradeoff.stamps import set_stamp, source_stamp
 
 __all__ = ["Maker", "variants"]
 
@@ -75,6 +78,7 @@ class Maker:
         self._int8: Dict[str, Any] = {"calibrate": calibrate, "int8_target": int8_target}
         self._tell = tell
         self._digests: Dict[Path, str] = {}
+        self._stamps: Dict[str, str] = {}
 
     def file(self, variant: Variant) -> Path:
         """The variant's file, made if it is not there yet.
@@ -119,14 +123,20 @@ class Maker:
         """
         from rtda_export.parity.scoring import evaluate
 
-        digest, scores = sha256_file(file), self.kept(variant).get("scores", {})
-        key = f"{digest} {address} {max_pictures} of {len(data)}" + (f" {provider}" if provider else "")
+        scores = self.kept(variant).get("scores", {})
+        key = self.score_key(file, data, address, max_pictures) + (f" {provider}" if provider else "")
         if isinstance(scores.get(key), float):
             return float(scores[key])
         self._tell(f"score   {variant.title}")
         miou = 100 * evaluate(file, data, max_pictures=max_pictures, provider=provider).scores.miou()
         self.keep(variant, {"scores": {**scores, key: miou}})
         return miou
+
+    def score_key(self, file: Path, data: Any, address: str, max_pictures: int) -> str:
+        """What a score is kept under; changes with the file, and with the pictures and labels of the set."""
+        if address not in self._stamps:
+            self._stamps[address] = set_stamp(data)
+        return f"{sha256_file(file)} {address} {self._stamps[address]} {max_pictures} of {len(data)}"
 
     def place(self, variant: Variant) -> Path:
         """The variant's folder; another model of that name, or another way to make it, has another one."""
@@ -154,9 +164,18 @@ class Maker:
 
     def _made(self, variant: Variant) -> Dict[str, Any]:
         """What a file depends on beside the model, size and precision, which its folder says."""
-        calibrated = precision_named(variant.precision).needs_calibration
-        int8 = {key: str(value) for key, value in self._int8.items()} if calibrated else {}
-        return {"version": __version__, **int8}
+        asked = self._asked["verify_path"]
+        verify = str(variant.model.parent / "verify") if asked is None else asked
+        made = {"version": __version__, "verified": self._stamped(verify)}
+        if precision_named(variant.precision).needs_calibration:
+            made.update(int8_target=self._int8["int8_target"], calibrated=self._stamped(self._int8["calibrate"]))
+        return made
+
+    def _stamped(self, source: Optional[str]) -> str:
+        """Where pictures are read from, and what is there as this comparison began."""
+        if str(source) not in self._stamps:
+            self._stamps[str(source)] = source_stamp(source)
+        return f"{source} {self._stamps[str(source)]}"
 
     def _own(self, variant: Variant) -> str:
         return precision_of_file(read_onnx_facts(variant.model)).name

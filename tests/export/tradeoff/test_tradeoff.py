@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from rtda_deploy.errors import ConfigError, ExportError
 from rtda_export.tradeoff.comparison import Comparison, compare, estimated
 from rtda_export.tradeoff.making import Maker, variants
 from rtda_export.tradeoff.points import Point, Variant, choice, frontier, sentence
+from rtda_export.tradeoff.stamps import source_stamp
+from rtda_export.tradeoff.table import markdown
 from rtda_export.tradeoff.timing import in_turns
 
 
@@ -118,6 +122,73 @@ def test_a_model_is_made_scored_and_timed_and_the_second_time_found(
     found.points[0].file.write_bytes(b"spoilt")
     compared([one_checkpoint], tmp_path, labelled, again, **options)
     assert [line.split()[0] for line in again] == ["export"]
+
+
+def test_changed_pictures_under_the_same_path_are_looked_at_again(
+    one_checkpoint: Path, workshop: Any, tmp_path: Path
+) -> None:
+    from rtda_training.readers import open_labelled
+
+    cv2 = pytest.importorskip("cv2")
+    for name in ("seen", "calibrate"):
+        workshop.store_frames(tmp_path / name, 2)
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+        assert cv2.imwrite(str(tmp_path / name / "a.png"), np.zeros((64, 64, 3)[: 3 if name == "images" else 2]))
+    (tmp_path / "classes.json").write_text(json.dumps({"names": list(workshop.classes)}))
+    variant = Variant(one_checkpoint, (64, 64), "int8", "best")
+    address = f"folder:{tmp_path}"
+    (tmp_path / "file.onnx").write_bytes(b"")
+
+    def known() -> Dict[str, Any]:
+        """What a new comparison finds, with the score, if it takes that one."""
+        options = {"verify": str(tmp_path / "seen"), "calibrate": str(tmp_path / "calibrate")}
+        maker = Maker(tmp_path / "out", int8_target="cpu", tell=lambda text: None, **options)
+        data = open_labelled(address, split="test")
+        found = maker.kept(variant)
+        maker.keep(variant, {"file": "x", "scores": {maker.score_key(tmp_path / "file.onnx", data, address, 2): 1.0}})
+        return {**found, "scored": maker.score_key(tmp_path / "file.onnx", data, address, 2) in found.get("scores", {})}
+
+    def repaint(path: Path) -> None:
+        before = path.stat().st_mtime_ns
+        assert cv2.imwrite(str(path), np.full((64, 64), 3, np.uint8))
+        os.utime(path, ns=(before + 1, before + 1))
+
+    known()
+    assert known()["file"] == "x" and known()["scored"]
+    for place, file_stays in (("seen", False), ("calibrate", False), ("images", True), ("labels", True)):
+        repaint(next((tmp_path / place).glob("*.png")))
+        found = known()
+        assert (("file" in found), found["scored"]) == (file_stays, False), place
+        assert known()["scored"]
+
+
+def test_recordings_are_looked_at_as_folders_are(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / name).write_bytes(b"1")
+    sources = [str(tmp_path / "a.mp4"), f"video:{tmp_path}/a.mp4,{tmp_path}/b.mp4?from=1", f"video:{tmp_path}/*.mp4"]
+    before = [source_stamp(source) for source in sources]
+    assert len(set(before)) == 3 and [source_stamp(source) for source in sources] == before
+    for changed, name in enumerate(("c.mp4", "b.mp4", "a.mp4"), start=1):
+        (tmp_path / name).write_bytes(b"22")
+        assert [source_stamp(source) != old for source, old in zip(sources, before)].count(True) == changed
+    assert source_stamp(None) == "" != source_stamp(str(tmp_path / "nothing"))
+
+
+def test_the_table_says_what_a_file_ran_in_and_has_scores_where_there_are_some() -> None:
+    named = dataclasses.replace(A, variant=dataclasses.replace(A.variant, precision="fp32"))
+    points = (dataclasses.replace(named, runs_on="OpenVINO on cpu in bf16, 2 threads"), B)
+    found = Comparison(points, "here", "a CPU", True, (720, 1280), "", 0, 30.0, ())
+    lines = markdown(found.to_dict()).splitlines()
+    assert lines[2] == "| **a** | 1024x512 | fp32, run in bf16 | 40.0 | 10.0 (9.0 to 11.0) | 100.0 |"
+    assert lines[3] == "| **b** | 1024x512 | int8 | 50.0 | 20.0 (19.0 to 21.0) | 50.0 |"
+    plain = [dataclasses.replace(each, miou=None) for each in points]
+    lines = markdown(dataclasses.replace(found, points=tuple(plain)).to_dict()).splitlines()
+    assert lines[2:4] == [
+        "| a | 1024x512 | fp32, run in bf16 | 10.0 (9.0 to 11.0) | 100.0 |",
+        "| b | 1024x512 | int8 | 20.0 (19.0 to 21.0) | 50.0 |",
+    ]
+    assert lines[-1].startswith("a CPU; frame to mask, frames of 1280x720. For 30 masks a second here: a at")
 
 
 def test_the_picture_is_drawn(one_checkpoint: Path, tmp_path: Path) -> None:
