@@ -20,6 +20,7 @@ from rtda_deploy.card import FAMILIAR_KEY
 
 __all__ = [
     "MONITOR",
+    "MOST_APPEARANCE",
     "MOST_BLOCKS",
     "MOST_FEATURES",
     "SAMPLES",
@@ -31,12 +32,15 @@ __all__ = [
 ]
 
 MONITOR = "monitor"  # name of the network's output that holds the signals
-SIGNALS = ("features", "classes", "confidence")  # in the order of a monitored network's output
-MOST_FEATURES = 128  # channels of the backbone's last stage that are given: evenly spaced ones where it has more
+SIGNALS = ("appearance", "features", "classes", "confidence")  # in the order of a monitored network's output
+# Channels that are given, evenly spaced ones where there are more: of the backbone's map at 1/8 of the input, which
+# light, noise and blur change; of its last stage, which the things that are seen change.
+MOST_APPEARANCE = 64
+MOST_FEATURES = 128
 MOST_BLOCKS = 600  # of a card
 SAMPLE_S = 1.0  # seconds between two frames that are looked at
 SAMPLES = 3  # frames of a block
-_VERSION = 1
+_VERSION = 2  # 1 had no appearance
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rtda_deploy.errors import DataError
 from rtda_deploy.familiar import MOST_BLOCKS, Familiar, familiar_from_json, with_familiar
 from rtda_training.judge.blocks import familiar_of
 
-_WIDTHS = (2, 3, 1)
+_WIDTHS = (1, 1, 3, 1)
 
 
 def _familiar(frames: int = 90) -> Familiar:
@@ -52,7 +52,7 @@ def card_text() -> str:
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 1},
         {"packed": "no base64!"},
         {"packed": "AAAA"},
         {"stretches": [7]},

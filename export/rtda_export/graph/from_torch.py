@@ -107,7 +107,7 @@ def onnx_from_checkpoint(
     checkpoint = read_checkpoint(checkpoint_path, spec=spec)
     model = model_from_checkpoint(checkpoint)
     sized = checkpoint.spec.replace(size_hw=check_size(size_hw or checkpoint.spec.size_hw, model.size_multiple))
-    graph = _traced(model.deploy_view(), sized, opset, deepest=monitor)
+    graph = _traced(model.deploy_view(), sized, opset, maps=monitor)
     constant_sizes(graph)
     pads_into_convolutions(graph)
     changes = rewrite(graph) if rewritten else ()
@@ -162,24 +162,24 @@ def stamped(graph: Any, spec: ModelSpec) -> bytes:
     return content
 
 
-def _traced(view: DeployView, spec: ModelSpec, opset: int, *, deepest: bool = False) -> Any:
-    """The graph of a view; ``deepest``: with the backbone's coarsest map as a second output."""
+def _traced(view: DeployView, spec: ModelSpec, opset: int, *, maps: bool = False) -> Any:
+    """The graph of a view; ``maps``: with those of the backbone that signals are made of as further outputs."""
     import onnx
     import torch
 
     from rtda_export.graph.fold import fold_batchnorms
-    from rtda_export.graph.monitor import DEEPEST_NAME, giving_deepest
+    from rtda_export.graph.monitor import MAP_NAMES, giving_maps
 
     image = torch.zeros(1, 3, *spec.size_hw)
     fold_batchnorms(view, image)
     buffer = io.BytesIO()
     export: Any = torch.onnx.export  # its annotations leave out the streams it takes
-    names = [OUTPUT_NAME, DEEPEST_NAME] if deepest else [OUTPUT_NAME]
+    names = [OUTPUT_NAME, *MAP_NAMES] if maps else [OUTPUT_NAME]
     options = {"opset_version": opset, "input_names": [INPUT_NAME], "output_names": names}
     if "dynamo" in inspect.signature(export).parameters:  # the newer exporter writes opset 18 and later only
         options["dynamo"] = False
     try:
-        with _quiet(), torch.no_grad(), giving_deepest(view) if deepest else nullcontext():
+        with _quiet(), torch.no_grad(), giving_maps(view) if maps else nullcontext():
             export(view, (image,), buffer, **options)
     except RuntimeError as err:  # torch.onnx's own errors derive from it
         raise ExportError(

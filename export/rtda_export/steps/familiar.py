@@ -12,7 +12,7 @@ from typing import Iterator, List, Union
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, ExportError
-from rtda_deploy.familiar import MOST_BLOCKS, SAMPLE_S, SAMPLES, Familiar, with_familiar
+from rtda_deploy.familiar import MONITOR, MOST_BLOCKS, SAMPLE_S, SAMPLES, SIGNALS, Familiar, with_familiar
 from rtda_deploy.files import write_bytes
 from rtda_deploy.masking import mask_password
 from rtda_deploy.onnx_file import CARD_KEY, read_onnx_facts
@@ -66,7 +66,7 @@ def measured_blocks(path: Path, footage: Union[str, Path], tell: Tell, *, target
                 f"{target.name} gives no signals for the shift alarm",
                 hint=f"export the checkpoint it came from: rtda-deploy export ckpt.pth --monitor --footage {footage}",
             )
-        prepare, classes = Preprocessor(engine.spec), engine.spec.num_classes
+        prepare = Preprocessor(engine.spec)
         for frames in _by_recording(str(footage)):
             rows = []
             for frame in itertools.islice(frames, _MOST_FRAMES - done):
@@ -78,7 +78,8 @@ def measured_blocks(path: Path, footage: Union[str, Path], tell: Tell, *, target
                     tell(ExportEvent("familiar", "progress", text=f"signals of frame {done}", path=target))
             if rows:
                 recordings.append(np.stack(rows))
-        widths = (len(engine.monitor) - classes - 1, classes, 1)
+        given = engine.spec.provenance["export"][MONITOR]
+        widths = tuple(int(given.get(name, 0)) for name in SIGNALS)
     found = familiar_of(recordings, widths, data=mask_password(str(footage)), robot=True)
     if found is None:
         raise ConfigError(

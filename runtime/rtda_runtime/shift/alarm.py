@@ -14,7 +14,7 @@ from rtda_runtime.shift.blocks import BlockMaker
 from rtda_runtime.shift.cusum import alarm_level
 from rtda_runtime.shift.reference import parts, signal_values, unpacked
 from rtda_runtime.shift.signal import Calibration, Signal
-from rtda_runtime.shift.support import duration_text, footage_needed_s, longest_s
+from rtda_runtime.shift.support import duration_text, footage_needed_s, longest_s, reachable_s
 
 __all__ = ["ShiftAlarm", "ShiftState", "calibrations", "longest_shift_s", "supported_s"]
 
@@ -30,7 +30,7 @@ class ShiftState:
     Attributes:
         state: ``familiar`` or ``unfamiliar``.
         since_s: For how many seconds of the source, by its newest block.
-        signal: The one with the most evidence: ``features``, ``classes`` or ``confidence``.
+        signal: The one with the most evidence: ``appearance``, ``features``, ``classes`` or ``confidence``.
         evidence: Of that signal: from 0, 1 raises the alarm, 1.5 at most.
         distance: Of its newest block: 1 is as far as the furthest block of the calibration.
         blocks: Tested so far; the first is there after some seconds.
@@ -88,11 +88,7 @@ def calibrations(familiar: Familiar) -> List[Calibration]:
 
 def supported_s(found: List[Calibration], block_s: float) -> float:
     """The longest time between false alarms that a signal supports, seconds."""
-    return max(_supported_by(one, found, block_s) for one in found)
-
-
-def _supported_by(one: Calibration, found: List[Calibration], block_s: float) -> float:
-    return longest_s(one.independent, block_s, one.memory, len(found))
+    return max(longest_s(one.independent, block_s, one.memory, len(found)) for one in found)
 
 
 def longest_shift_s(familiar: Familiar) -> float:
@@ -105,7 +101,8 @@ def longest_shift_s(familiar: Familiar) -> float:
 class ShiftAlarm:
     """Tells when a robot's frames are unlike those that its network was calibrated on. Used by one thread.
 
-    Signals whose blocks do not support the time that is asked for, because they change more slowly, take no part.
+    One signal has to support the time that is asked for. The others take part, each at a level of its own, unless they
+    change so slowly that their blocks are evidence of nothing.
 
     Args:
         familiar: Blocks of the card.
@@ -118,12 +115,17 @@ class ShiftAlarm:
     def __init__(self, familiar: Familiar, apart_s: float) -> None:
         found = calibrations(familiar)
         _check_supported(familiar, found, apart_s)
-        able = [one for one in found if _supported_by(one, found, familiar.block_s) >= apart_s]
+        able = [
+            one for one in found if reachable_s(one.independent, familiar.block_s, one.memory, len(found)) >= apart_s
+        ]
         self.familiar, self.apart_s = familiar, apart_s
         self._maker = BlockMaker(familiar.sample_s, familiar.samples)
         self._parts = parts(familiar.widths)
         self._signals = {
-            one.name: Signal(one, alarm_level(apart_s, familiar.block_s, one.memory, len(found))) for one in able
+            one.name: Signal(
+                one, alarm_level(apart_s, familiar.block_s, one.memory, len(found), one.scores.independent)
+            )
+            for one in able
         }
         self._blocks = self._alarms = 0
         self._curve: Deque[float] = collections.deque(maxlen=_CURVE)

@@ -1,7 +1,8 @@
-"""How far a block is from those of the calibration: mean squared deviation over the channels, in their own spread.
+"""How far a block is from those of the calibration: a Mahalanobis distance with a fixed reference.
 
-A diagonal Mahalanobis distance with a fixed reference. The blocks that it is made of are scored by references without
-them, so that theirs and a robot's are alike.
+What differs from block to block in one scene, many channels at once, counts little; what never does so counts much.
+There are fewer blocks than channels, so that the channels' correlations are drawn towards none. The blocks that the
+reference is made of are scored by references without them, so that theirs and a robot's are alike.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ __all__ = ["Reference", "cross_scores", "signal_values", "unpacked"]
 _FOLDS = 5
 _MOST_SPREADS = 10.0  # one channel counts no further: a channel that was silent in the calibration is not the world
 # Least spread of a channel, in its own units: of a share's root, and of a confidence, both 0..1.
-_FLOORS = {"features": 0.0, "classes": 0.01, "confidence": 0.005}
+_FLOORS = {"appearance": 0.0, "features": 0.0, "classes": 0.01, "confidence": 0.005}
 _RELATIVE_FLOOR = 0.05  # of the median spread of the channels
+_SHRUNK = 0.2  # share of channels without correlation in the reference's; the rest is what the blocks have
 
 
 class Reference:
-    """Mean and spread of each channel of one signal.
+    """Mean and spread of each channel of one signal, and how channels go together.
 
     Args:
         values: float64 (K, d), K >= 2, as :func:`signal_values` gives them.
@@ -34,14 +36,22 @@ class Reference:
         spread = values.std(axis=0, ddof=1)
         least = max(_FLOORS[signal], _RELATIVE_FLOOR * float(np.median(spread)), 1e-9)
         self.spread = np.maximum(spread, least)
+        deviations = (values - self.mean) / self.spread
+        correlations = deviations.T @ deviations * ((1.0 - _SHRUNK) / (len(values) - 1))
+        np.fill_diagonal(correlations, 1.0)
+        # Of the inverse: the squares of what it makes of a deviation add up to the distance.
+        self._root = np.linalg.cholesky(np.linalg.inv(correlations))
 
     def scores(self, values: np.ndarray) -> np.ndarray:
         """float64 (K,) of float64 (K, d): 1 is usual, 0 is the mean itself."""
         deviations = np.clip((values - self.mean) / self.spread, -_MOST_SPREADS, _MOST_SPREADS)
-        return np.asarray((deviations**2).mean(axis=1))
+        return np.asarray(((deviations @ self._root) ** 2).mean(axis=1))
 
     def between(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """float64 (K,): the same between pairs of blocks, float64 (K, d) each."""
+        """float64 (K,): mean squared difference of pairs of blocks, float64 (K, d) each, each channel by its spread.
+
+        Without the correlations, which would make much of a sensor's noise.
+        """
         return np.asarray((((one - other) / self.spread) ** 2).mean(axis=1))
 
 

@@ -16,7 +16,7 @@ from rtda_runtime.shift.reference import Reference, cross_scores
 
 __all__ = ["Calibration", "Signal"]
 
-_STILL = 0.05  # of the usual difference between two blocks that follow each other: less is the same scene
+_STILL = 0.2  # of the usual difference between two blocks that follow each other: less is the same scene
 _FAR = 2.0  # times the furthest of the calibration: no scene is that far by standing somewhere unusual
 
 

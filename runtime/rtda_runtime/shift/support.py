@@ -10,22 +10,22 @@ import numpy as np
 
 from rtda_deploy.errors import ConfigError
 from rtda_runtime.shift.conformal import least_p
-from rtda_runtime.shift.cusum import log_bets
+from rtda_runtime.shift.cusum import fair_exponent, log_bets
 
-__all__ = ["apart_seconds", "duration_s", "duration_text", "footage_needed_s", "longest_s"]
+__all__ = ["apart_seconds", "duration_s", "duration_text", "footage_needed_s", "longest_s", "reachable_s"]
 
 _DELAY = 20  # independent blocks, each further than all of the calibration, in which an alarm has to come
 _LEAST_S = 60.0  # an alarm that is false every minute is none
+_LEAST_INDEPENDENT = 20  # blocks of a signal that promises anything by itself
 _MOST_INDEPENDENT = 10**6
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def longest_s(independent: float, block_s: float, memory: float, signals: int) -> float:
-    """The longest time between false alarms that so many independent blocks support, seconds; 0: none.
+def reachable_s(independent: float, block_s: float, memory: float, signals: int) -> float:
+    """The longest time between false alarms at which a signal still has a say, seconds; 0: none.
 
-    Two things bound it. The calibration says nothing of what is rarer than one of its n blocks; two such blocks that
-    are independent come once in n^2, and no rarer alarm is promised. And where every block is further than all of the
-    calibration, the alarm has to come within twenty independent ones: with few blocks none of them is evidence enough.
+    Where every block is as far as the furthest of the calibration, its alarm has to come within twenty independent
+    ones: with few blocks none of them is evidence enough for a rarer one.
 
     Args:
         independent: Blocks of the calibration / memory.
@@ -34,9 +34,19 @@ def longest_s(independent: float, block_s: float, memory: float, signals: int) -
         signals: Tested together.
     """
     bet = float(log_bets(np.array([least_p(independent)]))[0])
-    spans = min(independent**2, math.exp(min(_DELAY * bet, 100.0)) if bet > 0 else 0.0)
-    found = spans * block_s * memory / signals
-    return found if found >= _LEAST_S else 0.0
+    spans = _DELAY * bet * fair_exponent(int(independent))  # its logarithm
+    return math.exp(min(spans, 100.0)) * block_s * memory / signals if spans > 0 else 0.0
+
+
+def longest_s(independent: float, block_s: float, memory: float, signals: int) -> float:
+    """The longest time between false alarms that so many independent blocks support by themselves, seconds; 0: none.
+
+    It is :func:`reachable_s`, and no more than what a calibration can answer for: it says nothing of what is rarer than
+    one of its n blocks; two such blocks that are independent come once in n^2, and no rarer alarm is promised.
+    """
+    promised = independent**2 * block_s * memory / signals
+    found = min(reachable_s(independent, block_s, memory, signals), promised)
+    return found if found >= _LEAST_S and independent >= _LEAST_INDEPENDENT else 0.0
 
 
 def footage_needed_s(apart_s: float, block_s: float, memory: float, signals: int) -> float:

@@ -9,11 +9,11 @@ import numpy as np
 from rtda_deploy.familiar import Familiar
 from rtda_training.judge.blocks import familiar_of
 
-WIDTHS = (16, 4, 1)
+WIDTHS = (8, 16, 4, 1)
 
 
 class Drive:
-    """A street: features, class shares and confidence wander around a mean, ``alike`` from block to block."""
+    """A street: what a network sees of it wanders around a mean, ``alike`` from block to block."""
 
     def __init__(self, seed: int, alike: float = 0.5, tails: Optional[int] = None) -> None:
         self._random = np.random.default_rng(seed)
@@ -29,10 +29,10 @@ class Drive:
         for place in range(count):
             now = self._alike * now + np.sqrt(1.0 - self._alike**2) * noise[place]
             wander[place] = now
-        features, logits, sure = np.split(self._offsets + wander, np.cumsum(WIDTHS[:2]), axis=1)
+        looks, features, logits, sure = np.split(self._offsets + wander, np.cumsum(WIDTHS[:3]), axis=1)
         shares = np.exp(0.3 * logits)
         shares /= shares.sum(axis=1, keepdims=True)
-        return np.concatenate([features + shift, shares, 0.8 + 0.03 * np.tanh(sure - 1.0)], axis=1)
+        return np.concatenate([looks, features + shift, shares, 0.8 + 0.03 * np.tanh(sure - 1.0)], axis=1)
 
     def familiar(self, blocks: int, data: str = "drive") -> Familiar:
         """Blocks of a card that was calibrated on this drive."""

@@ -1,4 +1,4 @@
-"""A model with signals, whose answers NumPy knows: the tiny network, and the means of its input's channels."""
+"""A model with signals, whose answers NumPy knows: the tiny network, and the means of its input's channels, twice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runtime.models import tiny_spec, write_model
 from rtda_deploy.familiar import Familiar, with_familiar
 from rtda_training.judge.blocks import familiar_of
 
-WIDTHS = (3, 5, 1)
+WIDTHS = (3, 3, 5, 1)
 
 
 def grey_level(frame: int, seed: int = 0, dark: float = 0.0) -> int:
@@ -40,13 +40,14 @@ def write_monitored(path: Path, blocks: int = 0) -> Path:
     import onnx
     from onnx import helper
 
-    from rtda_export.graph.monitor import with_monitor
+    from rtda_export.graph.monitor import MAP_NAMES, with_monitor
 
     write_model(path)
     model = onnx.load(str(path))
     # Pixels as they come: the tiny network's mean and std make them about 0, whose means are those of the colours.
-    model.graph.node.append(helper.make_node("Identity", ["frame"], ["rtda.deepest"]))
-    model.graph.output.append(helper.make_tensor_value_info("rtda.deepest", onnx.TensorProto.FLOAT, [1, 3, 64, 96]))
+    for name in MAP_NAMES:
+        model.graph.node.append(helper.make_node("Identity", ["frame"], [name]))
+        model.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 64, 96]))
     spec = with_monitor(model, tiny_spec())
     _write(path, model, spec.to_json(), "")
     if blocks:

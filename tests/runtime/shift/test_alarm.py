@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -30,24 +31,24 @@ def test_false_alarms_are_no_oftener_than_asked(alike: float, tails: int | None)
 
 
 def test_without_the_correction_for_neighbours_the_promise_would_be_broken() -> None:
-    """The test above has power: naive p-values and no memory alarm several times as often as promised."""
-    from rtda_runtime.shift.cusum import Cusum, alarm_level, log_bets
+    """The test above has power: naive p-values and no memory are in alarm for much of the time."""
+    from rtda_runtime.shift.cusum import Cusum, log_bets
     from rtda_runtime.shift.reference import Reference, unpacked
 
-    alarms = 0
+    raised = 0
     for seed in range(10):
         drive = Drive(seed, 0.9)
         values = unpacked(drive.familiar(100))["features"]
         reference = Reference(values, "features")
-        known = np.sort(reference.scores(values))
-        scores = reference.scores(drive.blocks(2 * BLOCKS_APART)[:, : WIDTHS[0]])
+        known = np.sort(reference.scores(values))  # of the blocks that it is made of: smaller than those to come
+        features = slice(WIDTHS[0], sum(WIDTHS[:2]))
+        scores = reference.scores(drive.blocks(2 * BLOCKS_APART)[:, features])
         ranks = len(known) - np.searchsorted(known, scores)
-        cusum, before = Cusum(alarm_level(APART_S, 3.0, 1.0, 1), 1.0), False
+        cusum = Cusum(math.log(BLOCKS_APART), 1.0)
         for log_bet in log_bets((ranks + 1) / (len(known) + 1)):
             cusum.add(float(log_bet))
-            alarms += cusum.alarm and not before
-            before = cusum.alarm
-    assert alarms > 40
+            raised += cusum.alarm
+    assert raised > 0.5 * 10 * 2 * BLOCKS_APART
 
 
 @pytest.mark.parametrize(("shift", "most_blocks"), [(1.5, 40), (3.0, 20), (8.0, 8)])
@@ -99,7 +100,7 @@ def test_slow_dusk_on_a_robot_that_stands_still_raises_it() -> None:
     drive = Drive(6, 0.3)
     alarm = ShiftAlarm(drive.familiar(300), APART_S)
     scene = drive.blocks(1)
-    darker = scene + np.linspace(0.0, 1.0, 200)[:, None] * np.repeat([4.0, 0.0], [WIDTHS[0], sum(WIDTHS[1:])])
+    darker = scene + np.linspace(0.0, 1.0, 200)[:, None] * np.repeat([4.0, 0.0], [sum(WIDTHS[:2]), sum(WIDTHS[2:])])
     states = _states(alarm, darker)
     assert not states[20].unfamiliar and states[-1].unfamiliar
 
@@ -112,7 +113,7 @@ def test_a_time_that_the_blocks_do_not_support_is_refused_with_the_footage_that_
     assert "--footage" in caught.value.hint and "of footage" in caught.value.hint and "--shift " in caught.value.hint
 
 
-@pytest.mark.parametrize("blocks", [10, 25])
+@pytest.mark.parametrize("blocks", [10, 18])
 def test_hardly_any_footage_supports_no_alarm(blocks: int) -> None:
     with pytest.raises(ConfigError) as caught:
         ShiftAlarm(Drive(8).familiar(blocks), 60.0)
@@ -127,7 +128,7 @@ def test_a_card_with_a_handful_of_blocks_is_refused() -> None:
 
 def test_a_card_of_another_network_is_refused() -> None:
     alarm = ShiftAlarm(Drive(9).familiar(300), APART_S)
-    with pytest.raises(ConfigError, match="30 numbers a frame, its card has 21"):
+    with pytest.raises(ConfigError, match="30 numbers a frame, its card has 29"):
         alarm.add(0.0, np.zeros(30))
 
 

@@ -46,8 +46,8 @@ def test_a_result_carries_its_frame_s_signals(model: Path) -> None:
     with Segmenter.open(model, threads=1) as segmenter:
         first, second = segmenter.segment(picture(0)), segmenter.segment(picture(0, dark=50))
     assert first.monitor is not None and second.monitor is not None
-    assert first.monitor.shape == (9,) and not np.array_equal(first.monitor, second.monitor), "not the same memory"
-    assert first.monitor[3:8].sum() == pytest.approx(1.0, abs=1e-5)
+    assert first.monitor.shape == (12,) and not np.array_equal(first.monitor, second.monitor), "not the same memory"
+    assert first.monitor[6:11].sum() == pytest.approx(1.0, abs=1e-5)
     pixel = float(picture(0)[0, 0, 0]) / 255.0
     assert first.monitor[0] == pytest.approx((pixel - 0.485) / 0.229, abs=1e-4)
 

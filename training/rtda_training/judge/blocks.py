@@ -21,7 +21,7 @@ _RUN = 30  # blocks in a row that are kept of long footage
 
 def familiar_of(
     recordings: Sequence[np.ndarray],
-    widths: Tuple[int, int, int],
+    widths: Tuple[int, ...],
     *,
     data: str,
     robot: bool,
@@ -31,7 +31,7 @@ def familiar_of(
 
     Args:
         recordings: float (N, D) signals of the frames of each recording, ``SAMPLE_S`` apart.
-        widths: Numbers of features, classes and confidence; D in all.
+        widths: How many numbers each of ``SIGNALS`` has; D in all.
         data: Address of the footage.
         robot: Whether it is the robot's own.
         frames_per_block: 1 where the frames are no neighbours: then each is taken to be a block.

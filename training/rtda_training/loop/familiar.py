@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rtda_deploy.familiar import MOST_FEATURES, Familiar, familiar_from_json, with_familiar
+from rtda_deploy.familiar import MOST_APPEARANCE, MOST_FEATURES, Familiar, familiar_from_json, with_familiar
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.data.batches import normalise
 from rtda_training.data.config import InputConfig
@@ -54,16 +54,24 @@ def measure_familiar(
             if tuple(image.shape[2:]) != size_hw:
                 image = torch.nn.functional.interpolate(image, size=size_hw, mode="bilinear", align_corners=False)
             output = network(image)
-            pooled = output.features[3].float().mean(dim=(2, 3))[0]
+            pooled = (
+                _pooled(output.features[1], MOST_APPEARANCE),
+                _pooled(output.features[3], MOST_FEATURES),
+            )
             sure = output.coarse[0].float().softmax(dim=0)
-            parts = (pooled[:: -(-len(pooled) // MOST_FEATURES)], sure.mean(dim=(1, 2)), sure.amax(dim=0).mean()[None])
+            parts = (*pooled, sure.mean(dim=(1, 2)), sure.amax(dim=0).mean()[None])
             rows.append([part.cpu().numpy() for part in parts])
     values = np.stack([np.concatenate(parts) for parts in rows])
     if not np.isfinite(values).all():
         return None  # it diverged, which its maker says
-    features, classes, _ = (len(part) for part in rows[0])
-    address = str(pictures.address)
-    return familiar_of([values], (features, classes, 1), data=address, robot=robot, frames_per_block=1)
+    widths = tuple(len(part) for part in rows[0])
+    return familiar_of([values], widths, data=str(pictures.address), robot=robot, frames_per_block=1)
+
+
+def _pooled(features: torch.Tensor, most: int) -> torch.Tensor:
+    """float32 (C,) of a map (1, C, H, W): as ``rtda_export.graph.monitor`` pools it."""
+    means = features.float().mean(dim=(2, 3))[0]
+    return means[:: -(-len(means) // most)]
 
 
 def give_footage(path: Path, footage: UnlabelledSet, size_hw: tuple[int, int], contract: InputConfig) -> None:

@@ -14,10 +14,12 @@ import numpy as np
 from rtda_deploy.errors import RtdaError
 from rtda_deploy.familiar import MONITOR, SIGNALS, Familiar
 from rtda_runtime.result import Result
-from rtda_runtime.shift.reference import Reference, signal_values, unpacked
+from rtda_runtime.shift.reference import Reference, cross_scores, signal_values, unpacked
 from rtda_runtime.shift.watch import familiar_of
 
 __all__ = ["Familiarity", "confidence_signal", "familiarity_of"]
+
+_LEAST_BLOCKS = 10
 
 
 class Familiarity:
@@ -29,10 +31,14 @@ class Familiarity:
 
     def __init__(self, familiar: Familiar) -> None:
         self._widths = familiar.widths
-        self._references = {name: Reference(values, name) for name, values in unpacked(familiar).items()}
+        known = unpacked(familiar)
+        self._references = {name: Reference(values, name) for name, values in known.items()}
+        self._usual = {name: float(cross_scores(values, name).mean()) for name, values in known.items()}
 
     def of(self, monitor: np.ndarray) -> Optional[float]:
-        """Novelty of a frame, 0 to 1: root mean square z-score, d, of the signal that is furthest, as d / (1 + d).
+        """Novelty of a frame, 0 to 1: d / (1 + d) of the signal that is furthest.
+
+        d is its distance as a multiple of the footage's own root mean square, so that a usual frame has about 0.5.
 
         Args:
             monitor: float32 (D,), as of a result.
@@ -45,6 +51,7 @@ class Familiarity:
         values = _parts(monitor, dict(zip(SIGNALS, self._widths)))
         scores = [
             float(reference.scores(signal_values(name, values[name].astype(np.float64))[None])[0])
+            / max(self._usual[name], 1e-9)
             for name, reference in self._references.items()
         ]
         apart = float(np.sqrt(max(scores)))
@@ -57,7 +64,7 @@ def familiarity_of(model: Union[str, Path]) -> Optional[Familiarity]:
         found = familiar_of(model)
     except RtdaError:
         return None
-    return None if found is None or found.blocks < 2 else Familiarity(found)
+    return None if found is None or found.blocks < _LEAST_BLOCKS else Familiarity(found)
 
 
 def confidence_signal(result: Result) -> Optional[float]:

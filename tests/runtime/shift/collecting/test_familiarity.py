@@ -41,10 +41,10 @@ def test_what_the_card_knows_is_less_novel_than_what_it_does_not(model: Path) ->
     familiarity = familiarity_of(model)
     assert familiarity is not None
     known = [familiarity.of(block.astype(np.float32)) for block in Drive(2).blocks(40)]
-    foreign = [familiarity.of(block.astype(np.float32)) for block in Drive(2).blocks(40, shift=6.0)]
+    foreign = [familiarity.of(block.astype(np.float32)) for block in Drive(2).blocks(40, shift=12.0)]
     usual = [value for value in known if value is not None]
     assert len(usual) == 40 and 0.3 < np.median(usual) < 0.7
-    assert min(value or 0.0 for value in foreign) > 0.8 > max(usual)
+    assert min(value or 0.0 for value in foreign) > 0.87 > max(usual)
 
 
 def test_signals_that_are_not_the_cards_say_nothing() -> None:
@@ -71,8 +71,8 @@ def test_the_confidence_of_a_monitored_network_needs_no_confidence_of_each_pixel
 
 
 def test_a_collector_keeps_what_the_card_does_not_know(tmp_path: Path, model: Path) -> None:
-    known, foreign = Drive(2).blocks(12), Drive(2).blocks(12, shift=6.0)
-    options = CollectOptions(control=0.0, free_bytes=0, when="novelty > 0.75 and confidence < 1")
+    known, foreign = Drive(2).blocks(12), Drive(2).blocks(12, shift=12.0)
+    options = CollectOptions(control=0.0, free_bytes=0, when="novelty > 0.87 and confidence < 1")
     with Collector(tmp_path / "hard", MONITORED, options, model_file=model) as collector:
         for number in range(12):
             signals = foreign[number] if number in (3, 9) else known[number]
