@@ -1,6 +1,6 @@
 """What the shift alarm costs a frame: the signals in the graph, and the statistics beside the loop.
 
-    python benchmarks/shift_cost.py best.pth [--precision int8 --calibrate DATA] [--size 1024x512] [--rounds 200] [--json]
+    python benchmarks/shift_cost.py best.pth [--precision int8 --calibrate DATA] [--size 1024x512] [--json]
 
 The checkpoint is exported with and without ``--monitor`` and both files segment the same 1280x720 pictures in turns, a
 frame each a round; ``ratio`` is the monitored file's time over the other's within a round, with the middle half. Then
