@@ -8,9 +8,10 @@ from typing import Optional, Union
 
 from rtda_deploy.pictures.content_kind import Described, describe, kind_of
 
-__all__ = ["impostor", "is_checkpoint_name"]
+__all__ = ["PADDLE_SUFFIX", "impostor", "is_checkpoint_name"]
 
-_CHECKPOINT = re.compile(r"\.(pth|pt|ckpt)(\.tar)?$", re.IGNORECASE)
+PADDLE_SUFFIX = ".pdparams"  # of a checkpoint of Paddle
+_CHECKPOINT = re.compile(r"\.((pth|pt|ckpt)(\.tar)?|pdparams)$", re.IGNORECASE)
 _LOOKED_AT = 1024  # bytes
 _SAFETENSORS = re.compile(rb'.{4}\x00{4}\{"', re.DOTALL)  # the length of its header in 8 bytes, then the header
 _TAR = slice(257, 262)  # where "ustar" stands in a tar archive
@@ -38,7 +39,7 @@ def impostor(path: Union[str, Path]) -> Optional[Described]:
 
 
 def is_checkpoint_name(path: Union[str, Path]) -> bool:
-    """Whether a name is that of a checkpoint: ``.pth``, ``.pt`` or ``.ckpt``, or one of them and ``.tar``.
+    """Whether a name is that of a checkpoint: ``.pth``, ``.pt``, ``.ckpt``, one of them and ``.tar``, ``.pdparams``.
 
     Training scripts write ``checkpoint.pth.tar`` with ``torch.save``; it is no archive.
     """

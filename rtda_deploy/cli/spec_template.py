@@ -108,11 +108,10 @@ def _of_checkpoint(file: Path) -> Tuple[ModelSpec, List[str]]:
     from rtda_deploy.optional import require
 
     require("torch", extra="training", purpose="to read a checkpoint")
-    from rtda_training.checkpoint import FORMAT, read_checkpoint
+    from rtda_training.checkpoint import FORMAT, read_checkpoint, stored_content
     from rtda_training.models import load_foreign
-    from rtda_training.torch_file import read_torch_file
 
-    content = read_torch_file(file)
+    content = stored_content(file)
     if not isinstance(content, dict) or content.get("format") == FORMAT:
         return read_checkpoint(file).spec, []
     found = load_foreign(None, content)

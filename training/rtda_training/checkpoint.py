@@ -19,9 +19,11 @@ from rtda_deploy import __version__
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import CheckpointError, ConfigError
 from rtda_deploy.files import readable_file, sha256_file
+from rtda_deploy.model_files import PADDLE_SUFFIX
 from rtda_deploy.spec import ModelSpec
 from rtda_training.labels import CITYSCAPES
 from rtda_training.models import NETWORKS, SegmentationNetwork, build_network, load_foreign
+from rtda_training.models.pdparams_file import read_pdparams
 from rtda_training.models.state_dicts import (
     averages_left_out,
     checked_tensors,
@@ -30,7 +32,7 @@ from rtda_training.models.state_dicts import (
 )
 from rtda_training.torch_file import read_torch_file, write_torch_file
 
-__all__ = ["FORMAT", "Checkpoint", "model_from_checkpoint", "read_checkpoint", "write_checkpoint"]
+__all__ = ["FORMAT", "Checkpoint", "model_from_checkpoint", "read_checkpoint", "stored_content", "write_checkpoint"]
 
 FORMAT = "rtda-deploy"
 _WHOLE = "was it copied whole? A checkpoint is a .pth of train, or of RTDA's, CoinCheung's or another known code"
@@ -60,7 +62,7 @@ def read_checkpoint(path: str | Path, *, spec: ModelSpec | None = None) -> Check
     """Read our own checkpoint, or one of the published lineages (``rtda_training.models.lineages``).
 
     Args:
-        path: A ``.pth`` file.
+        path: A ``.pth`` file, or PaddleSeg's ``.pdparams``.
         spec: Used instead of the file's own; needed by a foreign file with other than Cityscapes' 19 classes.
 
     Raises:
@@ -69,7 +71,7 @@ def read_checkpoint(path: str | Path, *, spec: ModelSpec | None = None) -> Check
         SpecError: If its spec is missing or broken.
     """
     file = readable_file(path, what="checkpoint")
-    content = read_torch_file(file, hint=_WHOLE)
+    content = stored_content(file)
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{file} holds a {type(content).__name__}, not a checkpoint",
@@ -82,6 +84,18 @@ def read_checkpoint(path: str | Path, *, spec: ModelSpec | None = None) -> Check
             return _foreign(content, file, spec)
         except CheckpointError as err:
             raise CheckpointError(f"{file}: {err.message}", why=err.why, hint=err.hint) from err
+
+
+def stored_content(file: Path) -> Any:
+    """What a file of torch or Paddle holds, tensors and plain values; no code in it runs.
+
+    Raises:
+        FileAccessError: If it cannot be opened.
+        CheckpointError: If it cannot be read, or holds objects that only code could make.
+    """
+    if file.suffix.lower() == PADDLE_SUFFIX:
+        return read_pdparams(file)
+    return read_torch_file(file, hint=_WHOLE)
 
 
 def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import CheckpointError, FileAccessError
+from rtda_deploy.model_files import PADDLE_SUFFIX
 from rtda_deploy.optional import require
 from rtda_training.models.npz_file import read_npz
+from rtda_training.models.pdparams_file import read_pdparams
 from rtda_training.torch_file import read_torch_file
 
 __all__ = [
@@ -41,7 +43,9 @@ _SHOWN = 5  # keys of each kind in a message
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a ``.pth``, ``.npz`` (both read without unpickling objects) or ``.safetensors`` file, unwrapped.
+    """The tensors of a ``.pth``, ``.npz``, ``.pdparams`` (all read without unpickling objects) or ``.safetensors``.
+
+    They are unwrapped.
 
     Raises:
         FileAccessError: If the file cannot be opened.
@@ -54,6 +58,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     hint = "save it again with torch.save(model.state_dict(), path)"
     if path.suffix == ".npz":
         return unwrapped(read_npz(path))
+    if path.suffix.lower() == PADDLE_SUFFIX:
+        return unwrapped(read_pdparams(path))
     if path.suffix == ".safetensors":
         library = require("safetensors.torch", extra="training", purpose=f"to read {path.name}")
         with parsing(CheckpointError, f"{path.name} is no file of plain weights", hint=hint):
