@@ -25,7 +25,7 @@ _PUBLISH = f"Publish masks and overlays: {examples(sinks_of('publish'))}; may be
 _REGION = "Segment only this part of the picture: LEFT,TOP,RIGHT,BOTTOM, each 0 to 1."
 _OUTLINE = "Lines around regions (default: where they are hard to see)."
 _COLLECT = "Keep the frames that the next training needs, in this folder: a data set as it stands (docs/collect.md)."
-_WHEN = "Collect only frames of which this holds: 'share(person)>0.02 and confidence<0.6'."
+_WHEN = "Collect frames of which this holds before all others: 'share(person)>0.02 and confidence<0.6'."
 _BLUR = "Blur these classes in the pictures that are collected: person,car."
 _LIMIT = "KEY=VALUE of minute, gap, disk, free, class, control, flip (minute=6,disk=5GB); may be repeated."
 _SHIFT = "Tell when the world is unlike what the model knows; the time between false alarms: 2h (docs/shift.md)."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 import threading
@@ -73,9 +74,9 @@ class Collector(Sink):
                 pipeline.join()
 
     Each stretch of time gives one frame at most, the most valuable: novelty times disagreement, and unlike those that
-    are kept. Where there is no more room, the least valuable one of the folder gives way. In a pipeline it takes the
-    newest result whenever it is ready, and the others are counted as its drops. When the disk is full it stops, with
-    one warning; the pipeline goes on.
+    are kept; frames that ``options.when`` asks for go before all others, new or not. Where there is no more room, the
+    least valuable one of the folder gives way. In a pipeline it takes the newest result whenever it is ready, and the
+    others are counted as its drops. When the disk is full it stops, with one warning; the pipeline goes on.
 
     Args:
         folder: Made where it is missing; one that was collected before is filled further.
@@ -146,7 +147,7 @@ class Collector(Sink):
         look = look_at(result)
         novelty = self._novelty_of(result, look)
         values = {**look.values, "novelty": novelty}
-        holds = self._when is None or self._holds(self._when, values, look.shares)
+        asked = self._when is not None and self._holds(self._when, values, look.shares)
         known = [values[name] for name in ("disagreement",) if name in values]
         known += [1.0 - values["confidence"]] if "confidence" in values else []
         value = novelty * max(known, default=1.0)
@@ -155,8 +156,8 @@ class Collector(Sink):
         ended = self._window.ended(at_s)
         if ended:
             self._keep_best(ended)
-        if self._window.wants(look, value, at_s, holds=holds):
-            why = "hard" if self._when is None else "asked"
+        if self._window.wants(look, value, at_s, asked=asked):
+            why = "asked" if asked else "hard"
             self._window.offer(Candidate(result.copy(), look, novelty, value, why, at_s))
         kept = {"keep": (time.perf_counter_ns() - looked) / 1e6} if ended else {}
         return {"look": (looked - start) / 1e6, **kept}
@@ -215,9 +216,9 @@ class Collector(Sink):
         try:
             judged = [(candidate, self._doubt_of(candidate.result)) for candidate in candidates]
             kept = self._kept_frames(len(candidates[0].look.vector))
-            asked = [self._as_kept(candidate, doubt) for candidate, doubt in judged]
-            best = max(range(len(asked)), key=lambda index: kept.value(asked[index]))
-            if self._keep(*judged[best], asked[best], kept):
+            wanted = [self._as_kept(candidate, doubt) for candidate, doubt in judged]
+            best = max(range(len(wanted)), key=lambda index: kept.worth(wanted[index]))
+            if self._keep(*judged[best], wanted[best], kept):
                 self._window.kept(candidates[best])
         except FileAccessError as err:
             self.stopped = err.message
@@ -246,15 +247,15 @@ class Collector(Sink):
         subject = doubt.subject(candidate.result.mask, self._spec.num_classes)
         name = None if subject is None else self._spec.class_names[subject]
         score = candidate.novelty * doubt.disagreement
-        return Kept("", score, candidate.why == "control", name, 0, candidate.look.vector)
+        return Kept("", score, candidate.why, name, 0, candidate.look.vector)
 
-    def _keep(self, candidate: Candidate, doubt: Doubt, asked: Kept, kept: KeptFrames) -> bool:
+    def _keep(self, candidate: Candidate, doubt: Doubt, wanted: Kept, kept: KeptFrames) -> bool:
         assert self._origin is not None
         result = candidate.result
         time_ns = time.time_ns() - (time.perf_counter_ns() - result.captured_ns)
         name = self._store.new_id(time_ns)
         files = self._encoded(result, doubt)
-        new = Kept(name, asked.score, asked.control, asked.subject, sum(map(len, files.values())), asked.vector)
+        new = dataclasses.replace(wanted, id=name, size=sum(map(len, files.values())))
         gone = self._make_room(new, kept)
         if gone is None:
             self._counts["not_worth"] += 1
@@ -263,7 +264,7 @@ class Collector(Sink):
             self._store.remove(frame.id)
             kept.remove(frame)
             self._counts["replaced"] += 1
-        self._store.write(frame_line(name, time_ns, candidate, doubt, asked.subject, self._origin), files)
+        self._store.write(frame_line(name, time_ns, candidate, doubt, wanted.subject, self._origin), files)
         kept.add(new)
         self._counts["kept"] += 1
         return True
@@ -271,12 +272,17 @@ class Collector(Sink):
     def _make_room(self, new: Kept, kept: KeptFrames) -> Optional[List[Kept]]:
         """The frames that give way; None: the new one is not worth it, or the disk has no room."""
         free = self._store.free_bytes - self._options.free_bytes - _ROUNDED_UP
-        limit = min(self._options.disk_bytes, kept.size + free)
+        staying = self._store.bytes - kept.size
+        limit = min(self._options.disk_bytes - staying, kept.size + free)
         if new.size > limit and not self._told_free:
             self._told_free = True
-            reason = "the disk is as full as it may be" if free < new.size else "a frame takes more than disk= allows"
+            reason = "the disk is as full as it may be" if free < new.size else "disk= has no room for it"
             _log.warning("nothing can be collected now: %s (%.0f kB a frame)", reason, new.size / 1e3)
-        return kept.giving_way(new, limit)
+        gone = kept.giving_way(new, limit)
+        corrected = [frame for frame in gone or () if self._store.corrected(frame.id)]  # while this run goes on
+        for frame in corrected:
+            kept.remove(frame)
+        return self._make_room(new, kept) if corrected else gone
 
     def _encoded(self, result: Result, doubt: Doubt) -> Dict[str, bytes]:
         cv2: Any = opencv("to collect frames")

@@ -13,6 +13,7 @@ from rtda_runtime.sources.footage.address import parse_seconds
 __all__ = ["LIMITS", "CollectOptions", "parse_bytes"]
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_LONGEST = 30  # characters; a size with more is none, and may be too large for a number
 _NUMBER = r"(\d+(?:\.\d+)?|\.\d+)"
 
 
@@ -23,7 +24,7 @@ def parse_bytes(text: str, what: str = "") -> int:
         ConfigError: If it is not of this form; ``what`` stands before it.
     """
     found = re.fullmatch(_NUMBER + r"\s*([A-Za-z]*)", text.strip())
-    if not found or found[2].upper() not in _UNITS:
+    if not found or found[2].upper() not in _UNITS or len(text) > _LONGEST:
         raise ConfigError(f"{what}{text} is no size on a disk", hint="such as 5GB, 500MB, 1.5TB")
     return round(float(found[1]) * _UNITS[found[2].upper()])
 
@@ -77,7 +78,7 @@ class CollectOptions:
         per_class: Frames that may be kept for one class, the one that the network was least sure of.
         control: Share of the frames that is drawn at random, so that it is known what the others are compared with.
         flip: Whether a second engine looks at chosen frames and their mirror images.
-        when: Keep only frames of which this holds, an expression; empty: the hardest.
+        when: An expression; frames of which it holds go before all others. Empty: there is none.
         blur: Names of classes whose pixels are blurred in the pictures that are written.
     """
 

@@ -9,14 +9,14 @@ from typing import Any, Dict, NamedTuple, Optional
 
 import numpy as np
 
+from rtda_deploy.pictures.dhash import DHASH_CELLS_WH, dhash
 from rtda_runtime._opencv import opencv
 from rtda_runtime.mask.groups import count_classes
 from rtda_runtime.result import Result
 from rtda_runtime.shift.collecting.familiarity import confidence_signal
 
-__all__ = ["Look", "Novelty", "distance", "hamming", "look_at"]
+__all__ = ["Look", "Novelty", "distance", "look_at"]
 
-_CELLS_WH = (9, 8)  # a dHash of 64 bits needs nine cells a row
 _SAMPLE = 4  # every fourth pixel, across and down, is enough for a mean
 _GREY_WEIGHT = 2.0  # a mean difference of half the grey range is as far as shares that have nothing in common
 _FLOOR = 0.02  # standard deviation below which a value does not vary: noise of the sensor
@@ -49,7 +49,7 @@ def look_at(result: Result) -> Look:
     cv2: Any = opencv("to collect frames")
     coarse = np.ascontiguousarray(result.frame[::_SAMPLE, ::_SAMPLE])
     grey = cv2.cvtColor(coarse, cv2.COLOR_BGR2GRAY)
-    cells = cv2.resize(grey, _CELLS_WH, interpolation=cv2.INTER_AREA)
+    cells = cv2.resize(grey, DHASH_CELLS_WH, interpolation=cv2.INTER_AREA)
     counts = count_classes(result.mask, result.spec)
     shares = np.array(list(counts.shares.values()))
     flat = cells.astype(np.float32).ravel() / 255.0
@@ -58,17 +58,12 @@ def look_at(result: Result) -> Look:
     for name, value in (("disagreement", _disagreement(result)), ("confidence", _confidence(result))):
         if value is not None:
             values[name] = value
-    return Look(_dhash(cells), vector, shares, values)
+    return Look(dhash(cells), vector, shares, values)
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
     """Of the vectors of two frames: 0 where they look alike, about 1 where they have nothing in common."""
     return float(np.linalg.norm(a - b))
-
-
-def hamming(a: int, b: int) -> int:
-    """Bits in which two hashes differ."""
-    return bin(a ^ b).count("1")
 
 
 class Novelty:
@@ -111,7 +106,3 @@ def _confidence(result: Result) -> Optional[float]:
         return confidence_signal(result)
     known = result.mask[::_SAMPLE, ::_SAMPLE] != result.spec.ignore_index
     return float(result.confidence[::_SAMPLE, ::_SAMPLE][known].mean()) / 255.0 if known.any() else 1.0
-
-
-def _dhash(cells: np.ndarray) -> int:
-    return int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")

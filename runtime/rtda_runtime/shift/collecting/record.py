@@ -90,8 +90,8 @@ def kept_of_line(line: Mapping[str, Any], size: int, numbers: int) -> Optional[K
         if vector.shape != (numbers,) or not np.isfinite(vector).all() or not np.isfinite(score):
             return None
         subject = line.get("class")
-        return Kept(str(line["id"]), score, line.get("why") == "control", subject, size, vector)
-    except (KeyError, TypeError, ValueError):
+        return Kept(str(line["id"]), score, str(line.get("why")), subject, size, vector)
+    except (KeyError, OverflowError, TypeError, ValueError):
         return None
 
 

@@ -1,4 +1,5 @@
 """Which kept frame gives way to a new one: the least valuable, where value is score times distance to its nearest.
+Frames that the user asked for give way only to others that were asked for.
 
 A frame is worth as much as it is hard and as it is far from every other that is kept, so that the kept frames spread
 over what was seen. That is greedy farthest-point sampling (Gonzalez, Theoretical Computer Science 38, 1985; as core
@@ -8,7 +9,7 @@ sets: Sener and Savarese, ICLR 2018), weighted by the score.
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, Iterable, List, Optional, Tuple
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Kept:
     Attributes:
         id: Its name.
         score: Novelty times disagreement, 0 to 1.
-        control: Whether it was drawn by chance.
+        why: ``hard``, ``asked`` (the expression held of it) or ``control`` (drawn by chance).
         subject: The class that its budget is taken from; None: no class.
         size: Bytes on the disk.
         vector: As of a :class:`Look`.
@@ -33,10 +34,15 @@ class Kept:
 
     id: str
     score: float
-    control: bool
+    why: str
     subject: Optional[str]
     size: int
     vector: np.ndarray
+
+    @property
+    def control(self) -> bool:
+        """Whether it was drawn by chance."""
+        return self.why == "control"
 
 
 class KeptFrames:
@@ -67,6 +73,10 @@ class KeptFrames:
         apart = self._nearest[frame.id] if frame.id in self._nearest else self._apart(frame)
         return frame.score * min(1.0, apart)
 
+    def worth(self, frame: Kept) -> Tuple[bool, float]:
+        """What frames are ordered by: those that were asked for go first, then :meth:`value` decides."""
+        return frame.why == "asked", self.value(frame)
+
     def giving_way(self, new: Kept, limit_bytes: int) -> Optional[List[Kept]]:
         """The frames that have to go so that there is room for a new one; None: it is not worth it.
 
@@ -80,11 +90,11 @@ class KeptFrames:
         if new.size > limit_bytes:
             return None
         gone: List[Kept] = []
-        value = self.value(new)
+        worth = self.worth(new)
         left = dict(self._frames)
         same = [frame for frame in left.values() if self._counts(frame, new)]
         if len(same) >= self._per_class:
-            gone += sorted(same, key=self.value)[: len(same) - self._per_class + 1]
+            gone += sorted(same, key=self.worth)[: len(same) - self._per_class + 1]
         for frame in gone:
             del left[frame.id]
         size = sum(frame.size for frame in left.values())
@@ -93,7 +103,7 @@ class KeptFrames:
             gone.append(worst)
             size -= worst.size
             del left[worst.id]
-        worth_it = new.control or all(frame.control or self.value(frame) < value for frame in gone)
+        worth_it = new.control or all(frame.control or self.worth(frame) < worth for frame in gone)
         return gone if worth_it else None
 
     def add(self, frame: Kept) -> None:
@@ -122,7 +132,7 @@ class KeptFrames:
         count = len(control) + int(new.control)
         if control and (not others or count > self._control * (len(frames) + 1)):
             return min(control, key=lambda frame: frame.id)
-        return min(others, key=lambda frame: (self.value(frame), frame.id))
+        return min(others, key=lambda frame: (self.worth(frame), frame.id))
 
     def _apart(self, frame: Kept) -> float:
         """Distance to the nearest kept frame; 1 where there is none."""

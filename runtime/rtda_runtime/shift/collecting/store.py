@@ -23,6 +23,7 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 
 from rtda_deploy.errors import ConfigError, FileAccessError
 from rtda_deploy.files import file_error, remove_leftovers, write_bytes, write_text
+from rtda_deploy.json_lines import append_line, json_line
 from rtda_deploy.run_folders import folder_lock
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.sinks.masks import is_own_mask
@@ -97,7 +98,7 @@ class FrameStore:
             for part in ("confidence", "labels"):
                 if part in files:
                     write_bytes(self._path(part, name), files[part])
-            self._append(line)
+            append_line(self.folder / LINES, line)
             write_bytes(self._path("images", name), files["images"])
         except FileAccessError:
             self._stale += 1
@@ -155,30 +156,8 @@ class FrameStore:
             with contextlib.suppress(FileNotFoundError):
                 self._path(part, name).unlink()
 
-    def _append(self, line: Mapping[str, Any]) -> None:
-        """Add a line; one that does not fit is taken away again, so that the file ends with a whole one."""
-        content = (json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
-        path = self.folder / LINES
-        try:
-            descriptor = os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            try:
-                before = os.fstat(descriptor).st_size
-                try:
-                    if os.write(descriptor, content) < len(content):
-                        os.write(descriptor, b"\n")  # raises what stopped the first one
-                        raise OSError(f"{path.name} takes no whole line")
-                    os.fsync(descriptor)
-                except OSError:
-                    os.ftruncate(descriptor, before)
-                    raise
-            finally:
-                os.close(descriptor)
-        except OSError as err:
-            raise file_error(err, path, "write") from err
-
     def _write_lines(self) -> None:
-        lines = (json.dumps(line, ensure_ascii=False) for line in self.lines.values())
-        write_text(self.folder / LINES, "".join(f"{line}\n" for line in lines))
+        write_text(self.folder / LINES, "".join(map(json_line, self.lines.values())))
         self._stale = 0
 
     def _bring_in_order(self, spec: ModelSpec) -> None:
@@ -257,8 +236,8 @@ def _say_classes(path: Path, spec: ModelSpec) -> None:
     names = list(spec.class_names)
     if path.exists():
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))["names"]
-        except (OSError, ValueError, KeyError, TypeError) as err:
+            known = list(json.loads(path.read_text(encoding="utf-8"))["names"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as err:
             raise ConfigError(f"{path} is no classes file", hint="choose a new folder") from err
         if known != names:
             raise ConfigError(

@@ -1,19 +1,21 @@
-"""Which frames are candidates: of each stretch of time the few best, unlike those kept before; or one by chance."""
+"""Which frames are candidates: of each stretch of time the few best, those that the user asked for first; or one by
+chance."""
 
 from __future__ import annotations
 
 import collections
 import random
-from typing import Deque, List, NamedTuple, Optional
+from typing import Deque, List, NamedTuple, Optional, Tuple
 
+from rtda_deploy.pictures.dhash import hamming
 from rtda_runtime.result import Result
 from rtda_runtime.shift.collecting.limits import CollectOptions
-from rtda_runtime.shift.collecting.look import Look, hamming
+from rtda_runtime.shift.collecting.look import Look
 
 __all__ = ["ALIKE_BITS", "Candidate", "Window"]
 
 _MOST_HELD = 3  # candidates of a window; the second engine looks at each
-_REMEMBERED = 64  # kept frames that a new one may not look like
+_REMEMBERED = 64  # kept frames that a new one that nobody asked for may not look like
 ALIKE_BITS = 4  # of 64; frames whose hashes differ by no more look alike
 
 
@@ -35,6 +37,11 @@ class Candidate(NamedTuple):
     value: float
     why: str
     at_s: float
+
+    @property
+    def rank(self) -> Tuple[bool, float]:
+        """What candidates are ordered by: those that were asked for first, then by value."""
+        return self.why == "asked", self.value
 
 
 class Window:
@@ -74,26 +81,27 @@ class Window:
         held, self._held = self._held, []
         return held
 
-    def wants(self, look: Look, value: float, at_s: float, *, holds: bool) -> bool:
+    def wants(self, look: Look, value: float, at_s: float, *, asked: bool) -> bool:
         """Whether to offer a frame; counts it.
 
         Args:
             look: What it looks like.
             value: As of :class:`Candidate`.
             at_s: When.
-            holds: Whether the expression holds of it, where there is one.
+            asked: Whether the user asked for it; then it may look like a frame that was kept.
         """
         if self._kept_s is not None and 0 <= at_s - self._kept_s < self._options.gap_s:
             return False
         if self._by_chance:
             self._seen += 1
             return self._chance.random() * self._seen < 1.0  # each frame of the window with the same probability
-        if not holds or any(hamming(look.dhash, kept) <= ALIKE_BITS for kept in self._kept):
+        if not asked and any(hamming(look.dhash, kept) <= ALIKE_BITS for kept in self._kept):
             return False
+        rank = asked, value
         alike = [other for other in self._held if hamming(look.dhash, other.look.dhash) <= ALIKE_BITS]
         if alike:
-            return all(value > other.value for other in alike)
-        return len(self._held) < _MOST_HELD or value > self._held[-1].value
+            return all(rank > other.rank for other in alike)
+        return len(self._held) < _MOST_HELD or rank > self._held[-1].rank
 
     def offer(self, candidate: Candidate) -> None:
         """Hold a frame that :meth:`wants` asked for, in the place of one that it is better than."""
@@ -102,7 +110,7 @@ class Window:
             return
         dhash = candidate.look.dhash
         others = [other for other in self._held if hamming(dhash, other.look.dhash) > ALIKE_BITS]
-        self._held = sorted([*others, candidate], key=lambda held: -held.value)[:_MOST_HELD]
+        self._held = sorted([*others, candidate], key=lambda held: held.rank, reverse=True)[:_MOST_HELD]
 
     def kept(self, candidate: Candidate) -> None:
         """This one was kept: frames to come may not look like it, nor come too soon after it."""

@@ -30,7 +30,7 @@ def result_of(seed: int, at_s: float, *, sure: Optional[float] = None, **changes
     values = {
         "frame": picture(seed),
         "mask": mask(seed),
-        "captured_ns": 0,
+        "captured_ns": round(at_s * 1e9),  # names are made of it: frames of one moment could change places
         "sequence": seed,
         "dropped": 0,
         "timing": {},

@@ -10,10 +10,11 @@ import pytest
 from runtime.shift.collecting.frames import mask, picture, result_of
 
 from rtda_deploy.errors import ConfigError
+from rtda_deploy.pictures.dhash import dhash, hamming
 from rtda_runtime.shift.collecting.blur import blur_classes
 from rtda_runtime.shift.collecting.doubt import Doubter
 from rtda_runtime.shift.collecting.limits import CollectOptions, parse_bytes
-from rtda_runtime.shift.collecting.look import Novelty, distance, hamming, look_at
+from rtda_runtime.shift.collecting.look import Novelty, distance, look_at
 from rtda_runtime.shift.collecting.replacement import Kept, KeptFrames
 from rtda_runtime.shift.collecting.window import Candidate, Window
 
@@ -43,6 +44,7 @@ def test_limits_are_read_by_their_keys() -> None:
         ({"disk": "-5GB"}, "is no size", ""),
         ({"disk": "5XB"}, "is no size", ""),
         ({"disk": "0"}, "disk_bytes must be positive", ""),
+        ({"disk": "9" * 400}, "is no size", ""),
         ({"minute": "0"}, "per_minute must be positive", ""),
         ({"minute": "inf"}, "inf is no number", ""),
         ({"minute": "-1"}, "is no number", ""),
@@ -73,6 +75,15 @@ def test_a_frame_is_near_itself_and_far_from_another() -> None:
     assert (black.values["brightness"], white.values["brightness"]) == (0.0, 1.0)
 
 
+def test_each_bit_of_the_hash_is_a_cell_that_is_brighter_than_the_one_to_its_left() -> None:
+    cells = np.zeros((8, 9), np.uint8)
+    assert dhash(cells) == 0
+    cells[0, 1:] = 7
+    assert dhash(cells) == 1 << 63, "the first bit is the first cell's"
+    cells[7, 8] = 1
+    assert dhash(cells) == 1 << 63 | 1 and hamming(dhash(cells), 1) == 1
+
+
 def test_a_look_has_the_values_that_the_result_can_give() -> None:
     plain = look_at(result_of(1, 0.0))
     assert set(plain.values) == {"brightness", "unlabelled"} and plain.shares.sum() == pytest.approx(1.0)
@@ -96,6 +107,25 @@ def test_what_was_not_seen_before_is_novel_and_what_comes_often_is_not() -> None
     for _ in range(3000):
         last = novelty.of(usual + 0.5 + rng.normal(0, 0.03, 50))
     assert last < 0.6, "a world that stays becomes the usual one"
+
+
+def test_what_varied_once_and_does_not_any_more_is_told_sooner() -> None:
+    """The variance, too, is that of about the last thousand frames."""
+    rng = np.random.default_rng(0)
+    usual, restless = rng.random(50), Novelty()
+    for _ in range(1000):
+        restless.of(usual + rng.normal(0, 0.3, 50))
+    assert restless.of(usual + 0.15) < 0.4 < 0.8 < _calm(usual).of(usual + 0.15)
+    for _ in range(4000):
+        restless.of(usual + rng.normal(0, 0.02, 50))
+    assert restless.of(usual + 0.15) == pytest.approx(_calm(usual).of(usual + 0.15), abs=0.1)
+
+
+def _calm(usual: np.ndarray) -> Novelty:
+    rng, novelty = np.random.default_rng(1), Novelty()
+    for _ in range(200):
+        novelty.of(usual + rng.normal(0, 0.02, 50))
+    return novelty
 
 
 # Doubt
@@ -158,12 +188,13 @@ def test_the_subject_is_the_class_with_most_of_the_doubt() -> None:
 # Windows
 
 
-def _offered(window: Window, seed: int, at_s: float, value: float, holds: bool = True) -> List[Candidate]:
+def _offered(window: Window, seed: int, at_s: float, value: float, asked: bool = False) -> List[Candidate]:
     """Goes through a window as a collector does; gives what ended with this frame."""
     ended = window.ended(at_s)
     look = look_at(result_of(seed, at_s))
-    if window.wants(look, value, at_s, holds=holds):
-        window.offer(Candidate(result_of(seed, at_s), look, value, value, "hard", at_s))
+    if window.wants(look, value, at_s, asked=asked):
+        why = "asked" if asked else "hard"
+        window.offer(Candidate(result_of(seed, at_s), look, value, value, why, at_s))
     return ended
 
 
@@ -208,11 +239,21 @@ def test_a_frame_that_looks_like_one_kept_or_comes_too_soon_is_no_candidate() ->
     assert window.rest() == [], "kept by an earlier run"
 
 
-def test_only_what_is_asked_for_is_a_candidate() -> None:
+def test_what_was_asked_for_goes_first_and_may_look_like_what_is_kept() -> None:
     window = _window()
-    _offered(window, 1, 0.0, 0.9, holds=False)
-    _offered(window, 2, 0.1, 0.1)
-    assert seeds(window.rest()) == [2]
+    _offered(window, 9, 0.0, 0.9)
+    window.kept(window.rest()[0])
+    _offered(window, 1, 3.0, 0.9)
+    _offered(window, 9, 3.1, 0.0, asked=True)
+    _offered(window, 3, 3.2, 0.1, asked=True)
+    _offered(window, 3, 3.3, 0.9)
+    assert seeds(window.rest()) == [3, 9, 1]
+    _offered(window, 9, 4.0, 0.0, asked=True)
+    assert seeds(_offered(window, 2, 10.0, 0.9)) == [9]
+    for seed in range(3, 8):
+        _offered(window, seed, 10.1, 0.9)
+    _offered(window, 9, 10.2, 0.0, asked=True)
+    assert seeds(window.rest())[0] == 9, "also where three others are held"
 
 
 def test_windows_by_chance_give_every_frame_the_same_probability_whatever_it_is_worth() -> None:
@@ -220,7 +261,7 @@ def test_windows_by_chance_give_every_frame_the_same_probability_whatever_it_is_
     drawn = []
     for number in range(401):
         for place in range(5):
-            ended = _offered(window, place, number * 10.0 + place, 0.5 * (place == 0), holds=False)
+            ended = _offered(window, place, number * 10.0 + place, 0.5 * (place == 0), asked=place == 1)
             drawn += [(candidate.result.sequence, candidate.why) for candidate in ended]
     counts = [sum(seed == place for seed, _ in drawn) for place in range(5)]
     assert {why for _, why in drawn} == {"control"} and sum(counts) == 400
@@ -250,7 +291,7 @@ def test_a_recording_that_begins_again_begins_a_window() -> None:
 
 
 def _frame(name: str, score: float, place: float, **changes: Any) -> Kept:
-    values: Dict[str, Any] = {"control": False, "subject": None, "size": 10, **changes}
+    values: Dict[str, Any] = {"why": "hard", "subject": None, "size": 10, **changes}
     return Kept(name, score, vector=np.array([place, 0.0], np.float32), **values)
 
 
@@ -283,7 +324,7 @@ def test_a_frame_is_worth_little_where_another_looks_like_it() -> None:
 
 def test_distances_are_those_that_a_comparison_of_all_gives() -> None:
     rng = np.random.default_rng(3)
-    points = [Kept(f"{n}", 1.0, False, None, 1, (rng.random(4) / 4).astype(np.float32)) for n in range(600)]
+    points = [Kept(f"{n}", 1.0, "hard", None, 1, (rng.random(4) / 4).astype(np.float32)) for n in range(600)]
     kept = KeptFrames(points[:300], control=0.0, per_class=9)
     for frame in points[300:]:
         kept.add(frame)
@@ -303,16 +344,30 @@ def test_a_class_has_a_budget_of_its_own() -> None:
     assert _names(kept.giving_way(_frame("new", 0.9, 20, subject="car"), 10**6)) == ["car1"]
     assert kept.giving_way(_frame("new", 0.05, 20, subject="car"), 10**6) is None
     assert _names(kept.giving_way(_frame("new", 0.05, 20, subject="sky"), 10**6)) == []
-    assert _names(kept.giving_way(_frame("new", 0.05, 20, subject="car", control=True), 10**6)) == []
+    assert _names(kept.giving_way(_frame("new", 0.05, 20, subject="car", why="control"), 10**6)) == []
+
+
+def test_what_was_asked_for_gives_way_to_nothing_else() -> None:
+    frames = [_frame("a", 0.1, 0.0, why="asked"), _frame("b", 0.9, 3.0), _frame("c", 0.8, 6.0, subject="car")]
+    kept = KeptFrames(frames, control=0.0, per_class=1)
+    assert _names(kept.giving_way(_frame("new", 0.05, 9.0, why="asked"), 30)) == ["c"]
+    assert _names(kept.giving_way(_frame("new", 0.95, 9.0), 30)) == ["c"]
+    assert _names(kept.giving_way(_frame("new", 0.0, 9.0, why="asked", subject="car"), 99)) == ["c"]
+    asked = KeptFrames(
+        [_frame("a", 0.1, 0.0, why="asked"), _frame("d", 0.2, 3.0, why="asked")], control=0.0, per_class=9
+    )
+    assert asked.giving_way(_frame("new", 1.0, 9.0), 20) is None
+    assert asked.giving_way(_frame("new", 0.05, 9.0, why="asked"), 20) is None
+    assert _names(asked.giving_way(_frame("new", 0.15, 9.0, why="asked"), 20)) == ["a"]
 
 
 def test_frames_by_chance_keep_their_share_and_no_more() -> None:
     frames = [_frame(f"h{n}", 0.9, n) for n in range(8)] + [
-        _frame(f"r{n}", 0.0, 20 + n, control=True) for n in range(2)
+        _frame(f"r{n}", 0.0, 20 + n, why="control") for n in range(2)
     ]
     kept = KeptFrames(frames, control=0.2, per_class=99)
     assert _names(kept.giving_way(_frame("h9", 0.95, 50), 100)) == ["h0"], "2 of 11 are no more than a fifth"
-    assert _names(kept.giving_way(_frame("r9", 0.0, 50, control=True), 100)) == ["r0"], "3 of 11 are"
+    assert _names(kept.giving_way(_frame("r9", 0.0, 50, why="control"), 100)) == ["r0"], "3 of 11 are"
     few = KeptFrames(frames, control=0.1, per_class=99)
     assert _names(few.giving_way(_frame("h9", 0.01, 50), 100)) == ["r0"]
 

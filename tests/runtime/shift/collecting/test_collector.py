@@ -100,16 +100,21 @@ def test_a_check_of_the_set_finds_no_fault_also_while_it_is_collected(
         assert found.ignored_percent == pytest.approx(62.5)
 
 
-def test_only_what_is_asked_for_is_kept_and_the_line_says_so(tmp_path: Path) -> None:
-    car = np.zeros((64, 96), np.uint8)
+def test_what_is_asked_for_is_kept_before_what_is_hard_and_the_line_says_so(tmp_path: Path) -> None:
+    """A frame without any doubt that looks like the one before, and a hard one in the same ten seconds."""
+    car, road = np.zeros((64, 96), np.uint8), np.zeros((64, 96), np.uint8)
     car[:10] = 3
+    seen = {0: (0, road), 4: (0, car), 5: (5, road), 11: (0, car), 12: (6, road), 21: (7, road), 22: (8, road)}
     results = [
-        result_of(seed, seed * 3.0, **({"mask": car} if seed in (4, 9) else {"mask": car * 0})) for seed in range(12)
+        result_of(seed, float(seed), frame=picture(looks), mask=mask, sure=1.0 if mask is car else 0.1)
+        for seed, (looks, mask) in seen.items()
     ]
-    options = CollectOptions(**EASY, when="share(car) > 10% and novelty > 0")
+    options = CollectOptions(**EASY, when="share(car) > 10%")
     collected(tmp_path / "hard", results, options)
-    assert kept_seeds(tmp_path / "hard") == [4, 9]
-    assert {(line["why"], line["when"]) for line in lines_of(tmp_path / "hard")} == {("asked", options.when)}
+    told = [(line["sequence"], line["why"], line.get("when")) for line in lines_of(tmp_path / "hard")]
+    assert told[:2] == [(4, "asked", options.when), (11, "asked", options.when)]
+    assert [why for _, why, _ in told[2:]] == ["hard"] and told[2][0] in (21, 22)
+    assert lines_of(tmp_path / "hard")[1]["scores"]["disagreement"] == 0.0
 
 
 def test_a_share_by_chance_ignores_what_is_asked_for(tmp_path: Path) -> None:
@@ -152,7 +157,7 @@ def test_lines_that_people_wrote_or_broke_do_no_harm(tmp_path: Path) -> None:
     collected(folder, [result_of(seed, seed * 10.0, sure=0.5) for seed in range(3)])
     lines = lines_of(folder)
     del lines[0]["look"], lines[1]["dhash"]
-    lines[2]["look"], lines[2]["scores"], lines[2]["note"] = ["x"], None, "mine"
+    lines[2]["look"], lines[2]["scores"], lines[2]["note"] = [10**400], None, "mine"
     (folder / "frames.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "no json\n[]\n")
     options = CollectOptions(**EASY, disk_bytes=10**6)
     assert (
@@ -168,10 +173,27 @@ def test_a_frame_whose_mask_was_corrected_never_gives_way(tmp_path: Path) -> Non
     first = folder / "labels" / f"{lines_of(folder)[0]['id']}.png"
     corrected_mask = np.full((64, 96), 3, np.uint8)
     cv2.imwrite(str(first), corrected_mask)
-    options = CollectOptions(**EASY, disk_bytes=int(size * 0.6))
-    collected(folder, [result_of(seed, seed * 10.0, sure=0.1) for seed in range(2, 6)], options)
-    assert 0 in kept_seeds(folder) and len(kept_seeds(folder)) == 2
+    options = CollectOptions(**EASY, disk_bytes=int(size * 1.3))
+    told = collected(folder, [result_of(seed, seed * 10.0, sure=0.1) for seed in range(2, 6)], options).details()
+    assert 0 in kept_seeds(folder) and len(kept_seeds(folder)) == 2 and told["bytes"] <= options.disk_bytes
     assert (cv2.imread(str(first), cv2.IMREAD_UNCHANGED) == corrected_mask).all()
+    full = CollectOptions(**EASY, disk_bytes=size // 2)
+    assert collected(folder, [result_of(9, 0.0, sure=0.01)], full).details()["kept"] == 0, "it takes all of disk="
+
+
+def test_a_frame_whose_mask_is_corrected_while_the_run_goes_on_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "hard"
+    size = collected(tmp_path / "size", [result_of(0, 0.0, sure=0.9)]).details()["bytes"]
+    options = CollectOptions(**EASY, disk_bytes=int(size * 2.5))
+    with Collector(folder, SPEC, options, seed=1) as collector:
+        for seed in range(2):
+            collector.write(result_of(seed, seed * 10.0, sure=0.9))
+        (frame,) = (folder / "images").iterdir()
+        cv2.imwrite(str(folder / "labels" / f"{frame.stem}.png"), np.full((64, 96), 3, np.uint8))
+        for seed in range(2, 8):
+            collector.write(result_of(seed, seed * 10.0, sure=0.9 - 0.1 * seed))
+    assert frame.is_file() and collector.details()["replaced"] > 0
+    assert len(kept_seeds(folder)) == 2 and collector.details()["bytes"] <= options.disk_bytes
 
 
 def test_a_class_that_is_everywhere_does_not_take_all_places(tmp_path: Path) -> None:
@@ -297,7 +319,8 @@ def test_the_table_of_sinks_opens_it_with_its_limits(tmp_path: Path) -> None:
     with _opened(address) as collector:
         for seed, seen in ((0, 3), (1, 0), (2, 3)):
             collector.write(result_of(seed, float(seed), mask=np.full((64, 96), seen, np.uint8)))
-    assert kept_seeds(folder) == [0, 2] and lines_of(folder)[0]["source"] == "test"
+    assert [line["why"] for line in lines_of(folder)] == ["asked", "hard", "asked"]
+    assert lines_of(folder)[0]["source"] == "test"
 
 
 @pytest.mark.parametrize(

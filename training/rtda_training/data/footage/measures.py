@@ -12,6 +12,7 @@ import numpy as np
 
 from rtda_deploy.errors import FrameError
 from rtda_deploy.optional import require
+from rtda_deploy.pictures.dhash import DHASH_CELLS_WH, dhash
 
 __all__ = ["Measures", "measure"]
 
@@ -79,7 +80,7 @@ def measure(image: np.ndarray) -> Tuple[Measures, np.ndarray]:
         clipped=float(counts[_BRIGHT:].sum()) / grey.size,
         sharpness=_sharpness(cv2, cv2.cvtColor(fine, cv2.COLOR_BGR2GRAY)),
         glance=cv2.resize(grey, GLANCE_WH, interpolation=cv2.INTER_AREA),
-        dhash=_dhash(cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)),
+        dhash=dhash(cv2.resize(grey, DHASH_CELLS_WH, interpolation=cv2.INTER_AREA)),
     )
     return found, small
 
@@ -99,7 +100,3 @@ def _sharpness(cv2: Any, grey: np.ndarray) -> Tuple[float, float]:
         energy = cv2.norm(cv2.bitwise_and(first, edges), cv2.NORM_L2SQR)
         found.append(cv2.norm(cv2.bitwise_and(second, edges), cv2.NORM_L2SQR) / energy if energy else float("nan"))
     return found[0], found[1]
-
-
-def _dhash(cells: np.ndarray) -> int:
-    return int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")

@@ -11,6 +11,7 @@ from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from rtda_deploy.pictures.dhash import hamming
 from rtda_training.data.footage.measures import Measures
 
 __all__ = ["Look", "Novelty", "Seen", "moved_share"]
@@ -81,7 +82,7 @@ class Seen:
 
     def _same(self, look: Look) -> List[Look]:
         """Those before that show the same."""
-        hashed = [other for other in self._looks if bin(other.dhash ^ look.dhash).count("1") <= self._hash_bits]
+        hashed = [other for other in self._looks if hamming(other.dhash, look.dhash) <= self._hash_bits]
         recent = self._looks[-self._window :]
         same = [other for other, moved in zip(recent, moved_share(recent, look)) if moved < self._moved]
         return same + [other for other, moved in zip(hashed, moved_share(hashed, look)) if moved < self._hash_moved]
