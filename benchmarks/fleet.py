@@ -1,6 +1,6 @@
 """Bulk labels through the worst: workers and drivers killed, a poison unit; every mask as a plain loop makes it.
 
-    python benchmarks/fleet.py [--videos 100] [--frames 200] [--kills 10] [--drivers 2] [--workers 2] [--json]
+    python benchmarks/fleet.py [--videos 100] [--frames 200] [--size 160x96] [--kills 10] [--drivers 2] [--workers 2]
 
 Small videos are made, 20,000 frames unless said, and labelled four times into tar shards:
 
@@ -35,7 +35,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 from rounds import recorded
@@ -43,11 +43,11 @@ from small_network import write_network
 from tables import table
 
 from rtda_deploy.optional import require
+from rtda_deploy.sizes import parse_size
 from rtda_runtime import Segmenter
 from rtda_runtime.sources.footage import open_footage
 
 STORE_GOAL_MB, OVERHEAD_GOAL = 50.0, 0.10
-SIZE_WH = (160, 96)
 _POISON = "0000.mp4"
 _SETTLE_S = 0.2  # between two looks at the object store
 
@@ -78,23 +78,24 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rtda-fleet-", dir=options.folder) as name, recorded() as machine:
         folder = Path(name)
         model = options.model or write_network(folder / "bisenet-r18.onnx", (128, 64))
-        drives = make_videos(folder / "drives", options.videos, options.frames)
+        drives = make_videos(folder / "drives", options.videos, options.frames, parse_size(options.size))
         found = measure(folder, Path(model).absolute(), drives, options)
     found.update(machine)
     print(json.dumps(found) if options.json else _table(found))
     return int(not found["met"])
 
 
-def make_videos(folder: Path, count: int, frames: int) -> Path:
-    """Videos of moving blocks, a different one each."""
+def make_videos(folder: Path, count: int, frames: int, size_wh: Tuple[int, int]) -> Path:
+    """Videos of moving blocks of 16x16, a different one each."""
     av: Any = require("av", extra="runtime", purpose="to write films")
     folder.mkdir()
     for number in range(count):
         rng = np.random.default_rng(number)
-        picture = np.kron(rng.integers(0, 255, (6, 10, 3), np.uint8), np.ones((16, 16, 1), np.uint8))
+        blocks = rng.integers(0, 255, (-(-size_wh[1] // 16), -(-size_wh[0] // 16), 3), np.uint8)
+        picture = np.kron(blocks, np.ones((16, 16, 1), np.uint8))[: size_wh[1], : size_wh[0]]
         with av.open(str(folder / f"{number:04d}.mp4"), "w") as film:
             stream = film.add_stream("mpeg4", rate=25, options={"g": "25"})
-            stream.width, stream.height = SIZE_WH
+            stream.width, stream.height = size_wh
             for place in range(frames):
                 moved = np.ascontiguousarray(np.roll(picture, 2 * place, axis=1))
                 film.mux(stream.encode(av.VideoFrame.from_ndarray(moved, format="bgr24")))
@@ -287,6 +288,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help=".onnx (default: BiSeNet-R18 at 128x64 with random weights)")
     parser.add_argument("--videos", type=int, default=100)
     parser.add_argument("--frames", type=int, default=200, help="of each video")
+    parser.add_argument("--size", default="160x96", help="of each frame, WIDTHxHEIGHT")
     parser.add_argument("--kills", type=int, default=10, help="of workers")
     parser.add_argument("--drivers", type=int, default=2, help="times that the driver is killed")
     parser.add_argument("--workers", type=int, default=2)

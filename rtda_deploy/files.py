@@ -46,6 +46,7 @@ _SPECIAL = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
+_LONGEST_STEM = 200  # bytes; a file's name has 255, and the temporary one is longer
 _LOCKS: Dict[str, List[int]] = {}  # descriptors that keep the locks of this process's temporary files
 _FINAL_NAMES: Dict[str, str] = {}  # of those files: people know a file by its final name only
 
@@ -96,7 +97,8 @@ def atomic_path(path: PathLike, *, verb: str = "write") -> Iterator[Path]:
         if final.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(final))
         # The name is known before the file is there: a signal in between leaves nothing behind.
-        temporary = final.with_name(f".{final.stem}.{secrets.token_hex(4)}.part{final.suffix}")
+        stem = os.fsdecode(os.fsencode(final.stem)[:_LONGEST_STEM])
+        temporary = final.with_name(f".{stem}.{secrets.token_hex(4)}.part{final.suffix}")
         written = str(temporary)
         _FINAL_NAMES[written] = _FINAL_NAMES.get(str(final), str(final))
         _LOCKS[written] = [_locked_file(temporary)]

@@ -18,6 +18,7 @@ __all__ = ["list_models", "promote", "rollback"]
 
 _FOLDER = "Where the models of all names lie."
 _NAME = "Which models: FOLDER/NAME (default: the only name there is, else robot)."
+_LEAST_RUNS = 40  # of each model: the p95 of fewer is its slowest ones
 _FRAMES = "What both are run on, kind:path?key=value; labels are used where it has them."
 
 
@@ -40,6 +41,8 @@ def list_models(
             entry = last.get(model.digest, {})
             told = {"last": entry.get("what", ""), "time": entry.get("time", "")}
             rows.append({"name": name, "digest": model.digest, "role": model.role, "file": str(model.file), **told})
+        for role, digest in store.lost().items():
+            rows.append({"name": name, "digest": digest, "role": role, "file": None, "last": "removed", "time": ""})
     if json_:
         print_json({"folder": str(folder), "models": rows})
         return
@@ -71,26 +74,20 @@ def promote(
     Example: rtda-deploy models promote model.onnx --frames folder:frames
     """
     from rtda_deploy.cli.shares import share
-    from rtda_deploy.cli.terminal.console import ProgressLines, note, print_json, print_next
+    from rtda_deploy.cli.terminal.console import note, print_json, print_next, warn
     from rtda_deploy.errors import LimitMissedError
     from rtda_runtime.fleet.store import ModelStore
-    from rtda_runtime.fleet.trial import Limits, try_models
+    from rtda_runtime.fleet.trial import Limits
 
     limits = Limits(share(min_agreement, "--min-agreement"), max_miou_loss, max_slower, max_p95_ms)
     store = ModelStore(folder / (name or _only_name(folder)))
     given = _given(store, new)
-    with store.locked(), ProgressLines() as lines:
-        before = store.current
-        number, each, notes = _trial_frames(frames, given, max_frames)
-        seen = try_models(
-            None if before is None else before.file,
-            given,
-            each,
-            provider=provider,
-            threads=threads,
-            tell=lambda done: lines.update("try     frames", done, number),
-        )
-        model = store.add(given)
+    with store.locked(), store.candidate(given) as model:
+        lost = store.lost().get("current")
+        before = store.current if lost is None else None
+        number, each, notes = _trial_frames(frames, model.file, max_frames)
+        deployed = None if before is None else before.file
+        seen = _tried(deployed, model.file, number, each, provider=provider, threads=threads)
         missed = seen.missed(limits)
         record = {"before": before.digest if before else None, "data": frames, "missed": missed, **seen.to_dict()}
         if missed:
@@ -99,6 +96,8 @@ def promote(
             store.promote(model.digest, record)
     for text in notes:
         note(text)
+    if lost is not None:
+        warn(f"what was current, {lost}, is not there any more: the new model was tried alone")
     if json_:
         print_json({"name": store.folder.name, "model": model.digest, "promoted": not missed, **record})
     else:
@@ -156,6 +155,20 @@ def _given(store: ModelStore, new: Path) -> Path:
     if not new.exists():
         return next((model.file for model in store.models() if model.digest == str(new)), new)
     return new
+
+
+def _tried(deployed: Optional[Path], new: Path, number: int, frames: Iterator[TrialFrame], **how: Any) -> Trial:
+    """Both on the same frames, with a line of progress."""
+    from rtda_deploy.cli.terminal.console import ProgressLines
+    from rtda_runtime.fleet.trial import try_models
+
+    repeats = -(-_LEAST_RUNS // max(1, number))
+    with ProgressLines() as lines:
+
+        def told(done: int) -> None:
+            lines.update("try     frames", done, number)
+
+        return try_models(deployed, new, frames, repeats=repeats, tell=told, **how)
 
 
 def _trial_frames(address: str, model: Path, most: int) -> Tuple[int, Iterator[TrialFrame], List[str]]:

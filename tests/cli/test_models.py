@@ -71,6 +71,38 @@ def test_labels_are_used_where_they_are(here: Path, tiny_onnx: Path) -> None:
     assert outcome.json["miou"][1] == pytest.approx(scored.json["miou"], abs=0.1)
 
 
+def test_what_is_tried_is_the_copy_that_will_run(shop: Path) -> None:
+    """A network whose weights lie in a file of their own opens where it was made, and would not on the robot."""
+    import onnx
+
+    loaded = onnx.load(str(shop / "a.onnx"))
+    (shop / "there").mkdir()
+    onnx.save(
+        loaded, str(shop / "there" / "big.onnx"), save_as_external_data=True, location="big.data", size_threshold=0
+    )
+    assert_refused(
+        invoke("models", "promote", "there/big.onnx", *WORDS), 1, "big.onnx keeps its weights in another file", None
+    )
+    assert not (shop / "models").exists()
+
+
+def test_a_current_model_that_was_removed_is_told_and_replaced(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    monkeypatch.setenv("COLUMNS", "200")
+    first = invoke("models", "promote", "a.onnx", *WORDS, "--json").json["model"]
+    shutil.rmtree(shop / "models" / "robot" / first)
+    assert_refused(invoke("run", "models/robot", "--camera", "test://bars"), 1, f"means {first}", "promote one")
+    shown = invoke("models", "list")
+    assert shown.code == 0 and first in shown.out and "removed" in shown.out
+    assert_refused(invoke("models", "promote", "a.onnx", *WORDS, "--max-p95-ms", "nan"), 2, "limit of a promotion")
+    again = invoke("models", "promote", "b.onnx", *WORDS, "--json")
+    assert again.code == 0 and again.json["runs"] >= 40, again.err
+    assert f"what was current, {first}, is not there any more" in again.err
+    (row,) = invoke("models", "list", "--json").json["models"]
+    assert row["role"] == "current"
+
+
 def test_what_makes_no_sense_is_refused(shop: Path) -> None:
     from runtime.models import NAMES, tiny_spec, write_model
 

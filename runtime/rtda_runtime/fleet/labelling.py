@@ -16,9 +16,9 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 from rtda_deploy.errors import ConfigError, DataError
 from rtda_deploy.files import sha256_file, write_text
-from rtda_deploy.run_folders import LOCK_NAME, working_in
+from rtda_deploy.run_folders import working_in
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.fleet.listing import list_footage
+from rtda_runtime.fleet.listing import Listing, list_footage
 from rtda_runtime.fleet.output import Output, open_output
 from rtda_runtime.fleet.plan import PLAN, UNIT_FRAMES, Asked, Plan, make_plan
 from rtda_runtime.fleet.units import Unit
@@ -28,6 +28,7 @@ __all__ = ["RECORD", "LabelRequest", "Labelled", "Progress", "in_a_loop", "label
 
 RECORD = "labelled.json"  # written last: a folder with it is whole
 LIST = "labelled.txt"
+_CLASSES = "masks/classes.json"
 _SMALL = 20_000  # frames; up to so many are written as single PNGs
 
 Summary = Dict[str, Any]
@@ -169,7 +170,7 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         ConfigError: If it holds something else.
     """
-    there = sorted(set(os.listdir(folder)) - {LOCK_NAME}) if folder.is_dir() else []
+    there = sorted(name for name in os.listdir(folder) if not name.startswith(".")) if folder.is_dir() else []
     if there and PLAN not in there:
         raise ConfigError(f"{folder} holds other files, such as {there[0]}", hint="choose a new folder with --out")
 
@@ -205,23 +206,25 @@ class _Run:
         self._pace = _Pace()
 
     def work(self, way: Way, job: Job) -> Labelled:
-        todo, before = [], 0
+        todo: Dict[Unit, int] = {}  # and how often it was begun with
+        before = 0
         for unit in self._plan.units:
             if self._output.is_done(unit.id):
                 self._frames_before += len(unit)
                 before += 1
             elif self._output.failure(unit.id) is None:
-                todo.append(unit)
+                todo[unit] = self._output.attempts(unit.id)
         finished = False
         try:
             if todo:
-                self._consume(way(job, todo, self._tell))
+                self._consume(way(job, list(todo), self._tell))
                 self._output.clean()  # after workers that died
             finished = True
         finally:
             if not finished:  # stopped in order: what was under way did not fail
-                for unit in todo:
-                    self._output.forget(unit.id, last=True)
+                for unit, attempts in todo.items():
+                    if self._output.attempts(unit.id) > attempts:
+                        self._output.forget(unit.id, last=True)
         return self._summed(before)
 
     def _consume(self, summaries: Iterator[Summary]) -> None:
@@ -288,23 +291,26 @@ class _Run:
 
 
 def _plan(request: LabelRequest, sha256: str, told: Callable[[Progress], None]) -> Plan:
-    asked = Asked.of(request.model, sha256, request.options(), list_footage(request.footage))
-    before = Plan.read(request.out)
-    if before is not None:
-        before.refuse_other(request.out, asked)
-        return before
-    spec = _checked_spec(request, sha256)
-    plan = make_plan(
-        list_footage(request.footage),
-        asked,
-        lambda done, total: told(Progress("index", done, total)),
-        request.unit_frames,
-    )
+    listing = list_footage(request.footage)
+    asked = Asked.of(request.model, sha256, request.options(), listing)
+    plan = Plan.read(request.out)
+    if plan is not None:
+        plan.refuse_other(request.out, asked)
+    there = plan is not None and (request.out / _CLASSES).is_file()  # else the run was killed between the two
+    spec = None if there else _checked_spec(request, sha256)
+    if plan is None:
+        plan = _new_plan(request, asked, listing, told)
+        plan.write(request.out)
+    if spec is not None:
+        _write_classes(request.out, spec)
+    return plan
+
+
+def _new_plan(request: LabelRequest, asked: Asked, listing: Listing, told: Callable[[Progress], None]) -> Plan:
+    plan = make_plan(listing, asked, lambda done, total: told(Progress("index", done, total)), request.unit_frames)
     if not plan.units and not plan.faults:
         raise DataError("the footage holds no frame", hint="look at it: rtda-deploy data frames FOOTAGE")
     _check_skipped(request, plan, [])
-    _write_classes(request.out, spec)
-    plan.write(request.out)
     return plan
 
 
@@ -320,7 +326,7 @@ def _checked_spec(request: LabelRequest, sha256: str) -> ModelSpec:
 def _write_classes(out: Path, spec: ModelSpec) -> None:
     """``classes.json``, from which readers of the folder know what the ids mean."""
     values = {"names": list(spec.class_names), "palette": [list(colour) for colour in spec.palette]}
-    write_text(out / "masks" / "classes.json", json.dumps(values, ensure_ascii=False) + "\n")
+    write_text(out / _CLASSES, json.dumps(values, ensure_ascii=False) + "\n")
 
 
 def _job(request: LabelRequest, sha256: str, layout: str) -> Job:

@@ -67,17 +67,33 @@ def list_footage(footage: Sequence[str]) -> Listing:
         SourceError: If a folder or pattern holds none of its kind.
     """
     folders: Dict[Path, List[str]] = {}
-    recordings: Dict[Path, RecordingFile] = {}
+    recordings: Dict[Tuple[Path, str], RecordingFile] = {}
     for text in footage:
         for address in _addresses(text):
             for path in address.paths():
                 found = RecordingFile(Path(os.path.abspath(str(path))), address)
-                recordings.setdefault(found.path, found)
+                known = recordings.setdefault((found.path, address.topic or ""), found)
+                _refuse_other_part(known, found)
         folder, names = _pictures(text)
         if names:
             folders.setdefault(folder, []).extend(names)
     unique = (PictureFolder(path, tuple(dict.fromkeys(names))) for path, names in folders.items())
     return Listing(tuple(unique), tuple(recordings.values()))
+
+
+def _refuse_other_part(known: RecordingFile, again: RecordingFile) -> None:
+    """A recording that is named again, such as by its folder, is labelled once, and there is one answer to which part.
+
+    Raises:
+        ConfigError: If it is named with other options.
+    """
+    one, other = (dataclasses.replace(each.asked, path="", topic=None) for each in (known, again))
+    if one != other:
+        raise ConfigError(
+            f"{known.path} is named twice with different options",
+            why=f"{known.asked} and {again.asked}",
+            hint="name it once, or label its parts into folders of their own",
+        )
 
 
 def _files_of(recording: RecordingFile) -> List[Path]:

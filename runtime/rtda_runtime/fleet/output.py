@@ -106,12 +106,19 @@ class Output(abc.ABC):
         except OSError as err:
             raise file_error(err, path, "write") from err
 
+    def attempts(self, unit: str) -> int:
+        """How often somebody began with a unit that is not done."""
+        try:
+            return (self.folder / "attempts" / unit).stat().st_size
+        except OSError:
+            return 0
+
     def forget(self, unit: str, *, last: bool = False) -> None:
         """Take a unit's attempts away: all of them, or the last one, which was stopped and did not fail."""
-        path = self.folder / "attempts" / unit
+        path, left = self.folder / "attempts" / unit, self.attempts(unit) - 1 if last else 0
         with contextlib.suppress(OSError):
-            if last and path.stat().st_size > 1:
-                os.truncate(str(path), path.stat().st_size - 1)
+            if left > 0:
+                os.truncate(str(path), left)
             else:
                 path.unlink()
 

@@ -9,6 +9,7 @@ frame is decoded twice.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -179,18 +180,36 @@ def make_plan(listing: Listing, asked: Asked, told: Told, unit_frames: int = UNI
         unit_frames: The most frames of a unit.
 
     Raises:
+        ConfigError: If two frames would be called alike.
         MissingPackageError: If the package that reads a kind of recording is not installed.
     """
     maker = _Maker(asked, unit_frames)
     units: List[Unit] = []
+    faults: List[Fault] = []
     names = _root_names([folder.path for folder in listing.folders], len(listing.recordings))
     for folder, prefix in zip(listing.folders, names):
-        units += maker.of_pictures(folder.path, folder.files, prefix)
-    opened, faults = _opened(listing.recordings, told)
+        broken = [name for name in folder.files if name.splitlines() != [name]]
+        faults += [Fault(str(folder.path / name), "its name holds a line break") for name in broken]
+        units += maker.of_pictures(folder.path, [name for name in folder.files if name not in broken], prefix)
+    opened, unreadable = _opened(listing.recordings, told)
     folders = recording_folders([recording for _, recording in opened])
     for (one, recording), prefix in zip(opened, folders):
         units += maker.of_recording(one, recording, f"{prefix}/")
-    return Plan(asked.to_dict(), tuple(units), tuple(faults))
+    _refuse_twice(units)
+    return Plan(asked.to_dict(), tuple(units), (*faults, *unreadable))
+
+
+def _refuse_twice(units: Sequence[Unit]) -> None:
+    """Refuse footage of which two frames would have one mask."""
+    taken: Dict[str, str] = {}
+    for unit in units:
+        for name in unit.mask_names():
+            if name in taken:
+                raise ConfigError(
+                    f"two frames would be called {name}: of {taken[name]} and of {unit.path}",
+                    hint="label them into folders of their own",
+                )
+            taken[name] = unit.path
 
 
 def _opened(
@@ -218,7 +237,8 @@ class _Maker:
 
     def of_pictures(self, folder: Path, files: Sequence[str], prefix: str) -> Iterator[Unit]:
         stems = [str(Path(name).with_suffix("")) for name in files]
-        twice = {stem for stem, count in _counts(stems).items() if count > 1}  # a.jpg and a.png: names stay whole
+        # Names stay whole where a.jpg and a.png lie side by side, or a.jpg and a.jpg.png.
+        twice = {stem for stem, count in collections.Counter(stems).items() if count > 1}.union(files)
         for start in range(0, len(files), self._most):
             part = tuple(files[start : start + self._most])
             names = [name if stem in twice else stem for name, stem in zip(part, stems[start:])]
@@ -276,13 +296,6 @@ def _root_names(roots: Sequence[Path], recordings: int) -> List[str]:
         return [""]
     stems = [plain_name(root.name) for root in roots]
     return [f"{name}/" if stems.index(name) == place else f"{name}-{place + 1}/" for place, name in enumerate(stems)]
-
-
-def _counts(texts: Sequence[str]) -> Dict[str, int]:
-    found: Dict[str, int] = {}
-    for text in texts:
-        found[text] = found.get(text, 0) + 1
-    return found
 
 
 def _rate(asked: FootageAddress) -> str:

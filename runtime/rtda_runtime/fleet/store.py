@@ -25,7 +25,9 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from rtda_deploy.errors import ConfigError, DataError, FileAccessError
 from rtda_deploy.files import file_error, readable_file, sha256_file
-from rtda_deploy.run_folders import folder_lock
+from rtda_deploy.json_lines import append_line
+from rtda_deploy.onnx_file import read_onnx_facts
+from rtda_deploy.run_folders import working_in
 from rtda_runtime.engines.kinds import engine_kinds
 
 __all__ = ["DeployedModel", "ModelStore", "deployed_model", "is_store"]
@@ -33,6 +35,7 @@ __all__ = ["DeployedModel", "ModelStore", "deployed_model", "is_store"]
 _DIGEST = 12  # hexadecimal digits of a folder's name
 _DIGEST_NAME = re.compile(rf"[0-9a-f]{{{_DIGEST}}}")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_LEFTOVER = re.compile(rf"\.links-[0-9a-f]{{8}}(\.new)?|\.[0-9a-f]{{{_DIGEST}}}\.[0-9a-f]{{8}}")
 _LINKS, _CURRENT, _PREVIOUS, _HISTORY = "links", "current", "previous", "history.jsonl"
 
 
@@ -79,19 +82,27 @@ class ModelStore:
 
     def models(self) -> List[DeployedModel]:
         """All of them, the newest first."""
-        roles = {one.digest: one.role for one in (self.previous, self.current) if one is not None}
+        roles = {self._digest_of(role): role for role in (_PREVIOUS, _CURRENT)}
         found = [path for path in self._folders() if _model_file(path) is not None]
         found.sort(key=lambda path: (-path.stat().st_mtime_ns, path.name))
         return [DeployedModel(path.name, _only_file(path), roles.get(path.name, "")) for path in found]
+
+    def lost(self) -> Dict[str, str]:
+        """Links that lead to no model, because its folder was removed: ``current`` or ``previous``, and the digest."""
+        there = {model.digest for model in self.models()}
+        linked = {role: self._digest_of(role) for role in (_CURRENT, _PREVIOUS)}
+        return {role: digest for role, digest in linked.items() if digest is not None and digest not in there}
 
     def add(self, file: Path) -> DeployedModel:
         """Copy a model into the store, with what belongs to it; what is there already is left as it is.
 
         Raises:
             FileAccessError: If it cannot be read, or the store not be written to.
-            DataError: If another file is there under its digest.
+            DataError: If another file is there under its digest, or its weights lie in a file of their own.
         """
         readable_file(file, what="model")
+        if file.suffix == ".onnx":
+            read_onnx_facts(file, error=DataError)  # one whose weights lie in another file would be copied without them
         sha256 = sha256_file(file)
         folder = self.folder / sha256[:_DIGEST]
         if not folder.is_dir():
@@ -105,8 +116,29 @@ class ModelStore:
             )
         return DeployedModel(folder.name, kept, "")
 
+    @contextlib.contextmanager
+    def candidate(self, file: Path) -> Iterator[DeployedModel]:
+        """A copy of a model in the store while it is tried, so that what was tried is what will run.
+
+        Where the block raises, a model that was not there before is taken away again.
+
+        Raises:
+            FileAccessError: If it cannot be read, or the store not be written to.
+            DataError: If another file is there under its digest.
+        """
+        before = {path.name for path in self._folders()}
+        model = self.add(file)
+        try:
+            yield model
+        except BaseException:
+            if model.digest not in before:
+                shutil.rmtree(str(model.file.parent), ignore_errors=True)
+            raise
+
     def promote(self, digest: str, seen: Mapping[str, Any]) -> None:
         """Make a model of the store the current one; what was current becomes the previous one.
+
+        A current one whose folder is gone is forgotten, and the previous one stays it.
 
         Args:
             digest: Of a model of the store.
@@ -115,10 +147,11 @@ class ModelStore:
         Raises:
             FileAccessError: If the links cannot be changed.
         """
-        before = self.current
+        there = {model.role: model.digest for model in self.models()}
         self._record("promoted", digest, seen)
-        if before is None or before.digest != digest:
-            self._link(digest, None if before is None else before.digest)
+        if there.get(_CURRENT) != digest:
+            before = there.get(_CURRENT, there.get(_PREVIOUS))
+            self._link(digest, before if before != digest else None)
 
     def refuse(self, digest: str, seen: Mapping[str, Any]) -> None:
         """Keep in the history why a model was not promoted."""
@@ -129,17 +162,18 @@ class ModelStore:
 
         Raises:
             ConfigError: If there is no previous one.
-            FileAccessError: If the links cannot be changed.
+            FileAccessError: If it is not there any more, or the links cannot be changed.
         """
         with self.locked():
-            now, before = self.current, self.previous
-            if now is None or before is None:
+            before = self.previous
+            if before is None:
                 raise ConfigError(
                     f"{self.folder} has no previous model",
                     hint=f"look: rtda-deploy models list --folder {self.folder.parent}",
                 )
-            self._record("rolled back", before.digest, {"from": now.digest})
-            self._link(before.digest, now.digest)
+            now = next((model.digest for model in self.models() if model.role == _CURRENT), None)
+            self._record("rolled back", before.digest, {"from": self._digest_of(_CURRENT)})
+            self._link(before.digest, now)
             return before._replace(role=_CURRENT)
 
     def history(self) -> List[Dict[str, Any]]:
@@ -158,18 +192,24 @@ class ModelStore:
         Raises:
             FolderBusyError: If another one does.
         """
-        with folder_lock(self.folder):
+        with working_in(self.folder):
             yield
 
     def _folders(self) -> Iterator[Path]:
         if self.folder.is_dir():
             yield from (path for path in self.folder.iterdir() if _DIGEST_NAME.fullmatch(path.name) and path.is_dir())
 
-    def _linked(self, role: str) -> Optional[DeployedModel]:
-        link = self.folder / _LINKS / role
-        if not link.is_symlink():
+    def _digest_of(self, role: str) -> Optional[str]:
+        """What a link means, whether it is there or not; None: there is no link."""
+        try:
+            return os.path.basename(os.readlink(str(self.folder / _LINKS / role)))
+        except OSError:
             return None
-        digest = os.path.basename(os.readlink(str(link)))
+
+    def _linked(self, role: str) -> Optional[DeployedModel]:
+        digest = self._digest_of(role)
+        if digest is None:
+            return None
         file = _model_file(self.folder / digest)
         if file is None:
             there = ", ".join(sorted(path.name for path in self._folders())) or "none"
@@ -212,20 +252,22 @@ class ModelStore:
             _to_disk(self.folder)
         except OSError as err:
             raise file_error(err, self.folder / _LINKS, "change") from err
-        for old in self.folder.glob(".links-*"):
-            if old.name not in (made.name, before):  # the last one stays: somebody may be on the way through it
-                shutil.rmtree(str(old), ignore_errors=True)
+        self._tidy(made.name, before)  # the last one stays: somebody may be on the way through it
+
+    def _tidy(self, *stay: str) -> None:
+        """Remove links that were replaced, and what processes left that were killed."""
+        for path in self.folder.glob(".*"):
+            if not _LEFTOVER.fullmatch(path.name) or path.name in stay:
+                continue
+            if path.is_symlink():
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            else:
+                shutil.rmtree(str(path), ignore_errors=True)
 
     def _record(self, what: str, digest: str, seen: Mapping[str, Any]) -> None:
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        line = json.dumps({"time": now, "what": what, "model": digest, **seen}, ensure_ascii=False)
-        path = self.folder / _HISTORY
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "a", encoding="utf-8") as stream:
-                stream.write(line + "\n")
-        except OSError as err:
-            raise file_error(err, path, "write") from err
+        append_line(self.folder / _HISTORY, {"time": now, "what": what, "model": digest, **seen})
 
 
 def is_store(path: Path) -> bool:

@@ -46,6 +46,11 @@ class Limits:
     slower: float = 1.5
     p95_ms: Optional[float] = None
 
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if value is not None and not value >= 0.0:  # NaN, too: nothing would ever miss it
+                raise ConfigError(f"a limit of a promotion is {value:g}: {name}", hint="0 or more")
+
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
@@ -59,6 +64,7 @@ class Trial:
         by_class: The same by class: of the pixels that either calls so, the share that both do; classes that neither
             uses are not there.
         miou: Percent, of the deployed model and of the new one; None: no labels, or no deployed one.
+        runs: How often each was timed.
     """
 
     frames: int
@@ -67,6 +73,7 @@ class Trial:
     agreement: Optional[float]
     by_class: Dict[str, float]
     miou: Tuple[Optional[float], Optional[float]]
+    runs: int = 0
 
     def missed(self, limits: Limits) -> List[str]:
         """Which limits the candidate does not hold, as sentences; empty: none."""
@@ -95,6 +102,7 @@ def try_models(
     *,
     provider: str = "auto",
     threads: Optional[int] = None,
+    repeats: int = 1,
     tell: Callable[[int], None] = lambda done: None,
 ) -> Trial:
     """Run both on the same frames, in turns.
@@ -105,6 +113,7 @@ def try_models(
         frames: Read once.
         provider: What both run on.
         threads: Of the CPU; None: the engine's own choice.
+        repeats: Each frame is timed so often; of a few frames one run each, the p95 is the slowest of all.
         tell: Called with the number of frames done.
 
     Raises:
@@ -127,6 +136,8 @@ def try_models(
         seen = _Seen(spec, len(segmenters))
         for done, frame in enumerate(frames, start=1):
             seen.add(frame, [_masked(segmenter, frame.image, done) for segmenter in segmenters])
+            for _ in range(repeats - 1):
+                seen.add_times([_run(segmenter, frame.image)[1] for segmenter in segmenters])
             tell(done)
     finally:
         for segmenter in segmenters:
@@ -139,8 +150,14 @@ def _masked(segmenter: Segmenter, image: np.ndarray, number: int) -> Tuple[np.nd
     if number == 1:
         for _ in range(_WARM_UP):
             segmenter.segment(image)
+    mask, taken_ms = _run(segmenter, image)
+    return mask.copy(), taken_ms
+
+
+def _run(segmenter: Segmenter, image: np.ndarray) -> Tuple[np.ndarray, float]:
+    """The mask, which the next run overwrites, and milliseconds from the frame to it."""
     result = segmenter.segment(image)
-    return result.mask.copy(), sum(result.timing.values())
+    return result.mask, sum(result.timing.values())
 
 
 class _Seen:
@@ -149,12 +166,12 @@ class _Seen:
         count = spec.num_classes
         self._right = [np.zeros((count, count), np.int64) for _ in range(models)]
         self._agreement = Agreement(spec)
-        self._labelled = 0
+        self._labelled = self._frames = 0
 
     def add(self, frame: TrialFrame, answers: List[Tuple[np.ndarray, float]]) -> None:
         masks = [mask for mask, _ in answers]
-        for times, (_, taken_ms) in zip(self._times_ms, answers):
-            times.append(taken_ms)
+        self.add_times([taken_ms for _, taken_ms in answers])
+        self._frames += 1
         if len(masks) == 2:
             self._agreement.add(masks[1], masks[0])
         if frame.label is not None:
@@ -162,20 +179,24 @@ class _Seen:
             for counts, mask in zip(self._right, masks):
                 counts += class_counts(frame.label, mask, len(counts))
 
+    def add_times(self, taken_ms: List[float]) -> None:
+        for times, taken in zip(self._times_ms, taken_ms):
+            times.append(taken)
+
     def trial(self) -> Trial:
-        frames = len(self._times_ms[0])
-        if not frames:
+        if not self._frames:
             raise ConfigError("there is no frame to try the models on", hint="name some with --frames DATA")
         p95 = [float(np.percentile(times, 95)) for times in self._times_ms]
         mious = [_miou(counts) for counts in self._right]
         two = len(p95) == 2
         return Trial(
-            frames=frames,
+            frames=self._frames,
             labelled=self._labelled,
             p95_ms=(p95[1] if two else None, p95[0]),
             agreement=self._agreement.share,
             by_class=self._agreement.by_class,
             miou=(mious[1] if two else None, mious[0]),
+            runs=len(self._times_ms[0]),
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
-from rtda_deploy.errors import EngineError, FileAccessError, RtdaError
+from rtda_deploy.errors import DeviceError, EngineError, FileAccessError, RtdaError
 from rtda_deploy.files import sha256_file
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
@@ -96,6 +96,7 @@ class Worker:
 
         Raises:
             FileAccessError: If the output cannot be written.
+            DeviceError: If the machine lacks a package or a device.
             EngineError: If the model cannot be opened.
         """
         given_up = self._output.failure(unit.id)
@@ -112,6 +113,9 @@ class Worker:
         except FileAccessError as err:
             if _gone(unit):
                 return self._given_up(unit, err.message)
+            self._output.forget(unit.id, last=True)
+            raise
+        except DeviceError:  # a package or the device is missing on this machine: that is no matter of the unit
             self._output.forget(unit.id, last=True)
             raise
         except RtdaError as err:  # the network on these frames, such as NaN

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 import tarfile
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Dict, List
 import pytest
 from runtime.models import tiny_spec, write_model
 
-from rtda_deploy.errors import ConfigError, DataError, EngineError, FileAccessError
+from rtda_deploy.errors import ConfigError, DataError, EngineError, FileAccessError, MissingPackageError
 from rtda_deploy.files import sha256_file
 from rtda_deploy.run_folders import FolderBusyError, folder_lock
 from rtda_runtime.fleet.labelling import Labelled, LabelRequest, label_footage
@@ -188,6 +189,42 @@ def test_two_workers_at_one_unit_leave_one_whole_shard(model_path: Path, footage
     assert tree(tmp_path / "out" / "shards") == before
 
 
+def test_a_stop_takes_back_no_attempt_of_an_earlier_run(model_path: Path, footage: Path, tmp_path: Path) -> None:
+    """Or a unit that kills its worker and a user's Ctrl-C would go on for ever."""
+    asked = request(model_path, tmp_path / "out", footage / "one.mp4")
+
+    def stop(state: Any) -> None:
+        if state.what == "label" and state.done >= 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label_footage(asked, told=stop)
+    output, units = open_output(tmp_path / "out", "png"), units_of(tmp_path / "out")
+    for unit in units[:2]:
+        for _ in range(2):  # what two workers leave that died
+            output.begin(unit.id)
+    with pytest.raises(KeyboardInterrupt):
+        label_footage(asked, told=stop)
+    assert [output.attempts(unit.id) for unit in units] == [2, 2, 0]
+
+
+@pytest.mark.parametrize("left", ["a plan and no classes", "half a plan"])
+def test_a_run_that_was_killed_before_its_first_unit_goes_on(
+    model_path: Path, footage: Path, tmp_path: Path, left: str
+) -> None:
+    out = tmp_path / "out"
+    asked = request(model_path, out, footage / "two.mp4")
+    label_footage(dataclasses.replace(asked, out=tmp_path / "other"))
+    out.mkdir()
+    if left == "a plan and no classes":
+        (out / PLAN).write_bytes((tmp_path / "other" / PLAN).read_bytes())
+    else:
+        (out / ".plan.0a1b2c3d.part.json").write_text("{")
+        (out / ".lock").write_text("process 1")
+    assert label_footage(asked).frames == 7
+    assert tree(out) == tree(tmp_path / "other")
+
+
 def test_a_second_run_into_the_folder_is_refused_while_one_works(
     model_path: Path, footage: Path, tmp_path: Path
 ) -> None:
@@ -219,6 +256,75 @@ def test_footage_that_changed_meanwhile_is_refused(model_path: Path, footage: Pa
     os.utime(film, ns=(1, 1))
     with pytest.raises(ConfigError, match="1 files changed"):
         label_footage(asked)
+
+
+def test_names_that_are_odd_are_kept_apart(model_path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    content = cv2.imencode(".png", videos.numbered(1))[1].tobytes()
+    names = ["a.jpg", "a.png", "a.jpg.png", "b b.png", "ü#?%.png", "new\nline.png", "x" * 251 + ".png"]
+    for name in (*map(os.fsencode, names), b"no text \xff.png"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(content)
+    (folder / "loop").symlink_to(folder)
+    (folder / "nothing.png").symlink_to(tmp_path / "nowhere.png")
+    for layout in ("png", "tar"):
+        found = label_footage(request(model_path, tmp_path / layout, folder, skip_share=0.2, layout=layout))
+        assert [Path(entry["file"]).name for entry in found.skipped] == ["new\nline.png"]
+        assert "line break" in found.skipped[0]["why"] and found.frames == 7
+        listed = (tmp_path / layout / "labelled.txt").read_text().splitlines()
+        assert len(listed) == 7 and {"a.jpg", "a.png", "a.jpg.png", "b b", "ü#?%"} < set(listed)
+    masks = [path.name for path in (tmp_path / "png" / "masks").iterdir() if path.suffix == ".png"]
+    assert len(masks) == 7
+
+
+def test_two_frames_of_one_name_are_refused(model_path: Path, footage: Path, tmp_path: Path) -> None:
+    """A video, and a folder of its frames under its name."""
+    (tmp_path / "one").mkdir()
+    cv2.imwrite(str(tmp_path / "one" / "000000.000s.png"), videos.numbered(1))
+    with pytest.raises(ConfigError, match=r"two frames would be called one/000000\.000s"):
+        label_footage(request(model_path, tmp_path / "out", footage / "one.mp4", tmp_path / "one"))
+    assert not (tmp_path / "out" / PLAN).exists()
+
+
+def test_a_recording_that_is_named_twice_is_labelled_once(model_path: Path, footage: Path, tmp_path: Path) -> None:
+    film = footage / "two.mp4"
+    assert label_footage(request(model_path, tmp_path / "out", film, film)).frames == 7
+    asked = request(model_path, tmp_path / "other", film)
+    with pytest.raises(ConfigError, match="named twice with different options") as caught:
+        label_footage(dataclasses.replace(asked, footage=(str(film), f"video:{film}?every=1s")))
+    assert "every=1s" in caught.value.why
+
+
+def test_two_topics_of_a_bag_are_both_labelled(model_path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mcap")
+    from runtime.sources import bags
+
+    messages = bags.drive(4)
+    bag = bags.write_mcap(tmp_path / "run.mcap", {"/front": messages, "/left": messages[:3]})
+    address = f"bag:{bag}?topic="
+    asked = LabelRequest(model_path, (f"{address}/front", f"{address}/left"), tmp_path / "out", threads=1)
+    assert label_footage(asked).frames == 7
+    folders = [path.name for path in (tmp_path / "out" / "masks").iterdir() if path.is_dir()]
+    assert sorted(len(list((tmp_path / "out" / "masks" / name).iterdir())) for name in folders) == [3, 4]
+
+
+def test_a_machine_that_lacks_a_package_ends_the_run_and_blames_no_unit(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mcap")
+    from runtime.sources import bags
+
+    asked = request(model_path, tmp_path / "out", bags.write_mcap(tmp_path / "run.mcap", {"/front": bags.drive(4)}))
+
+    def lose(state: Any) -> None:
+        if state.what == "label":
+            monkeypatch.setitem(sys.modules, "mcap.reader", None)
+
+    with pytest.raises(MissingPackageError, match="mcap"):
+        label_footage(asked, told=lose)
+    monkeypatch.undo()
+    found = label_footage(asked)
+    assert (found.frames, found.failed) == (4, ())
 
 
 def test_a_folder_of_something_else_is_refused(model_path: Path, footage: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -67,6 +67,63 @@ def test_without_a_previous_model_rollback_is_refused(models: Tuple[Path, Path],
     promoted(store, models[0], models[0])  # the same again is no change
     with pytest.raises(ConfigError, match="no previous model"):
         store.rollback()
+
+
+def test_a_removed_current_model_stops_neither_the_list_nor_a_rollback_nor_a_promotion(
+    models: Tuple[Path, Path], tmp_path: Path
+) -> None:
+    import shutil
+
+    store = ModelStore(tmp_path / "robot")
+    old, new = promoted(store, *models)
+    shutil.rmtree(store.folder / new)
+    assert store.lost() == {"current": new} and [model.digest for model in store.models()] == [old]
+    with pytest.raises(FileAccessError, match=f"means {new}, which is not there"):
+        deployed_model(store.folder)
+    assert store.rollback().digest == old and store.lost() == {} and store.previous is None
+    promoted(store, models[1])
+    shutil.rmtree(store.folder / new)
+    (third,) = promoted(store, write_model(tmp_path / "third.onnx", seed=5))
+    assert (store.current.digest, store.previous.digest) == (third, old)  # type: ignore[union-attr]
+    shutil.rmtree(store.folder / old)
+    assert store.lost() == {"previous": old}
+    with pytest.raises(FileAccessError, match=f"means {old}, which is not there"):
+        store.rollback()
+
+
+def test_what_a_killed_promotion_left_is_taken_away_by_the_next(models: Tuple[Path, Path], tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "robot")
+    old, new = promoted(store, *models)
+    half = store.folder / f".{'a' * 12}.0a1b2c3d"
+    half.mkdir()
+    (half / "model.onnx").write_bytes(b"half")
+    (store.folder / ".links-0a1b2c3d").mkdir()
+    (store.folder / ".links-0a1b2c3d.new").symlink_to(".links-0a1b2c3d")
+    (store.folder / ".mine").mkdir()
+    with open(store.folder / "history.jsonl", "a", encoding="utf-8") as stream:
+        stream.write('{"time": ')
+    assert store.rollback().digest == old
+    left = sorted(path.name for path in store.folder.iterdir() if path.name.startswith("."))
+    assert [name for name in left if not name.startswith(".links-")] == [".mine"] and len(left) == 3
+    assert store.history()[-1]["what"] == "rolled back" and (store.folder / new).is_dir()
+
+
+def test_a_store_that_is_not_there_is_not_made_by_asking(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no previous model"):
+        ModelStore(tmp_path / "models" / "robt").rollback()
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_candidate_whose_trial_fails_does_not_stay(models: Tuple[Path, Path], tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "robot")
+    with pytest.raises(ConfigError), store.candidate(models[0]) as model:
+        assert model.file.read_bytes() == models[0].read_bytes()
+        raise ConfigError("other classes")
+    assert store.models() == []
+    promoted(store, models[0])
+    with pytest.raises(ConfigError), store.candidate(models[0]):
+        raise ConfigError("no frame")
+    assert len(store.models()) == 1, "it was there before"
 
 
 _CHANGER = """
@@ -189,6 +246,19 @@ def test_limits_that_are_missed_are_told(models: Tuple[Path, Path], pictures: Li
     assert "pixels agree" in seen.missed(Limits(agreement=1.0, slower=1e9))[0]
     worse = Trial(3, 3, (1.0, 3.0), 1.0, {}, (60.0, 50.0))
     assert [text.partition(" ")[0] for text in worse.missed(Limits(p95_ms=2.0))] == ["mIoU", "p95", "p95"]
+
+
+def test_few_frames_are_timed_several_times(models: Tuple[Path, Path], pictures: List[np.ndarray]) -> None:
+    frames = [TrialFrame(picture) for picture in pictures]
+    once, often = (try_models(*models, frames, provider="cpu", repeats=count) for count in (1, 5))
+    assert (once.runs, often.runs) == (3, 15) and (once.frames, often.frames) == (3, 3)
+    assert once.agreement == often.agreement and once.by_class == often.by_class
+
+
+@pytest.mark.parametrize("values", [{"slower": float("nan")}, {"miou_loss": -1.0}, {"p95_ms": float("nan")}])
+def test_limits_that_nothing_could_miss_are_refused(values: Dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="a limit of a promotion is"):
+        Limits(**values)
 
 
 def test_the_first_model_is_tried_alone(models: Tuple[Path, Path], pictures: List[np.ndarray]) -> None:
