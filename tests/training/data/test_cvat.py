@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any, Dict
@@ -133,6 +134,12 @@ def test_an_export_with_pictures_is_a_folder_of_its_own_once_its_colours_are_sai
         (_OWN_MAP, np.full((4, 6), 9, np.uint8), "p0", "has (9,), which its label map does not declare"),
         (_OWN_MAP, np.zeros((5, 6, 3), np.uint8), "p0", "is 6x5, its picture 6x4"),
         (_OWN_MAP, np.zeros((4, 6, 3), np.uint8), "q0", "none of them has the name of a picture"),
+        (
+            _OWN_MAP.replace("4,5,6", "1,2,3"),
+            _OWN_COLOURS[np.full((4, 6), 2)],
+            "p0",
+            "car and sky have one colour, (1, 2",
+        ),
         (_OWN_MAP.replace("car", "lorry"), np.zeros((4, 6, 3), np.uint8), "p0", "the label 'lorry', which is no class"),
         ("", np.zeros((4, 6, 3), np.uint8), "p0", "has no labelmap.txt"),
         ("road\n", np.zeros((4, 6, 3), np.uint8), "p0", "is no archive that CVAT exported"),
@@ -183,13 +190,48 @@ def test_labels_in_other_ids_are_written_to_cvat_and_not_back(data: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("names", "said"),
-    [(["road", "sky", "a:b"], "cannot hold the name 'a:b'"), (["road", "sky", "background"], "one background")],
+    [
+        (["road", "sky", "a:b"], "cannot hold the name 'a:b'"),
+        (["road", "sky", " #1"], "cannot hold the name ' #1'"),
+        (["road", "sky", "a\u2028b"], "cannot hold the name 'a"),
+        (["road", "sky", "background"], "one background"),
+    ],
 )
 def test_names_that_cvat_cannot_hold_are_refused(data: Path, tmp_path: Path, names: Any, said: str) -> None:
     _changed(data, {"names": names, "palette": PALETTE})
     with pytest.raises(DataError) as caught:
         write_cvat(f"folder:{data}", tmp_path / "a.zip")
     assert said in caught.value.message + caught.value.why and not (tmp_path / "a.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [(b"new\nline.jpg", "one name a line"), (b"no text \xff.jpg", "UTF-8"), (b"p0.png", "another")]
+)
+def test_pictures_whose_names_cvat_cannot_hold_are_refused(data: Path, tmp_path: Path, name: bytes, why: str) -> None:
+    for part, file in (("images", name), ("labels", name.rpartition(b".")[0] + b".png")):
+        path = data / part / os.fsdecode(file)
+        path.write_bytes((data / part / ("p0.jpg" if part == "images" else "p0.png")).read_bytes())
+    with pytest.raises(DataError, match="CVAT cannot hold the picture") as caught:
+        write_cvat(f"folder:{data}", tmp_path / "a.zip")
+    assert why in caught.value.why and not (tmp_path / "a.zip").exists()
+
+
+def test_names_with_spaces_and_of_any_script_go_there_and_back(data: Path, tmp_path: Path) -> None:
+    _changed(data, {"names": ["traffic light", "a#b", "straße 道路"], "palette": PALETTE})
+    for part in ("images", "labels"):
+        (path,) = (data / part).glob("p0.*")
+        path.rename(path.with_name(f"ü 図 {path.name}"))
+    write_cvat(f"folder:{data}", tmp_path / "a.zip")
+    assert apply_corrections(f"folder:{data}", tmp_path / "a.zip").same == 3
+
+
+def test_as_many_classes_as_a_mask_holds_go_there_and_back(data: Path, tmp_path: Path) -> None:
+    _changed(data, {"names": [f"class {number}" for number in range(254)], "palette": [[9, 9, 9]] * 254})
+    for number in range(3):
+        values = np.random.default_rng(number).permutation(256)[:24].reshape(4, 6)
+        cv2.imwrite(str(data / "labels" / f"p{number}.png"), np.where(values > 253, 255, values).astype(np.uint8))
+    write_cvat(f"folder:{data}", tmp_path / "a.zip")
+    assert apply_corrections(f"folder:{data}", tmp_path / "a.zip").same == 3
 
 
 def test_a_class_that_is_called_background_is_cvats_own(data: Path, tmp_path: Path) -> None:

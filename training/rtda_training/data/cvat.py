@@ -13,6 +13,7 @@ map says what its colours mean. Source: CVAT's manual, "Segmentation Mask".
 
 from __future__ import annotations
 
+import collections
 import colorsys
 import json
 import tempfile
@@ -24,7 +25,7 @@ import numpy as np
 
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import DataError
-from rtda_deploy.files import atomic_path, file_error, write_bytes
+from rtda_deploy.files import atomic_path, file_error, is_text, write_bytes
 from rtda_deploy.optional import require
 from rtda_training.data.labels.files import read_mask
 from rtda_training.data.readers.folder import FolderPictures
@@ -167,6 +168,7 @@ class _Table:
 
     def __init__(self, text: str, classes: ClassList, path: str) -> None:
         self._path = path
+        self._names: List[str] = []
         self._colours: List[Colour] = []
         self._classes: List[int] = []
         for line in text.splitlines():
@@ -179,6 +181,7 @@ class _Table:
                     f"{path} has the label {name!r}, which is no class of the set",
                     hint=f"rename it in CVAT; the classes are {', '.join(classes.names)}",
                 )
+            self._names.append(name)
             self._colours.append((red, green, blue))
             self._classes.append(classes.names.index(name) if name in classes.names else IGNORE_INDEX)
 
@@ -191,8 +194,10 @@ class _Table:
             known = np.array([red << 16 | green << 8 | blue for red, green, blue in self._colours])
         result = np.full(codes.shape, IGNORE_INDEX, np.uint8)
         left = np.ones(codes.shape, bool)
-        for code, index in zip(known, self._classes):
+        for place, (code, index) in enumerate(zip(known, self._classes)):
             here = codes == code
+            if (here & ~left).any() and (result[here] != index).any():
+                self._refuse_shared_colour(name, place)
             result[here] = index
             left &= ~here
         if left.any():
@@ -202,6 +207,15 @@ class _Table:
                 hint="export the task again from CVAT",
             )
         return result
+
+    def _refuse_shared_colour(self, mask: str, place: int) -> None:
+        colour = self._colours[place]
+        alike = [name for name, other in zip(self._names, self._colours) if other == colour]
+        raise DataError(
+            f"{self._path}: {' and '.join(alike)} have one colour, {colour}",
+            why=f"mask {mask} does not say which of them it shows",
+            hint="give each label a colour of its own in CVAT, and export the task again",
+        )
 
 
 def _mask(
@@ -227,8 +241,22 @@ def _mask(
 
 
 def _names(pictures: Pictures) -> List[str]:
-    """What CVAT calls the pictures: their relative names without a suffix."""
-    return [pictures.key(index) for index in range(len(pictures))]
+    """What CVAT calls the pictures: their relative names without a suffix.
+
+    Raises:
+        DataError: If two are called alike, or a name is none for CVAT's list of them.
+    """
+    names = [pictures.key(index) for index in range(len(pictures))]
+    counts = collections.Counter(names)
+    for index, name in enumerate(names):
+        if counts[name] > 1 or not _is_a_line(name):
+            why = "another is called so" if counts[name] > 1 else "its list holds one name a line, in UTF-8"
+            raise DataError(f"CVAT cannot hold the picture {pictures.name(index)!r}", why=why, hint="rename the file")
+    return names
+
+
+def _is_a_line(text: str) -> bool:
+    return text.splitlines() == [text] and is_text(text)
 
 
 def _stem(entry: zipfile.ZipInfo) -> str:
@@ -244,7 +272,7 @@ def _colours(classes: ClassList) -> List[Colour]:
     taken = {_BLACK}
     found: List[Colour] = []
     for index, (name, colour) in enumerate(zip(classes.names, classes.palette)):
-        if ":" in name or "\n" in name or name.startswith("#"):
+        if ":" in name or name.lstrip().startswith("#") or not _is_a_line(name):
             raise DataError(f"CVAT's label map cannot hold the name {name!r}", hint="rename it in classes.json")
         if name.lower() == BACKGROUND:
             found.append(_BLACK)
