@@ -56,10 +56,10 @@ def test_its_disagreement_is_a_trigger_for_collecting() -> None:
     words = ("--collect-limit", "free=0,control=0", "--shadow")
     when = ("--collect-when", "disagreement > 1%")
     assert run("--collect", "hard", *words, "b.onnx", *when).code == 0
-    (line,) = [json.loads(line) for line in Path("hard/frames.jsonl").read_text().splitlines()]
-    assert line["why"] == "asked" and line["scores"]["compare"] > 0.01
+    lines = [json.loads(line) for line in Path("hard/frames.jsonl").read_text().splitlines()]
+    assert lines[0]["why"] == "asked" and lines[0]["scores"]["compare"] > 0.01
     told = run("--collect", "none", *words, "a.onnx", *when, "--json").json
-    assert told["shadow"]["compared"] > 0 and told["sinks"]["collect"]["kept"] == 0
+    assert told["shadow"]["compared"] > 0 and '"asked"' not in Path("none/frames.jsonl").read_text()
     assert told["sinks"]["collect"]["written"] + told["sinks"]["collect"]["dropped"] == told["shadow"]["compared"]
 
 

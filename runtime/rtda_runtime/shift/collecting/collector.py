@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Union
 from urllib.parse import parse_qsl
 
 from rtda_deploy.errors import ConfigError, FileAccessError, RtdaError
@@ -122,6 +122,7 @@ class Collector(Sink):
         self._blurred = [_class(name, spec) for name in self._options.blur]
         self._store = FrameStore(folder, spec)
         self._window = Window(self._options, random.Random(seed))
+        self._had: Set[str] = set()  # values that results have had
         self._novelty = Novelty()
         self._familiarity: Optional[Familiarity] = None
         self._doubter = Doubter(engine, flip=self._options.flip)
@@ -206,10 +207,12 @@ class Collector(Sink):
         return of_run if of_card is None else of_card
 
     def _holds(self, when: Expression, values: Mapping[str, float], shares: Any) -> bool:
-        missing = sorted(when.names - set(values))
+        """False of a result that lacks a value which others had, such as when a shadow has failed."""
+        self._had |= set(values)
+        missing = sorted(when.names - self._had)
         if missing:
             raise ConfigError(f"results have no {missing[0]}, which {when.text!r} needs", hint=_MISSING[missing[0]])
-        return when.holds(values, shares)
+        return when.names <= set(values) and when.holds(values, shares)
 
     def _keep_best(self, candidates: List[Candidate]) -> None:
         """Keep the most valuable of these, if it is worth a place; a disk that refuses ends the collecting."""

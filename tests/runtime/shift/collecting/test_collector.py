@@ -131,6 +131,14 @@ def test_an_expression_that_needs_what_results_lack_says_how_to_get_it(tmp_path:
             assert fix in caught.value.hint
 
 
+def test_a_result_that_lacks_what_others_had_is_not_asked_for_and_no_error(tmp_path: Path) -> None:
+    """As after a shadow that failed."""
+    other = (mask(0) + 1) % 5
+    results = [result_of(seed, seed * 10.0, **({"compared": other} if seed == 0 else {})) for seed in range(3)]
+    collected(tmp_path / "hard", results, CollectOptions(**EASY, when="disagreement > 0"))
+    assert [line["why"] for line in lines_of(tmp_path / "hard")] == ["asked", "hard", "hard"]
+
+
 def test_the_best_stay_where_there_is_no_more_room_and_the_next_run_knows_them(tmp_path: Path) -> None:
     folder, sure = tmp_path / "hard", [0.9, 0.1, 0.8, 0.2, 0.7, 0.3, 0.95, 0.05]
     results = [result_of(seed, seed * 10.0, sure=value) for seed, value in enumerate(sure)]
