@@ -1,4 +1,8 @@
-"""The alarm itself: all signals together, and what is told of them."""
+"""The alarm itself: all signals together, and what is told of them.
+
+A robot that stands still films one scene, however long. Its blocks are no evidence each: only the first counts. But a
+scene that is far beyond the calibration counts on, because a covered lens does not move either.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ __all__ = ["ShiftAlarm", "ShiftState", "calibrations", "longest_shift_s", "suppo
 FAMILIAR, UNFAMILIAR = "familiar", "unfamiliar"
 _LEAST_BLOCKS = 10
 _CURVE = 240  # blocks whose evidence is told
+_STILL = 0.2  # of the usual difference between neighbours, by most signals: less is the same scene
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +132,7 @@ class ShiftAlarm:
             )
             for one in able
         }
+        self._counted: Optional[Dict[str, np.ndarray]] = None
         self._blocks = self._alarms = 0
         self._curve: Deque[float] = collections.deque(maxlen=_CURVE)
         self._raised = False
@@ -159,8 +165,11 @@ class ShiftAlarm:
 
     def add_block(self, block: np.ndarray) -> ShiftState:
         """Take a block, float64 (D,): the mean of its frames' signals."""
+        values = {name: signal_values(name, block[self._parts[name]]) for name in self._signals}
+        still = self._stands(values)
         for name, signal in self._signals.items():
-            signal.add(signal_values(name, block[self._parts[name]]))
+            signal.add(values[name], still=still)
+        self._counted = self._counted if still else values
         self._blocks += 1
         self._curve.append(self._leading().cusum.evidence)
         raised = any(signal.cusum.alarm for signal in self._signals.values())
@@ -168,6 +177,13 @@ class ShiftAlarm:
             self._raised, self._since_block = raised, self._blocks
             self._alarms += raised
         return self.state()
+
+    def _stands(self, values: Dict[str, np.ndarray]) -> bool:
+        """Whether a block shows the scene that was counted last."""
+        if self._counted is None:
+            return False
+        moved = [one.calibration.moved(values[name], self._counted[name]) for name, one in self._signals.items()]
+        return float(np.median(moved)) < _STILL
 
     def state(self) -> ShiftState:
         """What it says now."""

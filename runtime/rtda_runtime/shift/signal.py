@@ -1,12 +1,8 @@
-"""One signal of the alarm: blocks to scores, scores to p-values, p-values to evidence.
-
-A robot that stands still films one scene, however long. Its blocks are no evidence each: only the first counts. But a
-scene that is far beyond the calibration counts on, because a covered lens does not move either.
-"""
+"""One signal of the alarm: blocks to scores, scores to p-values, p-values to evidence."""
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from typing import Sequence
 
 import numpy as np
 
@@ -16,7 +12,6 @@ from rtda_runtime.shift.reference import Reference, cross_scores
 
 __all__ = ["Calibration", "Signal"]
 
-_STILL = 0.2  # of the usual difference between two blocks that follow each other: less is the same scene
 _FAR = 2.0  # times the furthest of the calibration: no scene is that far by standing somewhere unusual
 
 
@@ -42,6 +37,10 @@ class Calibration:
         steps = self.reference.between(values[inner], values[inner - 1])
         self.usual_step = float(np.median(steps)) if len(steps) else 0.0
 
+    def moved(self, block: np.ndarray, counted: np.ndarray) -> float:
+        """Difference of two blocks, float64 (d,) each, as a multiple of that between usual neighbours."""
+        return float(self.reference.between(block[None], counted[None])[0]) / max(self.usual_step, 1e-12)
+
     @property
     def independent(self) -> float:
         """How many independent blocks it is worth."""
@@ -59,25 +58,18 @@ class Signal:
         cusum: Its evidence.
         distance: Of the newest block: its score as a multiple of the furthest in the calibration.
         p_value: Of the newest block.
-        still: Whether the newest block shows the scene that was counted last.
     """
 
     def __init__(self, calibration: Calibration, level: float) -> None:
         self.calibration = calibration
         self.cusum = Cusum(level, calibration.memory)
-        self.distance, self.p_value, self.still = 0.0, 1.0, False
-        self._counted: Optional[np.ndarray] = None
+        self.distance, self.p_value = 0.0, 1.0
 
-    def add(self, block: np.ndarray) -> None:
-        """Take a block, float64 (d,)."""
-        found, row = self.calibration, block[None]
-        score = found.reference.scores(row)
-        self.p_value = float(found.scores.p_values(score)[0])
-        self.distance = float(score[0]) / max(found.scores.furthest, 1e-12)
-        self.still = self._counted is not None and (
-            float(found.reference.between(row, self._counted)[0]) < _STILL * found.usual_step
-        )
-        if self.still and self.distance < _FAR:
-            return
-        self._counted = row if not self.still else self._counted
-        self.cusum.add(float(log_bets(np.array([self.p_value]))[0]))
+    def add(self, block: np.ndarray, *, still: bool = False) -> None:
+        """Take a block, float64 (d,); ``still``: of the scene that was counted last."""
+        scores = self.calibration.scores
+        score = self.calibration.reference.scores(block[None])
+        self.p_value = float(scores.p_values(score)[0])
+        self.distance = float(score[0]) / max(scores.furthest, 1e-12)
+        if not still or self.distance >= _FAR:
+            self.cusum.add(float(log_bets(np.array([self.p_value]))[0]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from rtda_deploy.errors import ConfigError
 from rtda_runtime.shift.conformal import least_p
-from rtda_runtime.shift.cusum import fair_exponent, log_bets
+from rtda_runtime.shift.cusum import log_bets, log_spans
 
 __all__ = ["apart_seconds", "duration_s", "duration_text", "footage_needed_s", "longest_s", "reachable_s"]
 
@@ -34,8 +34,9 @@ def reachable_s(independent: float, block_s: float, memory: float, signals: int)
         signals: Tested together.
     """
     bet = float(log_bets(np.array([least_p(independent)]))[0])
-    spans = _DELAY * bet * fair_exponent(int(independent))  # its logarithm
-    return math.exp(min(spans, 100.0)) * block_s * memory / signals if spans > 0 else 0.0
+    if bet <= 0:
+        return 0.0
+    return math.exp(min(log_spans(_DELAY * bet, int(independent)), 100.0)) * block_s * memory / signals
 
 
 def longest_s(independent: float, block_s: float, memory: float, signals: int) -> float:
@@ -44,9 +45,11 @@ def longest_s(independent: float, block_s: float, memory: float, signals: int) -
     It is :func:`reachable_s`, and no more than what a calibration can answer for: it says nothing of what is rarer than
     one of its n blocks; two such blocks that are independent come once in n^2, and no rarer alarm is promised.
     """
+    if independent < _LEAST_INDEPENDENT:
+        return 0.0
     promised = independent**2 * block_s * memory / signals
     found = min(reachable_s(independent, block_s, memory, signals), promised)
-    return found if found >= _LEAST_S and independent >= _LEAST_INDEPENDENT else 0.0
+    return found if found >= _LEAST_S else 0.0
 
 
 def footage_needed_s(apart_s: float, block_s: float, memory: float, signals: int) -> float:
