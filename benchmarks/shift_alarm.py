@@ -220,6 +220,7 @@ def _pictures(paths: List[Path]) -> List[np.ndarray]:
 
 def _page(found: Dict[str, Any]) -> str:
     delays = {"alarm": "{alarm}", "confidence": "{confidence}", "KS": "{KS}"}
+    heads = {f">{way}, {_in_alarm(found, way)} of the day": form for way, form in delays.items()}
     columns = {"drive": "{drive}", "way": "{way}", ">alarms": "{alarms}", ">95 %": "{low:.1f} to {high:.1f}"}
     promised = found["hours"] * 3600 / found["apart_s"]
     still = ", ".join(f"{way} {found['static'][way]}" for way in delays)
@@ -233,12 +234,13 @@ def _page(found: Dict[str, Any]) -> str:
             "",
             table({**columns, ">in alarm": "{share:%1}"}, found["false"]),
             "",
-            "Seconds from the change to the alarm; – for none.",
+            "Seconds from the change to the alarm, – for none; beside each way the share of the known day that it is in "
+            "alarm: one that is so most of the time is soon right.",
             "",
-            table({"world": "{world}", **{f">{way}": form for way, form in delays.items()}}, found["worlds"]),
+            table({"world": "{world}", **heads}, found["worlds"]),
             "",
             table(
-                {"world": "{world}", ">strength": "{strength}", **{f">{k}": v for k, v in delays.items()}},
+                {"world": "{world}", ">strength": "{strength}", **heads},
                 found["spoiled"],
             ),
             "",
@@ -246,6 +248,12 @@ def _page(found: Dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _in_alarm(found: Dict[str, Any], way: str) -> str:
+    """Share of the known drives' time, as text."""
+    shares = [row["share"] for row in found["false"] if row["way"] == way]
+    return f"{100 * sum(shares) / len(shares):.0f} %"
 
 
 def _picture(found: Dict[str, Any], path: Path) -> None:
@@ -259,11 +267,12 @@ def _picture(found: Dict[str, Any], path: Path) -> None:
         rows = [row for row in found["spoiled"] if row["world"] == name]
         for way, mark in (("alarm", "o-"), ("confidence", "s--"), ("KS", "^:")):
             points = [(row["strength"], row[way]) for row in rows if row[way] is not None]
-            axis.plot([x for x, _ in points], [y for _, y in points], mark, label=way)
+            label = f"{way} ({_in_alarm(found, way)} of the known day)"
+            axis.plot([x for x, _ in points], [y for _, y in points], mark, label=label)
         axis.set(title=name, xlabel="strength", xticks=range(1, STRENGTHS + 1), xlim=(0.7, 5.3))
     axes[0].set(ylabel="seconds to the alarm", yscale="log")
-    axes[0].legend()
-    figure.tight_layout()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False)
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
