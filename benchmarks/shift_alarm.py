@@ -234,8 +234,8 @@ def _page(found: Dict[str, Any]) -> str:
             "",
             table({**columns, ">in alarm": "{share:%1}"}, found["false"]),
             "",
-            "Seconds from the change to the alarm, – for none; beside each way the share of the known day that it is in "
-            "alarm: one that is so most of the time is soon right.",
+            "Seconds from the change to the alarm, – for none; beside each way the share of the known day that it is "
+            "in alarm: one that is so most of the time is soon right.",
             "",
             table({"world": "{world}", **heads}, found["worlds"]),
             "",
