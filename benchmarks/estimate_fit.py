@@ -31,7 +31,7 @@ from rtda_export.roofline.devices import Achieved, achieved, device_named, known
 from rtda_export.roofline.estimator import Estimate, PrecisionEstimate, estimate_layers
 from rtda_export.roofline.layers import Layer, fused_layers
 from rtda_export.roofline.picture import save_picture
-from rtda_training.models import BiSeNet, build_backbone
+from rtda_training.models import BiSeNet, build_backbone, build_network
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results" / "estimate.md"
@@ -86,6 +86,14 @@ FURTHER = (
 )
 
 
+_GCNET = "GCNet, README (PyTorch, one program for all)"
+EAGER = (
+    Figure("BiSeNetV1", "2048x1024", "a100", "fp32", 117, _GCNET),
+    Figure("DDRNet-23-slim", "2048x1024", "a100", "fp32", 166, _GCNET),
+    Figure("GCNet-S", "2048x1024", "a100", "fp32", 193, _GCNET),
+)
+
+
 class FullSize(nn.Module):
     """Coarse logits enlarged eight times, as the published BiSeNetV1 engine gives them."""
 
@@ -118,20 +126,26 @@ class FcnResNet18(nn.Module):
 _NETWORKS = {
     "BiSeNetV1": lambda: FullSize(BiSeNet("resnet18", "paper").deploy_view()),
     "FCN-ResNet18": FcnResNet18,
+    "DDRNet-23-slim": lambda: FullSize(build_network("ddrnet").deploy_view()),
+    "GCNet-S": lambda: FullSize(build_network("gcnet", variant="s").deploy_view()),
     "BiSeNet R18": lambda: BiSeNet("resnet18", "rtda").deploy_view(),
     "BiSeNet R101": lambda: BiSeNet("resnet101", "rtda").deploy_view(),
 }
 
 
+# Their pyramids enlarge to sizes that are numbers in the graph: they are traced at the size that is asked for.
+_OF_ONE_SIZE = ("DDRNet-23-slim", "GCNet-S")
+
+
 @functools.lru_cache(maxsize=None)
-def graph_of(network: str) -> Any:
-    """A network as ONNX, traced at 64x64: everything in it scales."""
+def graph_of(network: str, size_hw: Tuple[int, int] = (64, 64)) -> Any:
+    """A network as ONNX; traced at 64x64 where everything in it scales."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's
         torch.onnx.export(
             _NETWORKS[network]().eval(),
-            (torch.zeros(1, 3, 64, 64),),
+            (torch.zeros(1, 3, *size_hw),),
             buffer,
             opset_version=17,
             input_names=["image"],
@@ -144,9 +158,11 @@ def graph_of(network: str) -> Any:
 @functools.lru_cache(maxsize=None)
 def layers_of(network: str, size: str) -> Tuple[Layer, ...]:
     """The layers of a network at WIDTHxHEIGHT."""
+    height, width = parse_size(size)
+    if network in _OF_ONE_SIZE:
+        return fused_layers(graph_of(network, (height, width)))
     model = onnx.ModelProto()
     model.CopyFrom(graph_of(network))
-    height, width = parse_size(size)
     sides = model.graph.input[0].type.tensor_type.shape.dim
     sides[2].dim_value, sides[3].dim_value = height, width
     del model.graph.value_info[:]  # of the traced size, as is the output's shape
@@ -286,6 +302,23 @@ def further_lines(shares: Achieved) -> Iterator[str]:
     yield ""
 
 
+def eager_lines(shares: Achieved) -> Iterator[str]:
+    """Figures of PyTorch, which are no engines."""
+    yield "## Published speeds of PyTorch, which are no engines"
+    yield ""
+    rows = [(figure, ratio(figure, shares)) for figure in EAGER]
+    yield from table(
+        ("network alone, batch 1", "published FPS", "an engine, estimated", "factor", "source"),
+        [
+            (figure.text, f"{figure.fps:g}", f"{figure.fps * value:.0f}", f"{value:.2f}", figure.source)
+            for figure, value in rows
+        ],
+    )
+    factors = [value for _, value in rows]
+    yield f"An engine is taken to be {min(factors):.2f} to {max(factors):.2f} times as fast as PyTorch."
+    yield ""
+
+
 def floor_lines() -> Iterator[str]:
     """What another floor would have given."""
     yield "## The floor"
@@ -363,6 +396,13 @@ An fp32 engine computes in TF32 where that exists (A40). The V100 has no fast IN
 fp16 one, as its published speeds also say (186 and 187). Small pictures on the Xavier are estimated too fast
 throughout, by a factor 1.14 to 1.37; expect the lower half of the range there.
 """
+_AFTER_EAGER = """\
+These are the only figures of the light networks of which board, size and program are known, and they are their
+authors' claims; the precision is not said, and is taken for PyTorch's usual one (TF32 in convolutions). They take no
+part in the fit and in the error factor: PyTorch starts every layer by itself. That the factor is nearly the same for
+all three says that the networks are put in the right proportion to each other. PP-LiteSeg's (274 at 1024x512) names no
+board; no speed of these networks with TensorRT on a T4, a 3090 or an Orin is known to us.
+"""
 _AFTER_FLOOR = """\
 Five speeds of large pictures cannot tell a floor from a share of the bandwidth. It is therefore set, to the value where
 the speeds of the second table are met best, and only the shares are fitted: to that extent those speeds are not unseen.
@@ -382,7 +422,8 @@ def report(shares: Achieved, *, page: bool) -> str:
         (_HEAD if page else "", ()),
         ("", fit_lines(shares)),
         (_AFTER_FIT if page else "", further_lines(shares)),
-        (_AFTER_FURTHER if page else "", floor_lines() if page else ()),
+        (_AFTER_FURTHER if page else "", eager_lines(shares)),
+        (_AFTER_EAGER if page else "", floor_lines() if page else ()),
         (_AFTER_FLOOR if page else "", xavier_lines(shares)),
         (_AFTER_XAVIER.format(factor=shares.error_factor) if page else "", device_lines(shares) if page else ()),
     ]

@@ -134,6 +134,18 @@ def test_the_graph_has_the_multiply_adds_that_count_macs_counts(fit: Any, monkey
     assert sum(layer.macs for layer in fit.layers_of("BiSeNet R18", "1024x512")) == view.macs + view.pooled_macs
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"), [("DDRNet-23-slim", {"network": "ddrnet"}), ("GCNet-S", {"network": "gcnet", "variant": "s"})]
+)
+def test_light_networks_are_counted_at_their_own_size(fit: Any, name: str, settings: Dict[str, str]) -> None:
+    from rtda_training.models import build_network
+    from rtda_training.models.complexity import count_operations
+
+    view = count_operations(build_network(**settings).deploy_view(), (128, 256))
+    assert sum(layer.macs for layer in fit.layers_of(name, "256x128")) == view.macs + view.pooled_macs
+    assert {figure.network for figure in fit.EAGER} == {"BiSeNetV1", "DDRNet-23-slim", "GCNet-S"}
+
+
 # fusing
 
 

@@ -16,6 +16,7 @@ from training.models.test_models_ppliteseg import paddle_checkpoint
 
 from rtda_deploy.errors import CheckpointError, FileAccessError
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
+from rtda_training.models import build_network, load_backbone_weights
 from rtda_training.models.pdparams_file import read_pdparams
 from rtda_training.models.state_dicts import read_weights
 
@@ -66,6 +67,27 @@ def test_a_file_of_paddleseg_is_a_checkpoint(tmp_path: Path) -> None:
     lacking = {name: array for name, array in content.items() if name != "seg_heads.0.conv_out.weight"}
     with pytest.raises(CheckpointError, match=r"ppliteseg.pdparams"):
         read_checkpoint(write(path, lacking))
+
+
+@pytest.mark.usefixtures("published_width")
+def test_a_backbones_file_of_paddle_loads_whole_and_says_what_it_is_where_it_does_not_fit(tmp_path: Path) -> None:
+    prefix = "backbone."
+    arrays = {
+        name: tensor.float().numpy() for name, tensor in paddle_checkpoint("t").items() if name.startswith(prefix)
+    }
+    path = write(tmp_path / "stdc1.pdparams", {name[len(prefix) :]: array for name, array in arrays.items()})
+    network = build_network("ppliteseg")
+    report = load_backbone_weights(network, path)
+    assert report.matched == report.total and not report.random
+    norm = network.backbone.state_dict()["features.0.bn.running_var"]
+    np.testing.assert_array_equal(norm, arrays["backbone.features.0.bn._variance"])
+    for other, fix in (
+        (build_network("ddrnet"), "--set network=bisenet --set backbone=stdc1, as DDRNet has none of it"),
+        (build_network("bisenet"), "file of stdc1: --set backbone=stdc1, or give one of resnet18"),
+    ):
+        with pytest.raises(CheckpointError, match=r"stdc1\.pdparams does not fit") as caught:
+            load_backbone_weights(other, path)
+        assert fix in caught.value.hint
 
 
 class _Calls:

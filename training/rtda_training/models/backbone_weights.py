@@ -89,7 +89,7 @@ def load_backbone_weights(
     if problem:
         raise CheckpointError(
             f"{file.name} does not fit {_what(backbone.name, stages)}: {problem}",
-            hint=_other_file(backbone.name, given) or _hint(backbone.name, stages, whole, weights),
+            hint=_other_file(model, backbone.name, given) or _hint(backbone.name, stages, whole, weights),
         )
     refuse_broken_numbers(found, file.name)
     backbone.load_state_dict(found, strict=False)
@@ -139,7 +139,7 @@ def _hint(name: str, stages: int, whole: Mapping[str, Tensor], weights: Mapping[
     return f"give the published ImageNet file of {name}, or another backbone"
 
 
-def _other_file(name: str, weights: Mapping[str, Tensor]) -> str:
+def _other_file(model: SegmentationNetwork | Backbone, name: str, weights: Mapping[str, Tensor]) -> str:
     """The fix, for a file of another backbone that is known; empty: it is of none."""
     shares: dict[str, float] = {}
     for other, kind in BACKBONES.items():
@@ -150,8 +150,19 @@ def _other_file(name: str, weights: Mapping[str, Tensor]) -> str:
             fitting = sum(key in found and found[key].shape == tensor.shape for key, tensor in whole.items())
             shares[other] = fitting / sum(not key.endswith(_COUNTER) for key in whole)
     best = max(shares, key=lambda other: shares[other])
-    fix = f"it looks like a file of {best}: --set backbone={best}, or give one of {name}"
-    return fix if shares[best] >= _ALIKE else ""
+    if shares[best] < _ALIKE:
+        return ""
+    return f"it looks like a file of {best}: {_built_on(best, model)}, or give one of {name}"
+
+
+def _built_on(backbone: str, model: SegmentationNetwork | Backbone) -> str:
+    """What to set so that the network is built on a backbone; another network where this one cannot be."""
+    from rtda_training.models.networks import NETWORKS
+
+    if not isinstance(model, SegmentationNetwork) or backbone in model.known_settings()["backbone"]:
+        return f"--set backbone={backbone}"
+    other = next(name for name, network in NETWORKS.items() if backbone in network.known_settings()["backbone"])
+    return f"--set network={other} --set backbone={backbone}, as {model.NAME} has none of it"
 
 
 def _under_our_names(

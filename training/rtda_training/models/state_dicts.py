@@ -38,6 +38,7 @@ _WRAPPERS = (
 # What DataParallel, torch.compile and Lightning put before every name; taken off in any order, as often as they stand.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "ema.", "ema_model.")
 _COMPILED = "_orig_mod."  # stands within a name too, where a part of the network was compiled
+_OF_PADDLE = {"_mean": "running_mean", "_variance": "running_var"}
 _DEEPEST = 8  # wrappers within wrappers
 _SHOWN = 5  # keys of each kind in a message
 
@@ -59,12 +60,18 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".npz":
         return unwrapped(read_npz(path))
     if path.suffix.lower() == PADDLE_SUFFIX:
-        return unwrapped(read_pdparams(path))
+        return {_named_as_here(key): tensor for key, tensor in unwrapped(read_pdparams(path)).items()}
     if path.suffix == ".safetensors":
         library = require("safetensors.torch", extra="training", purpose=f"to read {path.name}")
         with parsing(CheckpointError, f"{path.name} is no file of plain weights", hint=hint):
             return unwrapped(library.load_file(path))
     return unwrapped(read_torch_file(path, "file of plain weights", hint=hint))
+
+
+def _named_as_here(key: str) -> str:
+    """A name of Paddle's with the ending that torch gives the statistics of a batch norm."""
+    start, _, ending = key.rpartition(".")
+    return f"{start}.{_OF_PADDLE[ending]}" if ending in _OF_PADDLE else key
 
 
 def unwrapped(checkpoint: object) -> dict[str, Tensor]:
