@@ -24,7 +24,8 @@ def standing(here: Path) -> None:
 
 
 def run(*words: Any, camera: str = CAMERA) -> Outcome:
-    return invoke("run", "a.onnx", "--camera", camera, *words)
+    """Told of once, at its end, however slow the machine is."""
+    return invoke("run", "a.onnx", "--camera", camera, "--report-every", "3600", *words)
 
 
 def lines_of(folder: str) -> List[Dict[str, Any]]:
@@ -95,6 +96,7 @@ def test_a_network_that_gives_masks_alone_is_collected_without_a_confidence() ->
         (["--collect-mask", "car"], "--collect-mask was given without --collect", "--collect DIR"),
         (["--collect-limit", "disk=1GB"], "--collect-limit was given without --collect", "--collect DIR"),
         (["--collect", "hard", "--collect-mask", "bus"], "no class 'bus' to blur", "there are road"),
+        (["--collect", "hard?minute=3"], "folder with limits behind it", "--collect-limit"),
         (["--collect", "hard", "--collect-limit", "disk"], "'disk' is not KEY=VALUE", "disk=5GB"),
         (["--collect", "hard", "--collect-limit", "disk=1GB,disk=2GB"], "disk is given twice", "once"),
         (["--collect", "hard", "--collect-limit", "hours=2"], "no limit 'hours'", "minute="),

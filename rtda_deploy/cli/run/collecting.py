@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
 from urllib.parse import quote
@@ -35,6 +36,11 @@ def collect_address(
             raise ConfigError(f"{option} was given without --collect", hint="--collect DIR names the folder")
     if folder is None:
         return None
+    if re.search(r"\?[a-z]+=", str(folder)):
+        raise ConfigError(
+            f"--collect {folder} is the name of a folder with limits behind it",
+            hint="name the folder; limits are typed as --collect-limit KEY=VALUE",
+        )
     from rtda_runtime.shift.collecting.limits import CollectOptions
     from rtda_runtime.shift.collecting.words import split_words
 

@@ -37,7 +37,7 @@ _COMPARED: Dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
     "==": operator.eq,
-    "!=": operator.ne,
+    "!=": lambda a, b: a < b or a > b,  # of what is no number, nothing holds
 }
 
 

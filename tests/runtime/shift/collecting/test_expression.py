@@ -50,6 +50,9 @@ def holds(text: str) -> bool:
         ("unlabelled != 0", False),
         ("disagreement >= 10%", True),
         ("novelty / unlabelled > 0", False),
+        ("novelty / unlabelled != 0", False),
+        ("novelty != 0.7 or 1e308 * 1e308 < 1", False),
+        ("1" + " + 1" * 240 + " == 241", True),
         ("not novelty / unlabelled > 0", True),
     ],
 )
