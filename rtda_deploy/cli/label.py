@@ -12,7 +12,7 @@ from rtda_deploy.cli.terminal.signals import stops_in_order
 from rtda_runtime.engines.kinds import one_of, providers
 
 if TYPE_CHECKING:
-    from rtda_runtime.fleet.labelling import Labelled, LabelRequest
+    from rtda_runtime.fleet.request import Labelled, LabelRequest
 
 __all__ = ["label"]
 
@@ -51,7 +51,8 @@ def label(
     from rtda_deploy.cli.shares import share
     from rtda_deploy.cli.terminal.console import ProgressLines, note, print_json, print_next, warn
     from rtda_deploy.spec import ModelSpec
-    from rtda_runtime.fleet.labelling import LabelRequest, Progress, label_footage
+    from rtda_runtime.fleet.labelling import label_footage
+    from rtda_runtime.fleet.request import LabelRequest, Progress
     from rtda_runtime.fleet.store import deployed_model
 
     model = deployed_model(model)

@@ -28,11 +28,12 @@ def pictures(shard: Path) -> Dict[str, bytes]:
 
 
 def test_the_plain_loop_does_what_label_does(benchmark_module: Callable[[str], Any], tmp_path: Path) -> None:
-    from rtda_runtime.fleet.labelling import LabelRequest, label_footage
+    from rtda_runtime.fleet.labelling import label_footage
+    from rtda_runtime.fleet.request import LabelRequest
 
     fleet = benchmark_module("fleet")
     model = write_model(tmp_path / "model.onnx")
-    drives = fleet.make_videos(tmp_path / "drives", 1, 5)
+    drives = fleet.make_videos(tmp_path / "drives", 1, 5, (64, 40))
     fleet.plain_loop(model, drives, tmp_path / "plain" / "shards")
     label_footage(LabelRequest(model, (str(drives),), tmp_path / "out", layout="tar", threads=1))
     (ours,), (plain,) = (list((tmp_path / name / "shards").iterdir()) for name in ("out", "plain"))

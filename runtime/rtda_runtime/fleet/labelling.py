@@ -7,12 +7,11 @@ when the same command is typed again.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Sequence
 
 from rtda_deploy.errors import ConfigError, DataError
 from rtda_deploy.files import sha256_file, write_text
@@ -20,11 +19,12 @@ from rtda_deploy.run_folders import working_in
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime.fleet.listing import Listing, list_footage
 from rtda_runtime.fleet.output import Output, open_output
-from rtda_runtime.fleet.plan import PLAN, UNIT_FRAMES, Asked, Plan, make_plan
+from rtda_runtime.fleet.plan import PLAN, Asked, Plan, make_plan
+from rtda_runtime.fleet.request import Labelled, LabelRequest, Progress
 from rtda_runtime.fleet.units import Unit
 from rtda_runtime.fleet.worker import Job, Worker
 
-__all__ = ["RECORD", "LabelRequest", "Labelled", "Progress", "in_a_loop", "label_footage"]
+__all__ = ["RECORD", "in_a_loop", "label_footage"]
 
 RECORD = "labelled.json"  # written last: a folder with it is whole
 LIST = "labelled.txt"
@@ -33,96 +33,6 @@ _SMALL = 20_000  # frames; up to so many are written as single PNGs
 
 Summary = Dict[str, Any]
 Way = Callable[[Job, Sequence[Unit], Callable[[int], None]], Iterator[Summary]]
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelRequest:
-    """What is to be labelled, with what and how.
-
-    Attributes:
-        model: An ``.onnx`` or engine.
-        footage: Addresses, as :func:`rtda_runtime.fleet.listing.list_footage` takes them.
-        out: The output folder.
-        layout: ``png``, ``tar``, or ``auto``: ``png`` up to 20,000 frames.
-        provider: What the network runs on; it is one and the same on every worker.
-        threads: Of an engine on a CPU; None: its own choice.
-        confidence: Whether confidences are written too.
-        spec: Of a model without one.
-        skip_share: The share of the files that may be damaged, 0 to 1.
-        retry: Try again what was given up.
-        unit_frames: The most frames of a unit.
-    """
-
-    model: Path
-    footage: Tuple[str, ...]
-    out: Path
-    layout: str = "auto"
-    provider: str = "cpu"
-    threads: Optional[int] = None
-    confidence: bool = True
-    spec: Optional[ModelSpec] = None
-    skip_share: float = 0.05
-    retry: bool = False
-    unit_frames: int = UNIT_FRAMES
-
-    def options(self) -> Dict[str, Any]:
-        """What the masks depend on, beside the model."""
-        return {
-            "layout": self.layout,
-            "provider": self.provider,
-            "threads": self.threads,
-            "confidence": self.confidence,
-            "spec": None if self.spec is None else self.spec.to_dict(),
-            "unit_frames": self.unit_frames,
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        what: ``index`` (recordings opened) or ``label`` (frames).
-        done: So many of ``total``.
-        total: Of all.
-        per_second: Frames a second of this run; 0: not known yet.
-        left_s: Seconds that the rest takes; None: not known yet.
-    """
-
-    what: str
-    done: int
-    total: int
-    per_second: float = 0.0
-    left_s: Optional[float] = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Labelled:
-    """What a run came to.
-
-    Attributes:
-        out: The output folder.
-        layout: Of it.
-        units: How many there are; ``before``: done by earlier runs.
-        before: See ``units``.
-        frames: Labelled, by this run and earlier ones.
-        new_frames: Labelled by this run.
-        skipped: What could not be decoded: file, key (of a frame) and why.
-        failed: Units that were given up: id, path and why.
-        seconds: Of this run's labelling, start-up and planning not counted.
-        per_second: Frames a second in that time; 0: there was nothing to do.
-    """
-
-    out: Path
-    layout: str
-    units: int
-    before: int
-    frames: int
-    new_frames: int
-    skipped: Tuple[Dict[str, str], ...]
-    failed: Tuple[Dict[str, Any], ...]
-    seconds: float
-    per_second: float
 
 
 def in_a_loop(job: Job, units: Sequence[Unit], tell: Callable[[int], None]) -> Iterator[Summary]:

@@ -17,9 +17,10 @@ from runtime.models import tiny_spec, write_model
 from rtda_deploy.errors import ConfigError, DataError, EngineError, FileAccessError, MissingPackageError
 from rtda_deploy.files import sha256_file
 from rtda_deploy.run_folders import FolderBusyError, folder_lock
-from rtda_runtime.fleet.labelling import Labelled, LabelRequest, label_footage
+from rtda_runtime.fleet.labelling import label_footage
 from rtda_runtime.fleet.output import MOST_ATTEMPTS, open_output
 from rtda_runtime.fleet.plan import PLAN, Plan
+from rtda_runtime.fleet.request import Labelled, LabelRequest
 from rtda_runtime.fleet.units import Unit
 from rtda_runtime.fleet.worker import Job, Worker
 from rtda_runtime.segmenter import Segmenter
