@@ -104,6 +104,15 @@ def test_slow_dusk_on_a_robot_that_stands_still_raises_it() -> None:
     assert not states[20].unfamiliar and states[-1].unfamiliar
 
 
+def test_slow_dusk_counts_before_it_is_beyond_all_that_is_known() -> None:
+    drive = Drive(6, 0.3)
+    alarm = ShiftAlarm(drive.familiar(300), APART_S)
+    scene = drive.blocks(1)
+    darker = scene + np.linspace(0.0, 2.0, 400)[:, None] * np.repeat([1.0, 0.0], [sum(WIDTHS[:2]), sum(WIDTHS[2:])])
+    state = _states(alarm, darker)[-1]
+    assert state.distance < 2.0 and state.signals["appearance"] > 0.1
+
+
 def test_a_time_that_the_blocks_do_not_support_is_refused_with_the_footage_that_would() -> None:
     with pytest.raises(ConfigError) as caught:
         ShiftAlarm(Drive(7, 0.6).familiar(150), 30 * 86400.0)

@@ -17,6 +17,7 @@ from rtda_deploy.card import BINS, Card, card_from_json  # noqa: E402
 from rtda_runtime.shift.reference import unpacked  # noqa: E402
 from rtda_training.checkpoint import read_checkpoint, write_checkpoint  # noqa: E402
 from rtda_training.data.address import DataAddress  # noqa: E402
+from rtda_training.data.batches import normalise  # noqa: E402
 from rtda_training.data.config import InputConfig  # noqa: E402
 from rtda_training.judge.answers import softmax  # noqa: E402
 from rtda_training.judge.calibration import confidence_bins, temperature_of  # noqa: E402
@@ -76,8 +77,14 @@ def test_blocks_are_what_the_exported_file_will_give_a_picture_each() -> None:
     network = TinyNetwork(5).train()
     found = measure_familiar(network, pictures, (64, 64), InputConfig(), robot=True)
     assert found is not None and network.training
-    assert (found.blocks, found.widths, found.robot, found.data) == (12, (10, 5, 1), True, "list:drive")
     values = unpacked(found)
+    with torch.no_grad():
+        maps = network.eval()(normalise(torch.from_numpy(pictures.frame(0))[None], InputConfig())).features
+    assert found.widths == (maps[1].shape[1], maps[3].shape[1], 5, 1) and found.blocks == 12
+    assert found.robot and found.data == "list:drive"
+    for name, part in (("appearance", maps[1]), ("features", maps[3])):
+        step = (values[name].max(axis=0) - values[name].min(axis=0)).max() / 255
+        assert values[name][0] == pytest.approx(part.mean(dim=(2, 3))[0].numpy(), abs=2 * step + 1e-5)
     assert (values["classes"] ** 2).sum(axis=1) == pytest.approx([1.0] * 12, abs=0.02)
     assert (values["confidence"] > 0.2).all()
     few = UnlabelledSet(make_pictures(9), DataAddress.parse("list:drive"))
