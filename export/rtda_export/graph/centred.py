@@ -49,9 +49,10 @@ def with_centred_input(model: Any, spec: ModelSpec) -> Optional[ModelSpec]:
 
 
 def centred_range(spec: ModelSpec) -> Optional[Tuple[float, float]]:
-    """Least and greatest value of centred pixels, a step apart from the next; None: the planes are no such pixels."""
+    """Least and greatest value of centred pixels, BGR, 1 apart from the next; None: the planes are no such pixels."""
     centre = spec.mean[0]
     plain = spec.pixel_scale == 1 and spec.std == (1.0, 1.0, 1.0) and spec.mean == (centre,) * 3
+    plain = plain and spec.channel_order == "bgr"
     return (-centre, 255.0 - centre) if plain and centre.is_integer() and 0 <= centre <= 255 else None
 
 

@@ -129,8 +129,13 @@ def _normalising(graph: Any, spec: ModelSpec, name: str) -> list[Any]:
     )
     if spec.input == "uint8":
         add("Cast", "pixels", to=TensorProto.FLOAT)
+    centred = centred_range(spec) is not None
+    if centred:  # before the Transpose: OpenVINO's convolutions read NHWC, and turn nothing then
+        add("Sub", "mean", offsets[:, :1])
     if spec.layout == "nhwc":
         add("Transpose", "planes", perm=[0, 3, 1, 2])
+    if centred:
+        return nodes
     if spec.channel_order == "rgb":
         add("Gather", "channel_order", np.array([2, 1, 0], np.int64), axis=1)
     add("Sub", "mean", offsets)

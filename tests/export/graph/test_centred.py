@@ -110,6 +110,7 @@ def test_ranges_are_of_whole_centres_only() -> None:
     assert centred_range(contract(**plain)) == (-116.0, 139.0)
     assert centred_range(contract(**{**plain, "mean": (116.5, 116.5, 116.5)})) is None
     assert centred_range(contract(**{**plain, "std": (2.0, 1.0, 1.0)})) is None
+    assert centred_range(contract(**{**plain, "channel_order": "rgb"})) is None, "its colours are to be turned round"
 
 
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
@@ -133,6 +134,9 @@ def test_a_quantised_file_reads_bytes_without_a_step_that_rounds_them(
     assert entry.type.tensor_type.elem_type == TensorProto.UINT8
     readers = {node.op_type for node in quantised.graph.node if "image" in node.input}
     assert readers == ({"Cast"} if len(kept) == 2 else {"DequantizeLinear"})
+    if len(kept) == 2:  # both convolutions read the picture in float
+        first = [node.op_type for node in quantised.graph.node if node.name.startswith("rtda.")]
+        assert first == ["Cast", "Sub", *["Transpose"] * (layout == "nhwc")]
     np.testing.assert_array_equal(answer(quantised, seen(final, 9)), expected)
     if len(kept) < 2:
         values = {weight.name: numpy_helper.to_array(weight) for weight in quantised.graph.initializer}
