@@ -91,7 +91,8 @@ def label(
     if found.failed:
         note(f"again   the same command with --retry tries the {len(found.failed)} given up")
         raise typer.Exit(1)
-    print_next(*_next(found, request))
+    if found.frames:
+        print_next(*_next(found, request))
 
 
 _MOST_TOLD = 10  # skipped files on the screen; the record names all

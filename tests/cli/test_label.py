@@ -78,6 +78,13 @@ def test_skipped_and_failed_are_told(here: Path, frames: Path, tiny_onnx: Path) 
     assert json.loads((here / "labels" / "labelled.json").read_text()) == record
 
 
+def test_where_nothing_could_be_labelled_nothing_is_to_be_trained_on(here: Path, tiny_onnx: Path) -> None:
+    (here / "empty.mp4").touch()
+    outcome = invoke("label", tiny_onnx, "--footage", "empty.mp4", "--out", "labels", "--skip", "100%", "--json")
+    assert outcome.code == 0 and outcome.json["frames"] == 0 and len(outcome.json["skipped"]) == 1
+    assert "rtda-deploy train" not in outcome.err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "error"),
     [
