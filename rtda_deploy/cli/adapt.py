@@ -24,9 +24,11 @@ _SHOWN = ("ensemble-miou", "views")  # measures of the second and third
 def adapt(
     model: Optional[Path] = typer.Argument(None, help="A .pth of rtda-deploy train."),
     footage: str = typer.Option("", help="The robot's recordings: video:FILE, bag:DIR, folder:DIR."),
-    check: str = typer.Option("", help="A few labelled frames (five to ten), which test the choice."),
-    norms_only: bool = typer.Option(False, "--norms-only", help="Mix batch-norm statistics, train nothing: minutes."),
-    steps: int = typer.Option(0, min=0, help="Steps of training in all (default: the recipe's 600)."),
+    check: str = typer.Option(
+        "", help="A few labelled frames (five to ten): networks are trained, too, and these test the choice."
+    ),
+    norms_only: bool = typer.Option(False, "--norms-only", help="Train nothing, also with --check."),
+    steps: int = typer.Option(0, min=0, help="Steps of training in all (default: 600 with --check, else none)."),
     minutes: float = typer.Option(0.0, min=0.0, help="Train for about so many minutes, instead of --steps."),
     max_frames: int = typer.Option(100, min=0, help="Of the footage, that candidates are ranked on (0: all)."),
     set_: Optional[List[str]] = typer.Option(None, "--set", help="Change a setting of the recipe adapt: key=value."),
@@ -37,9 +39,10 @@ def adapt(
 ) -> None:
     """Adapt a network to the robot's own recordings, without source pictures and without labels.
 
-    Candidates are ranked on the footage; where none is surely better, the model comes back as it was.
+    Candidates are ranked on the footage; where none is surely better, the model comes back as it was. Without --check
+    and --steps these are the model with its batch norms mixed with the footage's: minutes.
 
-    Example: rtda-deploy adapt last.pth --footage toytown:target --norms-only
+    Example: rtda-deploy adapt last.pth --footage toytown:target
     """
     from rtda_deploy.cli.terminal.console import note
     from rtda_deploy.cli.train.progress import require_training

@@ -55,7 +55,7 @@ def whole(base, tmp_path_factory):
 def norms_alone(base, tmp_path_factory):
     """The result of one to footage of the source itself, batch norms alone, and what was told; not to be written to."""
     told = []
-    asked = request(base, footage=f"folder:{base / 'source'}", norms_only=True)
+    asked = request(base, footage=f"folder:{base / 'source'}")
     return adapt(asked, tmp_path_factory.mktemp("norms") / "run", on_event=told.append), asked, told
 
 
@@ -104,6 +104,12 @@ def test_batch_norms_alone_train_nothing_and_the_given_model_comes_back_where_no
             "best.pth is the model that was given"
         )
     assert {event.kind for event in told} >= {"prepare", "ranking", "note"}
+    assert any("nothing is trained" in event.stage and "--check" in event.stage for event in told)
+    assert (
+        AdaptRequest(own.model, own.footage, check="folder:labelled").trains
+        and AdaptRequest(own.model, own.footage, steps=4).trains
+    )
+    assert not AdaptRequest(own.model, own.footage, check="folder:labelled", norms_only=True).trains
     card = (result.folder / "MODEL_CARD.md").read_text()
     assert f"| network: `{own.model}` | `{sha256_file(own.model)}` |" in card and f"`{own.footage}` | 10 |" in card
     assert "Nothing was trained." in card and f"`best.pth` is: {result.chosen}." in card

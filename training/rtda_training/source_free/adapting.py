@@ -45,6 +45,10 @@ __all__ = ["GIVEN", "AdaptResult", "adapt_in"]
 
 GIVEN = "given"
 _START = "norms"  # what the training starts from: stage-norms.pth
+_UNTRAINED = (
+    "nothing is trained, batch norms are mixed alone: without labels nothing tells whether a training helped "
+    "(--check DATA, five to ten labelled frames, or --steps trains)"
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class _Adaptation:
         started = time.monotonic()
         self._look()
         start = self._norms()
-        if not self._request.norms_only:
+        if self._request.trains:
             self._train(start)
         ranking = self._choose()
         return AdaptResult(self._folder, self._folder / "best.pth", ranking, time.monotonic() - started)
@@ -136,11 +140,13 @@ class _Adaptation:
         self._footage = held_back(self._target, progress=partial(prepare, request.footage))
         save_verify_pictures(self._folder, self._target)
         self._tell(TrainEvent("note", f"judged on {self._footage.what}, without labels"))
+        if not request.trains and not request.norms_only:
+            self._tell(TrainEvent("note", _UNTRAINED))
 
     def _norms(self) -> Path:
         """Choose the batch norms to start from; gives the checkpoint."""
         path = stage_file(self._folder, _START)
-        if self._request.norms_only:
+        if not self._request.trains:
             return path
         if not path.is_file():
             networks = [self._original(), *self._mixes()]
@@ -202,7 +208,7 @@ class _Adaptation:
             dropped=self._dropped,
         )
         give_footage(self._folder / "best.pth", self._target, self._plan.size_hw, self._plan.input)
-        if self._request.norms_only:
+        if not self._request.trains:
             self._warn({entry["name"]: entry["scores"] for entry in values["entries"]})
         return values
 
@@ -229,7 +235,7 @@ class _Adaptation:
 
     def _trained(self) -> list[Contender]:
         """Networks that the training left, and the averaged teachers among its parts."""
-        if self._request.norms_only or not (self._folder / "last.pth").is_file():
+        if not self._request.trains or not (self._folder / "last.pth").is_file():
             return []
         last = read_checkpoint(self._folder / "last.pth")
         names = [stage.name for stage in saved_plan(self._folder).stages]

@@ -48,8 +48,8 @@ class AdaptRequest:
         model: A ``.pth``.
         footage: Address of pictures without labels.
         check: Address of a few labelled pictures, which choose nothing and test the choice; empty: none.
-        norms_only: Batch norms are mixed, nothing is trained.
-        steps: Of training in all; 0: the recipe's.
+        norms_only: Nothing is trained, also where ``check`` is given.
+        steps: Of training in all; 0: the recipe's where ``check`` is given, else none.
         minutes: Of training in about so many; 0: ``steps`` says it.
         max_frames: Of the footage, that networks are ranked on.
         overrides: ``key=value`` texts as typed after ``--set``.
@@ -65,6 +65,11 @@ class AdaptRequest:
     max_frames: int = 100
     overrides: tuple[str, ...] = ()
     sha256: str = ""
+
+    @property
+    def trains(self) -> bool:
+        """Whether networks are trained: by default only where labelled frames can tell whether that helped."""
+        return not self.norms_only and bool(self.check or self.steps or self.minutes)
 
     def __post_init__(self) -> None:
         if not self.footage:
