@@ -31,6 +31,7 @@ from rtda_runtime.shift.collecting.window import Candidate, Window
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.sinks.kinds import SinkContext, sink_kind
 from rtda_runtime.sinks.masks import own_png
+from rtda_runtime.sinks.publish.messages import wall_clock_offset_ns
 from rtda_runtime.threads.named import NamedThread, give_way
 
 __all__ = ["Collector", "opener"]
@@ -255,7 +256,7 @@ class Collector(Sink):
     def _keep(self, candidate: Candidate, doubt: Doubt, wanted: Kept, kept: KeptFrames) -> bool:
         assert self._origin is not None
         result = candidate.result
-        time_ns = time.time_ns() - (time.perf_counter_ns() - result.captured_ns)
+        time_ns = wall_clock_offset_ns() + result.captured_ns  # read anew: a robot's clock is set after it has booted
         name = self._store.new_id(time_ns)
         files = self._encoded(result, doubt)
         new = dataclasses.replace(wanted, id=name, size=sum(map(len, files.values())))
