@@ -131,11 +131,21 @@ def test_what_toytown_cannot_draw_is_refused_with_a_hint(arguments: Tuple[object
     assert caught.value.hint
 
 
+def test_a_clip_of_every_third_frame_drives_the_same_street_three_times_as_fast() -> None:
+    whole = list(toytown.render_clip("source", 3, 7, SIZE_HW))
+    part = list(toytown.render_clip("source", 3, 3, SIZE_HW, every=3))
+    for (frame, label), (expected, its_label) in zip(part, whole[::3]):
+        np.testing.assert_array_equal(frame, expected)
+        np.testing.assert_array_equal(label, its_label)
+
+
 def test_a_clip_is_refused_before_its_first_frame() -> None:
     with pytest.raises(ConfigError, match="mars"):
         toytown.render_clip("mars", 0, 3)
     with pytest.raises(ConfigError, match="at least one"):
         toytown.render_clip("source", 0, 0)
+    with pytest.raises(ConfigError, match="forwards"):
+        toytown.render_clip("source", 0, 3, every=0)
 
 
 def test_the_package_imports_without_opencv() -> None:
