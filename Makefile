@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 RTDA_DATA ?=
 export RTDA_DATA
 
-.PHONY: setup demo test test-system test-oldest test-jetson gpu-check check bench docs wheel release-check clean help
+.PHONY: setup demo loop test test-system test-oldest test-jetson gpu-check check bench docs wheel release-check clean help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## train, adapt, export, run, report on ToyTown
 	$(BIN)/rtda-deploy demo
+
+loop: $(STAMP) ## a robot drives from noon into rain: alarm, collect, adapt, rank, promote, on ToyTown (LOOP="--fresh")
+	$(BIN)/python tools/loop.py $(LOOP)
 
 test: $(STAMP) ## the tests that need nothing but Python
 	$(BIN)/python -m pytest -m "not system" -n 2 --dist worksteal

@@ -32,7 +32,7 @@ from rtda_runtime.bench.samplers import smooth_pictures
 from rtda_runtime.pipeline.shadow import open_shadow
 from rtda_runtime.pool import AnySegmenter
 
-_WARM_UP = 10  # frames
+_WARM_UP = 5  # frames
 
 
 def main() -> int:
@@ -40,7 +40,8 @@ def main() -> int:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="rtda-shadow-") as folder:
         model = options.model or write_network(Path(folder) / "bisenet-r18.onnx", (256, 128))
-        with Segmenter.open(model, options.provider) as deployed, Segmenter.open(model, options.provider) as other:
+        how: Dict[str, Any] = {"provider": options.provider, "threads": options.threads}
+        with Segmenter.open(model, **how) as deployed, Segmenter.open(model, **how) as other:
             with open_shadow(model, options.provider) as shadow, recorded() as machine:
                 pictures = smooth_pictures((1280, 720))
                 found = measure(deployed, other, shadow, pictures, options.frames, options.rounds, options.busy)
@@ -137,6 +138,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, help="an .onnx or .engine (default: BiSeNet-R18 at 256x128)")
     parser.add_argument("--provider", default="cpu")
+    parser.add_argument("--threads", type=int, help="CPU threads of the deployed network (default: one per core)")
     parser.add_argument("--busy", type=float, default=0.5, help="share of the time the network works (default: 0.5)")
     parser.add_argument("--frames", type=int, default=150, help="per way and round (default: 150)")
     parser.add_argument("--rounds", type=int, default=9, help="of all ways (default: 9)")
