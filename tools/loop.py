@@ -1,6 +1,6 @@
 """The loop on ToyTown: a robot drives from noon into rain, tells it, collects, and drives on with an adapted network.
 
-    python tools/loop.py [--out runs/loop] [--checkpoint last.pth] [--steps 120] [--seconds 180] [--fresh]
+    python tools/loop.py [--out runs/loop] [--checkpoint last.pth] [--steps 0] [--seconds 180] [--fresh]
 
 Each step is the command that a user types (docs/loop.md); it is run in the output folder, and printed. At the end stand
 ``report.html``, ``summary.json`` and all that the commands made. A training that is there is not done again (--fresh);
@@ -38,7 +38,7 @@ class Plan(NamedTuple):
     Attributes:
         checkpoint: A network to begin with; None: one is trained.
         train: Settings of that training, as of ``--set``.
-        steps: Of the adaptation.
+        steps: Of the adaptation; 0: batch norms are mixed, nothing is trained.
         seconds: Of each of the two films.
         pictures: Labelled ones, by weather.
         size_hw: Rows and columns of the camera.
@@ -49,7 +49,7 @@ class Plan(NamedTuple):
 
     checkpoint: Optional[Path]
     train: Sequence[str] = ()
-    steps: int = 120
+    steps: int = 0
     seconds: int = 180
     pictures: int = 40
     size_hw: Tuple[int, int] = (192, 384)
@@ -177,8 +177,8 @@ def _drive(run: Commands, plan: Plan) -> Dict[str, Any]:
 
 
 def _adapt(run: Commands, given: str, plan: Plan) -> Dict[str, Any]:
-    how = f"--steps {plan.steps}" if plan.steps else "--norms-only"
-    return run("adapt it to them, without labels", f"adapt {given} --footage folder:hard {how} --out adapted")[-1]
+    how = f" --steps {plan.steps}" if plan.steps else ""
+    return run("adapt it to them, without labels", f"adapt {given} --footage folder:hard{how} --out adapted")[-1]
 
 
 def _scores(run: Commands, footage: Footage, models: Dict[str, str]) -> Dict[str, Dict[str, float]]:
