@@ -15,8 +15,8 @@ pytest.importorskip("onnx")
 pytestmark = pytest.mark.system
 
 LOOP = Path(__file__).parents[2] / "tools" / "loop.py"
-TINY = ["--set", "steps=2", "--set", "size=64x64", "--set", "batch_size=2", "--set", "val_pictures=10", "--seconds", "90"]
-TINY += ["--pictures", "2", "--size", "96x64", "--shift", "1m", "--when", "novelty > 0"]
+TINY = ["--set", "steps=2", "--set", "size=64x64", "--set", "batch_size=2", "--set", "val_pictures=10"]
+TINY += ["--seconds", "90", "--pictures", "2", "--size", "96x64", "--shift", "1m", "--when", "novelty > 0"]
 TINY += ["--limits", "minute=60,gap=0.5s,free=0,flip=off"]
 
 
