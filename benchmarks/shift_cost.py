@@ -1,6 +1,6 @@
 """What the shift alarm costs a frame: the signals in the graph, and the statistics beside the loop.
 
-    python benchmarks/shift_cost.py best.pth [--precision int8 --calibrate DATA] [--size 1024x512] [--json]
+    python benchmarks/shift_cost.py best.pth --pictures DATA [--precision int8] [--size 1024x512] [--json]
 
 The checkpoint is exported with and without ``--monitor`` and both files segment the same 1280x720 pictures in turns, a
 frame each a round; ``ratio`` is the monitored file's time over the other's within a round, with the middle half. Then
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "int8"))
-    parser.add_argument("--calibrate", default="", help="of --precision int8: pictures that it is calibrated on")
+    parser.add_argument("--pictures", required=True, help="that the files are verified, and for int8 calibrated, on")
     parser.add_argument("--size", default="1024x512")
     parser.add_argument("--provider", default="auto")
     parser.add_argument("--threads", type=int, default=0)
@@ -53,6 +53,8 @@ def main() -> None:
 
 
 def _measured(options: Any, folder: Path) -> Dict[str, Any]:
+    int8 = {"precision": "int8", "int8_target": "cpu", "calibrate": options.pictures}
+
     def exported(name: str, monitor: bool) -> Path:
         width, _, height = options.size.partition("x")
         made = export_model(
@@ -61,7 +63,8 @@ def _measured(options: Any, folder: Path) -> Dict[str, Any]:
             out_dir=folder / name,
             size_hw=(int(height), int(width)),
             monitor=monitor,
-            **({"precision": "int8", "calibrate": options.calibrate} if options.precision == "int8" else {}),
+            verify_path=options.pictures,
+            **(int8 if options.precision == "int8" else {}),
         )
         return Path(made.best)
 

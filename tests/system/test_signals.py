@@ -28,7 +28,8 @@ def test_ctrl_c_ends_a_training_in_order_and_a_second_run_goes_on(
 ) -> None:
     words = tiny_training(tiny_data, "run", "steps=1000")
     first = start(*words)
-    first.wait_until((tmp_path / "run/last.pth").exists, "checkpoint")
+    last = tmp_path / "run/last.pth"  # the first is written before the first step, and is taken back if none is made
+    first.wait_until(lambda: last.exists() and saved_step(last) >= 1, "checkpoint of a step")
     first.send(signal.SIGINT)
     stopped = first.end()
     assert stopped.code == 130, stopped.err
