@@ -286,18 +286,23 @@ def fit_lines(shares: Achieved) -> Iterator[str]:
     yield ""
 
 
-def further_lines(shares: Achieved) -> Iterator[str]:
-    """Figures that the fit never sees."""
-    yield "## Other published speeds, not fitted"
-    yield ""
-    rows = [(figure, ratio(figure, shares)) for figure in FURTHER]
-    yield from table(
-        ("network alone, batch 1", "published FPS", "estimated", "factor", "source"),
+def _beside_published(rows: Sequence[Tuple[Figure, float]], head: str) -> List[str]:
+    """A table of figures and what is estimated for each; ``rows``: a figure and estimated by published speed."""
+    return table(
+        ("network alone, batch 1", "published FPS", head, "factor", "source"),
         [
             (figure.text, f"{figure.fps:g}", f"{figure.fps * value:.0f}", f"{value:.2f}", figure.source)
             for figure, value in rows
         ],
     )
+
+
+def further_lines(shares: Achieved) -> Iterator[str]:
+    """Figures that the fit never sees."""
+    yield "## Other published speeds, not fitted"
+    yield ""
+    rows = [(figure, ratio(figure, shares)) for figure in FURTHER]
+    yield from _beside_published(rows, "estimated")
     yield f"Largest error: a factor {max(miss(value) for _, value in rows):.2f}."
     yield ""
 
@@ -307,13 +312,7 @@ def eager_lines(shares: Achieved) -> Iterator[str]:
     yield "## Published speeds of PyTorch, which are no engines"
     yield ""
     rows = [(figure, ratio(figure, shares)) for figure in EAGER]
-    yield from table(
-        ("network alone, batch 1", "published FPS", "an engine, estimated", "factor", "source"),
-        [
-            (figure.text, f"{figure.fps:g}", f"{figure.fps * value:.0f}", f"{value:.2f}", figure.source)
-            for figure, value in rows
-        ],
-    )
+    yield from _beside_published(rows, "an engine, estimated")
     factors = [value for _, value in rows]
     yield f"An engine is taken to be {min(factors):.2f} to {max(factors):.2f} times as fast as PyTorch."
     yield ""

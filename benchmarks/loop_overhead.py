@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
-from rounds import in_turns, middle, recorded
+from rounds import in_turns, machine_text, middle, recorded
 from small_network import write_network
 from tables import table, wide
 
@@ -147,8 +147,7 @@ def _table(found: Dict[str, Any]) -> str:
         f"handover between threads at half the rate: p50 {waits['p50']:.2f}, p95 {waits['p95']:.2f} ms",
         f"{'met' if found['met'] else 'MISSED'}: goal {100 * found['goal']:g} % for the pipeline ·"
         f" {found['rounds']} interleaved rounds of {found['frames']} frames of 1280x720",
-        f"{found['model']} · {found['environment']['cpu']}, {found['environment']['cores']} cores, others took"
-        f" {found['conditions']['other_cores']} cores meanwhile",
+        f"{found['model']} · {machine_text(found)}",
     ]
     return "\n".join(lines)
 

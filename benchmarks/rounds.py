@@ -80,3 +80,9 @@ def recorded() -> Iterator[Dict[str, Any]]:
     with ConditionsMonitor() as monitor:
         yield record
     record.update(conditions=monitor.conditions.to_dict(), environment=environment(libraries=libraries()).to_dict())
+
+
+def machine_text(record: Mapping[str, Any]) -> str:
+    """Of what :func:`recorded` gave: the CPU, its cores, and how many of them other programs took."""
+    machine, others = record["environment"], record["conditions"]["other_cores"]
+    return f"{machine['cpu']}, {machine['cores']} cores, others took {others} cores meanwhile"

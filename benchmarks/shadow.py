@@ -23,7 +23,7 @@ from typing import Any, Dict, List, Sequence
 
 import numpy as np
 from loop_overhead import Prepared
-from rounds import in_turns, recorded, times_as_long
+from rounds import in_turns, machine_text, recorded, times_as_long
 from small_network import write_network
 from tables import table, wide
 
@@ -128,8 +128,7 @@ def _table(found: Dict[str, Any]) -> str:
     lines += [
         f"a frame of 1280x720 every {found['period_ms']:.1f} ms, the network at work {100 * found['busy']:.0f} % of the"
         f" time · {found['rounds']} interleaved rounds of {found['frames']} frames",
-        f"{found['model']} · {found['environment']['cpu']}, {found['environment']['cores']} cores, others took"
-        f" {found['conditions']['other_cores']} cores meanwhile",
+        f"{found['model']} · {machine_text(found)}",
     ]
     return "\n".join(lines)
 
