@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import itertools
 import json
 import math
 import zlib
@@ -22,11 +23,13 @@ __all__ = [
     "MONITOR",
     "MOST_APPEARANCE",
     "MOST_BLOCKS",
+    "MOST_CELLS",
     "MOST_FEATURES",
     "SAMPLES",
     "SAMPLE_S",
     "SIGNALS",
     "Familiar",
+    "cells_step",
     "familiar_from_json",
     "with_familiar",
 ]
@@ -37,6 +40,7 @@ SIGNALS = ("appearance", "features", "classes", "confidence")  # in the order of
 # light, noise and blur change; of its last stage, which the things that are seen change.
 MOST_APPEARANCE = 64
 MOST_FEATURES = 128
+MOST_CELLS = 2048  # of the logits, in rows and columns as far apart as that takes: neighbours say much the same
 MOST_BLOCKS = 600  # of a card
 SAMPLE_S = 1.0  # seconds between two frames that are looked at
 SAMPLES = 3  # frames of a block
@@ -97,6 +101,11 @@ class Familiar:
             "stretches": len(self.stretches),
             "widths": dict(zip(SIGNALS, self.widths)),
         }
+
+
+def cells_step(size_hw: Tuple[int, int]) -> int:
+    """Every which row and column of logits of this size the signals are made of: the least that leaves MOST_CELLS."""
+    return next(step for step in itertools.count(1) if math.prod(-(-side // step) for side in size_hw) <= MOST_CELLS)
 
 
 def familiar_from_json(card: str) -> Optional[Familiar]:

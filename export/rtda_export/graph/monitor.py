@@ -1,7 +1,9 @@
 """A few numbers beside the mask, for the alarm that the world has changed: pooled maps, class shares, confidence.
 
 They are nodes of the graph, so that every engine and precision has them: means over maps that the network makes anyway.
-TensorRT 8.5 parses all of them (Slice, Transpose, Softmax, ReduceMean, ReduceMax, Concat).
+TensorRT 8.5 parses all of them (GlobalAveragePool, Slice, Flatten, Transpose, Softmax, ReduceMean, ReduceMax, Concat).
+They take a share of every frame: maps are pooled whole, which each engine has a kernel for in any precision, before
+channels are chosen, and the softmax sees evenly spaced cells.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtda_deploy.errors import ExportError
-from rtda_deploy.familiar import MONITOR, MOST_APPEARANCE, MOST_FEATURES, SIGNALS
+from rtda_deploy.familiar import MONITOR, MOST_APPEARANCE, MOST_FEATURES, SIGNALS, cells_step
 from rtda_deploy.spec import ModelSpec
 from rtda_export.graph.nodes import border
 
@@ -60,7 +62,7 @@ def with_monitor(model: Any, spec: ModelSpec) -> ModelSpec:
 
     In the order of ``rtda_deploy.familiar.SIGNALS``: the mean of each channel of the map at 1/8 and of the coarsest, of
     evenly spaced ones where there are more than ``MOST_APPEARANCE`` and ``MOST_FEATURES``; the mean probability of each
-    class over the logits' cells; the mean of the largest probability.
+    class over the logits' cells, every ``cells_step``-th row and column of them; the mean of the largest probability.
 
     Args:
         model: ``onnx.ModelProto`` with the outputs logits and ``MAP_NAMES``, for one picture; opset below 18.
@@ -87,6 +89,10 @@ def with_monitor(model: Any, spec: ModelSpec) -> ModelSpec:
         _pooled(graph, name, found[name][1], most, signal)
         for name, most, signal in zip(MAP_NAMES, (MOST_APPEARANCE, MOST_FEATURES), signals)
     )
+    height, width = found[logits][2:]
+    every = cells_step((height, width))
+    if every > 1:
+        logits = _sliced(graph, logits, {2: (height, every), 3: (width, every)}, "rtda.some_cells")
     # Classes last: before opset 13 a Softmax runs over its axis and all behind it.
     graph.node.append(helper.make_node("Transpose", [logits], ["rtda.cells"], name="rtda.cells", perm=[0, 2, 3, 1]))
     graph.node.append(helper.make_node("Softmax", ["rtda.cells"], ["rtda.sure"], name="rtda.sure", axis=3))
@@ -105,16 +111,26 @@ def with_monitor(model: Any, spec: ModelSpec) -> ModelSpec:
 
 def _pooled(graph: Any, source: str, channels: int, most: int, name: str) -> int:
     """Add the mean of each channel of a map, of evenly spaced ones where there are more than ``most``; how many."""
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     every = -(-channels // most)
+    means = f"{source}_means"
+    graph.node.append(helper.make_node("GlobalAveragePool", [source], [means], name=means))
     if every > 1:
-        values = {"starts": 0, "ends": channels, "axes": 1, "steps": every}
-        names = [f"{source}_{key}" for key in values]
-        graph.initializer.extend(
-            numpy_helper.from_array(np.array([value], np.int64), key) for key, value in zip(names, values.values())
-        )
-        whole, source = source, f"{source}_channels"
-        graph.node.append(helper.make_node("Slice", [whole, *names], [source], name=source))
-    graph.node.append(helper.make_node("ReduceMean", [source], [name], name=name, axes=[2, 3], keepdims=0))
+        means = _sliced(graph, means, {1: (channels, every)}, f"{source}_channels")
+    graph.node.append(helper.make_node("Flatten", [means], [name], name=name, axis=1))
     return -(-channels // every)
+
+
+def _sliced(graph: Any, source: str, axes: dict[int, tuple[int, int]], name: str) -> str:
+    """Add a Slice of every so-manieth entry along axes, given as length and step; its output's name, ``name``."""
+    from onnx import helper, numpy_helper
+
+    lengths, steps = zip(*axes.values())
+    values = {"starts": [0] * len(axes), "ends": lengths, "axes": list(axes), "steps": steps}
+    names = [f"{name}_{key}" for key in values]
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(value, np.int64), key) for key, value in zip(names, values.values())
+    )
+    graph.node.append(helper.make_node("Slice", [source, *names], [name], name=name))
+    return name

@@ -16,13 +16,14 @@ from export.graph.test_graph import TENSORRT_8_5  # noqa: E402
 from export.graph.test_light_networks import POOLING_AND_NORMS  # noqa: E402
 
 from rtda_deploy.errors import ConfigError, ExportError  # noqa: E402
+from rtda_deploy.familiar import cells_step  # noqa: E402
 from rtda_deploy.onnx_file import onnx_spec  # noqa: E402
 from rtda_export.graph.monitor import with_monitor  # noqa: E402
 from rtda_export.precision.fp16_graph import fp16_onnx  # noqa: E402
 from rtda_export.precision.quantize import int8_onnx  # noqa: E402
 from rtda_runtime.engines import open_engine  # noqa: E402
 
-_MONITOR = {"Slice", "Transpose", "Softmax", "ReduceMean", "ReduceMax", "Concat"}
+_MONITOR = {"GlobalAveragePool", "Slice", "Flatten", "Transpose", "Softmax", "ReduceMean", "ReduceMax", "Concat"}
 
 
 def _image(size_hw: tuple[int, int], seed: int = 0) -> Any:
@@ -65,7 +66,7 @@ def test_a_monitored_file_gives_the_network_s_own_numbers_and_the_same_logits(
     graph = onnx.load(str(monitored)).graph
     assert {node.op_type for node in graph.node} <= TENSORRT_8_5 | POOLING_AND_NORMS | _MONITOR
     added = len(graph.node) - len(onnx.load(str(plain)).graph.node)
-    assert added <= 11, "the backbone runs once"
+    assert added <= 13, "the backbone runs once"
 
 
 def test_the_metadata_says_what_the_numbers_are(workshop: Any, one_checkpoint: Path, tmp_path: Path) -> None:
@@ -104,6 +105,23 @@ def test_wide_networks_give_evenly_spaced_channels(workshop: Any, one_checkpoint
     assert found[:40] == pytest.approx(fed["rtda.eighth.in"].mean(axis=(2, 3))[0, ::2], abs=1e-6)
     assert found[40:140] == pytest.approx(fed["rtda.deepest.in"].mean(axis=(2, 3))[0, ::3], abs=1e-6)
     assert found[140:] == pytest.approx([0.2] * 6, abs=1e-6)
+
+
+def test_of_many_cells_every_second_row_and_column_is_looked_at(workshop: Any, tmp_path: Path) -> None:
+    checkpoint = workshop.checkpoint(tmp_path, "lite0", size_hw=(512, 512))
+    image = _image((512, 512))
+    _, found = _run(workshop.onnx(checkpoint, tmp_path / "m.onnx", monitor=True), image)
+    with torch.no_grad():
+        cells = workshop.model("lite0")(torch.from_numpy(image)).coarse[0]
+    sure = cells[:, ::2, ::2].softmax(dim=0)
+    assert cells.shape[1:] == (64, 64) and sure.shape[1:] == (32, 32)
+    assert found[-1] == pytest.approx(float(sure.amax(dim=0).mean()), abs=1e-5)
+    assert found[-1 - len(sure) : -1] == pytest.approx(sure.mean(dim=(1, 2)).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("size_hw, step", [((12, 16), 1), ((32, 64), 1), ((33, 64), 2), ((64, 128), 2), ((1, 5000), 3)])
+def test_as_many_cells_as_are_wanted_are_left(size_hw: tuple[int, int], step: int) -> None:
+    assert cells_step(size_hw) == step
 
 
 @pytest.mark.parametrize("opset", [11])

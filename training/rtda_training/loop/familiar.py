@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rtda_deploy.familiar import MOST_APPEARANCE, MOST_FEATURES, Familiar, familiar_from_json, with_familiar
+from rtda_deploy.familiar import MOST_APPEARANCE, MOST_FEATURES, Familiar, cells_step, familiar_from_json, with_familiar
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.data.batches import normalise
 from rtda_training.data.config import InputConfig
@@ -58,7 +58,9 @@ def measure_familiar(
                 _pooled(output.features[1], MOST_APPEARANCE),
                 _pooled(output.features[3], MOST_FEATURES),
             )
-            sure = output.coarse[0].float().softmax(dim=0)
+            logits = output.coarse[0].float()
+            every = cells_step((logits.shape[1], logits.shape[2]))
+            sure = logits[:, ::every, ::every].softmax(dim=0)
             parts = (*pooled, sure.mean(dim=(1, 2)), sure.amax(dim=0).mean()[None])
             rows.append([part.cpu().numpy() for part in parts])
     values = np.stack([np.concatenate(parts) for parts in rows])
