@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import numpy as np
@@ -153,3 +154,22 @@ def test_a_short_run_writes_a_row_per_second(scripts: Callable[[str], Any]) -> N
     assert len(table) == 2 and dropped == 0
     assert (table[:, soak.COLUMNS.index("rss_mb")] > 1).all() and (table[:, soak.COLUMNS.index("threads")] >= 3).all()
     assert soak._csv(table).splitlines()[0] == ",".join(soak.COLUMNS)
+
+
+# outside_network
+
+
+def test_what_is_not_the_network_is_told_of_each_file(
+    scripts: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [write_model(tmp_path / f"{name}.onnx", tiny_spec()) for name in ("one", "two")]
+    monkeypatch.setattr("sys.argv", ["", *map(str, files), "--rounds", "3", "--threads", "1", "--provider", "cpu"])
+    module = scripts("outside_network")
+    assert module.main() == 0
+    table = capsys.readouterr().out
+    assert "one.onnx" in table and "two.onnx" in table and "3 rounds" in table
+    frames = [np.zeros((720, 1280, 3), np.uint8)]
+    first, second = module.measure(files, frames, 4, "cpu", 1)["models"]
+    assert first["over_first"]["ratio"] == 1.0 and 0 < first["outside"]["ratio"] < 1
+    assert first["over_bare"]["ratio"] > 1, "a tiny network: most of a frame is around it"
+    assert second["over_first"]["ratio"] != 1.0
