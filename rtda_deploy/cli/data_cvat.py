@@ -37,7 +37,8 @@ def _write(data: str, out: Path, *, json_: bool) -> None:
     from rtda_deploy.cli.outputs import check_cvat
     from rtda_deploy.cli.terminal.console import ProgressLines, note, print_json, print_next
     from rtda_deploy.files import write_text
-    from rtda_training.data.cvat import cvat_labels, write_cvat
+    from rtda_training.data.cvat import write_cvat
+    from rtda_training.data.cvat_label_map import cvat_labels
 
     labels = out.with_suffix(".labels.json")
     check_cvat(data, (out, labels))

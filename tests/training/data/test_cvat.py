@@ -6,14 +6,16 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import cv2
 import numpy as np
 import pytest
 
 from rtda_deploy.errors import DataError, FileAccessError
-from rtda_training.data.cvat import apply_corrections, cvat_labels, write_cvat
+from rtda_training.data.cvat import apply_corrections, write_cvat
+from rtda_training.data.cvat_label_map import cvat_labels
+from rtda_training.data.readers.folder import FolderPictures
 from rtda_training.readers import open_labelled
 
 NAMES = ("road", "sky", "car")
@@ -141,6 +143,8 @@ def test_an_export_with_pictures_is_a_folder_of_its_own_once_its_colours_are_sai
             "car and sky have one colour, (1, 2",
         ),
         (_OWN_MAP.replace("car", "lorry"), np.zeros((4, 6, 3), np.uint8), "p0", "the label 'lorry', which is no class"),
+        (_OWN_MAP.replace("1,2,3", "0,256,0"), _OWN_COLOURS[np.full((4, 6), 2)], "p0", "no archive that CVAT exported"),
+        (_OWN_MAP + "#" * (1 << 20), _OWN_COLOURS[np.full((4, 6), 2)], "p0", "labelmap.txt has 10"),
         ("", np.zeros((4, 6, 3), np.uint8), "p0", "has no labelmap.txt"),
         ("road\n", np.zeros((4, 6, 3), np.uint8), "p0", "is no archive that CVAT exported"),
     ],
@@ -154,6 +158,19 @@ def test_an_export_that_does_not_fit_changes_nothing(
         apply_corrections(f"folder:{data}", exported(tmp_path / "e.zip", label_map, masks))
     assert said in caught.value.message and caught.value.hint
     np.testing.assert_array_equal(open_labelled(f"folder:{data}").label(1), label(1))
+
+
+def test_pictures_are_decoded_once_and_a_mask_that_is_there_twice_counts_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: List[int] = []
+    whole = FolderPictures.frame
+    monkeypatch.setattr(FolderPictures, "frame", lambda self, index: read.append(index) or whole(self, index))
+    export = exported(tmp_path / "e.zip", _OWN_MAP, {"p1": _OWN_COLOURS[np.full((4, 6), 2)]})
+    with zipfile.ZipFile(export, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("SegmentationClass/p1.png", archive.read("SegmentationClass/p1.png"))
+    found = apply_corrections(f"folder:{data}", export)
+    assert (found.changed, found.same, read) == (1, 0, [1])
 
 
 def test_what_is_no_archive_is_refused(data: Path, tmp_path: Path) -> None:

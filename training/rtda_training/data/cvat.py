@@ -6,41 +6,35 @@
     ImageSets/Segmentation/default.txt    the pictures' names without their suffix
     SegmentationClass/NAME.png            the colours of the classes, RGB
 
-Colours that no line of the label map declares are refused by CVAT (issue 7847 of cvat-ai/cvat), also black (issue
-8995), so every pixel that has no class is declared as background. What CVAT exports has the same form; its own label
-map says what its colours mean. Source: CVAT's manual, "Segmentation Mask".
+What CVAT exports has the same form; its own label map says what its colours mean (:mod:`.cvat_label_map`). Source:
+CVAT's manual, "Segmentation Mask".
 """
 
 from __future__ import annotations
 
 import collections
-import colorsys
-import json
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from rtda_deploy.border import parsing
 from rtda_deploy.errors import DataError
-from rtda_deploy.files import atomic_path, file_error, is_text, write_bytes
+from rtda_deploy.files import atomic_path, file_error, write_bytes
 from rtda_deploy.optional import require
+from rtda_training.data.cvat_label_map import BACKGROUND, LabelMap, class_colours, is_a_line, label_map_text
 from rtda_training.data.labels.files import read_mask
 from rtda_training.data.readers.folder import FolderPictures
 from rtda_training.labels import IGNORE_INDEX, ClassList
 from rtda_training.readers import Pictures, Progress, open_for_survey
 
-__all__ = ["Corrected", "apply_corrections", "cvat_labels", "write_cvat"]
+__all__ = ["Corrected", "apply_corrections", "write_cvat"]
 
-BACKGROUND = "background"
-_BLACK = (0, 0, 0)
 _LIST, _MAP, _MASKS = "ImageSets/Segmentation/default.txt", "labelmap.txt", "SegmentationClass/"
-_LARGEST = 256 << 20  # bytes of one mask; a PNG of labels that is larger is none
+_LARGEST = {_MAP: 1 << 20, _MASKS: 256 << 20}  # bytes; a file of labels that is larger is none
 _WHEN = (1980, 1, 1, 0, 0, 0)  # the same data set gives the same bytes
-
-Colour = Tuple[int, int, int]
 
 
 class Corrected(NamedTuple):
@@ -57,16 +51,6 @@ class Corrected(NamedTuple):
     same: int
     unknown: List[str]
     pixels: float
-
-
-def cvat_labels(classes: ClassList) -> str:
-    """The JSON for the "Raw" field where a task's labels are typed: names and colours as in the archive."""
-    colours = _colours(classes)
-    labels = [
-        {"name": name, "color": "#{:02x}{:02x}{:02x}".format(*colours[index]), "attributes": []}
-        for index, name in enumerate(classes.names)
-    ]
-    return json.dumps(labels, ensure_ascii=False, indent=1) + "\n"
 
 
 def write_cvat(data: str, path: Path, progress: Optional[Progress] = None) -> Tuple[int, ClassList]:
@@ -86,13 +70,13 @@ def write_cvat(data: str, path: Path, progress: Optional[Progress] = None) -> Tu
     """
     pictures = open_for_survey(data)[0]
     pictures.require_labels()
-    colours, names = _colours(pictures.classes), _names(pictures)
+    colours, names = class_colours(pictures.classes), _names(pictures)
     table = np.zeros((256, 3), np.uint8)
     table[: len(colours)] = colours
     with atomic_path(path) as temporary:
         try:
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-                _add(archive, _MAP, _label_map(pictures.classes, colours).encode())
+                _add(archive, _MAP, label_map_text(pictures.classes, colours).encode())
                 _add(archive, _LIST, "".join(f"{name}\n" for name in names).encode())
                 for index, name in enumerate(names):
                     label = pictures.label(index)
@@ -134,24 +118,28 @@ def apply_corrections(data: str, path: Path, progress: Optional[Progress] = None
 def _applied(
     archive: zipfile.ZipFile, pictures: FolderPictures, scratch: Path, path: str, progress: Optional[Progress]
 ) -> Corrected:
-    table = _Table(_text(archive, _MAP, path), pictures.classes, path)
+    label_map = LabelMap(_map_text(archive, path), pictures.classes, path)
     _refuse_other_ids(pictures, scratch / "ids.png")
     places = {name: index for index, name in enumerate(_names(pictures))}
-    members = [entry for entry in archive.infolist() if entry.filename.startswith(_MASKS) and not entry.is_dir()]
-    members = [entry for entry in members if entry.filename.lower().endswith(".png")]
-    unknown = [name for name in map(_stem, members) if name not in places]
-    if len(unknown) == len(members):
+    entries = [entry for entry in archive.infolist() if entry.filename.startswith(_MASKS) and not entry.is_dir()]
+    masks = {_stem(entry): entry for entry in entries if entry.filename.lower().endswith(".png")}
+    unknown = [name for name in masks if name not in places]
+    if len(unknown) == len(masks):
         raise DataError(
-            f"{path} holds {len(members)} masks, and none of them has the name of a picture of {pictures.where}",
+            f"{path} holds {len(masks)} masks, and none of them has the name of a picture of {pictures.where}",
             hint="export the task that was made of these pictures",
         )
-    known = [entry for entry in members if _stem(entry) in places]
-    for entry in known:  # all of them are looked at before one is written
-        _mask(archive, entry, table, scratch / "mask.png", pictures, places[_stem(entry)])
+
+    def read(name: str) -> np.ndarray:
+        (scratch / "mask.png").write_bytes(_content(archive, masks[name], _MASKS))
+        return label_map.apply(read_mask(scratch / "mask.png"), masks[name].filename)
+
+    known = {name: places[name] for name in masks if name in places}
+    for name, index in known.items():  # all of them are looked at before one is written
+        _refuse_other_size(read(name), masks[name].filename, pictures.frame(index))
     changed = same = pixels = total = 0
-    for done, entry in enumerate(known):
-        index = places[_stem(entry)]
-        mask = _mask(archive, entry, table, scratch / "mask.png", pictures, index)
+    for done, (name, index) in enumerate(known.items(), start=1):
+        mask = read(name)
         before = None if pictures.missing_label(index) else pictures.label(index)
         differs = mask.size if before is None else int((before != mask).sum())
         pixels, total = pixels + differs, total + mask.size
@@ -159,85 +147,17 @@ def _applied(
             write_bytes(Path(pictures.label_name(index)), _png(mask))
         changed, same = changed + bool(differs), same + (not differs)
         if progress is not None:
-            progress(done + 1, len(known))
+            progress(done, len(known))
     return Corrected(changed, same, unknown, pixels / max(1, total))
 
 
-class _Table:
-    """Colours, or numbers, of an archive's masks as class indices of a set."""
-
-    def __init__(self, text: str, classes: ClassList, path: str) -> None:
-        self._path = path
-        self._names: List[str] = []
-        self._colours: List[Colour] = []
-        self._classes: List[int] = []
-        for line in text.splitlines():
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
-            name, colour = line.rsplit(":", 3)[0], line.rsplit(":", 3)[1]
-            red, green, blue = (int(channel) for channel in colour.split(","))
-            if name not in classes.names and name.lower() != BACKGROUND:
-                raise DataError(
-                    f"{path} has the label {name!r}, which is no class of the set",
-                    hint=f"rename it in CVAT; the classes are {', '.join(classes.names)}",
-                )
-            self._names.append(name)
-            self._colours.append((red, green, blue))
-            self._classes.append(classes.names.index(name) if name in classes.names else IGNORE_INDEX)
-
-    def apply(self, mask: np.ndarray, name: str) -> np.ndarray:
-        """uint8 (H, W) class indices of a mask in colours (H, W, 3), or of places in the label map (H, W)."""
-        if mask.ndim == 2:
-            codes, known = mask.astype(np.int64), np.arange(len(self._classes))
-        else:
-            codes = mask[..., 0].astype(np.int64) << 16 | mask[..., 1].astype(np.int64) << 8 | mask[..., 2]
-            known = np.array([red << 16 | green << 8 | blue for red, green, blue in self._colours])
-        result = np.full(codes.shape, IGNORE_INDEX, np.uint8)
-        left = np.ones(codes.shape, bool)
-        for place, (code, index) in enumerate(zip(known, self._classes)):
-            here = codes == code
-            if (here & ~left).any() and (result[here] != index).any():
-                self._refuse_shared_colour(name, place)
-            result[here] = index
-            left &= ~here
-        if left.any():
-            value = tuple(int(part) for part in np.atleast_1d(mask[left][0]))
-            raise DataError(
-                f"{self._path}: mask {name} has {value}, which its label map does not declare",
-                hint="export the task again from CVAT",
-            )
-        return result
-
-    def _refuse_shared_colour(self, mask: str, place: int) -> None:
-        colour = self._colours[place]
-        alike = [name for name, other in zip(self._names, self._colours) if other == colour]
-        raise DataError(
-            f"{self._path}: {' and '.join(alike)} have one colour, {colour}",
-            why=f"mask {mask} does not say which of them it shows",
-            hint="give each label a colour of its own in CVAT, and export the task again",
-        )
-
-
-def _mask(
-    archive: zipfile.ZipFile,
-    entry: zipfile.ZipInfo,
-    table: _Table,
-    scratch: Path,
-    pictures: FolderPictures,
-    index: int,
-) -> np.ndarray:
-    """A mask of the archive as class indices, of the size of its picture."""
-    if entry.file_size > _LARGEST:
-        raise DataError(f"{entry.filename} has {entry.file_size} bytes", hint="export the task again from CVAT")
-    scratch.write_bytes(archive.read(entry))
-    mask = table.apply(read_mask(scratch), entry.filename)
-    height, width = pictures.frame(index).shape[:2]
+def _refuse_other_size(mask: np.ndarray, name: str, picture: np.ndarray) -> None:
+    height, width = picture.shape[:2]
     if mask.shape != (height, width):
         raise DataError(
-            f"mask {entry.filename} is {mask.shape[1]}x{mask.shape[0]}, its picture {width}x{height}",
+            f"mask {name} is {mask.shape[1]}x{mask.shape[0]}, its picture {width}x{height}",
             hint="export the task that was made of these pictures",
         )
-    return mask
 
 
 def _names(pictures: Pictures) -> List[str]:
@@ -249,49 +169,14 @@ def _names(pictures: Pictures) -> List[str]:
     names = [pictures.key(index) for index in range(len(pictures))]
     counts = collections.Counter(names)
     for index, name in enumerate(names):
-        if counts[name] > 1 or not _is_a_line(name):
+        if counts[name] > 1 or not is_a_line(name):
             why = "another is called so" if counts[name] > 1 else "its list holds one name a line, in UTF-8"
             raise DataError(f"CVAT cannot hold the picture {pictures.name(index)!r}", why=why, hint="rename the file")
     return names
 
 
-def _is_a_line(text: str) -> bool:
-    return text.splitlines() == [text] and is_text(text)
-
-
 def _stem(entry: zipfile.ZipInfo) -> str:
     return entry.filename[len(_MASKS) :].rpartition(".")[0]
-
-
-def _colours(classes: ClassList) -> List[Colour]:
-    """A colour for each class, its own where it can be: none twice, and black for background alone.
-
-    Raises:
-        DataError: If a name cannot stand in a label map.
-    """
-    taken = {_BLACK}
-    found: List[Colour] = []
-    for index, (name, colour) in enumerate(zip(classes.names, classes.palette)):
-        if ":" in name or name.lstrip().startswith("#") or not _is_a_line(name):
-            raise DataError(f"CVAT's label map cannot hold the name {name!r}", hint="rename it in classes.json")
-        if name.lower() == BACKGROUND:
-            found.append(_BLACK)
-            continue
-        turn = 0
-        while tuple(colour) in taken:
-            red, green, blue = colorsys.hsv_to_rgb((index + turn) * 0.618034 % 1.0, 0.75, 0.95)
-            colour, turn = (int(255 * red), int(255 * green), int(255 * blue)), turn + 1
-        taken.add((colour[0], colour[1], colour[2]))
-        found.append((colour[0], colour[1], colour[2]))
-    return found
-
-
-def _label_map(classes: ClassList, colours: Sequence[Colour]) -> str:
-    lines = ["# label:color_rgb:parts:actions"]
-    if BACKGROUND not in [name.lower() for name in classes.names]:
-        lines.append(f"{BACKGROUND}:0,0,0::")
-    lines += [f"{name}:{red},{green},{blue}::" for name, (red, green, blue) in zip(classes.names, colours)]
-    return "\n".join(lines) + "\n"
 
 
 def _refuse_two_backgrounds(label: np.ndarray, pictures: Pictures, index: int) -> None:
@@ -333,7 +218,13 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     archive.writestr(zipfile.ZipInfo(name, _WHEN), content, zipfile.ZIP_DEFLATED)
 
 
-def _text(archive: zipfile.ZipFile, name: str, path: str) -> str:
-    if name not in archive.namelist():
-        raise DataError(f"{path} has no {name}", hint='export the task as "Segmentation mask 1.1"')
-    return archive.read(name).decode("utf-8-sig")
+def _map_text(archive: zipfile.ZipFile, path: str) -> str:
+    if _MAP not in archive.namelist():
+        raise DataError(f"{path} has no {_MAP}", hint='export the task as "Segmentation mask 1.1"')
+    return _content(archive, archive.getinfo(_MAP), _MAP).decode("utf-8-sig")
+
+
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, kind: str) -> bytes:
+    if entry.file_size > _LARGEST[kind]:
+        raise DataError(f"{entry.filename} has {entry.file_size} bytes", hint="export the task again from CVAT")
+    return archive.read(entry)
