@@ -1,8 +1,7 @@
-"""The sink that collects: looks at results, chooses, writes; all of it on its own thread, none of it in the loop."""
+"""The sink that collects: looks at results and chooses, on a thread of its own; :mod:`.keeping` keeps what it chose."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import random
 import threading
@@ -11,33 +10,27 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Union
 from urllib.parse import parse_qsl
 
-from rtda_deploy.errors import ConfigError, FileAccessError, RtdaError
+from rtda_deploy.errors import ConfigError, FileAccessError
 from rtda_deploy.files import sha256_file
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
 from rtda_runtime.mask.groups import class_hint, class_index
 from rtda_runtime.pool import AnySegmenter
 from rtda_runtime.result import Result
-from rtda_runtime.shift.collecting.blur import blur_classes
-from rtda_runtime.shift.collecting.doubt import Doubt, Doubter
 from rtda_runtime.shift.collecting.expression import Expression
 from rtda_runtime.shift.collecting.familiarity import Familiarity, familiarity_of
+from rtda_runtime.shift.collecting.keeping import Keeper
 from rtda_runtime.shift.collecting.limits import CollectOptions
 from rtda_runtime.shift.collecting.look import Look, Novelty, look_at
-from rtda_runtime.shift.collecting.record import Origin, dhash_of_line, frame_line, kept_of_line
-from rtda_runtime.shift.collecting.replacement import Kept, KeptFrames
+from rtda_runtime.shift.collecting.record import Origin, dhash_of_line
 from rtda_runtime.shift.collecting.store import FrameStore
 from rtda_runtime.shift.collecting.window import Candidate, Window
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.sinks.kinds import SinkContext, sink_kind
-from rtda_runtime.sinks.masks import own_png
-from rtda_runtime.sinks.publish.messages import wall_clock_offset_ns
 from rtda_runtime.threads.named import NamedThread, give_way
 
 __all__ = ["Collector", "opener"]
 
-_JPEG_QUALITY = 95
-_ROUNDED_UP = 64 << 10  # bytes that the files of a frame may take beyond their content: blocks, a line, a folder entry
 _NICE = 10  # the collector's thread gives way to the loop's
 _MISSING = {  # what gives results a value that an expression needs
     "confidence": "Segmenter.open(..., confidence=True)   (run --confidence)",
@@ -118,22 +111,18 @@ class Collector(Sink):
     ) -> None:
         opencv("to collect frames")
         self._options = options or CollectOptions()
-        self._spec = spec
         self._when = Expression(self._options.when, spec.class_names) if self._options.when else None
-        self._blurred = [_class(name, spec) for name in self._options.blur]
+        blurred = [_class(name, spec) for name in self._options.blur]
         self._store = FrameStore(folder, spec)
+        self._keeper = Keeper(self._store, self._options, blurred, engine)
         self._window = Window(self._options, random.Random(seed))
         self._had: Set[str] = set()  # values that results have had
         self._novelty = Novelty()
         self._familiarity: Optional[Familiarity] = None
-        self._doubter = Doubter(engine, flip=self._options.flip)
         self._model_file = model_file
         self._names = (source, model)
-        self._origin: Optional[Origin] = None
-        self._kept: Optional[KeptFrames] = None
-        self._told_free = self._closed = False
+        self._begun = self._closed = False
         self.stopped = ""
-        self._counts = {"kept": 0, "replaced": 0, "not_worth": 0}
         self.note = f"{folder}   {len(self._store.lines)} frames there"
 
     def write(self, result: Result) -> Mapping[str, float]:
@@ -150,9 +139,9 @@ class Collector(Sink):
         novelty = self._novelty_of(result, look)
         values = {**look.values, "novelty": novelty}
         asked = self._when is not None and self._holds(self._when, values, look.shares)
-        known = [values[name] for name in ("disagreement",) if name in values]
-        known += [1.0 - values["confidence"]] if "confidence" in values else []
-        value = novelty * max(known, default=1.0)
+        unsure = [1.0 - values["confidence"]] if "confidence" in values else []
+        unsure += [values["disagreement"]] if "disagreement" in values else []
+        value = novelty * max(unsure, default=1.0)
         at_s = (result.captured_ns if result.recorded_ns is None else result.recorded_ns) / 1e9
         looked = time.perf_counter_ns()
         ended = self._window.ended(at_s)
@@ -167,7 +156,7 @@ class Collector(Sink):
     def details(self) -> Mapping[str, Any]:
         """``kept``, ``replaced`` and ``not_worth`` in this run; ``frames`` and ``bytes`` in the folder; ``stopped``."""
         told = {"frames": len(self._store.sizes), "bytes": self._store.bytes, "stopped": self.stopped or None}
-        return {**self._counts, **told, "folder": str(self._store.folder)}
+        return {**self._keeper.counts, **told, "folder": str(self._store.folder)}
 
     def close(self) -> None:
         """Keep the best of the stretch of time that did not end, and let go of the folder."""
@@ -179,13 +168,14 @@ class Collector(Sink):
             if rest and not self.stopped:
                 self._keep_best(rest[:1])
         finally:
-            self._doubter.close()
+            self._keeper.close()
             self._store.close()
 
     def _begin(self) -> None:
         """What takes a while, on the collector's own thread: the hash of the model, what the frames there look like."""
-        if self._origin is not None:
+        if self._begun:
             return
+        self._begun = True
         if isinstance(threading.current_thread(), NamedThread):
             give_way(_NICE)
         for line in self._store.lines.values():
@@ -197,7 +187,7 @@ class Collector(Sink):
             digest = sha256_file(self._model_file) if self._model_file is not None else None
         except FileAccessError as err:
             _log.warning("collected frames do not say the model's sha256: %s", err)
-        self._origin = Origin(source, model, digest, self._options.when)
+        self._keeper.origin = Origin(source, model, digest, self._options.when)
 
     def _novelty_of(self, result: Result, look: Look) -> float:
         """By the card of a monitored network, else by the frames of this run."""
@@ -218,85 +208,14 @@ class Collector(Sink):
     def _keep_best(self, candidates: List[Candidate]) -> None:
         """Keep the most valuable of these, if it is worth a place; a disk that refuses ends the collecting."""
         try:
-            judged = [(candidate, self._doubt_of(candidate.result)) for candidate in candidates]
-            kept = self._kept_frames(len(candidates[0].look.vector))
-            wanted = [self._as_kept(candidate, doubt) for candidate, doubt in judged]
-            best = max(range(len(wanted)), key=lambda index: kept.worth(wanted[index]))
-            if self._keep(*judged[best], wanted[best], kept):
-                self._window.kept(candidates[best])
+            kept = self._keeper.keep_best(candidates)
         except FileAccessError as err:
             self.stopped = err.message
             fix = f"; {err.hint}" if err.hint else ""
             _log.warning("collecting stopped: %s%s", err.message, fix)
-
-    def _doubt_of(self, result: Result) -> Doubt:
-        try:
-            return self._doubter(result)
-        except RtdaError as err:  # no memory for a second engine, say: frames are judged without it
-            _log.warning("frames are collected without a second look at them: %s", err)
-            self._doubter = Doubter(None, flip=False)
-            return self._doubter(result)
-
-    def _kept_frames(self, numbers: int) -> KeptFrames:
-        """The frames that are there and may give way, read when the first is to be kept; corrected ones may not."""
-        if self._kept is None:
-            lines, sizes = self._store.lines, self._store.sizes
-            may = [name for name in lines if not self._store.corrected(name)]
-            found = [kept_of_line(lines[name], sizes[name], numbers) for name in may]
-            known = [frame for frame in found if frame is not None]
-            self._kept = KeptFrames(known, control=self._options.control, per_class=self._options.per_class)
-        return self._kept
-
-    def _as_kept(self, candidate: Candidate, doubt: Doubt) -> Kept:
-        subject = doubt.subject(candidate.result.mask, self._spec.num_classes)
-        name = None if subject is None else self._spec.class_names[subject]
-        score = candidate.novelty * doubt.disagreement
-        return Kept("", score, candidate.why, name, 0, candidate.look.vector)
-
-    def _keep(self, candidate: Candidate, doubt: Doubt, wanted: Kept, kept: KeptFrames) -> bool:
-        assert self._origin is not None
-        result = candidate.result
-        time_ns = wall_clock_offset_ns() + result.captured_ns  # read anew: a robot's clock is set after it has booted
-        name = self._store.new_id(time_ns)
-        files = self._encoded(result, doubt)
-        new = dataclasses.replace(wanted, id=name, size=sum(map(len, files.values())))
-        gone = self._make_room(new, kept)
-        if gone is None:
-            self._counts["not_worth"] += 1
-            return False
-        for frame in gone:
-            self._store.remove(frame.id)
-            kept.remove(frame)
-            self._counts["replaced"] += 1
-        self._store.write(frame_line(name, time_ns, candidate, doubt, wanted.subject, self._origin), files)
-        kept.add(new)
-        self._counts["kept"] += 1
-        return True
-
-    def _make_room(self, new: Kept, kept: KeptFrames) -> Optional[List[Kept]]:
-        """The frames that give way; None: the new one is not worth it, or the disk has no room."""
-        free = self._store.free_bytes - self._options.free_bytes - _ROUNDED_UP
-        staying = self._store.bytes - kept.size
-        limit = min(self._options.disk_bytes - staying, kept.size + free)
-        if new.size > limit and not self._told_free:
-            self._told_free = True
-            reason = "the disk is as full as it may be" if free < new.size else "disk= has no room for it"
-            _log.warning("nothing can be collected now: %s (%.0f kB a frame)", reason, new.size / 1e3)
-        gone = kept.giving_way(new, limit)
-        corrected = [frame for frame in gone or () if self._store.corrected(frame.id)]  # while this run goes on
-        for frame in corrected:
-            kept.remove(frame)
-        return self._make_room(new, kept) if corrected else gone
-
-    def _encoded(self, result: Result, doubt: Doubt) -> Dict[str, bytes]:
-        cv2: Any = opencv("to collect frames")
-        masks = [mask for mask in (result.mask, result.compared) if mask is not None]
-        picture = blur_classes(result.frame, masks, self._blurred) if self._blurred else result.frame
-        jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
-        files = {"images": jpeg, "labels": own_png(result.mask)}
-        if doubt.confidence is not None:
-            files["confidence"] = own_png(doubt.confidence)
-        return files
+        else:
+            if kept is not None:
+                self._window.kept(kept)
 
 
 def _class(name: str, spec: ModelSpec) -> int:

@@ -27,7 +27,7 @@ VALUES: Dict[str, str] = {
     "brightness": "mean grey level of the picture, 0 (black) to 1",
     "confidence": "how sure the network is, mean over the pixels, 0 to 1",
     "disagreement": "share of the pixels that the two networks of --shadow or --compare call different classes",
-    "novelty": "how unlike the frames of this run before it, 0 to 1",
+    "novelty": "how unlike the footage in the model's card, else the frames of this run before it, 0 to 1",
     "unlabelled": "share of the picture without a class, such as outside --region",
 }
 _DEEPEST = 32  # parentheses within one another
@@ -139,8 +139,8 @@ class _Parser:
     def _single(self) -> _Part:
         start = self._next.start
         if self._take("not"):
-            with_in = self._wanted(self._deeper(self._single), condition=True)
-            return _Part(True, lambda frame: not with_in.value(frame), start, with_in.end)
+            inner = self._wanted(self._deeper(self._single), condition=True)
+            return _Part(True, lambda frame: not inner.value(frame), start, inner.end)
         return self._comparison()
 
     def _comparison(self) -> _Part:

@@ -8,8 +8,9 @@ sets: Sener and Savarese, ICLR 2018), weighted by the score.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -89,69 +90,69 @@ class KeptFrames:
         """
         if new.size > limit_bytes:
             return None
-        gone: List[Kept] = []
         worth = self.worth(new)
-        left = dict(self._frames)
-        same = [frame for frame in left.values() if self._counts(frame, new)]
-        if len(same) >= self._per_class:
-            gone += sorted(same, key=self.worth)[: len(same) - self._per_class + 1]
-        for frame in gone:
-            del left[frame.id]
-        size = sum(frame.size for frame in left.values())
-        while size + new.size > limit_bytes:
-            worst = self._worst(list(left.values()), new)
-            gone.append(worst)
-            size -= worst.size
-            del left[worst.id]
+        same = [frame for frame in self._frames.values() if self._counts(frame, new)]
+        surplus = len(same) - self._per_class + 1
+        gone = sorted(same, key=self.worth)[:surplus] if surplus > 0 else []
+        taken = {frame.id for frame in gone}
+        left = [frame for frame in self._frames.values() if frame.id not in taken]
+        gone += self._least(left, new, sum(frame.size for frame in left) + new.size - limit_bytes)
         worth_it = new.control or all(frame.control or self.worth(frame) < worth for frame in gone)
         return gone if worth_it else None
 
     def add(self, frame: Kept) -> None:
         """This one is kept from now on."""
-        apart = self._distances(frame)
+        apart = _apart(self._vectors(), frame)
         for other, found in zip(self._frames, apart):
             self._nearest[other] = min(self._nearest[other], float(found))
         self._nearest[frame.id] = float(apart.min()) if len(apart) else 1.0
         self._frames[frame.id] = frame
 
-    def remove(self, frame: Kept) -> None:
-        """This one is gone; who had it for its nearest looks again."""
-        del self._frames[frame.id], self._nearest[frame.id]
-        apart = self._distances(frame)
-        self._measure(
-            [other for other, found in zip(self._frames.values(), apart) if found <= self._nearest[other.id] + _SAME]
-        )
+    def remove(self, frames: Sequence[Kept]) -> None:
+        """These are gone; who had one of them for its nearest looks again."""
+        for frame in frames:
+            del self._frames[frame.id], self._nearest[frame.id]
+        vectors = self._vectors()
+        nearest = np.array([self._nearest[other] for other in self._frames])
+        alone = np.zeros(len(nearest), bool)
+        for frame in frames:
+            alone |= _apart(vectors, frame) <= nearest + _SAME
+        self._measure([other for other, again in zip(self._frames.values(), alone) if again])
 
     def _counts(self, frame: Kept, new: Kept) -> bool:
         return frame.subject == new.subject and not frame.control and not new.control and new.subject is not None
 
-    def _worst(self, frames: List[Kept], new: Kept) -> Kept:
-        """The control frame that is the oldest where they have more than their share, else the least valuable frame."""
-        control = [frame for frame in frames if frame.control]
-        others = [frame for frame in frames if not frame.control]
-        count = len(control) + int(new.control)
-        if control and (not others or count > self._control * (len(frames) + 1)):
-            return min(control, key=lambda frame: frame.id)
-        return min(others, key=lambda frame: (self.worth(frame), frame.id))
+    def _least(self, frames: List[Kept], new: Kept, over_bytes: int) -> List[Kept]:
+        """So many bytes of frames: the oldest of control frames beyond their share, else the least valuable."""
+        if over_bytes <= 0:
+            return []
+        control = collections.deque(sorted((one for one in frames if one.control), key=lambda one: one.id))
+        others = [one for one in frames if not one.control]
+        hard = collections.deque(sorted(others, key=lambda one: (self.worth(one), one.id)))
+        found: List[Kept] = []
+        while over_bytes > 0:
+            share = self._control * (len(control) + len(hard) + 1)
+            beyond = control and (not hard or len(control) + int(new.control) > share)
+            found.append((control if beyond else hard).popleft())
+            over_bytes -= found[-1].size
+        return found
 
     def _apart(self, frame: Kept) -> float:
         """Distance to the nearest kept frame; 1 where there is none."""
-        return float(self._distances(frame).min()) if self._frames else 1.0
+        return float(_apart(self._vectors(), frame).min()) if self._frames else 1.0
 
-    def _distances(self, frame: Kept) -> np.ndarray:
-        """float64 (N,): from a frame to each that is kept."""
+    def _vectors(self) -> np.ndarray:
+        """float64 (N, D) of all kept frames."""
         if not self._frames:
-            return np.zeros(0)
-        vectors = np.stack([other.vector for other in self._frames.values()]).astype(np.float64)
-        return np.asarray(np.sqrt(((vectors - frame.vector) ** 2).sum(axis=1)))
+            return np.zeros((0, 0))
+        return np.stack([other.vector for other in self._frames.values()]).astype(np.float64)
 
     def _measure(self, frames: List[Kept]) -> None:
         """Distances of these to their nearest among all."""
         if not frames:
             return
-        everyone = list(self._frames.values())
-        place = {frame.id: index for index, frame in enumerate(everyone)}
-        vectors = np.stack([frame.vector for frame in everyone]).astype(np.float64)
+        place = {name: index for index, name in enumerate(self._frames)}
+        vectors = self._vectors()
         squares = (vectors**2).sum(axis=1)
         for first in range(0, len(frames), _AT_ONCE):
             some = frames[first : first + _AT_ONCE]
@@ -161,3 +162,10 @@ class KeptFrames:
             nearest = np.sqrt(np.maximum(apart.min(axis=1), 0.0))
             for frame, found in zip(some, nearest):
                 self._nearest[frame.id] = float(found) if np.isfinite(found) else 1.0
+
+
+def _apart(vectors: np.ndarray, frame: Kept) -> np.ndarray:
+    """float64 (N,): from a frame to each of (N, D)."""
+    if not len(vectors):
+        return np.zeros(0)
+    return np.asarray(np.sqrt(((vectors - frame.vector) ** 2).sum(axis=1)))

@@ -14,6 +14,7 @@ start and now and then. Each file is written under a hidden name and renamed.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import re
@@ -74,8 +75,6 @@ class FrameStore:
         Args:
             time_ns: Since 1970; clocks that were set back give a later one, so that no frame takes another's name.
         """
-        import datetime
-
         moment = datetime.datetime.fromtimestamp(time_ns // 1000 / 1e6, datetime.timezone.utc)
         while True:
             name = f"{moment:%Y%m%d-%H%M%S-%f}"

@@ -316,7 +316,7 @@ def test_a_frame_is_worth_little_where_another_looks_like_it() -> None:
     kept = KeptFrames(frames, control=0.0, per_class=99)
     assert _names(kept.giving_way(_frame("new", 0.5, 8.0), 30)) == ["b"]
     assert kept.giving_way(_frame("new", 1.0, 3.001), 30) is None, "it looks like c"
-    kept.remove(frames[0])
+    kept.remove([frames[0]])
     assert kept.value(frames[1]) == pytest.approx(0.8), "nothing is near b any more"
     kept.add(_frame("d", 0.5, 2.9))
     assert kept.value(frames[2]) == pytest.approx(0.01, rel=1e-4)
@@ -329,7 +329,7 @@ def test_distances_are_those_that_a_comparison_of_all_gives() -> None:
     for frame in points[300:]:
         kept.add(frame)
     for frame in points[::3]:
-        kept.remove(frame)
+        kept.remove([frame])
     left = [frame for number, frame in enumerate(points) if number % 3]
     for frame in left[::40]:
         apart = min(float(np.linalg.norm(frame.vector - other.vector)) for other in left if other is not frame)
@@ -370,6 +370,25 @@ def test_frames_by_chance_keep_their_share_and_no_more() -> None:
     assert _names(kept.giving_way(_frame("r9", 0.0, 50, why="control"), 100)) == ["r0"], "3 of 11 are"
     few = KeptFrames(frames, control=0.1, per_class=99)
     assert _names(few.giving_way(_frame("h9", 0.01, 50), 100)) == ["r0"]
+
+
+def test_a_folder_that_is_far_beyond_its_limit_is_looked_over_once_for_each_new_frame() -> None:
+    """As after disk= was made a tenth: nothing is compared again for each frame that would have to go."""
+
+    class Counted(KeptFrames):
+        asked = 0
+
+        def worth(self, frame: Kept) -> Any:
+            self.asked += 1
+            return super().worth(frame)
+
+    kept = Counted([_frame(f"{n:03d}", n / 1000, n) for n in range(500)], control=0.1, per_class=9)
+    assert kept.giving_way(_frame("new", 0.1, 900), 1000) is None
+    chance = kept.giving_way(_frame("chance", 0.0, 900, why="control"), 1000)
+    assert _names(chance) == [f"{n:03d}" for n in range(401)]
+    assert kept.asked < 5 * 500
+    kept.remove(chance or [])
+    assert len(kept) == 99 and kept.value(_frame("new", 0.5, 900)) == 0.5
 
 
 # Blur

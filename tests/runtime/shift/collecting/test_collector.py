@@ -272,6 +272,27 @@ def test_a_second_engine_that_does_not_open_is_done_without(tmp_path: Path, capl
     assert len(caplog.records) == 1 and "no memory is left" in caplog.text
 
 
+def test_a_second_engine_that_fails_later_is_closed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened: List[Segmenter] = []
+
+    def second() -> Segmenter:
+        opened.append(Segmenter.open(write_model(tmp_path / "a.onnx"), threads=1, confidence=True))
+        opened[0].segment(picture(0))
+        opened[0].segment = _fails  # type: ignore[method-assign]
+        return opened[0]
+
+    def _fails(*_: Any) -> Any:
+        raise EngineError("the GPU fell off the bus")
+
+    with Collector(tmp_path / "hard", SPEC, CollectOptions(**EASY), seed=1, engine=second) as collector:
+        for seed in range(3):
+            collector.write(result_of(seed, seed * 10.0))
+        del opened[0].segment
+        with pytest.raises(EngineError, match="closed"):
+            opened[0].segment(picture(0))
+    assert "fell off the bus" in caplog.text and len(lines_of(tmp_path / "hard")) == 3
+
+
 def test_a_disk_as_full_as_it_may_be_takes_nothing_and_is_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
