@@ -51,9 +51,9 @@ def label(
     from rtda_deploy.cli.shares import share
     from rtda_deploy.cli.terminal.console import ProgressLines, note, print_json, print_next, warn
     from rtda_deploy.spec import ModelSpec
+    from rtda_runtime.fleet.deployed import deployed_model
     from rtda_runtime.fleet.labelling import label_footage
     from rtda_runtime.fleet.request import LabelRequest, Progress
-    from rtda_runtime.fleet.store import deployed_model
 
     model = deployed_model(model)
     request = LabelRequest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
@@ -53,7 +54,7 @@ def list_models(
 
 
 def promote(
-    new: Path = typer.Argument(..., help="An .onnx, an engine, or the digest of a model that is there already."),
+    new: Path = typer.Argument(..., help="An .onnx, an engine, or the first digits of a model that is there already."),
     frames: str = typer.Option(..., help=_FRAMES),
     name: Optional[str] = typer.Option(None, help=_NAME),
     folder: Path = typer.Option(Path("models"), help=_FOLDER),
@@ -135,9 +136,9 @@ def rollback(
 
 
 def _names(folder: Path) -> List[str]:
-    from rtda_runtime.fleet.store import is_store
+    from rtda_runtime.fleet.links import has_links
 
-    return sorted(path.name for path in folder.iterdir() if is_store(path)) if folder.is_dir() else []
+    return sorted(path.name for path in folder.iterdir() if has_links(path)) if folder.is_dir() else []
 
 
 def _only_name(folder: Path) -> str:
@@ -151,10 +152,13 @@ def _only_name(folder: Path) -> str:
 
 
 def _given(store: ModelStore, new: Path) -> Path:
-    """The file that is meant: a path, or the digest of one in the store."""
-    if not new.exists():
-        return next((model.file for model in store.models() if model.digest == str(new)), new)
-    return new
+    """The file that is meant: a path, or the first digits of a digest in the store.
+
+    Raises:
+        ConfigError: If no model of the store has such a digest, or several have.
+    """
+    is_path = new.exists() or not re.fullmatch("[0-9a-f]{4,12}", str(new))
+    return new if is_path else store.find(str(new)).file
 
 
 def _tried(deployed: Optional[Path], new: Path, number: int, frames: Iterator[TrialFrame], **how: Any) -> Trial:

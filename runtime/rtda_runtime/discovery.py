@@ -11,7 +11,8 @@ from typing import Callable, Iterator, List, Optional, Sequence, Set, Tuple, Uni
 from rtda_deploy.errors import RtdaError
 from rtda_runtime.engines import open_engine
 from rtda_runtime.engines.kinds import engine_kinds
-from rtda_runtime.fleet.store import deployed_model, is_store
+from rtda_runtime.fleet.deployed import deployed_model
+from rtda_runtime.fleet.links import has_links
 
 __all__ = ["newest_model"]
 
@@ -85,7 +86,7 @@ def _walk(root: Path, most_entries: int) -> Iterator[Path]:
     for folder, folders, files in os.walk(root):
         depth = len(Path(folder).parts) - len(root.parts)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _SKIPPED)
-        if is_store(Path(folder)):  # of deployed models, the current one alone
+        if has_links(Path(folder)):  # of deployed models, the current one alone
             folders[:] = []
             with contextlib.suppress(RtdaError):  # its link leads nowhere
                 yield deployed_model(Path(folder))

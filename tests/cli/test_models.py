@@ -49,6 +49,9 @@ def test_a_model_is_promoted_run_replaced_and_brought_back(shop: Path, monkeypat
     assert "current" in invoke("models", "list").out
     again = invoke("models", "promote", second.err.split(" is ")[1].split(",")[0], *WORDS, "--min-agreement", "0")
     assert again.code == 0, again.err  # by its digest
+    digest = back.out.strip().split("/")[-2]
+    assert invoke("models", "promote", digest[:6], *WORDS, "--min-agreement", "0").code == 0  # or its first digits
+    assert_refused(invoke("models", "promote", "0000dead", *WORDS), 2, "has no model '0000dead'", digest)
 
 
 def test_past_a_limit_nothing_is_changed_and_what_was_seen_is_kept(shop: Path) -> None:

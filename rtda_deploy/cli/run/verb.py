@@ -79,7 +79,7 @@ def run(
     from rtda_deploy.cli.run.session import RunOptions, asked_sinks, camera_request, check, work
     from rtda_deploy.errors import ConfigError
     from rtda_deploy.spec import ModelSpec
-    from rtda_runtime.fleet.store import deployed_model
+    from rtda_runtime.fleet.deployed import deployed_model
     from rtda_runtime.pipeline.options import PipelineOptions
     from rtda_runtime.pipeline.shadow import check_one_other
 

@@ -15,7 +15,9 @@ from runtime.models import NAMES, tiny_spec, write_model
 
 from rtda_deploy.errors import ConfigError, DataError, FileAccessError
 from rtda_runtime.discovery import newest_model
-from rtda_runtime.fleet.store import ModelStore, deployed_model, is_store
+from rtda_runtime.fleet.deployed import deployed_model
+from rtda_runtime.fleet.links import has_links
+from rtda_runtime.fleet.store import ModelStore
 from rtda_runtime.fleet.trial import Limits, Trial, TrialFrame, try_models
 from rtda_runtime.segmenter import Segmenter
 
@@ -166,7 +168,7 @@ def test_run_opens_the_current_model_by_a_path_that_a_later_promotion_leaves(
     assert opened.read_bytes() == models[0].read_bytes()
     assert deployed_model(store.folder).read_bytes() == models[1].read_bytes()
     assert deployed_model(models[0]) == models[0]
-    assert is_store(store.folder) and not is_store(tmp_path)
+    assert has_links(store.folder) and not has_links(tmp_path)
 
 
 def test_a_folder_without_a_model_and_a_name_that_is_none_are_refused(tmp_path: Path) -> None:
