@@ -81,6 +81,20 @@ def test_a_model_of_the_store_is_named_by_its_digest() -> None:
     assert_refused(run("--shadow", "models/other@12"), 1, "models/other@12", None)
 
 
+def test_groups_region_and_spec_are_those_of_both() -> None:
+    """Of a candidate that carries no spec, and that gives finished masks without saying how sure it is."""
+    spec = tiny_spec(output="mask")
+    write_model(Path("finished.onnx"), spec)
+    write_model(Path("bare.onnx"), with_spec=False)
+    Path("spec.json").write_text(tiny_spec().to_json())
+    words = ("--group", "drivable=road,sky", "--region", "0,0.5,1,1", "--json")
+    told = run("--shadow", "finished.onnx", "--confidence", *words).json
+    assert told["shadow"]["compared"] > 0 and set(told["shadow"]["by_class"]) <= {"drivable", "other"}
+    assert told["confidence"] is not None
+    told = run("--shadow", "bare.onnx", "--spec", "spec.json", *words).json
+    assert told["shadow"]["agreement"] == 1.0, "the same network, and the same part of the picture"
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     write_model(Path("other.onnx"), tiny_spec(class_names=("a", "b", "c", "d", "e")))
     Path("broken.onnx").write_bytes(Path("a.onnx").read_bytes()[:100])

@@ -48,7 +48,7 @@ def open_shadow(model: Union[str, Path], provider: str = "auto", **network: Any)
     def work() -> None:
         give_way(_NICE)  # what threads the engine makes inherit it
         try:
-            opened.append(open_segmenter(model, provider, in_flight=1, threads=_THREADS, **network))
+            opened.append(open_segmenter(model, provider, threads=_THREADS, **network))
         except BaseException as err:
             failed.append(err)
 
@@ -95,6 +95,7 @@ class Shadow(Sink):
 
     name = "shadow"
     finishes = True
+    nice = _NICE
 
     def __init__(
         self,
@@ -118,7 +119,6 @@ class Shadow(Sink):
         self._clock = clock
         self._lock = threading.Lock()
         self._agreement = Agreement(candidate.spec)
-        self._begun = False
         self._behind = 0
         self._dropped: Optional[int] = None  # at the newest result
         self._rest_s, self._rests_until_ns = 0.0, 0
@@ -142,10 +142,6 @@ class Shadow(Sink):
         Raises:
             EngineError: If the candidate fails, or gives NaN.
         """
-        if not self._begun:
-            self._begun = True
-            if isinstance(threading.current_thread(), NamedThread):
-                give_way(_NICE)
         start = time.perf_counter_ns()
         seen = self._candidate.segment(result.frame)
         spent_ms = (time.perf_counter_ns() - start) / 1e6
@@ -166,12 +162,13 @@ class Shadow(Sink):
             sink: Statistics of its thread.
         """
         with self._lock:
-            share, newest, by_class = self._agreement.share, self._agreement.newest, self._agreement.by_class
+            frames, share, newest = self._agreement.frames, self._agreement.share, self._agreement.newest
+            by_class = self._agreement.by_class
         path = self._candidate.path
         return {
             "model": "" if path is None else str(path),
             "provider": self._candidate.provider,
-            "compared": self._agreement.frames,
+            "compared": frames,
             "dropped": sink["dropped"] + self._behind,
             "behind": self._behind,
             "agreement": None if share is None else round(share, 5),

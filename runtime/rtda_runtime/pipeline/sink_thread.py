@@ -12,7 +12,7 @@ from rtda_deploy.errors import RtdaError
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.threads.mailbox import WAKE_S, Mailbox
-from rtda_runtime.threads.named import NamedThread
+from rtda_runtime.threads.named import NamedThread, give_way
 from rtda_runtime.timing import StageTimes
 
 __all__ = ["SinkThread"]
@@ -112,6 +112,8 @@ class SinkThread(NamedThread):
         self._guarded(self.sink.close)
 
     def _serve(self) -> None:
+        if self.sink.nice:
+            give_way(self.sink.nice)
         try:
             self._guarded(self._write_all)
         finally:

@@ -33,12 +33,14 @@ class Sink(abc.ABC):
         finishes: Closing it takes a moment longer, for which a run that came to its end by itself waits.
         after_shadow: Beside a shadow (``Pipeline.open(..., shadow=)``) it gets the results that the shadow looked at,
             with the shadow's mask as ``result.compared``. False: each result, when the pipeline has it.
+        nice: How far its thread gives way to the others, on Linux: 0 (not at all) to 19, as of :func:`give_way`.
     """
 
     name: str = "sink"
     keeps: bool = False
     finishes: bool = False
     after_shadow: bool = False
+    nice: int = 0
     note: str = ""
 
     def wants(self, result: Result) -> bool:  # most sinks take all

@@ -20,6 +20,7 @@ from rtda_runtime import Pipeline, Result, Segmenter
 from rtda_runtime.pipeline.advice import advice
 from rtda_runtime.pipeline.options import Patience
 from rtda_runtime.pipeline.shadow import Shadow, open_shadow
+from rtda_runtime.pool import open_segmenter
 
 URI = "test://bars?fps=0&size=96x64&frames=12"
 
@@ -102,7 +103,7 @@ def test_closing_leaves_a_candidate_that_does_not_answer_behind(caplog: pytest.L
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have priorities of their own on Linux")
-def test_its_thread_gives_way_and_the_network_s_does_not(model_path: Path) -> None:
+def test_its_threads_give_way_and_the_network_s_do_not(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: Dict[str, int] = {}
 
     def note() -> None:
@@ -113,10 +114,17 @@ def test_its_thread_gives_way_and_the_network_s_does_not(model_path: Path) -> No
     with Pipeline(numpy_segmenter(note), ListSource(5), shadow=numpy_segmenter(note)) as pipeline:
         pipeline.join()
     assert seen == {"rtda-infer": usual, "rtda-shadow": 19}
-    before = {int(path.name) for path in Path("/proc/self/task").iterdir()}
+    asked: Dict[str, Any] = {}
+
+    def opened(*given: Any, **more: Any) -> Any:
+        note()
+        asked.update(more)
+        return open_segmenter(*given, **more)
+
+    monkeypatch.setattr("rtda_runtime.pipeline.shadow.open_segmenter", opened)
+    seen.clear()
     with open_shadow(model_path, "cpu"):
-        made = {int(path.name) for path in Path("/proc/self/task").iterdir()} - before
-        assert all(os.getpriority(os.PRIO_PROCESS, thread) == 19 for thread in made)
+        assert seen == {"rtda-shadow": 19} and asked == {"threads": 1}, "what threads an engine makes inherit it"
     assert os.getpriority(os.PRIO_PROCESS, 0) == usual
 
 
@@ -186,6 +194,18 @@ def test_what_is_owned_is_closed_with_the_pipeline_and_the_rest_is_not(tmp_path:
     with Pipeline(numpy_segmenter(), ListSource(3), shadow=Segmenter(never), sinks=[after]) as pipeline:
         pass  # nothing was asked of it
     assert (after.closed, never.released) == (1, 0)
+
+
+def test_who_waits_for_it_is_told_that_it_is_over_also_where_closing_it_fails() -> None:
+    class Stuck(NumpyEngine):
+        def _release(self) -> None:
+            raise EngineError("the driver does not answer", hint="")
+
+    after = After()
+    candidate = Segmenter(Stuck())
+    with Pipeline(numpy_segmenter(), ListSource(3), shadow=candidate, owned=[candidate], sinks=[after]) as pipeline:
+        pipeline.join()
+    assert after.closed == 1 and "driver" in str(pipeline.sink_errors["shadow"])
 
 
 def test_candidates_that_cannot_be_compared_are_refused_before_a_frame_is_read(

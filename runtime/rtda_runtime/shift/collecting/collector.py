@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Union
@@ -27,11 +26,9 @@ from rtda_runtime.shift.collecting.store import FrameStore
 from rtda_runtime.shift.collecting.window import Candidate, Window
 from rtda_runtime.sinks.base import Sink
 from rtda_runtime.sinks.kinds import SinkContext, sink_kind
-from rtda_runtime.threads.named import NamedThread, give_way
 
 __all__ = ["Collector", "opener"]
 
-_NICE = 10  # the collector's thread gives way to the loop's
 _MISSING = {  # what gives results a value that an expression needs
     "confidence": "Segmenter.open(..., confidence=True)   (run --confidence)",
     "disagreement": "Pipeline.open(..., shadow=MODEL2), or compare=MODEL2   (run --shadow MODEL2)",
@@ -96,6 +93,7 @@ class Collector(Sink):
     keeps = False
     finishes = True
     after_shadow = True
+    nice = 10  # a tenth of a core that the loop wants
 
     def __init__(
         self,
@@ -176,8 +174,6 @@ class Collector(Sink):
         if self._begun:
             return
         self._begun = True
-        if isinstance(threading.current_thread(), NamedThread):
-            give_way(_NICE)
         for line in self._store.lines.values():
             self._window.remember(dhash_of_line(line))
         self._familiarity = None if self._model_file is None else familiarity_of(self._model_file)

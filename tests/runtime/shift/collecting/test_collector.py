@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -321,10 +324,16 @@ def test_a_folder_that_goes_away_stops_the_collecting_with_one_warning(
 # In a pipeline, and by its address
 
 
-def test_a_pipeline_collects_on_a_thread_of_its_own(tmp_path: Path) -> None:
+def test_a_pipeline_collects_on_a_thread_of_its_own_that_gives_way(tmp_path: Path) -> None:
     model = write_model(tmp_path / "a.onnx")
+    nice: List[int] = []
+
+    def second_engine() -> Segmenter:
+        nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return Segmenter.open(model, threads=1, confidence=True)
+
     with Segmenter.open(model, threads=1) as segmenter:
-        collector = Collector(tmp_path / "hard", segmenter.spec, CollectOptions(**EASY))
+        collector = Collector(tmp_path / "hard", segmenter.spec, CollectOptions(**EASY), engine=second_engine)
         source = "test://bars?fps=0&frames=12&size=96x64"
         with Pipeline.open(segmenter, source, sinks=[collector]) as pipeline:
             pipeline.join()
@@ -333,6 +342,7 @@ def test_a_pipeline_collects_on_a_thread_of_its_own(tmp_path: Path) -> None:
     assert (told["kept"], told["frames"], told["error"], told["stopped"]) == (1, 1, None, None)
     assert told["stages"]["look"]["count"] == told["written"]
     assert len(open_unlabelled(f"folder:{tmp_path / 'hard'}")) == 1
+    assert nice == [10] or not sys.platform.startswith("linux")
 
 
 def _opened(address: str, **context: Any) -> Collector:
