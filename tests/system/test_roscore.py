@@ -196,15 +196,18 @@ def test_compressed_images_are_taken_too(ros: Ros, model: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "class_mask.json").read_text())[0]["stamp"] == [7, 8]
 
 
-def test_dusk_is_a_warning_on_diagnostics(ros: Ros, tmp_path: Path) -> None:
+def test_dusk_is_a_warning_on_diagnostics_and_a_candidate_is_told_of_beside_it(ros: Ros, tmp_path: Path) -> None:
     drive = [picture(second, 1, 0.0 if second < 45 else 90.0) for second in range(120)]
     np.save(tmp_path / "drive.npy", np.stack(drive))
-    ros.node(write_monitored(tmp_path / "monitored.onnx", blocks=60), shift="10m")
+    shadow = write_model(tmp_path / "new.onnx", seed=1)
+    ros.node(write_monitored(tmp_path / "monitored.onnx", blocks=60), shift="10m", shadow=shadow)
     ros.client("shift")
     health = json.loads((tmp_path / "health.json").read_text())
     assert health["shift_state"] == "unfamiliar" and health["message"].startswith("unfamiliar for ")
     assert health["first"] == 0 and health["shift_alarms"] == "1" and "ONNX Runtime" in health["engine"]
     assert "shift: unfamiliar" in ros.output("roslaunch").read_text()
+    assert health["shadow_model"] == str(shadow) and health["shadow_error"] == ""
+    assert int(health["shadow_compared"]) + int(health["shadow_dropped"]) > 0
 
 
 def test_groups_region_and_confidence_are_launch_arguments(ros: Ros, model: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 ARGUMENTS = {
-    "model": (None, "An .onnx, or an .engine built on this machine"),
+    "model": (None, "An .onnx, an .engine built on this machine, or models/NAME"),
     "image": ("/camera/image_raw", "Camera topic; with compressed in the config file without /compressed"),
     "config": (
         os.path.join(get_package_share_directory("rtda_ros"), "config", "segmentation.yaml"),

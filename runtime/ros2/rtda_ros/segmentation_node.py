@@ -1,10 +1,11 @@
 """ROS 2 node: ``image_in`` -> ``class_mask``, ``color_mask``, ``overlay``, ``confidence``, ``label_info`` (latched).
 
-Once a second its health goes to ``/diagnostics``, and with ``shift`` whether the world is what the network knows.
+Once a second its health goes to ``/diagnostics``, with ``shift`` whether the world is what the network knows, and with
+``shadow`` how far a candidate agrees with it.
 
 Parameters: ``model`` (needed), ``provider``, ``threads``, ``spec``, ``groups``, ``region``, ``confidence``,
-``compressed``, ``max_age``, ``alpha``, ``shift``, ``only_when_subscribed``, ``report_every``, ``reliability``,
-``depth``. Everything about classes, colours and sizes is read from the model file.
+``compressed``, ``max_age``, ``alpha``, ``shift``, ``shadow``, ``only_when_subscribed``, ``report_every``,
+``reliability``, ``depth``. Everything about classes, colours and sizes is read from the model file.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from rtda_runtime.ros import (
     Outputs,
     SegmentationWorker,
     label_info,
+    open_candidate,
     open_segmenter,
 )
 from rtda_runtime.ros.worker import output_names
@@ -56,6 +58,7 @@ _PARAMETERS: Dict[str, Any] = {
     "max_age": 0.0,
     "alpha": 0.5,
     "shift": "",
+    "shadow": "",
     "only_when_subscribed": True,
     "report_every": 10.0,
     "reliability": "best_effort",
@@ -75,6 +78,7 @@ class SegmentationNode(Node):
         segmenter = _open(values)
         self.get_logger().info(segmenter.description)
         segmenter.warm_up()
+        shadow = open_candidate(values)
         names = output_names(confidence=bool(values["confidence"]))
         # A reliable publisher serves best-effort subscribers, too.
         self._publishers_by_name = {name: self.create_publisher(Image, name, _qos(latched=False)) for name in names}
@@ -87,6 +91,7 @@ class SegmentationNode(Node):
             max_age_s=float(values["max_age"]),
             alpha=float(values["alpha"]),
             shift=str(values["shift"]),
+            shadow=shadow,
             warn=self.get_logger().warning,
         )
         if values["compressed"]:

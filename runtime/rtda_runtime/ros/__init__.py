@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rtda_runtime.ros.diagnostics import EVERY_S, Diagnostic
 from rtda_runtime.ros.images import image_from_array
-from rtda_runtime.ros.parameters import LabelInfo, label_info, open_segmenter
+from rtda_runtime.ros.parameters import LabelInfo, label_info, open_candidate, open_segmenter
 from rtda_runtime.ros.worker import Outputs, SegmentationWorker
 from rtda_runtime.sources.image_messages import (
     CompressedMessage,
@@ -31,5 +31,6 @@ __all__ = [
     "frame_from_image",
     "image_from_array",
     "label_info",
+    "open_candidate",
     "open_segmenter",
 ]

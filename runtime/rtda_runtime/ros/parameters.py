@@ -4,33 +4,53 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, List, Mapping, Tuple
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from rtda_deploy.spec import ModelSpec
+from rtda_runtime.fleet.deployed import deployed_model
+from rtda_runtime.pipeline.shadow import open_shadow
+from rtda_runtime.pool import AnySegmenter
 from rtda_runtime.segmenter import Segmenter
 from rtda_runtime.sources.image_messages import Header
 
-__all__ = ["LabelInfo", "VisionClass", "label_info", "open_segmenter"]
+__all__ = ["LabelInfo", "VisionClass", "label_info", "open_candidate", "open_segmenter"]
 
 
 def open_segmenter(parameters: Mapping[str, Any]) -> Segmenter:
     """Open what the parameters name; errors as of :meth:`Segmenter.open`.
 
     Args:
-        parameters: ``model``, ``provider``, ``threads`` (0: one per core), ``spec`` (a file), ``groups`` (such as
-            ``["walkable=road,sidewalk"]``), ``region`` (such as ``0,0.5,1,1``) and ``confidence``. Empty
-            texts mean none.
+        parameters: ``model`` (a file, or ``models/NAME``: what is current there), ``provider``, ``threads`` (0: one per
+            core), ``spec`` (a file), ``groups`` (such as ``["walkable=road,sidewalk"]``), ``region`` (such as
+            ``0,0.5,1,1``) and ``confidence``. Empty texts mean none.
     """
-    spec, region = str(parameters["spec"]), str(parameters["region"])
     return Segmenter.open(
-        str(parameters["model"]),
+        deployed_model(Path(str(parameters["model"]))),
         str(parameters["provider"]),
-        ModelSpec.load(spec) if spec else None,
-        int(parameters["threads"]) or None,
-        region=region or None,
-        groups=_texts(parameters["groups"]),
+        threads=int(parameters["threads"]) or None,
         confidence=bool(parameters["confidence"]),
+        **_meaning(parameters),
     )
+
+
+def open_candidate(parameters: Mapping[str, Any]) -> Optional[AnySegmenter]:
+    """Open what ``shadow`` names beside the network, on one CPU thread that gives way; None where it is empty.
+
+    Args:
+        parameters: As of :func:`open_segmenter`; ``shadow`` is named as ``model`` is.
+    """
+    named = str(parameters["shadow"])
+    if not named:
+        return None
+    return open_shadow(deployed_model(Path(named)), str(parameters["provider"]), **_meaning(parameters))
+
+
+def _meaning(parameters: Mapping[str, Any]) -> Dict[str, Any]:
+    """What the values of masks mean, and of which part of a picture they are."""
+    spec, region = str(parameters["spec"]), str(parameters["region"])
+    groups = _texts(parameters["groups"])
+    return {"spec": ModelSpec.load(spec) if spec else None, "region": region or None, "groups": groups}
 
 
 def _texts(value: Any) -> List[str]:

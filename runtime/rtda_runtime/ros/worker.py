@@ -11,12 +11,14 @@ import dataclasses
 import logging
 import threading
 import time
-from typing import Callable, Collection, Dict, Optional, Set, Tuple, Union
+from typing import Callable, Collection, Dict, List, Optional, Set, Tuple, Union
 
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, RtdaError
+from rtda_runtime.pipeline.shadow import Shadow
 from rtda_runtime.pipeline.sink_thread import SinkThread
+from rtda_runtime.pool import AnySegmenter
 from rtda_runtime.result import Result
 from rtda_runtime.ros.diagnostics import Diagnostic, diagnostic
 from rtda_runtime.ros.images import image_from_array
@@ -80,6 +82,8 @@ class SegmentationWorker:
         alpha: Weight of the mask's colours in the overlay.
         shift: Time between false alarms of the shift alarm, such as ``2h``; empty: no such alarm. It sees the frames
             that are segmented.
+        shadow: A candidate of the same classes, as :func:`open_candidate` opens it: it looks at segmented images for
+            which there is time, none while images are replaced. Closed with the worker. None: there is none.
         warn: Gets one line for people.
     """
 
@@ -93,6 +97,7 @@ class SegmentationWorker:
         max_age_s: float = 0.0,
         alpha: float = 0.5,
         shift: str = "",
+        shadow: Optional[AnySegmenter] = None,
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
         if not max_age_s >= 0:
@@ -104,11 +109,15 @@ class SegmentationWorker:
         self._max_age_ns = max_age_s * 1e9
         self._overlay = Overlay(segmenter.spec, alpha)
         self._watch = ShiftWatch(segmenter, duration_s(shift, "shift"), self._tell_shift) if shift else None
-        self._watched: Optional[SinkThread] = None
-        if self._watch is not None:
-            size_wh = segmenter.spec.size_hw[::-1]
-            self._watched = SinkThread(self._watch, "shift", wait=False, size_wh=size_wh, times=StageTimes())
-            self._watched.start()
+        self._shadow = None if shadow is None else Shadow(segmenter, shadow, owned=True)
+        size_wh = segmenter.spec.size_hw[::-1]
+        self._beside: List[SinkThread] = [
+            SinkThread(sink, sink.name, wait=False, size_wh=size_wh, times=StageTimes())
+            for sink in (self._watch, self._shadow)
+            if sink is not None
+        ]
+        for thread in self._beside:
+            thread.start()
         self._warn = warn
         self._told: Set[str] = set()
         self._mailbox: Mailbox[Message] = Mailbox(1, replace=True)
@@ -137,15 +146,18 @@ class SegmentationWorker:
     def diagnostic(self) -> Diagnostic:
         """Its health, for ``/diagnostics``."""
         shift = None if self._watch is None else self._watch.state
-        return diagnostic("rtda_ros", self.segmenter.description, self.stats, shift)
+        shadow = None if self._shadow is None else self._shadow.told(self._beside[-1].stats)
+        return diagnostic("rtda_ros", self.segmenter.description, self.stats, shift, shadow)
 
     def close(self) -> None:
-        """End the thread and close the segmenter. Calling it again does nothing."""
+        """End the threads, close the segmenter and the shadow's. Calling it again does nothing."""
         self._mailbox.close()
         self._thread.join_until(time.monotonic() + _STOP_S)
-        if self._watched is not None:
-            self._watched.end()
-            self._watched.join_until(time.monotonic() + _STOP_S)
+        deadline_s = time.monotonic() + _STOP_S
+        for thread in self._beside:
+            thread.end()
+        for thread in self._beside:
+            thread.join_until(deadline_s)
         self.segmenter.close()
 
     def _serve(self) -> None:
@@ -176,10 +188,12 @@ class SegmentationWorker:
             return "unwanted"
         frame = frame_from_image(message) if isinstance(message, ImageMessage) else frame_from_compressed(message)
         stamp_ns = message.header.stamp_ns or None  # the alarm's blocks are seconds of the camera's own time
-        result = self.segmenter.segment(frame, captured_ns=stamp_ns)
+        segmented = self.segmenter.segment(frame, captured_ns=stamp_ns)
+        result = dataclasses.replace(segmented, dropped=self._mailbox.dropped)
         self._publish(self._outputs(result, message.header, wanted))
-        if self._watched is not None and self._watch is not None and self._watch.wants(result):
-            self._watched.give(result)
+        for thread in self._beside:
+            if thread.sink.wants(result):
+                thread.give(result)
         self._age_ms = self._age_ns(message.header) / 1e6
         return "published"
 

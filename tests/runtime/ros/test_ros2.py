@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from patience import wait_for
-from runtime.models import NAMES, PALETTE
+from runtime.models import NAMES, PALETTE, write_model
 from runtime.ros2_standin import (
     DurabilityPolicy,
     ExternalShutdownException,
@@ -121,6 +121,21 @@ def test_an_unfamiliar_world_is_a_warning(tmp_path: Path) -> None:
     assert status.level == 1 and status.message.startswith("unfamiliar for ") and values["shift_state"] == "unfamiliar"
     assert values["shift_alarms"] == "1" and float(values[f"shift_evidence_{values['shift_signal']}"]) >= 0.5
     assert [text for level, text in ros.log if level == "warning" and text.startswith("shift: unfamiliar")]
+
+
+def test_a_shadow_is_a_parameter_and_told_of_on_diagnostics(tmp_path: Path, model_path: Path) -> None:
+    shadow = write_model(tmp_path / "new.onnx", seed=1)
+    parameters = {"model": str(model_path), "shadow": str(shadow), "only_when_subscribed": False}
+    ros = Ros2(type_store("HUMBLE"), parameters)
+    with loaded(ros) as module:
+        node = module.SegmentationNode()
+        ros.subscriptions["image_in"].callback(_image(ros, np.full((64, 96, 3), 90, np.uint8), "bgr8"))
+        wait_for(lambda: dict(node.worker.diagnostic.values)["shadow_compared"] == "1")
+        ros.timers[1.0]()
+        status = ros.types.to_cdr_and_back(ros.publishers["/diagnostics"].published[-1]).status[0]
+        node.destroy_node()
+    values = {one.key: one.value for one in status.values}
+    assert values["shadow_model"] == str(shadow) and 0.0 <= float(values["shadow_agreement"]) <= 1.0
 
 
 def test_labels_are_latched_as_label_info(ros: Ros2, node: Any) -> None:

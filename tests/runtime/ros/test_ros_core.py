@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from patience import PATIENCE_S, wait_for
 from runtime.fakes import NumpyEngine
-from runtime.models import PALETTE, tiny_spec
+from runtime.models import PALETTE, tiny_spec, write_model
 
-from rtda_deploy.errors import ConfigError, FrameError
+from rtda_deploy.errors import ConfigError, EngineError, FrameError
 from rtda_runtime import Segmenter
+from rtda_runtime.fleet.store import ModelStore
 from rtda_runtime.ros import (
     CompressedMessage,
     Header,
@@ -26,6 +27,7 @@ from rtda_runtime.ros import (
     frame_from_image,
     image_from_array,
     label_info,
+    open_candidate,
     open_segmenter,
 )
 from rtda_runtime.ros import worker as worker_module
@@ -188,6 +190,28 @@ def test_groups_region_and_confidence_are_those_of_the_segmenter(groups: Any, mo
     assert [one.class_name for one in info.class_map] == ["drivable", "other"]
     assert (result.mask[:32] == 255).all() and (result.mask[32:] < 2).all()
     assert result.confidence is not None and result.confidence[32:].all() and not result.confidence[:32].any()
+
+
+def test_a_model_may_be_the_current_one_of_a_robot_s_models(model_path: Path, tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models" / "robot")
+    store.promote(store.add(model_path).digest, {})
+    values = {**_PARAMETERS, "model": str(store.folder), "groups": [], "shadow": f"{store.folder}@current"}
+    candidate = open_candidate(values)
+    assert candidate is not None and store.current is not None
+    with candidate, open_segmenter(values) as segmenter:
+        assert segmenter.path == candidate.path == store.current.file
+
+
+def test_a_candidate_s_masks_mean_what_the_network_s_do(model_path: Path, tmp_path: Path) -> None:
+    values = {**_PARAMETERS, "model": str(model_path), "groups": ["drivable=road"], "region": "0,0.5,1,1", "shadow": ""}
+    assert open_candidate(values) is None
+    bare, spec = write_model(tmp_path / "bare.onnx", with_spec=False), tmp_path / "spec.json"
+    tiny_spec().save(spec)
+    candidate = open_candidate({**values, "shadow": str(bare), "spec": str(spec)})
+    assert candidate is not None
+    with candidate, open_segmenter({**values, "confidence": True}) as segmenter:
+        assert candidate.spec == segmenter.spec and candidate.spec.class_names == ("drivable", "other")
+        np.testing.assert_array_equal(candidate.segment(picture()).mask, segmenter.segment(picture()).mask)
 
 
 # --- The worker ---
@@ -386,3 +410,67 @@ def test_closing_ends_the_thread_and_the_engine() -> None:
 def test_a_negative_age_is_refused() -> None:
     with pytest.raises(ConfigError, match="max_age must not be negative"):
         SegmentationWorker(Segmenter(NumpyEngine()), lambda outputs: None, max_age_s=-1)
+
+
+# --- A candidate beside it ---
+
+
+def told(worker: SegmentationWorker) -> Dict[str, str]:
+    return dict(worker.diagnostic.values)
+
+
+def test_a_candidate_looks_at_the_same_images_and_the_health_says_how_far_it_agrees(make: Any) -> None:
+    published, candidate = Published(), NumpyEngine()
+    worker = make(published, shadow=Segmenter(candidate))
+    assert (told(worker)["shadow_compared"], told(worker)["shadow_agreement"]) == ("0", "")
+    worker.give(message(picture(), "bgr8"))
+    wait_for(lambda: told(worker)["shadow_compared"] == "1")
+    values = told(worker)
+    assert values["shadow_agreement"] == values["shadow_newest"] == "1.0" and values["shadow_error"] == ""
+    assert (worker.diagnostic.level, worker.diagnostic.message) == (0, "segmenting")
+    assert "shadow_by_class" not in values
+    worker.close()
+    assert candidate.released == 1
+
+
+def test_the_candidate_rests_while_images_are_replaced(make: Any) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+
+    published = Published()
+    worker = make(published, NumpyEngine(before=slow), shadow=Segmenter(NumpyEngine()))
+    go_on.set()
+    worker.give(message(picture(), "bgr8"))
+    wait_for(lambda: told(worker)["shadow_compared"] == "1")
+    go_on.clear()
+    begun.clear()
+    worker.give(message(picture(1), "bgr8"))
+    assert begun.wait(PATIENCE_S)
+    for seed in (2, 3):
+        worker.give(message(picture(seed), "bgr8"))
+    go_on.set()
+    published.wait_for(3)
+    wait_for(lambda: worker.stats["published"] == 3)
+    assert int(told(worker)["shadow_behind"]) >= 1 and worker.stats["replaced"] == 1
+
+
+def test_a_candidate_that_fails_is_a_warning_and_the_network_goes_on(make: Any) -> None:
+    def fail() -> None:
+        raise EngineError("the network gave NaN", hint="export it again")
+
+    published = Published()
+    worker = make(published, shadow=Segmenter(NumpyEngine(before=fail)))
+    worker.give(message(picture(), "bgr8"))
+    wait_for(lambda: worker.diagnostic.level == 1)
+    assert worker.diagnostic.message == "the shadow stopped: the network gave NaN"
+    worker.give(message(picture(), "bgr8"))
+    published.wait_for(2)
+
+
+def test_a_candidate_of_other_classes_is_refused(make: Any) -> None:
+    other = Segmenter(NumpyEngine(tiny_spec(class_names=("road", "b", "sky", "car", "vegetation"))))
+    with pytest.raises(ConfigError, match="other classes than the deployed network"):
+        make(Published(), shadow=other)
