@@ -97,6 +97,7 @@ def _print_template(file: Path) -> None:
 
 def describe_file(file: Path) -> Dict[str, Any]:
     """What a file is, as JSON-ready values: ``kind``, ``bytes``, ``sha256``, ``spec`` and what only its kind has."""
+    from rtda_deploy.engine_file import read_sidecar
     from rtda_deploy.errors import ConfigError
     from rtda_deploy.files import readable_file, sha256_file
     from rtda_deploy.model_files import is_checkpoint_name
@@ -115,6 +116,8 @@ def describe_file(file: Path) -> Dict[str, Any]:
     for kind in kinds_of(beside):
         if kind.describe:
             described = function_named(kind.describe)(beside)
+            if described.get("familiar"):  # of an engine; which time it supports, its room does not know
+                described["familiar"] = _familiar(read_sidecar(beside).card)
             word = described.pop("kind") + ("'s description" if beside != file else "")
             return {"kind": word, **found, **described}
     if suffix == ".json":
@@ -191,9 +194,7 @@ def _familiar_sentence(found: Mapping[str, Any]) -> str:
 
     what = "footage" if found["robot"] else "pictures of the source,"
     text = f"{found['blocks']} blocks of {found['block_s']:g} s of {what} {found['data']}"
-    longest = found.get("longest_shift_s")
-    if longest is None:  # of an engine
-        return text
+    longest = found["longest_shift_s"]
     return f"{text}: {f'--shift up to {duration_text(longest)}' if longest >= 1 else 'too few for --shift'}"
 
 

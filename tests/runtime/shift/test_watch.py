@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, List, Optional
 
 import numpy as np
 import pytest
+from cli.commandline import invoke
 from runtime.fakes import ListSource, NumpyEngine
 from runtime.models import write_model
 from runtime.shift.monitored import picture, write_monitored
 
+from rtda_deploy.engine_file import EngineBuild, EngineSidecar, write_sidecar
 from rtda_deploy.errors import ConfigError, EngineError
+from rtda_deploy.files import sha256_file
+from rtda_deploy.onnx_file import read_onnx_facts
 from rtda_runtime import Pipeline, Result, Segmenter, SegmenterPool
 from rtda_runtime.shift.alarm import ShiftState
 from rtda_runtime.shift.watch import ShiftWatch, familiar_of
@@ -121,6 +126,22 @@ def test_a_model_that_cannot_be_watched_is_refused_with_the_export_that_can(mode
 def test_the_card_is_found_beside_an_engine_and_missing_elsewhere(model: Path, tmp_path: Path) -> None:
     assert familiar_of(model) is not None
     assert familiar_of(tmp_path / "alone.engine") is None
+
+
+def test_inspect_says_of_an_engine_which_time_it_supports_as_of_its_onnx(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts, engine = read_onnx_facts(model), tmp_path / "tiny.engine"
+    engine.write_bytes(b"of a GPU")
+    build = EngineBuild("tiny.onnx", "0" * 64, "fp16", "8.5.2.2", "Xavier", (7, 2), (64, 96))
+    assert facts.spec is not None
+    write_sidecar(engine, EngineSidecar(facts.spec, build, sha256_file(engine), 8, facts.card))
+    monkeypatch.setenv("COLUMNS", "200")
+    told = [invoke("inspect", path, "--json").json["familiar"] for path in (model, engine)]
+    assert told[0] == told[1] and told[0]["longest_shift_s"] > 0
+    assert re.search(
+        r"^familiar .*60 blocks of 3 s of footage drive: --shift up to \d", invoke("inspect", engine).out, re.M
+    )
 
 
 def test_the_loop_s_own_thread_only_compares_two_times(model: Path) -> None:
