@@ -42,6 +42,7 @@ class Plan(NamedTuple):
         seconds: Of each of the two films.
         pictures: Labelled ones, by weather.
         size_hw: Rows and columns of the camera.
+        speed: How many times faster than it was filmed the drive is played.
         shift: Time between false alarms.
         when: What is collected.
         limits: Of what is collected.
@@ -53,6 +54,7 @@ class Plan(NamedTuple):
     seconds: int = 180
     pictures: int = 40
     size_hw: Tuple[int, int] = (192, 384)
+    speed: float = 5.0
     shift: str = "10m"
     when: str = "novelty > 0.75"
     limits: str = "minute=30,gap=1s,free=100MB"
@@ -126,7 +128,7 @@ def run_loop(folder: Path, plan: Plan) -> Dict[str, Any]:
         "and beside the deployed one, as on the robot", f"run models/robot --source drive.mp4 --shadow {candidate}"
     )
     found["shadow"] = shadowed[-1]["shadow"]
-    found["miou"] = _scores(run, footage, {"before": deployed, "after": candidate})
+    found["miou"] = _scores(run, footage, deployed, candidate)
     found["promote"] = _promote(run, candidate) if found["adapt"]["better"] else None
     found["inspect"] = run("where it comes from", f"inspect {candidate}")[-1]
     found["models"] = run("which models the robot has", "models list")[-1]["models"]
@@ -163,7 +165,7 @@ def _drive(run: Commands, plan: Plan) -> Dict[str, Any]:
     collect = f"--collect hard --collect-when {shlex.quote(plan.when)} --collect-limit {plan.limits}"
     told = run(
         "drive from noon into rain: alarm, and frames collected",
-        f"run models/robot --source 'drive.mp4?speed=5' --shift {plan.shift} {collect} --report-every 0.1",
+        f"run models/robot --source 'drive.mp4?speed={plan.speed:g}' --shift {plan.shift} {collect} --report-every 0.1",
     )
     curve: List[Tuple[float, float]] = []
     alarms: List[Dict[str, Any]] = []
@@ -181,15 +183,18 @@ def _adapt(run: Commands, given: str, plan: Plan) -> Dict[str, Any]:
     return run("adapt it to them, without labels", f"adapt {given} --footage folder:hard{how} --out adapted")[-1]
 
 
-def _scores(run: Commands, footage: Footage, models: Dict[str, str]) -> Dict[str, Dict[str, float]]:
-    """mIoU in percent by weather, before and after, on labelled frames nobody trained on."""
-    return {
-        weather: {
-            name: run(f"mIoU {name}, {weather}", f"eval {model} --data folder:{place.name}")[-1]["miou"]
-            for name, model in models.items()
-        }
-        for weather, place in footage.labelled
-    }
+def _scores(run: Commands, footage: Footage, before: str, after: str) -> Dict[str, Dict[str, Any]]:
+    """By weather, on labelled frames nobody trained on: mIoU in percent before and after, and the interval of the gain.
+
+    ``low`` and ``high`` are points, None where the pictures are too few to tell.
+    """
+    found = {}
+    for weather, place in footage.labelled:
+        typed = f"eval {before} {after} --data folder:{place.name}"
+        first, second = run(f"mIoU before and after, {weather}", typed)[-1]["models"]
+        gain = {key: second["gain"][key] for key in ("low", "high")}
+        found[weather] = {"before": first["miou"], "after": second["miou"], **gain}
+    return found
 
 
 def _promote(run: Commands, candidate: str) -> Dict[str, Any]:
@@ -210,6 +215,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=Plan(None).seconds, help="of each film")
     parser.add_argument("--pictures", type=int, default=Plan(None).pictures, help="labelled ones, by weather")
     parser.add_argument("--size", default="384x192", help="of the camera: WIDTHxHEIGHT")
+    parser.add_argument("--speed", type=float, default=Plan(None).speed, help="at which the drive is played")
     parser.add_argument("--shift", default=Plan(None).shift, help="time between false alarms")
     parser.add_argument("--when", default=Plan(None).when, help="what is collected")
     parser.add_argument("--limits", default=Plan(None).limits, help="of what is collected")
@@ -226,6 +232,7 @@ def main() -> int:
             typed.seconds,
             typed.pictures,
             parse_size(typed.size),
+            typed.speed,
             typed.shift,
             typed.when,
             typed.limits,

@@ -32,9 +32,9 @@ def save_page(folder: Path, found: Mapping[str, Any], models: Mapping[str, Path]
     page = ReportPage("From noon into rain", "ToyTown · alarm, collect, adapt, rank, compare, promote")
     page.lead(_verdict(found))
     page.table(
-        ("labelled frames nobody trained on", "before, mIoU %", "after, mIoU %", "points"),
+        ("labelled frames nobody trained on", "before, mIoU %", "after, mIoU %", "points", "95 % interval"),
         [
-            (weather, f"{row['before']:.1f}", f"{row['after']:.1f}", f"{row['after'] - row['before']:+.1f}")
+            (weather, f"{row['before']:.1f}", f"{row['after']:.1f}", f"{row['after'] - row['before']:+.1f}", _span(row))
             for weather, row in found["miou"].items()
         ],
     )
@@ -56,6 +56,10 @@ def save_page(folder: Path, found: Mapping[str, Any], models: Mapping[str, Path]
     page.code("\n".join(row["typed"] for row in found["commands"]))
     page.data(dict(found))
     return page.save(folder / "report.html")
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    return "–" if row["low"] is None else f"{row['low']:+.1f} to {row['high']:+.1f}"
 
 
 def _verdict(found: Mapping[str, Any]) -> str:

@@ -1,43 +1,112 @@
-"""``make loop`` in a tiny form: from a drive into rain to a page, by the commands that a user types."""
+"""``make loop`` in a tiny form: the commands of docs/loop.md, one after the other, each on what the one before made."""
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Set
 
 import pytest
+
+from rtda_deploy.familiar import familiar_from_json
+from rtda_deploy.files import sha256_file
+from rtda_deploy.onnx_file import read_onnx_facts
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 pytestmark = pytest.mark.system
 
-LOOP = Path(__file__).parents[2] / "tools" / "loop.py"
-TINY = ["--set", "steps=2", "--set", "size=64x64", "--set", "batch_size=2", "--set", "val_pictures=10"]
-TINY += ["--seconds", "90", "--pictures", "2", "--size", "96x64", "--shift", "1m", "--when", "novelty > 0"]
-TINY += ["--limits", "minute=60,gap=0.5s,free=0,flip=off"]
+ROOT = Path(__file__).parents[2]
+# ToyTown in few small pictures: rendering a thousand of 512x256 would take longer than all that is looked at here.
+SETS = [f"{key}=toytown:{key}?count=16&size=96x64" for key in ("source", "target")]
+TINY = [word for setting in (*SETS, "steps=2", "size=64x64", "batch_size=2") for word in ("--set", setting)]
+TINY += ["--seconds", "90", "--pictures", "2", "--size", "96x64", "--speed", "30", "--shift", "1m"]
+TINY += ["--when", "novelty > 0", "--limits", "minute=60,gap=0.5s,free=0,flip=off"]
 
 
-def test_the_loop_goes_around_and_its_page_tells_what_happened(tmp_path: Path) -> None:
-    folder = tmp_path / "loop"
-    done = subprocess.run([sys.executable, LOOP, "--out", folder, *TINY], capture_output=True, text=True, cwd=tmp_path)
+class Typed(NamedTuple):
+    """A command: its verb, and the options that it has."""
+
+    verb: str
+    options: Set[str]
+
+
+def read(typed: str) -> Typed:
+    """Of a line; a camera is a source."""
+    words = shlex.split(typed)
+    verb = " ".join(words[1:3]) if words[1] == "models" else words[1]
+    return Typed(verb, {"--source" if word == "--camera" else word for word in words if word.startswith("--")})
+
+
+def described() -> List[Typed]:
+    """The commands of the page's table."""
+    page = (ROOT / "docs" / "loop.md").read_text(encoding="utf-8")
+    return [read(typed) for typed in re.findall(r"^\|[^|]*\| `(rtda-deploy [^`]+)` \|", page, re.MULTILINE)]
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a loop that has gone around."""
+    folder = tmp_path_factory.mktemp("loop") / "loop"
+    command = [sys.executable, ROOT / "tools" / "loop.py", "--out", folder, *TINY]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder.parent)
     assert done.returncode == 0, done.stderr
     assert f"wrote  {folder}/report.html" in done.stdout
-    found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    verbs = [row["typed"].split()[1] for row in found["commands"]]
-    assert verbs[:7] == ["train", "export", "models", "run", "adapt", "rank", "export"] and verbs[-2:] == [
-        "inspect",
-        "models",
-    ]
-    drive, tried = found["drive"], found["promote"]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(loop: Path) -> Dict[str, Any]:
+    """Its ``summary.json``."""
+    values: Dict[str, Any] = json.loads((loop / "summary.json").read_text(encoding="utf-8"))
+    return values
+
+
+def test_the_commands_of_the_page_are_run_in_their_order(found: Dict[str, Any]) -> None:
+    ran = iter([read(row["typed"]) for row in found["commands"]])
+    wanted = described()
+    assert len(wanted) == 10
+    if found["promote"] is None:  # nothing ranked before the network that was given
+        wanted = [one for one in wanted if one != Typed("models promote", {"--frames"}) or one is wanted[1]]
+    for one in wanted:
+        assert any(each.verb == one.verb and one.options <= each.options for each in ran), f"{one} was not run in turn"
+
+
+def test_each_step_uses_what_the_one_before_made(loop: Path, found: Dict[str, Any]) -> None:
+    given, deployed, adapted, candidate = (
+        sha256_file(loop / name)
+        for name in ("noon/last.pth", "robot-1/last.onnx", "adapted/best.pth", "robot-2/best.onnx")
+    )
+    first = read_onnx_facts(loop / "robot-1" / "last.onnx")
+    assert first.spec is not None and first.spec.provenance["ancestry"][-1]["parent_sha256"] == given
+    collected = [json.loads(line) for line in (loop / "hard" / "frames.jsonl").read_text().splitlines()]
+    assert {line["sha256"] for line in collected} == {deployed}, "the robot drove with what was promoted"
+    assert found["drive"]["collected"]["frames"] == len(list((loop / "hard" / "images").iterdir())) >= 8
+    assert found["adapt"]["footage"] == "folder:hard" and found["rank"]["frames"] == len(collected)
+    ancestry = found["inspect"]["spec"]["provenance"]["ancestry"]
+    assert found["inspect"]["sha256"] == candidate and ancestry[-1]["parent_sha256"] == adapted
+    if found["adapt"]["better"]:
+        assert (ancestry[-2]["parent_sha256"], ancestry[-2]["footage"]) == (given, "folder:hard")
+    shadow, tried = found["shadow"], found["promote"]
+    assert shadow["model"] == "robot-2/best.onnx" and shadow["compared"] + shadow["dropped"] == 180
     assert (tried is None) is not found["adapt"]["better"]
-    assert drive["collected"]["frames"] == len(list((folder / "hard" / "images").iterdir())) >= 8
+    assert tried is None or (tried["labelled"] == 2 and tried["promoted"] is not bool(tried["missed"]))
+    now = candidate if tried is not None and tried["promoted"] else deployed
+    assert {row["role"]: row["digest"] for row in found["models"]}["current"] == now[:12]
+    for model, footage in (("robot-1/last.onnx", "noon"), ("robot-2/best.onnx", "drive")):
+        known = familiar_from_json(read_onnx_facts(loop / model).card)
+        assert known is not None and known.data == f"video:{footage}.mp4"
+
+
+def test_the_page_tells_what_happened(loop: Path, found: Dict[str, Any]) -> None:
+    drive = found["drive"]
     assert drive["shift"]["blocks"] > 5 and drive["evidence"] and found["rain_s"] == 45.0
     assert set(found["miou"]) == {"noon", "rain"} and all(0 <= row["after"] <= 100 for row in found["miou"].values())
-    assert tried is None or (tried["labelled"] == 2 and tried["promoted"] is not bool(tried["missed"]))
-    assert {row["role"] for row in found["models"]} >= {"current"}
-    page = (folder / "report.html").read_text(encoding="utf-8")
+    page = (loop / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 2 and "From noon into rain" in page
-    assert found["inspect"]["sha256"][:12] in page and ("given" in page) and ("promote" in page)
+    assert found["inspect"]["sha256"][:12] in page and "given" in page and "promote" in page
