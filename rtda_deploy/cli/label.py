@@ -19,6 +19,7 @@ __all__ = ["label"]
 _FOOTAGE = "Videos, bags, pictures, folders of them, kind:path?key=value; several after one another."
 _ON = "local: a loop in this process; ray: the cluster that RAY_ADDRESS names, else one on this machine."
 _LAYOUT = "png: a file for each mask; tar: one for each unit of some 200 frames (default: png up to 20,000 frames)."
+_MIXED = "Accept machines that decode or compute differently from the first: decoder, engine, or both (decoder,engine)."
 _PROVIDER = f"{one_of(providers())} (default: cpu; with --gpu, or for an engine, the GPU's)."
 
 
@@ -36,6 +37,7 @@ def label(
     layout: str = typer.Option("auto", "--as", help=_LAYOUT),
     confidence: bool = typer.Option(True, "--confidence/--no-confidence", help="Also write how sure each pixel is."),
     skip: str = typer.Option("5%", help="Damaged files are left out, up to this share of them."),
+    mixed: str = typer.Option("", help=_MIXED),
     retry: bool = typer.Option(False, "--retry", help="Try again what was given up (failed/ in the folder)."),
     spec: Optional[Path] = typer.Option(None, help="spec.json for a model without one."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -67,6 +69,7 @@ def label(
         spec=ModelSpec.load(spec) if spec else None,
         skip_share=share(skip, "--skip"),
         retry=retry,
+        mixed=tuple(name.strip() for name in mixed.split(",") if name.strip()),
     )
     way = _way(on, workers, gpu, request)
     check_label(request.footage, out)
@@ -82,6 +85,8 @@ def label(
         warn(f"skipped {entry['key'] or entry['file']}: {entry['why']}")
     if len(found.skipped) > _MOST_TOLD:
         warn(f"skipped {len(found.skipped) - _MOST_TOLD} more: see {out / 'labelled.json'}")
+    for host, differs in found.mixed.items():
+        warn(f"mixed   machine {host} differs from the one that made the plan: {'; '.join(differs.values())}")
     if json_:
         print_json(_values(found, request, on))
     else:
@@ -146,6 +151,7 @@ def _values(found: Labelled, request: LabelRequest, on: str) -> Dict[str, Any]:
         "frames_per_s": round(found.per_second, 2),
         "skipped": list(found.skipped),
         "failed": list(found.failed),
+        "mixed": found.mixed,
     }
 
 

@@ -78,6 +78,23 @@ def test_skipped_and_failed_are_told(here: Path, frames: Path, tiny_onnx: Path) 
     assert json.loads((here / "labels" / "labelled.json").read_text()) == record
 
 
+def test_a_folder_of_another_machine_is_gone_on_with_only_where_that_is_accepted(
+    here: Path, frames: Path, tiny_onnx: Path
+) -> None:
+    words = ("label", tiny_onnx, "--footage", "frames", "--out", "labels")
+    assert invoke(*words).code == 0
+    plan = json.loads((here / "labels" / "plan.json").read_text())
+    plan["machine"].update(host="elsewhere", confidence="0" * 16)
+    (here / "labels" / "plan.json").write_text(json.dumps(plan))
+    for unit in (here / "labels" / "units").iterdir():
+        unit.unlink()
+    assert_refused(invoke(*words), 3, "other labels than elsewhere, .*other confidences", "--mixed engine")
+    assert_refused(invoke(*words, "--mixed", "decoder"), 3, "other labels than elsewhere", "--mixed engine")
+    mixed = invoke(*words, "--mixed", "decoder, engine", "--json")
+    assert mixed.code == 0 and [list(differs) for differs in mixed.json["mixed"].values()] == [["engine"]]
+    assert "! mixed   machine" in mixed.err
+
+
 def test_where_nothing_could_be_labelled_nothing_is_to_be_trained_on(here: Path, tiny_onnx: Path) -> None:
     (here / "empty.mp4").touch()
     outcome = invoke("label", tiny_onnx, "--footage", "empty.mp4", "--out", "labels", "--skip", "100%", "--json")
@@ -93,6 +110,7 @@ def test_where_nothing_could_be_labelled_nothing_is_to_be_trained_on(here: Path,
         (("--workers", "2"), 2, "--workers and --gpu are of --on ray"),
         (("--skip", "many"), 2, "--skip many is no share"),
         (("--as", "zip"), 2, "'zip' is no layout"),
+        (("--mixed", "colour"), 2, "--mixed colour is unknown"),
         (("--out", "frames/labels"), 2, "lies in the set that is read"),
     ],
 )

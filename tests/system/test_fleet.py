@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -85,6 +86,15 @@ if os.environ.get("LACKS"):
             if name.partition(".")[0].startswith("rtda_"):
                 raise ModuleNotFoundError(name, name=name)
     sys.meta_path.insert(0, Missing())
+elif os.environ.get("TINTED") and "default_worker.py" in " ".join(sys.orig_argv):
+    class Other:
+        def find_spec(self, name, path=None, target=None):
+            if name == "rtda_runtime.fleet.worker":
+                sys.meta_path.remove(self)
+                from rtda_runtime.sources.shown import ShownPictures
+                whole = ShownPictures.image
+                ShownPictures.image = lambda self, picture: whole(self, picture) ^ 1
+    sys.meta_path.insert(0, Other())
 elif os.environ.get("POISON") or os.environ.get("WAIT"):
     class Hook:
         def find_spec(self, name, path=None, target=None):
@@ -150,6 +160,19 @@ def test_a_unit_that_kills_its_worker_ends_in_failed_and_the_others_are_done(fle
     assert len(list((fleet / "poison" / "shards").iterdir())) == UNITS - 1
     healed = on_ray(fleet, "poison", "--retry")
     assert healed.code == 0 and tree(fleet / "poison") == tree(fleet / "local")
+
+
+def test_a_worker_that_decodes_other_pixels_is_refused_by_its_name_unless_that_is_accepted(
+    fleet: Path, site: str
+) -> None:
+    """The driver decodes as ever, its workers one grey level beside it."""
+    outcome = on_ray(fleet, "tinted", PYTHONPATH=site, TINTED="1")
+    assert_refused(outcome, 3, f"machine {socket.gethostname()} would make other labels.*h264, mjpeg, mpeg4", "--mixed")
+    assert re.search(r"opencv \d.*libjpeg.*av \d.*libavcodec \d", outcome.said["why"])
+    assert not list((fleet / "tinted").glob("shards/[0-9a-f]*.tar")) and not os.listdir(fleet / "tinted" / "attempts")
+    mixed = on_ray(fleet, "tinted", "--mixed", "decoder", PYTHONPATH=site, TINTED="1")
+    assert mixed.code == 0 and list(mixed.json["mixed"]) == [socket.gethostname()], mixed.err
+    assert "mixed   machine" in mixed.err
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once(fleet: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 from rtda_deploy.errors import ConfigError, FileAccessError
 from rtda_deploy.files import file_error
@@ -43,6 +43,11 @@ class Listing:
 
     folders: Tuple[PictureFolder, ...]
     recordings: Tuple[RecordingFile, ...]
+
+    @property
+    def kinds(self) -> Set[str]:
+        """``pictures``, ``video``, ``bag``: what there is."""
+        return {*(["pictures"] if self.folders else []), *(one.asked.kind for one in self.recordings)}
 
     def states(self) -> List[FileState]:
         """Size and time of every file, in the order of their paths.

@@ -68,7 +68,7 @@ class RayWay:
     Args:
         workers: The most actors; None: as many as the cluster's CPUs (or GPUs) hold.
         gpu: The share of a GPU that each has; 0: none.
-        threads: CPUs of each, which is how many threads its engine uses.
+        threads: CPUs of each; its engine has as many threads, where the job does not say another number.
 
     Raises:
         MissingPackageError: If Ray is not installed.
@@ -85,7 +85,8 @@ class RayWay:
         """Summaries of the units, in the order in which they end.
 
         Raises:
-            DeviceError: If the cluster is not there, lacks what is needed, or is lost.
+            DeviceError: If the cluster is not there, lacks what is needed, or is lost; if one of its machines would
+                make other labels than the one that made the plan.
             RtdaError: What a worker could not go on with, such as a full disk.
         """
         job = job if job.threads else dataclasses.replace(job, threads=self._threads)

@@ -8,6 +8,7 @@
     units/ID.json       what says that a unit's are whole
     attempts/ID         a line for each time that somebody began with a unit; gone when it is done
     failed/ID.json      why a unit is given up
+    machines/HOST.json  in what a machine differs that took part, where that was accepted (:mod:`.mixed`)
 
 Workers of any machine may work into one folder: whoever finishes a unit renames its file into place, and a second one
 that did the same work renames the same bytes over it.
@@ -32,6 +33,7 @@ __all__ = ["LAYOUTS", "MOST_ATTEMPTS", "Output", "UnitWriter", "open_output"]
 
 MOST_ATTEMPTS = 3  # a unit whose worker died so often is given up
 _SUMMARY = "unit.json"
+_BLOCK, _END = 512, 64 << 10  # bytes, of a tar; how much of its end is looked at for the summary
 
 
 class UnitWriter(abc.ABC):
@@ -142,7 +144,7 @@ class Output(abc.ABC):
 
     def clean(self) -> None:
         """Remove what killed processes left half written."""
-        for name in ("shards", "units", "failed", "masks", "confidences"):
+        for name in ("shards", "units", "failed", "machines", "masks", "confidences"):
             if (self.folder / name).is_dir():
                 remove_leftovers(self.folder / name)
         remove_leftovers(self.folder, below=False)
@@ -164,13 +166,35 @@ class _TarOutput(Output):
     def summary(self, unit: str) -> Dict[str, Any]:
         path = self.done_path(unit)
         damaged = parsing(DataError, f"{path} is damaged", hint="remove it and run the same command again")
-        with damaged, tarfile.open(str(path), "r:") as archive:
-            member = archive.extractfile(_SUMMARY)
-            return _read(member.read() if member else b"", path)
+        with damaged:
+            at_end = _at_end(path)
+            if at_end is None:  # it is longer, such as of a unit of which nothing decodes
+                with tarfile.open(str(path), "r:") as archive:
+                    member = archive.extractfile(_SUMMARY)
+                    at_end = member.read() if member else b""
+            return _read(at_end, path)
 
 
 def _new_tar(path: Path) -> tarfile.TarFile:
     return tarfile.open(str(path), "w", format=tarfile.PAX_FORMAT)
+
+
+def _at_end(path: Path) -> Optional[bytes]:
+    """The summary, if it lies in the last bytes of a shard: on a network's disk each header that is read takes a while.
+
+    Source: POSIX ustar, blocks of 512 bytes.
+    """
+    with open(path, "rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - _END))
+        end = stream.read()
+    for place in range(len(end) - _BLOCK, -1, -_BLOCK):
+        block = end[place : place + _BLOCK]
+        if block.startswith(_SUMMARY.encode() + b"\0"):
+            with contextlib.suppress(tarfile.HeaderError):  # a part of a picture
+                start = place + _BLOCK
+                return end[start : start + tarfile.TarInfo.frombuf(block, "utf-8", "strict").size]
+    return None
 
 
 class _TarWriter(UnitWriter):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.fleet.plan import UNIT_FRAMES
+from rtda_runtime.fleet.mixed import check_mixable
+from rtda_runtime.fleet.units import UNIT_FRAMES
 
 __all__ = ["LabelRequest", "Labelled", "Progress"]
 
@@ -28,6 +29,10 @@ class LabelRequest:
         skip_share: The share of the files that may be damaged, 0 to 1.
         retry: Try again what was given up.
         unit_frames: The most frames of a unit.
+        mixed: In what machines may differ from the one that made the plan: ``decoder``, ``engine``, or both.
+
+    Raises:
+        ConfigError: If ``mixed`` holds something else.
     """
 
     model: Path
@@ -41,6 +46,10 @@ class LabelRequest:
     skip_share: float = 0.05
     retry: bool = False
     unit_frames: int = UNIT_FRAMES
+    mixed: Tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_mixable(self.mixed)
 
     def options(self) -> Dict[str, Any]:
         """What the masks depend on, beside the model."""
@@ -86,6 +95,7 @@ class Labelled:
         new_frames: Labelled by this run.
         skipped: What could not be decoded: file, key (of a frame) and why.
         failed: Units that were given up: id, path and why.
+        mixed: In what machines differ that took part, by their name, where that was accepted.
         seconds: Of this run's labelling, start-up and planning not counted.
         per_second: Frames a second in that time; 0: there was nothing to do.
     """
@@ -98,5 +108,6 @@ class Labelled:
     new_frames: int
     skipped: Tuple[Dict[str, str], ...]
     failed: Tuple[Dict[str, Any], ...]
+    mixed: Dict[str, Dict[str, str]]
     seconds: float
     per_second: float

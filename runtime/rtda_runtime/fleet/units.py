@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Dict, Tuple
 
-__all__ = ["Unit"]
+__all__ = ["UNIT_FRAMES", "Unit"]
+
+UNIT_FRAMES = 200  # the most of a unit; names and numbers of so many are about 5 kB
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from rtda_deploy.errors import DeviceError, EngineError, FileAccessError, RtdaEr
 from rtda_deploy.files import sha256_file
 from rtda_deploy.spec import ModelSpec
 from rtda_runtime._opencv import opencv
+from rtda_runtime.fleet.fingerprint import Fingerprint, take_fingerprint
 from rtda_runtime.fleet.frames import FrameReader, UnitFrame
+from rtda_runtime.fleet.mixed import accepted_differences, note_mixed
 from rtda_runtime.fleet.output import MOST_ATTEMPTS, Output, UnitWriter, open_output
 from rtda_runtime.fleet.units import Unit
 from rtda_runtime.segmenter import Segmenter
@@ -24,7 +26,7 @@ Told = Callable[[int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What all workers of a run are told; a few hundred bytes.
+    """What all workers of a run are told; a few kB.
 
     Attributes:
         model: The ``.onnx`` or engine; absolute, and the same file on every machine.
@@ -35,6 +37,8 @@ class Job:
         threads: Of the engine on a CPU; None: its own choice.
         confidence: Whether confidences are written beside masks.
         spec: Of a model without one, as JSON; empty: the model has it.
+        fingerprint: Of the machine that made the plan, as JSON; empty: this is that machine, and nothing is compared.
+        mixed: In what machines may differ from it.
     """
 
     model: str
@@ -45,6 +49,8 @@ class Job:
     threads: Optional[int]
     confidence: bool
     spec: str = ""
+    fingerprint: str = ""
+    mixed: Tuple[str, ...] = ()
 
 
 class Worker:
@@ -61,11 +67,19 @@ class Worker:
         self._segmenter: Optional[Segmenter] = None
 
     def open(self) -> ModelSpec:
-        """Open the engine, if it is not open.
+        """Open the engine, if it is not open, and compare this machine with the one that made the plan.
 
         Raises:
             EngineError: If the model is another one here, or cannot be used.
+            DeviceError: If this machine would make other labels.
         """
+        return self._opened().spec
+
+    def fingerprint(self, probes: Iterable[str]) -> Fingerprint:
+        """This machine's. Errors as in :meth:`open`."""
+        return take_fingerprint(self._opened(), probes)
+
+    def _opened(self) -> Segmenter:
         if self._segmenter is None:
             job = self._job
             found = sha256_file(job.model)
@@ -74,14 +88,29 @@ class Worker:
                     f"{job.model} is another model here: {found[:12]}, not {job.sha256[:12]}",
                     hint="put the model on a disk that all machines share",
                 )
-            self._segmenter = Segmenter.open(
+            segmenter = Segmenter.open(
                 job.model,
                 job.provider,
                 spec=ModelSpec.from_json(job.spec) if job.spec else None,
                 threads=job.threads,
                 confidence=job.confidence,
             )
-        return self._segmenter.spec
+            try:
+                self._compare(segmenter)
+            except BaseException:
+                segmenter.close()
+                raise
+            self._segmenter = segmenter
+        return self._segmenter
+
+    def _compare(self, segmenter: Segmenter) -> None:
+        if not self._job.fingerprint:
+            return
+        plan = Fingerprint.from_json(self._job.fingerprint)
+        here = take_fingerprint(segmenter, plan.pixels)
+        differs = accepted_differences(here, plan, self._job.mixed, segmenter.provider)
+        if differs:
+            note_mixed(Path(self._job.out), here, differs)
 
     def label(self, unit: Unit, tell: Optional[Told] = None) -> Dict[str, Any]:
         """Label a unit, if it is neither done nor given up.
@@ -104,10 +133,14 @@ class Worker:
             return given_up
         if self._output.is_done(unit.id):
             return self._output.summary(unit.id)
-        self.open()
         before = self._output.begin(unit.id)
         if before >= MOST_ATTEMPTS:
             return self._given_up(unit, f"its worker died {before} times")
+        try:
+            self.open()  # after the attempt is counted: where a library crashes here, Ray would try for ever
+        except BaseException:
+            self._output.forget(unit.id, last=True)
+            raise
         try:
             return self._labelled(unit, tell or (lambda done: None))
         except FileAccessError as err:
@@ -146,8 +179,8 @@ class Worker:
         return summary
 
     def _write(self, writer: UnitWriter, frame: UnitFrame) -> None:
-        assert self._segmenter is not None and frame.image is not None
-        result = self._segmenter.segment(frame.image)
+        assert frame.image is not None
+        result = self._opened().segment(frame.image)
         writer.add("masks", frame.key, _png(result.mask))
         if result.confidence is not None:
             writer.add("confidences", frame.key, _png(result.confidence))

@@ -17,10 +17,11 @@ from runtime.models import tiny_spec, write_model
 from rtda_deploy.errors import ConfigError, DataError, EngineError, FileAccessError, MissingPackageError
 from rtda_deploy.files import sha256_file
 from rtda_deploy.run_folders import FolderBusyError, folder_lock
-from rtda_runtime.fleet.labelling import label_footage
+from rtda_runtime.fleet.labelling import in_a_loop, label_footage
 from rtda_runtime.fleet.output import MOST_ATTEMPTS, open_output
 from rtda_runtime.fleet.plan import PLAN, Plan
 from rtda_runtime.fleet.request import Labelled, LabelRequest
+from rtda_runtime.fleet.run import Run
 from rtda_runtime.fleet.units import Unit
 from rtda_runtime.fleet.worker import Job, Worker
 from rtda_runtime.segmenter import Segmenter
@@ -106,6 +107,20 @@ def test_shards_hold_the_same_files_as_the_folder(model_path: Path, footage: Pat
     assert (tmp_path / "png" / "labelled.txt").read_text() == (tmp_path / "tar" / "labelled.txt").read_text()
 
 
+@pytest.mark.parametrize("skipped", [0, 3, 2000])
+def test_what_a_unit_says_of_itself_is_read_from_the_end_of_its_shard(tmp_path: Path, skipped: int) -> None:
+    output = open_output(tmp_path, "tar")
+    told = {"id": "0a", "skipped": [{"file": f"{number}.png", "key": "ü" * 20} for number in range(skipped)]}
+    with output.writing("0a", told) as writer:
+        for number in range(30):
+            writer.add("masks", f"{number}", b"unit.json\0" * 1000)  # as if a picture held such a name
+    assert output.summary("0a") == told
+    path = output.done_path("0a")
+    path.write_bytes(path.read_bytes().replace(b'{"id"', b'["id"'))
+    with pytest.raises(DataError, match=r"is damaged|no JSON"):
+        output.summary("0a")
+
+
 @pytest.mark.parametrize("layout", ["png", "tar"])
 def test_a_run_goes_on_with_what_is_missing(model_path: Path, footage: Path, tmp_path: Path, layout: str) -> None:
     asked = request(model_path, tmp_path / "out", footage, layout=layout)
@@ -171,6 +186,50 @@ def test_a_unit_that_kills_its_worker_is_given_up_and_tried_again_when_asked(
     assert label_footage(asked).failed == found.failed  # not in a loop
     again = label_footage(dataclasses.replace(asked, retry=True))
     assert (again.frames, again.failed) == (7, ())
+
+
+def test_telling_how_far_a_run_is_costs_the_same_whatever_the_plan(
+    model_path: Path, footage: Path, tmp_path: Path
+) -> None:
+    """It is told after each frame: the units of a long plan are not counted each time."""
+
+    counted: List[int] = []
+
+    class Counted(Plan):
+        @property
+        def frames(self) -> int:
+            counted.append(1)
+            return super().frames
+
+    asked = request(model_path, tmp_path / "out", footage / "one.mp4")
+    label_footage(asked)
+    output = open_output(tmp_path / "out", "png")
+    for unit in units_of(tmp_path / "out"):
+        output.done_path(unit.id).unlink()
+    told: List[Any] = []
+    plan = Counted.read(tmp_path / "out")
+    assert plan is not None
+    job = dataclasses.replace(job_of(model_path, tmp_path / "out", "png"), fingerprint=plan.machine.to_json())
+    assert Run(asked, plan, output, told.append).work(in_a_loop, job).frames == 24
+    assert len(told) > 24 and len(counted) == 1
+
+
+def test_a_worker_that_dies_while_it_opens_the_network_has_made_an_attempt(
+    model_path: Path, footage: Path, tmp_path: Path
+) -> None:
+    label_footage(request(model_path, tmp_path / "out", footage / "one.mp4", layout="tar"))
+    output, unit = open_output(tmp_path / "out", "tar"), units_of(tmp_path / "out")[0]
+    output.done_path(unit.id).unlink()
+    counted: List[int] = []
+
+    class Watched(Worker):
+        def open(self) -> Any:
+            counted.append(output.attempts(unit.id))
+            raise EngineError("no network today")
+
+    with pytest.raises(EngineError, match="no network"):
+        Watched(job_of(model_path, tmp_path / "out")).label(unit)
+    assert counted == [1] and output.attempts(unit.id) == 0
 
 
 def test_two_workers_at_one_unit_leave_one_whole_shard(model_path: Path, footage: Path, tmp_path: Path) -> None:
