@@ -73,7 +73,7 @@ def _slow_or_deadly():
     def frames(self, unit):
         if unit.path.endswith(os.environ.get("POISON", "nothing")):
             os.kill(os.getpid(), 9)
-        if os.environ.get("WAIT"):
+        if os.environ.get("WAIT") and unit.id:  # not where a machine is looked at
             import time
             while not os.path.exists(os.environ["WAIT"]):
                 time.sleep(0.05)
