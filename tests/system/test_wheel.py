@@ -46,6 +46,7 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None
     for package in packages:
         assert f"{package}/py.typed" in names and f"{package}/__init__.py" in names
     assert "rtda_export/roofline/devices.toml" in names
+    assert len([name for name in names if name.startswith("rtda_runtime/fleet/probes/")]) == 5
     recipes = {path.name for path in (ROOT / "training/recipes").glob("*.toml")}
     assert {name.rpartition("/")[2] for name in names if name.startswith("rtda_training/recipes/")} == recipes
     assert {f"rtda_runtime/sinks/view/{name}" for name in ("page.html", "script.js", "style.css")} <= set(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,32 @@ def test_the_current_and_the_previous_model_are_links_to_folders_that_cannot_be_
     assert current.file.stat().st_mode & 0o222 == 0
     assert [(model.digest, model.role) for model in store.models()] == [(new, "current"), (old, "previous")]
     assert [entry["what"] for entry in store.history()] == ["promoted", "promoted"]
+
+
+def test_a_copied_model_and_its_name_are_on_the_disk_before_its_folder_is_named(
+    models: Tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that after a power cut there is no folder of a model without the model."""
+    events: List[str] = []
+    flush, rename = os.fsync, os.rename
+
+    def watched_flush(descriptor: int) -> None:
+        events.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        flush(descriptor)
+
+    def watched_rename(source: str, target: str) -> None:
+        events.append("renamed")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", watched_flush)
+    monkeypatch.setattr(os, "rename", watched_rename)
+    digest = ModelStore(tmp_path / "robot").add(models[0]).digest
+    assert [re.sub(r"\.[0-9a-f]{8}$", "", name) for name in events] == [
+        models[0].name,
+        f".{digest}",
+        "renamed",
+        "robot",
+    ]
 
 
 def test_rollback_changes_both_and_back(models: Tuple[Path, Path], tmp_path: Path) -> None:
