@@ -3,9 +3,9 @@
     python benchmarks/estimate_fit.py            # figures, errors, constants, estimates for the Xaviers
     python benchmarks/estimate_fit.py --write    # the same as docs/results/estimate.md, with the picture
 
-Five published speeds determine the shares of peak and bandwidth that engines reach; each is then predicted by a fit on
-the other four. Nothing is fitted to a device. Speeds that the fit never sees follow, other precisions and sizes. Ends
-with 1 where devices.toml holds other constants than the fit gives.
+Published speeds (`published_speeds.py`) determine the shares of peak and bandwidth that engines reach; each is then
+predicted by a fit on the others. Nothing is fitted to a device. Speeds that the fit never sees follow: other precisions
+and sizes. Ends with 1 where devices.toml holds other constants than the fit gives.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import math
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Iterator, List, Sequence, Tuple
 
 import onnx
 import torch
-from torch import Tensor, nn
+from published_speeds import FITTED, FURTHER, LATER, NETWORKS, NO_ENGINES, OF_ONE_SIZE, SMALL, Figure
 
 from rtda_deploy.files import write_text
 from rtda_deploy.sizes import parse_size
@@ -31,110 +31,12 @@ from rtda_export.roofline.devices import Achieved, achieved, device_named, known
 from rtda_export.roofline.estimator import Estimate, PrecisionEstimate, estimate_layers
 from rtda_export.roofline.layers import Layer, fused_layers
 from rtda_export.roofline.picture import save_picture
-from rtda_training.models import BiSeNet, build_backbone, build_network
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results" / "estimate.md"
 PICTURE = PAGE.with_name("estimate.png")
-FLOOR_US = 10.0  # not fitted: five speeds of large pictures say little about it; --write prints what others would give
+FLOOR_US = 10.0  # not fitted: speeds of large pictures say little about it; --write prints what others would give
 _GOAL = 1.5
-
-
-class Figure(NamedTuple):
-    """A published speed: of the network alone, batch 1."""
-
-    network: str
-    size: str  # WIDTHxHEIGHT
-    device: str
-    precision: str
-    fps: float
-    source: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.network} {self.size} {self.precision} on {device_named(self.device).title}"
-
-
-_COINCHEUNG = "CoinCheung/BiSeNet, README"
-_DUSTY = "dusty-nv/jetson-inference, README (JetPack 4.2.1, MAXN)"
-FITTED = (
-    Figure("BiSeNetV1", "2048x1024", "t4", "fp16", 78, f"{_COINCHEUNG} (TensorRT 8.2)"),
-    Figure("BiSeNetV1", "2048x1024", "v100", "fp16", 186, f"{_COINCHEUNG} (TensorRT 8.2)"),
-    Figure("BiSeNetV1", "2048x1024", "a40", "fp16", 239, f"{_COINCHEUNG} (TensorRT 10.3)"),
-    Figure("FCN-ResNet18", "1024x512", "xavier-agx", "fp16", 175, _DUSTY),
-    Figure("FCN-ResNet18", "2048x1024", "xavier-agx", "fp16", 47, _DUSTY),
-)
-FURTHER = (
-    Figure("BiSeNetV1", "2048x1024", "t4", "fp32", 25, f"{_COINCHEUNG} (TensorRT 8.2)"),
-    Figure("BiSeNetV1", "2048x1024", "a40", "fp32", 112, f"{_COINCHEUNG} (TensorRT 10.3)"),
-    Figure("BiSeNetV1", "2048x1024", "t4", "int8", 141, f"{_COINCHEUNG} (TensorRT 8.2)"),
-    Figure("BiSeNetV1", "2048x1024", "v100", "int8", 187, f"{_COINCHEUNG} (TensorRT 8.2)"),
-    Figure("BiSeNetV1", "2048x1024", "a40", "int8", 435, f"{_COINCHEUNG} (TensorRT 10.3)"),
-    *(
-        Figure("FCN-ResNet18", size, "xavier-agx", "fp16", fps, _DUSTY)
-        for size, fps in (
-            ("864x480", 190),
-            ("640x512", 224),
-            ("640x360", 325),
-            ("512x400", 340),
-            ("576x320", 360),
-            ("512x320", 372),  # published twice, 370 and 375
-            ("512x256", 480),
-            ("320x320", 508),
-        )
-    ),
-)
-
-
-_GCNET = "GCNet, README (PyTorch, one program for all)"
-EAGER = (
-    Figure("BiSeNetV1", "2048x1024", "a100", "fp32", 117, _GCNET),
-    Figure("DDRNet-23-slim", "2048x1024", "a100", "fp32", 166, _GCNET),
-    Figure("GCNet-S", "2048x1024", "a100", "fp32", 193, _GCNET),
-)
-
-
-class FullSize(nn.Module):
-    """Coarse logits enlarged eight times, as the published BiSeNetV1 engine gives them."""
-
-    def __init__(self, view: nn.Module) -> None:
-        super().__init__()
-        self.view = view
-
-    def forward(self, image: Tensor) -> Tensor:
-        return nn.functional.interpolate(self.view(image), scale_factor=8.0, mode="bilinear", align_corners=False)
-
-
-class FcnResNet18(nn.Module):
-    """ResNet-18 of stride 32 and torchvision's FCN head, its coarse grid not enlarged, as jetson-inference runs it."""
-
-    def __init__(self, num_classes: int = 21) -> None:
-        super().__init__()
-        self.backbone = build_backbone("resnet18")
-        self.head = nn.Sequential(
-            nn.Conv2d(512, 128, 3, padding=1, bias=False),
-            nn.BatchNorm2d(128),
-            nn.ReLU(),
-            nn.Conv2d(128, num_classes, 1),
-        )
-
-    def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.backbone(image)[3])
-        return logits
-
-
-_NETWORKS = {
-    "BiSeNetV1": lambda: FullSize(BiSeNet("resnet18", "paper").deploy_view()),
-    "FCN-ResNet18": FcnResNet18,
-    "DDRNet-23-slim": lambda: FullSize(build_network("ddrnet").deploy_view()),
-    "GCNet-S": lambda: FullSize(build_network("gcnet", variant="s").deploy_view()),
-    "BiSeNet R18": lambda: BiSeNet("resnet18", "rtda").deploy_view(),
-    "BiSeNet R101": lambda: BiSeNet("resnet101", "rtda").deploy_view(),
-}
-
-
-# Their pyramids enlarge to sizes that are numbers in the graph: they are traced at the size that is asked for.
-_OF_ONE_SIZE = ("DDRNet-23-slim", "GCNet-S")
 
 
 @functools.lru_cache(maxsize=None)
@@ -144,7 +46,7 @@ def graph_of(network: str, size_hw: Tuple[int, int] = (64, 64)) -> Any:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's
         torch.onnx.export(
-            _NETWORKS[network]().eval(),
+            NETWORKS[network]().eval(),
             (torch.zeros(1, 3, *size_hw),),
             buffer,
             opset_version=17,
@@ -159,7 +61,7 @@ def graph_of(network: str, size_hw: Tuple[int, int] = (64, 64)) -> Any:
 def layers_of(network: str, size: str) -> Tuple[Layer, ...]:
     """The layers of a network at WIDTHxHEIGHT."""
     height, width = parse_size(size)
-    if network in _OF_ONE_SIZE:
+    if network in OF_ONE_SIZE:
         return fused_layers(graph_of(network, (height, width)))
     model = onnx.ModelProto()
     model.CopyFrom(graph_of(network))
@@ -212,7 +114,7 @@ def _descended(loss: Any, point: Tuple[float, float]) -> Tuple[float, float]:
 
 
 def left_out(floor_us: float = FLOOR_US) -> List[Tuple[Figure, Achieved, float]]:
-    """Each fitted figure, the shares fitted to the other four, and its ratio by them."""
+    """Each fitted figure, the shares fitted to the others, and its ratio by them."""
     found = []
     for figure in FITTED:
         shares = fitted(tuple(other for other in FITTED if other is not figure), floor_us)
@@ -221,7 +123,7 @@ def left_out(floor_us: float = FLOOR_US) -> List[Tuple[Figure, Achieved, float]]
 
 
 def constants() -> Achieved:
-    """What devices.toml must hold: the shares fitted to all five, and the largest miss of any figure, rounded up."""
+    """What devices.toml must hold: the shares fitted to all, and the largest miss of any figure, rounded up."""
     shares = fitted(FITTED)
     misses = [miss(value) for _, _, value in left_out()] + [miss(ratio(figure, shares)) for figure in FURTHER]
     return dataclasses.replace(shares, error_factor=math.ceil(round(max(misses), 4) * 20) / 20)
@@ -250,18 +152,18 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> List[str]:
 def fit_lines(shares: Achieved) -> Iterator[str]:
     """Every fitted figure with the error it has when it is left out, and the constants."""
     found = left_out()
-    yield "## Five published speeds, each predicted from the other four"
+    yield f"## {len(FITTED)} published speeds, each predicted from the others"
     yield ""
     yield from table(
         ("network alone, batch 1", "published FPS", "left out: predicted", "factor", "compute, bandwidth", "source"),
         [
             (
                 figure.text,
-                f"{figure.fps:g}",
+                f"{figure.fps:.4g}",
                 f"{figure.fps * value:.0f}",
                 f"{value:.2f}",
                 f"{others.compute:.3f}, {others.bandwidth:.3f}",
-                figure.source,
+                figure.source.text,
             )
             for figure, others, value in found
         ],
@@ -273,8 +175,7 @@ def fit_lines(shares: Achieved) -> Iterator[str]:
     )
     yield ""
     yield (
-        "Fitted to all five, used by `rtda-deploy estimate` "
-        "(`[achieved]` in `export/rtda_export/roofline/devices.toml`):"
+        "Fitted to all, used by `rtda-deploy estimate` (`[achieved]` in `export/rtda_export/roofline/devices.toml`):"
     )
     yield ""
     yield "```"
@@ -291,7 +192,7 @@ def _beside_published(rows: Sequence[Tuple[Figure, float]], head: str) -> List[s
     return table(
         ("network alone, batch 1", "published FPS", head, "factor", "source"),
         [
-            (figure.text, f"{figure.fps:g}", f"{figure.fps * value:.0f}", f"{value:.2f}", figure.source)
+            (figure.text, f"{figure.fps:.4g}", f"{figure.fps * value:.0f}", f"{value:.2f}", figure.source.text)
             for figure, value in rows
         ],
     )
@@ -305,16 +206,50 @@ def further_lines(shares: Achieved) -> Iterator[str]:
     yield from _beside_published(rows, "estimated")
     yield f"Largest error: a factor {max(miss(value) for _, value in rows):.2f}."
     yield ""
-
-
-def eager_lines(shares: Achieved) -> Iterator[str]:
-    """Figures of PyTorch, which are no engines."""
-    yield "## Published speeds of PyTorch, which are no engines"
+    yield later_sentence()
     yield ""
-    rows = [(figure, ratio(figure, shares)) for figure in EAGER]
+
+
+def later_sentence() -> str:
+    """What the fit to the figures that were there first says of those that joined."""
+    before = fitted(tuple(figure for figure in FITTED if figure.source not in LATER))
+    values = sorted(ratio(figure, before) for figure in (*FITTED, *FURTHER) if figure.source in LATER)
+    return (
+        f"Of these and the fitted ones {len(values)} joined later. The shares fitted to those that were there before "
+        f"({before.compute:.3f} and {before.bandwidth:.3f}), by which none of them had been seen, give "
+        f"{values[0]:.2f} to {values[-1]:.2f} of what was published, half of them {values[len(values) // 4]:.2f} "
+        f"to {values[3 * len(values) // 4]:.2f}."
+    )
+
+
+def small_lines(shares: Achieved) -> Iterator[str]:
+    """Figures of pictures smaller than any that the fit and the error factor know."""
+    yield "## Published speeds at 224x224, for which the estimate is not made"
+    yield ""
+    rows = [(figure, ratio(figure, shares)) for figure in SMALL]
+    yield from _beside_published(rows, "estimated")
+    factors = [value for _, value in rows]
+    yield f"The estimate gives {min(factors):.2f} to {max(factors):.2f} of what was published."
+    yield ""
+
+
+def source_lines() -> Iterator[str]:
+    """Where every figure was read."""
+    yield "## Where the figures were read"
+    yield ""
+    sources = dict.fromkeys(figure.source for figure in (*FITTED, *FURTHER, *SMALL, *NO_ENGINES))
+    yield from (f"- {source.text}: <{source.address}>" for source in sources)
+    yield ""
+
+
+def no_engine_lines(shares: Achieved) -> Iterator[str]:
+    """Figures of PyTorch and Paddle."""
+    yield "## Published speeds of PyTorch and Paddle, which are no engines"
+    yield ""
+    rows = [(figure, ratio(figure, shares)) for figure in NO_ENGINES]
     yield from _beside_published(rows, "an engine, estimated")
     factors = [value for _, value in rows]
-    yield f"An engine is taken to be {min(factors):.2f} to {max(factors):.2f} times as fast as PyTorch."
+    yield f"An engine is taken to be {min(factors):.2f} to {max(factors):.2f} times as fast as these."
     yield ""
 
 
@@ -381,37 +316,56 @@ No speed on this page was measured by us. `rtda-deploy estimate` reads operation
 graph, fused where engines fuse, and lets a layer take as long as the longer of the two, and a floor. The **bound** uses
 the data sheet's peaks and no floor. The **expected** speed uses the shares of the peaks that published engines reached:
 two numbers, the same for every device, network and precision. Speeds are those of the network alone, batch 1, without
-camera, preprocessing, copies or mask; the published BiSeNetV1 includes the enlargement of its logits to full size.
+camera, preprocessing or copies; most of the published engines enlarge their logits to full size, mmdeploy's give the
+class of each pixel, and what is counted here does the same.
 
 ![The roofline of BiSeNet R18 on an AGX Xavier](estimate.png)
 """
 _AFTER_FIT = """\
-The T4 is estimated too fast, perhaps because a 70 W board does not hold the clock of its published peak; the A40 too
-slow, perhaps because its engine comes from TensorRT 10.3 and the other two from 8.2. A number for the power, or for the
-generation of the software, would make both right and would be fitted to one figure each; so there is none.
+Which figures are fitted was settled by a rule before any of the later ones was estimated: fp16 engines on pictures of
+at least half a megapixel, and of many sizes of a network those nearest to two megapixels and 1024x512. No figure of an
+A100 is among them: none with TensorRT on such pictures was found.
+
+The T4 is estimated too fast with BiSeNet, perhaps because a 70 W board does not hold the clock of its published peak;
+its README gave 60, 68 and 78 FPS one after the other, as TensorRT went from 7 to 8.2. ResNet-50 on the RTX 3090 is
+estimated too slow: its 1x1 convolutions move much for what they compute, and the estimate takes every map from memory,
+where an engine finds part of it in a cache. The Orin's power mode is not told, and is taken for the fastest. A number
+for each of these would make them right and would be fitted to one figure; so there is none.
 """
 _AFTER_FURTHER = """\
-An fp32 engine computes in TF32 where that exists (A40). The V100 has no fast INT8, so its int8 engine is taken for an
-fp16 one, as its published speeds also say (186 and 187). Small pictures on the Xavier are estimated too fast
-throughout, by a factor 1.14 to 1.37; expect the lower half of the range there.
+An fp32 engine computes in TF32 where that exists (A40, RTX 3090), and an fp16 one in fp32 where fp16 is not fast (GTX
+1080 Ti). The V100 has no fast INT8, so its int8 engine is taken for an fp16 one, as its published speeds also say (186
+and 187). Where an fp32 engine has CUDA cores only (T4, GTX 1080 Ti) it is estimated too slow, by up to a third: 3x3
+convolutions can be had there for fewer products than are counted (Winograd). PP-LiteSeg and DDRNet on the GTX 1080 Ti
+are the only speeds of the light networks with TensorRT that are known to us; the program that timed PP-LiteSeg does not
+wait for the last pictures. Small pictures are estimated too fast, on the Xavier up to a factor 1.43, on the RTX 3090 in
+fp32 up to 1.49, where the engine was built for pictures of up to 3840x2144 too; expect the lower half of the range
+there. So is FCN-ResNet50 in INT8 on the T4, the largest error, for the reason that BiSeNet is.
 """
-_AFTER_EAGER = """\
-These are the only figures of the light networks of which board, size and program are known, and they are their
-authors' claims; the precision is not said, and is taken for PyTorch's usual one (TF32 in convolutions). They take no
-part in the fit and in the error factor: PyTorch starts every layer by itself. That the factor is nearly the same for
-all three says that the networks are put in the right proportion to each other. PP-LiteSeg's (274 at 1024x512) names no
-board; no speed of these networks with TensorRT on a T4, a 3090 or an Orin is known to us.
+_AFTER_SMALL = """\
+These take no part in the fit and in the error factor. At this size the floors of the layers are most of the estimate
+(half a millisecond for ResNet-50), and MLPerf's programs avoid them: NVIDIA's settings, read for v2.0, replay a CUDA
+graph. Hence the Orins are estimated at six tenths of their speed. MLPerf's times are means, from a picture in memory to
+its class; in NVIDIA's settings the A100's picture starts in the memory of the GPU. That the network is int8 was read in
+the settings of v0.7 for MLPerf's other scenarios. The logs hold 90th percentiles too.
+"""
+_AFTER_NO_ENGINES = """\
+The precision is not said for Paddle; of PyTorch's, the script feeds float32 and leaves PyTorch's setting, which is TF32
+in convolutions. They take no part in the fit and in the error factor: such a runtime starts every layer by itself. That
+the factor is nearly the same for all three networks of GCNet's authors, and for both of PP-LiteSeg at both sizes, says
+that they are put in the right proportion to each other.
 """
 _AFTER_FLOOR = """\
-Five speeds of large pictures cannot tell a floor from a share of the bandwidth. It is therefore set, to the value where
-the speeds of the second table are met best, and only the shares are fitted: to that extent those speeds are not unseen.
+Speeds of large pictures cannot tell a floor from a share of the bandwidth. It is therefore set, to the value where the
+speeds of the second table were met best when there were thirteen of them, and only the shares are fitted: to that
+extent those thirteen are not unseen.
 """
 _AFTER_XAVIER = """\
 The range is a factor {factor:g} either way, the largest error above, and ends at the bound. Beside it stands what was
 published for the same board and size: the FCN answers with a grid at 1/32, BiSeNet with one at 1/8, so they are not
-equal work. No speed of a BiSeNet on a Xavier has been published that we know of. The int8 lines rest on the T4 and the
-A40 alone: no int8 speed of such a network on a Xavier is known to us, and TensorRT may not have an int8 kernel for
-every layer there. Treat them as what could be gained, and measure on the board.
+equal work. No speed of a BiSeNet on a Xavier has been published that we know of. The int8 lines rest on larger boards:
+no int8 speed of such a network on a Xavier is known to us, and TensorRT may not have an int8 kernel for every layer
+there. Treat them as what could be gained, and measure on the board.
 """
 
 
@@ -421,10 +375,12 @@ def report(shares: Achieved, *, page: bool) -> str:
         (_HEAD if page else "", ()),
         ("", fit_lines(shares)),
         (_AFTER_FIT if page else "", further_lines(shares)),
-        (_AFTER_FURTHER if page else "", eager_lines(shares)),
-        (_AFTER_EAGER if page else "", floor_lines() if page else ()),
+        (_AFTER_FURTHER if page else "", small_lines(shares)),
+        (_AFTER_SMALL if page else "", no_engine_lines(shares)),
+        (_AFTER_NO_ENGINES if page else "", floor_lines() if page else ()),
         (_AFTER_FLOOR if page else "", xavier_lines(shares)),
         (_AFTER_XAVIER.format(factor=shares.error_factor) if page else "", device_lines(shares) if page else ()),
+        ("", ("", *source_lines()) if page else ()),
     ]
     lines = [line for words, more in parts for line in (*words.splitlines(), *([""] if words else []), *more)]
     return "\n".join(lines).rstrip() + "\n"

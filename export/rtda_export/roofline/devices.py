@@ -36,7 +36,7 @@ class Device:
         bandwidth: Of its memory, 10^9 bytes a second.
         source: Of the figures.
         fp32: Dense peak of the CUDA cores, 10^12 operations a second.
-        fp16: Of the tensor cores; likewise ``tf32`` and ``int8``, None where there are none of that kind.
+        fp16: Of the tensor cores; likewise ``tf32`` and ``int8``, None where the device is no faster in it.
     """
 
     name: str
@@ -45,14 +45,15 @@ class Device:
     bandwidth: float
     source: str
     fp32: float
-    fp16: float
+    fp16: float | None = None
     tf32: float | None = None
     int8: float | None = None
 
     def arithmetic(self, precision: str) -> str:
         """What an engine of a precision computes in: ``fp32``, ``tf32``, ``fp16`` or ``int8``.
 
-        TensorRT takes TF32 for an fp32 engine where it exists, and FP16 for an int8 engine where there is no fast INT8.
+        TensorRT takes TF32 for an fp32 engine where it exists, FP16 for an int8 engine where there is no fast INT8, and
+        FP32 for an fp16 engine where there is no fast FP16.
         """
         kinds = precision_named(precision).arithmetic
         return next(kind for kind in kinds if getattr(self, kind) is not None)
