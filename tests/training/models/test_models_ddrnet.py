@@ -184,6 +184,20 @@ def test_a_checkpoint_computes_what_its_names_say(mmseg: bool) -> None:
     assert float((got - expected).abs().max()) < 1e-6 * float(expected.max() - expected.min())
 
 
+def test_the_names_written_down_here_are_those_of_an_official_file() -> None:
+    """What a user's mmsegmentation found in one of the authors' and printed (its pull request 2855)."""
+    seen = """
+        conv1.0.weight conv1.0.bias conv1.1.weight conv1.1.running_var conv1.1.num_batches_tracked conv1.3.weight
+        conv1.3.bias conv1.4.bias layer1.0.conv1.weight layer1.0.bn1.weight layer1.1.conv2.weight
+        layer1.1.bn2.running_mean layer2.0.conv1.weight layer3_.0.conv2.weight layer3_.1.bn2.running_var
+        layer4_.0.bn1.bias layer4_.1.conv2.weight spp.shortcut.0.weight spp.shortcut.0.bias
+        spp.shortcut.0.running_mean spp.shortcut.2.weight seghead_extra.bn1.weight seghead_extra.conv1.weight
+        seghead_extra.bn2.bias seghead_extra.conv2.weight seghead_extra.conv2.bias final_layer.bn1.weight
+        final_layer.conv1.weight final_layer.bn2.running_mean final_layer.conv2.weight final_layer.conv2.bias
+    """
+    assert set(seen.split()) <= set(authors_checkpoint())
+
+
 def test_a_checkpoint_of_a_wider_ddrnet_is_refused_with_the_width() -> None:
     with pytest.raises(CheckpointError, match="a DDRNet of width 64") as caught:
         load_foreign(None, {**authors_checkpoint(), "conv1.0.weight": torch.zeros(64, 3, 3, 3)})

@@ -147,6 +147,50 @@ def test_a_file_whose_fusions_are_scaled_otherwise_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("published_width")
+def test_a_file_without_the_scales_of_its_fusions_loads() -> None:
+    """As the published ones are: PaddleSeg, which loads one, warns of no other name (its issue 3307)."""
+    tensors = {name: t for name, t in paddle_checkpoint("t").items() if not name.endswith("._scale")}
+    assert load_foreign(None, tensors).lineage == "ppliteseg"
+
+
+def mmseg_name(name: str, depths: tuple[int, ...]) -> str:
+    """A name of STDC's authors as mmsegmentation's converted files have it (listed in its issues 1418 and 2076)."""
+    _, place, rest = name.split(".", 2)
+    stages = ["0", "1", *(f"{stage + 2}.{n}" for stage, depth in enumerate(depths) for n in range(depth))]
+    for theirs, ours in (
+        ("conv_list.", "layers."),
+        ("avd_layer.0.", "downsample.conv."),
+        ("avd_layer.1.", "downsample.bn."),
+    ):
+        rest = rest.replace(theirs, ours)
+    return f"stages.{stages[int(place)]}.{rest}"
+
+
+@pytest.mark.usefixtures("published_width")
+@pytest.mark.parametrize("backbone", ["stdc1", "stdc2"])
+def test_a_backbones_file_of_mmsegmentation_loads_whole(tmp_path: Path, backbone: str) -> None:
+    keys, depths = Keys(), DEPTHS["t" if backbone == "stdc1" else "b"]
+    stdc(keys, "", depths)
+    theirs = {mmseg_name(name, depths): t.float() for name, t in keys.tensors.items()}
+    seen = {  # in the listings of issues 1418 and 2076, of the file for STDC-2
+        "stages.0.conv.weight",
+        "stages.1.bn.num_batches_tracked",
+        "stages.2.0.layers.3.bn.running_var",
+        "stages.2.0.downsample.conv.weight",
+        "stages.2.0.downsample.bn.bias",
+        "stages.3.1.layers.0.bn.weight",
+        "stages.3.2.layers.2.conv.weight",
+    }
+    assert backbone == "stdc1" or seen <= set(theirs)
+    torch.save(theirs, tmp_path / "converted.pth")
+    network = build_network("bisenet", backbone)
+    report = load_backbone_weights(network, tmp_path / "converted.pth")
+    assert report.matched == report.total and not report.ignored
+    for name in ("features.2.avd_layer.1.weight", "features.7.conv_list.3.conv.weight"):
+        assert torch.equal(network.backbone.state_dict()[name], keys.tensors[name].float())
+
+
+@pytest.mark.usefixtures("published_width")
 @pytest.mark.parametrize("prefix", ["", "cp.backbone.", "backbone."], ids=["imagenet", "stdc-seg", "paddle"])
 def test_a_backbones_file_loads_whole_under_each_prefix(tmp_path: Path, prefix: str) -> None:
     keys = Keys()

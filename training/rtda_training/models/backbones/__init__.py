@@ -49,7 +49,7 @@ BACKBONES: dict[str, BackboneKind] = {
             (64, 256, 512, 1024),
             ignored_keys=stdc.IGNORED_KEYS,
             stages=stdc.stages_of(name),
-            layouts=stdc.LAYOUTS,
+            layouts=stdc.layouts_of(name),
         )
         for name in ("stdc1", "stdc2")
     },

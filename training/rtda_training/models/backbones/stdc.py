@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from rtda_training.models.backbones.base import Backbone, Channels, Features
 from rtda_training.models.blocks import ConvBn, ConvBnRelu
 
-__all__ = ["IGNORED_KEYS", "LAYOUTS", "StdcNet", "stages_of"]
+__all__ = ["IGNORED_KEYS", "StdcNet", "layouts_of", "stages_of"]
 
 IGNORED_KEYS = ("conv_last.", "fc.", "bn.", "linear.")  # the classifier of the ImageNet files
-LAYOUTS = ({"cp.backbone.": ""}, {"backbone.": ""})  # in whole networks of STDC-Seg and PaddleSeg
 _DEPTHS = {"stdc1": (2, 2, 2), "stdc2": (4, 5, 3)}  # blocks at 1/8, 1/16 and 1/32
 _SHARES = (2, 4, 8, 8)  # a layer of a block gives that part of the block's channels
 
@@ -84,6 +83,23 @@ class StdcNet(Backbone):
             if place + 1 in self._ends:
                 maps.append(x)
         return cast(Features, tuple(maps))
+
+
+def layouts_of(name: str) -> tuple[dict[str, str], ...]:
+    """Prefixes of names in the files of others, each with ours: STDC-Seg's, PaddleSeg's and mmsegmentation's."""
+    return {"cp.backbone.": ""}, {"backbone.": ""}, _mmseg(name)
+
+
+def _mmseg(name: str) -> dict[str, str]:
+    """mmsegmentation counts blocks within their stages, and calls layers otherwise."""
+    blocks = [f"{stage}.{n}" for stage, depth in enumerate(_DEPTHS[name], 2) for n in range(depth)]
+    names = {}
+    for place, theirs in enumerate(("0", "1", *blocks)):
+        names[f"stages.{theirs}."] = ours = f"features.{place}."
+        names[f"stages.{theirs}.layers."] = f"{ours}conv_list."
+        names[f"stages.{theirs}.downsample.conv."] = f"{ours}avd_layer.0."
+        names[f"stages.{theirs}.downsample.bn."] = f"{ours}avd_layer.1."
+    return names
 
 
 def _ends(name: str) -> tuple[int, ...]:
