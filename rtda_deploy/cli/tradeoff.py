@@ -24,11 +24,11 @@ def tradeoff(
     precision: str = typer.Option("fp32,int8", help=f"Separated by commas: {known_precisions()}."),
     device: str = typer.Option("", help="Estimate for it, such as xavier-agx (default: timed on this machine)."),
     rate: float = typer.Option(30.0, min=0.1, help="Masks a second that you need."),
-    frame: str = typer.Option("1280x720", help="Size of the camera's frames."),
+    frame: str = typer.Option("1280x720", help="Size of the camera's frames (nothing to --device)."),
     verify: Optional[str] = typer.Option(None, help="Pictures that exports are verified on."),
     calibrate: Optional[str] = typer.Option(None, help="To calibrate INT8 on: a folder, video, bag."),
     max_pictures: int = typer.Option(100, min=0, help="Of the data, spread evenly (0: all)."),
-    rounds: int = typer.Option(7, min=1, help="In which each is timed, all in turns."),
+    rounds: int = typer.Option(7, min=1, help="In which each is timed, all in turns (nothing to --device)."),
     out: Path = typer.Option(Path("runs/tradeoff"), help="Folder of files, table, picture; goes on there."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:

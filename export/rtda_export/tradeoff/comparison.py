@@ -193,7 +193,7 @@ def estimated(files: Sequence[Tuple[Variant, Path, Optional[float]]], device: st
         entry, title = found.precisions[0], found.device.title
         low, high = entry.range_fps
         runs_on = f"estimated, {entry.arithmetic}, within a factor {entry.error_factor:g} of published engines"
-        points.append(Point(variant, file, miou, entry.expected_ms, 1e3 / high, 1e3 / low, runs_on))
+        points.append(Point(variant, file, miou, 1e3 / entry.expected_fps, 1e3 / high, 1e3 / low, runs_on))
     return points, title
 
 

@@ -41,7 +41,7 @@ class Point:
         miou: Percent on the data; None: no data.
         ms: Median time, milliseconds: of a frame to its mask here, or expected of the network alone on another device.
         low_ms: Smallest of the rounds' medians; of an estimate, the lower end of its range.
-        high_ms: Largest of them.
+        high_ms: Largest of them; of an estimate, the upper end.
         runs_on: What ran it.
     """
 
@@ -96,7 +96,7 @@ def sentence(points: Sequence[Point], per_second: float, where: str) -> str:
     Args:
         points: Not empty.
         per_second: Masks wanted each second.
-        where: ``here``, or the name of a device.
+        where: ``here``, or ``on`` and the name of a device.
     """
     taken = choice(points, per_second)
     if taken is None:
