@@ -25,7 +25,7 @@ def adapt(
     model: Optional[Path] = typer.Argument(None, help="A .pth of rtda-deploy train."),
     footage: str = typer.Option("", help="The robot's recordings: video:FILE, bag:DIR, folder:DIR."),
     check: str = typer.Option(
-        "", help="A few labelled frames (five to ten): networks are trained, too, and these test the choice."
+        "", help="A few labelled frames (five to ten): networks are trained, too, and these labels choose."
     ),
     norms_only: bool = typer.Option(False, "--norms-only", help="Train nothing, also with --check."),
     steps: int = typer.Option(0, min=0, help="Steps of training in all (default: 600 with --check, else none)."),
@@ -39,8 +39,8 @@ def adapt(
 ) -> None:
     """Adapt a network to the robot's own recordings, without source pictures and without labels.
 
-    Candidates are ranked on the footage; where none is surely better, the model comes back as it was. Without --check
-    and --steps these are the model with its batch norms mixed with the footage's: minutes.
+    Candidates are ranked on the footage, with --check by its labels; where none is surely better, the model comes back
+    as it was. Without --check and --steps these are the model with its batch norms mixed with the footage's: minutes.
 
     Example: rtda-deploy adapt last.pth --footage toytown:target
     """
@@ -120,7 +120,8 @@ def _tell(request: AdaptRequest, result: AdaptResult, json_: bool) -> None:
         warn(f"dropped {found['name']}: {found['why']}")
     for text in result.ranking["notes"]:
         warn(text)
-    note(f"done    in {result.seconds:.0f} s · judged on {result.ranking['which']}, without labels")
+    judge = f"labels of {request.check}" if request.check else f"{result.ranking['which']}, without labels"
+    note(f"done    in {result.seconds:.0f} s · judged on {judge}")
     for key, why in result.ranking.get("left_out", {}).items():
         note(f"rule    {key} not counted: {why}")
     note(f"wrote   {folder}/{{best.pth,ranking.json,report.html,MODEL_CARD.md}}")

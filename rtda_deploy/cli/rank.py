@@ -17,7 +17,7 @@ __all__ = ["rank"]
 def rank(
     models: List[Path] = typer.Argument(..., help="Two or more .pth, .onnx, engines; the first is compared with."),
     footage: str = typer.Option(..., help="Frames without labels, kind:path?key=value."),
-    check: str = typer.Option("", help="A few labelled frames of the same kind (five to ten) for a paired test."),
+    check: str = typer.Option("", help="A few labelled frames of the same kind (five to ten); their labels decide."),
     max_frames: int = typer.Option(100, min=0, help="Of the footage, spread evenly (0: all)."),
     spec: Optional[Path] = typer.Option(None, help="spec.json for files without one."),
     json_: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -55,7 +55,7 @@ def rank(
         warn(f"dropped {dropped.name}: {dropped.why}")
     for text in found.notes:
         warn(text)
-    note(f"judged  {found.frames} frames of {footage}, without labels")
+    note(f"judged  {found.frames} frames of {footage}, {f'labels of {check}' if check else 'without labels'}")
     for key, why in found.left_out.items():
         note(f"rule    {key} not counted: {why}")
     chosen = str(models[names_of(models).index(found.chosen)])

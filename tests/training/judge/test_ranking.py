@@ -100,16 +100,43 @@ def test_the_first_may_be_the_best() -> None:
     assert ranking.verdict() == "first is best: none of the others ranks before it"
 
 
-def test_labelled_frames_test_the_verdict_and_change_no_place() -> None:
+def test_labels_of_a_few_frames_decide() -> None:
     given = [network("first", 0.5), network("a", 0.1), network("b", 0.3)]
     ranking = rank(given, footage(), labelled=labelled(6))
     check = ranking.check
     assert check is not None and check.frames == 6 and 0 < check.low < check.difference < check.high
-    assert names(ranking) == names(rank(given, footage()))
+    assert check.error < check.difference - check.low, "the interval is of Student's t"
+    assert names(ranking) == ["a", "b", "first"] and ranking.chosen == "a"
     assert [round(entry.check_miou or 0) for entry in ranking.entries] == sorted(
         [round(entry.check_miou or 0) for entry in ranking.entries], reverse=True
     )
-    assert "on 6 labelled frames +" in ranking.verdict()
+    assert ranking.verdict().startswith("a is best on 6 labelled frames: +") and " over first" in ranking.verdict()
+    assert [note for note in ranking.notes if "chose among 3" in note]
+    two = rank(given[:2], footage(), labelled=labelled(6))
+    assert two.better and not [note for note in two.notes if "chose among" in note]
+
+
+def test_labels_find_the_one_that_all_others_disagree_with() -> None:
+    """Among many that share a mistake the right one ranks last without labels, and first with them."""
+
+    def shifted(name: str, wrong: float) -> Candidate:
+        inner = network(name, wrong)
+        return of_cells(name, lambda frame: (inner.answer(frame).argmax(axis=0) + 1) % CLASSES, 4.0, NAMES)
+
+    given = [shifted("first", 0.3), *(shifted(f"s{n}", 0.1) for n in range(4)), network("right", 0.2)]
+    assert rank(given, footage()).chosen != "right"
+    ranking = rank(given, footage(), labelled=labelled())
+    assert names(ranking)[0] == "right" and ranking.chosen == "right"
+
+
+def test_within_chance_the_labels_keep_the_first() -> None:
+    given = [network(f"n{salt}", 0.4, salt=salt) for salt in range(3)]
+    found = [rank([given[a], given[b]], footage(), labelled=labelled(3)) for a in range(3) for b in range(3) if a != b]
+    checks = [(ranking, ranking.check) for ranking in found if ranking.check is not None]
+    assert len(checks) >= 3 and all(check.difference > 0 for _, check in checks)
+    assert all(ranking.better == (check.difference > check.error) for ranking, check in checks)
+    kept = [ranking for ranking, _ in checks if not ranking.better]
+    assert kept and all("within chance" in ranking.verdict() and ranking.chosen == ranking.first for ranking in kept)
 
 
 def test_labelled_frames_that_say_the_contrary_keep_the_first() -> None:
@@ -122,8 +149,10 @@ def test_labelled_frames_that_say_the_contrary_keep_the_first() -> None:
     given = [network("first", 0.3), *(shifted(f"s{n}", 0.1) for n in range(4))]
     assert rank(given, footage()).better
     ranking = rank(given, footage(), labelled=labelled())
-    assert ranking.entries[0].name != "first" and not ranking.better and ranking.chosen == "first"
-    assert ranking.check is not None and ranking.check.high < 0
+    assert ranking.entries[0].name == "first" and not ranking.better and ranking.chosen == "first"
+    assert ranking.check is None and ranking.verdict() == (
+        "first is best: none of the others has more mIoU on the labelled frames"
+    )
 
 
 def test_a_network_that_gives_nan_is_dropped_and_named() -> None:

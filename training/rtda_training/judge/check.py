@@ -35,6 +35,7 @@ class Paired(NamedTuple):
         difference: The one less the other.
         low: Lower end of the 95 % interval of the difference.
         high: Upper end.
+        error: Standard error of the difference.
     """
 
     frames: int
@@ -42,6 +43,15 @@ class Paired(NamedTuple):
     difference: float
     low: float
     high: float
+    error: float
+
+    @property
+    def better(self) -> bool:
+        """Whether the one leads by more than the standard error.
+
+        Source: the rule of one standard error, Breiman et al., Classification and Regression Trees (1984), 3.4.3.
+        """
+        return self.difference > self.error
 
 
 def check_counts(mask: Callable[[np.ndarray, Tuple[int, int]], np.ndarray], labelled: LabelledSet) -> np.ndarray:
@@ -95,7 +105,7 @@ def paired(one: np.ndarray, other: np.ndarray) -> Paired:
     )
     error = float(np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum()))
     reach = _quantile(count - 1) * error
-    return Paired(count, scores, whole, whole - reach, whole + reach)
+    return Paired(count, scores, whole, whole - reach, whole + reach, error)
 
 
 def _quantile(freedom: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
@@ -16,6 +15,7 @@ from rtda_training.judge.evidence import Evidence, evidence_of
 from rtda_training.judge.guards import remarks_of, warnings_of
 from rtda_training.judge.resample import block_weights, one_of_each
 from rtda_training.judge.selectors import SELECTORS
+from rtda_training.judge.verdict import Ranked, Ranking, majority
 from rtda_training.readers import LabelledSet, UnlabelledSet
 
 __all__ = [
@@ -63,82 +63,6 @@ class Judged(NamedTuple):
     notes: Tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Ranked:
-    """One candidate.
-
-    Attributes:
-        name: As it was given.
-        scores: Of every selector, larger is better; None where it says nothing.
-        warnings: What looks like a collapse; it comes after all that have none.
-        remarks: What is worth a look.
-        first_share: Share of the draws in which it ranks first, 0..1.
-        beats_first: For each selector of the rule the share of the draws in which it beats the first candidate, by more
-            than rounding may.
-        check_miou: On the labelled frames, percent; None without any.
-    """
-
-    name: str
-    scores: Mapping[str, Optional[float]]
-    warnings: Tuple[str, ...]
-    remarks: Tuple[str, ...]
-    first_share: float
-    beats_first: Mapping[str, float]
-    check_miou: Optional[float] = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Ranking:
-    """The verdict.
-
-    Attributes:
-        entries: Best first.
-        first: Name of the first candidate, which the others are compared with.
-        better: Whether the one that ranks first is better than it: by most of the selectors in 95 % of the draws and,
-            where frames are labelled, without their interval lying below 0.
-        check: The paired test of these two on labelled frames; None without any, and where they are one.
-        frames: Number of frames of the footage.
-        dropped: Candidates that cannot be judged.
-        notes: What makes it less sure than it seems.
-        left_out: Selectors that otherwise count, and why each does not here.
-    """
-
-    entries: Tuple[Ranked, ...]
-    first: str
-    better: bool
-    check: Optional[Paired]
-    frames: int
-    dropped: Tuple[Dropped, ...] = ()
-    notes: Tuple[str, ...] = ()
-    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def chosen(self) -> str:
-        """The one to take: that ranks first, or the first given where nothing is better."""
-        return self.entries[0].name if self.better else self.first
-
-    def verdict(self) -> str:
-        """One sentence."""
-        best = self.entries[0]
-        if best.name == self.first:
-            return f"{self.first} is best: none of the others ranks before it"
-        shares = sorted((share for share in best.beats_first.values()), reverse=True)
-        most = _majority(len(shares))
-        draws = f"{100 * shares[most - 1]:.0f} % of the draws on {most} of {len(shares)} measures"
-        sure = f"it beats {self.first} in {draws}"
-        tested = "" if self.check is None else f"; {_interval(self.check)}"
-        if self.better:
-            return f"{best.name} is best: {sure}{tested}"
-        return f"no better than the first, {self.first}: {best.name} ranks before it, but {sure}{tested}"
-
-    def to_dict(self) -> Dict[str, Any]:
-        """JSON-ready; what ``rank --json`` prints."""
-        values = dataclasses.asdict(self)
-        values["dropped"] = [found._asdict() for found in self.dropped]
-        values["check"] = None if self.check is None else self.check._asdict()
-        return {"chosen": self.chosen, "verdict": self.verdict(), **values}
-
-
 def rank(
     candidates: Iterable[Candidate],
     footage: UnlabelledSet,
@@ -152,7 +76,7 @@ def rank(
     Args:
         candidates: Run one after the other; a generator may open each and close it when the next is asked for.
         footage: Frames without labels.
-        labelled: A few labelled frames of the same kind for a paired test; they change no place.
+        labelled: A few labelled frames of the same kind; with them their mIoU decides, not the selectors.
         max_frames: Of the footage, spread evenly; 0: all.
         tell: Told of progress.
 
@@ -213,6 +137,9 @@ def judged_of(answers: Sequence[Answers], class_names: Sequence[str]) -> Judged:
 def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = ()) -> Ranking:
     """Lay the rule over the evidence.
 
+    Labels, where there are some, say more than any measure without them: the one with the most mIoU on them ranks
+    first, and is better than the first candidate where :attr:`Paired.better` says so.
+
     Args:
         judged: What is known.
         draws: Of blocks of frames, which say how sure the order is.
@@ -225,6 +152,8 @@ def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = ())
     order = places({key: np.stack([SELECTORS[key](one, once) for one in evidence]) for key in rule}, warned)[:, 0]
     drawn = {key: np.stack([SELECTORS[key](one, again) for one in evidence]) for key in rule}
     wins = (places(drawn, warned) == 0).mean(axis=1)
+    checked = [100 * miou_of(counts.sum(axis=0)) for counts in judged.counts]
+    ordered = sorted(range(len(evidence)), key=lambda number: (-checked[number] if checked else 0.0, order[number]))
     entries = [
         Ranked(
             name=evidence[number].name,
@@ -233,22 +162,25 @@ def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = ())
             remarks=judged.remarks[number],
             first_share=float(wins[number]),
             beats_first={key: float((drawn[key][number] > drawn[key][0] + _SAME).mean()) for key in rule},
-            check_miou=100 * miou_of(judged.counts[number].sum(axis=0)) if judged.counts else None,
+            check_miou=checked[number] if checked else None,
         )
-        for number in np.argsort(order, kind="stable").tolist()
+        for number in ordered
     ]
-    best = int(np.argmin(order))
-    check = paired(judged.counts[best], judged.counts[0]) if judged.counts and best != 0 else None
-    sure = sum(share >= _SURE for share in entries[0].beats_first.values()) >= _majority(len(rule))
-    refuted = check is not None and check.high < 0
+    best = ordered[0]
+    check = paired(judged.counts[best], judged.counts[0]) if checked and best != 0 else None
+    if check is not None:
+        better = check.better
+    else:
+        sure = sum(share >= _SURE for share in entries[0].beats_first.values()) >= majority(len(rule))
+        better = best != 0 and sure and not warned[best]
     return Ranking(
         entries=tuple(entries),
         first=evidence[0].name,
-        better=best != 0 and sure and not refuted and not warned[best],
+        better=bool(better),
         check=check,
         frames=judged.frames,
         dropped=tuple(judged.dropped),
-        notes=judged.notes,
+        notes=(*judged.notes, *_best_of_many(check, len(entries))),
         left_out=unsaid,
     )
 
@@ -312,14 +244,14 @@ def _notes(frames: Frames, candidates: int) -> Tuple[str, ...]:
     return tuple(told)
 
 
-def _majority(selectors: int) -> int:
-    return selectors // 2 + 1
+def _best_of_many(check: Optional[Paired], candidates: int) -> Tuple[str, ...]:
+    if check is None or candidates == 2:
+        return ()
+    return (
+        f"the labelled frames chose among {candidates}, and the interval is that of one comparison: elsewhere the gain"
+        " is likely a little less",
+    )
 
 
 def _number(value: float) -> Optional[float]:
     return None if np.isnan(value) else float(value)
-
-
-def _interval(check: Paired) -> str:
-    sign = f"{check.difference:+.1f} mIoU, 95 % interval {check.low:+.1f} to {check.high:+.1f}"
-    return f"on {check.frames} labelled frames {sign}"

@@ -182,7 +182,7 @@ def rank_contenders(
         contenders: Opened one after the other.
         footage: Frames without labels.
         device: Where they are run.
-        labelled: A few labelled frames for a paired test; they change no place.
+        labelled: A few labelled frames; with them their mIoU decides.
         max_frames: Of the footage, spread evenly; 0: all.
         tell: Told of progress.
 

@@ -150,7 +150,7 @@ def choose_best(
         folder: The run's.
         device: Where they are run.
         tell: Told of progress.
-        labelled: A few labelled frames for a paired test; they change no place.
+        labelled: A few labelled frames; with them their mIoU decides.
         max_frames: Of the footage.
         dropped: What could not become a contender, and why.
 
@@ -195,9 +195,10 @@ def _is_chosen(path: Path, name: str) -> bool:
 
 
 def _with_provenance(checkpoint: Checkpoint, ranking: Mapping[str, Any]) -> Checkpoint:
+    checked = ranking["entries"][0]["check_miou"] is not None
     chosen = {
         "name": ranking["chosen"],
-        "by": "rank, without labels",
+        "by": "rank, by labelled frames" if checked else "rank, without labels",
         "on": f"{ranking['footage']}, {ranking['frames']} frames",
         "among": [entry["name"] for entry in ranking["entries"]],
         "verdict": ranking["verdict"],

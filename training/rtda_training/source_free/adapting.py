@@ -139,7 +139,8 @@ class _Adaptation:
         refuse_few_scenes(self._target, partial(prepare, f"{request.footage} (scenes)"))
         self._footage = held_back(self._target, progress=partial(prepare, request.footage))
         save_verify_pictures(self._folder, self._target)
-        self._tell(TrainEvent("note", f"judged on {self._footage.what}, without labels"))
+        judge = f"labels of {request.check}" if request.check else f"{self._footage.what}, without labels"
+        self._tell(TrainEvent("note", f"judged on {judge}"))
         if not request.trains and not request.norms_only:
             self._tell(TrainEvent("note", _UNTRAINED))
 
@@ -152,9 +153,10 @@ class _Adaptation:
             networks = [self._original(), *self._mixes()]
             pictures, frames = self._footage.pictures, self._request.max_frames
             tell = partial(self._progress, "ranking")
-            found = rank_contenders(networks, pictures, self._fabric.device, max_frames=frames, tell=tell)
+            labelled, device = self._labelled, self._fabric.device
+            found = rank_contenders(networks, pictures, device, labelled=labelled, max_frames=frames, tell=tell)
             best = found.entries[0]
-            name = GIVEN if best.warnings else best.name
+            name = GIVEN if best.warnings and labelled is None else best.name
             self._warn({entry.name: entry.scores for entry in found.entries})
             self._tell(TrainEvent("note", f"batch norms to start from: {name}"))
             contender = next(one for one in networks if one.name == name)

@@ -47,7 +47,7 @@ class AdaptRequest:
     Attributes:
         model: A ``.pth``.
         footage: Address of pictures without labels.
-        check: Address of a few labelled pictures, which choose nothing and test the choice; empty: none.
+        check: Address of a few labelled pictures, whose labels choose among the networks; empty: none.
         norms_only: Nothing is trained, also where ``check`` is given.
         steps: Of training in all; 0: the recipe's where ``check`` is given, else none.
         minutes: Of training in about so many; 0: ``steps`` says it.
