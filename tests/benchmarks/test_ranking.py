@@ -82,3 +82,20 @@ def test_what_a_run_started_from_is_read_in_its_settings(
     paths = ranking.checkpoints([tmp_path], last=True)
     assert [path.stem for path in paths] == ["last", "stage-source", "last"]
     assert ranking.starts_of(paths) == {"a": "start/best", "b": "b/stage-source"}
+
+
+def test_what_few_labels_choose_is_scored_on_the_other_frames(benchmark_module: Callable[[str], Any]) -> None:
+    random = np.random.default_rng(0)
+
+    def frames(right: float) -> Any:
+        """Confusion matrices (30, 2, 2) of a network that is right in about so many of 1,000 pixels."""
+        hits = (1000 * np.clip(right + random.normal(0, 0.01, 30), 0, 1)).astype(int)
+        return np.stack([[[hit, 1000 - hit], [1000 - hit, hit]] for hit in hits])
+
+    told = benchmark_module("chosen_by_labels").told
+    found = told({"given": frames(0.6), "worse": frames(0.5), "better": frames(0.8)}, [3, 10], 20)
+    rows = {(row["frames"], row["way"]): row for row in found["rows"]}
+    true = found["miou"]["better"] - found["miou"]["given"]
+    assert all(row["gain"] == pytest.approx(true, abs=1.0) and row["changed"] == 1 for row in rows.values())
+    same = told({"given": frames(0.6), "equal": frames(0.6)}, [3], 40)["rows"]
+    assert same[0]["changed"] < same[1]["changed"] < 1, "a lead within chance keeps the given"
