@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from loop_footage import FPS, Footage, draw_footage
 from loop_page import save_page
@@ -25,7 +25,9 @@ from loop_page import save_page
 from rtda_deploy.errors import RtdaError
 from rtda_deploy.sizes import parse_size
 
-__all__ = ["Commands", "Plan", "run_loop"]
+__all__ = ["Commands", "Plan", "Start", "in_a_process", "main", "run_loop"]
+
+Start = Callable[[Sequence[str], Path], Tuple[int, str]]  # words and working directory to exit code and stdout
 
 _MISSED = 4  # exit code of a limit that a candidate misses
 _TRAINED = "noon"  # folder of the training
@@ -60,18 +62,26 @@ class Plan(NamedTuple):
     limits: str = "minute=30,gap=1s,free=100MB"
 
 
+def in_a_process(words: Sequence[str], folder: Path) -> Tuple[int, str]:
+    """Run ``rtda-deploy`` in a process of its own; gives its exit code and its stdout."""
+    command = [sys.executable, "-m", "rtda_deploy.cli", *words]
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    return done.returncode, done.stdout
+
+
 class Commands:
     """Runs ``rtda-deploy`` in a folder, and keeps what was typed, how long it took, and what it answered.
 
     Args:
         folder: The working directory.
+        start: Runs it.
 
     Attributes:
         typed: ``(what for, command line, seconds)`` in their order.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, start: Start = in_a_process) -> None:
+        self._folder, self._start = folder, start
         self.typed: List[Tuple[str, str, float]] = []
 
     def __call__(self, purpose: str, typed: str, *, allowed: Sequence[int] = (0,)) -> List[Dict[str, Any]]:
@@ -83,16 +93,11 @@ class Commands:
         line = f"rtda-deploy {typed}"
         print(f"$ {line}", file=sys.stderr, flush=True)
         started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "rtda_deploy.cli", *shlex.split(typed), "--json"],
-            cwd=self._folder,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        if done.returncode not in allowed:
-            raise SystemExit(f"error  exit code {done.returncode} of: {line}\nfix    cd {self._folder}, run it again")
+        code, out = self._start([*shlex.split(typed), "--json"], self._folder)
+        if code not in allowed:
+            raise SystemExit(f"error  exit code {code} of: {line}\nfix    cd {self._folder}, run it again")
         self.typed.append((purpose, line, round(time.monotonic() - started, 1)))
-        return _objects(done.stdout)
+        return _objects(out)
 
 
 def _objects(text: str) -> List[Dict[str, Any]]:
@@ -103,10 +108,10 @@ def _objects(text: str) -> List[Dict[str, Any]]:
         return [json.loads(line) for line in text.splitlines()]
 
 
-def run_loop(folder: Path, plan: Plan) -> Dict[str, Any]:
+def run_loop(folder: Path, plan: Plan, start: Start = in_a_process) -> Dict[str, Any]:
     """Once around; gives what ``summary.json`` holds."""
     started = time.monotonic()
-    run = Commands(folder)
+    run = Commands(folder, start)
     given = _network(run, folder, plan)
     print("draw   noon.mp4, drive.mp4 and the labelled pictures", file=sys.stderr, flush=True)
     footage = draw_footage(folder, plan.seconds, plan.pictures, plan.size_hw)
@@ -205,7 +210,7 @@ def _promote(run: Commands, candidate: str) -> Dict[str, Any]:
     )[-1]
 
 
-def main() -> int:
+def main(start: Start = in_a_process) -> int:
     """Parse, run, say where the page is."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/loop"), help="folder (default: runs/loop)")
@@ -237,7 +242,7 @@ def main() -> int:
             typed.when,
             typed.limits,
         )
-        found = run_loop(folder, plan)
+        found = run_loop(folder, plan, start)
     except RtdaError as err:
         raise SystemExit(f"error  {err.message}\nfix    {err.hint}") from err
     print(f"wrote  {typed.out}/report.html   in {found['seconds']:.0f} s")

@@ -6,8 +6,12 @@ streets, as all of ToyTown is, and no street is in two of the sets.
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Iterable, List, NamedTuple, Tuple
 
 import cv2
 import numpy as np
@@ -52,10 +56,9 @@ def draw_footage(folder: Path, seconds: int, pictures: int, size_hw: Tuple[int, 
     """
     streets = max(2, round(seconds * FPS / _STREET_FRAMES))
     noon, drive = folder / "noon.mp4", folder / "drive.mp4"
-    _film(noon, (frame for street in range(streets) for frame in _street(street, size_hw, rains=False)))
     dry = streets // 2
-    second_half = range(streets, 2 * streets)
-    _film(drive, (frame for street in second_half for frame in _street(street, size_hw, rains=street >= streets + dry)))
+    _film(noon, range(streets), range(0), size_hw)
+    _film(drive, range(streets, streets + dry), range(streets + dry, 2 * streets), size_hw)
     labelled = [(weather, folder / f"labelled-{weather}") for weather in ("noon", "rain")]
     for weather, place in labelled:
         _pictures(place, pictures, size_hw, rains=weather == "rain")
@@ -112,17 +115,22 @@ def _drops(frame: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.asarray((weight * soft + (1.0 - weight) * frame).astype(np.uint8))
 
 
-def _street(number: int, size_hw: Tuple[int, int], *, rains: bool) -> Iterator[np.ndarray]:
+def _street(number: int, size_hw: Tuple[int, int], *, rains: bool) -> List[np.ndarray]:
     random = np.random.default_rng((2026, number))
-    for frame, label in render_clip("target", 100 + number, _STREET_FRAMES, size_hw, _EVERY):
-        yield rain(frame, label, random) if rains else frame
+    frames = render_clip("target", 100 + number, _STREET_FRAMES, size_hw, _EVERY)
+    return [rain(frame, label, random) if rains else frame for frame, label in frames]
 
 
-def _film(path: Path, frames: Iterator[np.ndarray]) -> None:
-    if not path.exists():
-        with VideoSink(path, FPS) as film:
-            for frame in frames:
-                film.write(frame)
+def _film(path: Path, dry: Iterable[int], wet: Iterable[int], size_hw: Tuple[int, int]) -> None:
+    """A film of streets, at noon and then in rain; each core draws a street at a time."""
+    if path.exists():
+        return
+    cores = len(os.sched_getaffinity(0))
+    with VideoSink(path, FPS) as film, ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
+        for streets, rains in ((dry, False), (wet, True)):
+            for street in pool.map(functools.partial(_street, size_hw=size_hw, rains=rains), streets):
+                for frame in street:
+                    film.write(frame)
 
 
 def _pictures(folder: Path, count: int, size_hw: Tuple[int, int], *, rains: bool) -> None:

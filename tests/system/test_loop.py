@@ -1,16 +1,26 @@
-"""``make loop`` in a tiny form: the commands of docs/loop.md, one after the other, each on what the one before made."""
+"""``make loop`` in a tiny form: the commands of docs/loop.md, one after the other, each on what the one before made.
+
+Those that need torch run in this process, where it is loaded once and networks are narrow; the others, which get ONNX
+files, in processes of their own, as all do when a user types ``make loop``.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import json
+import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Set
+from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
+from unittest import mock
 
 import pytest
+from cli.commandline import invoke
+from narrow import narrow_networks
 
 from rtda_deploy.familiar import familiar_from_json
 from rtda_deploy.files import sha256_file
@@ -24,9 +34,30 @@ pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]
 # ToyTown in few small pictures: rendering a thousand of 512x256 would take longer than all that is looked at here.
 SETS = [f"{key}=toytown:{key}?count=16&size=96x64" for key in ("source", "target")]
-TINY = [word for setting in (*SETS, "steps=2", "size=64x64", "batch_size=2") for word in ("--set", setting)]
+SMALL = (*SETS, "steps=2", "size=64x64", "batch_size=2", "backbone_weights=", "device=cpu")
+TINY = [word for setting in SMALL for word in ("--set", setting)]
 TINY += ["--seconds", "90", "--pictures", "2", "--size", "96x64", "--speed", "30", "--shift", "1m"]
-TINY += ["--when", "novelty > 0", "--limits", "minute=60,gap=0.5s,free=0,flip=off"]
+TINY += ["--when", "novelty > 0", "--limits", "minute=10,gap=0.5s,free=0,flip=off"]
+TORCH = ("train", "export", "adapt", "rank")
+
+
+with mock.patch.object(sys, "path", [str(ROOT / "tools"), *sys.path]):
+    program: Any = importlib.import_module("loop")
+
+
+def start(words: Sequence[str], folder: Path) -> Tuple[int, str]:
+    """Here what needs torch, in a process of its own what does not."""
+    if words[0] not in TORCH:
+        done: Tuple[int, str] = program.in_a_process(words, folder)
+        return done
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        outcome = invoke(*words)
+    finally:
+        os.chdir(before)
+    assert outcome.code == 0, outcome.err
+    return outcome.code, outcome.out
 
 
 class Typed(NamedTuple):
@@ -52,11 +83,14 @@ def described() -> List[Typed]:
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a loop that has gone around."""
-    folder = tmp_path_factory.mktemp("loop") / "loop"
-    command = [sys.executable, ROOT / "tools" / "loop.py", "--out", folder, *TINY]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder.parent)
-    assert done.returncode == 0, done.stderr
-    assert f"wrote  {folder}/report.html" in done.stdout
+    narrow_networks()
+    folder, said = tmp_path_factory.mktemp("loop") / "loop", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setenv("RTDA_CACHE", str(folder.parent / "cache"))
+        patch.syspath_prepend(str(ROOT / "tools"))  # for the processes that draw
+        patch.setattr(sys, "argv", ["loop.py", "--out", str(folder), *TINY])
+        assert program.main(start) == 0
+    assert f"wrote  {folder}/report.html" in said.getvalue()
     return folder
 
 
@@ -110,3 +144,11 @@ def test_the_page_tells_what_happened(loop: Path, found: Dict[str, Any]) -> None
     page = (loop / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 2 and "From noon into rain" in page
     assert found["inspect"]["sha256"][:12] in page and "given" in page and "promote" in page
+
+
+def test_a_command_that_fails_ends_the_loop_and_says_where(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = program.Commands(tmp_path)
+    assert run("nothing there", "models list")[-1]["models"] == []
+    with pytest.raises(SystemExit, match=f"exit code 1 of: rtda-deploy inspect none.onnx\nfix    cd {tmp_path}"):
+        run("none", "inspect none.onnx")
+    assert "none.onnx" in capfd.readouterr().err and [typed for _, typed, _ in run.typed] == ["rtda-deploy models list"]
