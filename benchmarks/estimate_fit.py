@@ -3,9 +3,9 @@
     python benchmarks/estimate_fit.py            # figures, errors, constants, estimates for the Xaviers
     python benchmarks/estimate_fit.py --write    # the same as docs/results/estimate.md, with the picture
 
-Published speeds (`published_speeds.py`) determine the shares of peak and bandwidth that engines reach; each is then
-predicted by a fit on the others. Nothing is fitted to a device. Speeds that the fit never sees follow: other precisions
-and sizes. Ends with 1 where devices.toml holds other constants than the fit gives.
+Published speeds (`published_speeds.py`) of networks (`published_networks.py`) determine the shares of peak and bandwidth
+that engines reach; each is then predicted by a fit on the others. Nothing is fitted to a device. Speeds that the fit
+never sees follow: other precisions and sizes. Ends with 1 where devices.toml holds other constants than the fit gives.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing import Any, Iterator, List, Sequence, Tuple
 
 import onnx
 import torch
-from published_speeds import FITTED, FURTHER, LATER, NETWORKS, NO_ENGINES, OF_ONE_SIZE, SMALL, Figure
+from published_networks import NETWORKS, OF_ONE_SIZE
+from published_speeds import FITTED, FURTHER, LATER, NO_ENGINES, SMALL, Figure
 
 from rtda_deploy.files import write_text
 from rtda_deploy.sizes import parse_size
