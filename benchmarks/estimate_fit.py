@@ -3,9 +3,10 @@
     python benchmarks/estimate_fit.py            # figures, errors, constants, estimates for the Xaviers
     python benchmarks/estimate_fit.py --write    # the same as docs/results/estimate.md, with the picture
 
-Published speeds (`published_speeds.py`) of networks (`published_networks.py`) determine the shares of peak and bandwidth
-that engines reach; each is then predicted by a fit on the others. Nothing is fitted to a device. Speeds that the fit
-never sees follow: other precisions and sizes. Ends with 1 where devices.toml holds other constants than the fit gives.
+Published speeds (`published_speeds.py`) of networks (`published_networks.py`) determine the shares of peak and
+bandwidth that engines reach; each is then predicted by a fit on the others. Nothing is fitted to a device. Speeds that
+the fit never sees follow: other precisions and sizes. Ends with 1 where devices.toml holds other constants than the fit
+gives.
 """
 
 from __future__ import annotations
