@@ -49,6 +49,7 @@ def test_what_it_sees_otherwise_is_counted_and_goes_to_the_sinks_after_it(tmp_pa
     assert told["compared"] == len(after.results) > 0 and told["compared"] + told["dropped"] == 12
     assert (told["behind"], told["error"], told["model"]) == (0, None, str(second)) and told["provider"] == "cpu"
     assert stats["stages"]["shadow"]["count"] == told["compared"] and after.closed == 1
+    assert 0.0 < stats["stages"]["shadow"]["max"] < 1e3 * PATIENCE_S, "milliseconds of one frame"
     with Segmenter.open(second, "cpu", threads=1) as alone:
         for result in after.results:
             np.testing.assert_array_equal(result.compared, alone.segment(result.frame).mask)
