@@ -120,7 +120,8 @@ def _tell(request: AdaptRequest, result: AdaptResult, json_: bool) -> None:
         warn(f"dropped {found['name']}: {found['why']}")
     for text in result.ranking["notes"]:
         warn(text)
-    judge = f"labels of {request.check}" if request.check else f"{result.ranking['which']}, without labels"
+    by_labels = result.ranking.get("by_labels")  # not of an earlier version: there labels changed no place
+    judge = f"labels of {request.check}" if by_labels else f"{result.ranking['which']}, without labels"
     note(f"done    in {result.seconds:.0f} s · judged on {judge}")
     for key, why in result.ranking.get("left_out", {}).items():
         note(f"rule    {key} not counted: {why}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Tuple
+
 import numpy as np
 import pytest
 from training.judge.networks import CLASSES, labelled, network
@@ -49,6 +51,32 @@ def test_the_interval_holds_the_true_difference_about_as_often_as_it_says() -> N
 def test_too_few_labelled_frames_are_refused() -> None:
     with pytest.raises(DataError, match="has 2 labelled frames"):
         check_counts(network("a", 0.1).mask, labelled(2))  # type: ignore[arg-type]
+
+
+def test_frames_without_a_labelled_pixel_do_not_stand_for_a_tie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would make one frame that says something look like three that agree."""
+    pictures, mask = labelled(6), network("a", 0.1).mask
+    whole = pictures.pair
+
+    def some(index: int, told: int) -> Tuple[np.ndarray, np.ndarray]:
+        frame, label = whole(index)
+        return frame, label if index < told else np.full_like(label, 255)
+
+    monkeypatch.setattr(pictures, "pair", lambda index: some(index, 2))
+    with pytest.raises(DataError, match=r"2 of the 6 frames of .* have a labelled pixel"):
+        check_counts(mask, pictures)  # type: ignore[arg-type]
+    monkeypatch.setattr(pictures, "pair", lambda index: some(index, 4))
+    assert len(check_counts(mask, pictures)) == 4  # type: ignore[arg-type]
+
+
+def test_a_lead_that_rounding_makes_is_none() -> None:
+    """One network in two kinds of file differs in some pixels, on every frame in the same sense perhaps."""
+    one = np.tile(np.diag([10_000, 10_000]), (4, 1, 1))
+    other = one.copy()
+    other[:, 0] += (-1, 1)
+    assert paired(one, other).difference > paired(one, other).error and not paired(one, other).better
+    other[:, 0] += (-500, 500)
+    assert paired(one, other).better
 
 
 def test_draws_are_blocks_of_neighbours_and_the_same_every_time() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from training.judge.networks import CLASSES, NAMES, constant, footage, labelled, network, of_cells
 
-from rtda_deploy.errors import ConfigError, DataError
+from rtda_deploy.errors import ConfigError, DataError, EngineError
 from rtda_training.judge import Candidate, rank
 from rtda_training.judge.ranking import Ranking
 
@@ -127,6 +127,52 @@ def test_labels_find_the_one_that_all_others_disagree_with() -> None:
     assert rank(given, footage()).chosen != "right"
     ranking = rank(given, footage(), labelled=labelled())
     assert names(ranking)[0] == "right" and ranking.chosen == "right"
+
+
+def test_of_equals_on_the_labels_the_first_stays_first_whatever_the_measures_say() -> None:
+    first = network("first", 0.5)
+    given = [first, first._replace(name="again"), network("a", 0.1)._replace(mask=first.mask)]
+    assert rank(given, footage()).chosen == "a"
+    ranking = rank(given, footage(), labelled=labelled())
+    assert ranking.entries[0].name == ranking.chosen == "first" and not ranking.better and ranking.check is None
+    assert ranking.verdict() == "first is best: none of the others has more mIoU on the labelled frames"
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+@pytest.mark.parametrize("where", ["answer", "mask"])
+def test_labels_stay_with_their_network_where_one_is_dropped(place: int, where: str) -> None:
+    """A network may give NaN for footage alone, or for a labelled frame alone."""
+
+    def broken(*_: object) -> np.ndarray:
+        raise EngineError("broken gives NaN")
+
+    bad = network("broken", 0.2)._replace(**{where: broken})  # type: ignore[arg-type]
+    given = [network("first", 0.5), network("a", 0.1), network("b", 0.3)]
+    alone = {entry.name: entry.check_miou for entry in rank(given, footage(), labelled=labelled()).entries}
+    ranking = rank([*given[:place], bad, *given[place:]], footage(), labelled=labelled())
+    assert {entry.name: entry.check_miou for entry in ranking.entries} == alone and ranking.chosen == "a"
+    assert [found.name for found in ranking.dropped] == ["broken"]
+
+
+def test_a_network_that_has_no_mask_for_labelled_frames_is_refused_and_takes_no_other_s_figures() -> None:
+    given = [network("first", 0.5), network("a", 0.3)._replace(mask=None), network("b", 0.1)]
+    with pytest.raises(ConfigError, match="a gives no mask for labelled frames"):
+        rank(given, footage(), labelled=labelled())
+
+
+def test_what_is_said_of_judging_without_labels_is_not_said_where_labels_decide() -> None:
+    given = [network("first", 0.5), network("a", 0.1)._replace(norm_distance=lambda frames: 0.5)]
+    without, ranking = rank(given, footage()), rank(given, footage(), labelled=labelled())
+    assert any("--check" in note for note in without.notes) and without.left_out and not without.by_labels
+    assert ranking.notes == () and ranking.left_out == {} and ranking.to_dict()["by_labels"] is True
+
+
+def test_bad_labels_are_told_before_the_footage_is_looked_at() -> None:
+    def too_early(frame: np.ndarray) -> np.ndarray:
+        raise AssertionError("the footage was looked at first")
+
+    with pytest.raises(DataError, match="has 2 labelled frames"):
+        rank([network("first", 0.5)._replace(answer=too_early)], footage(), labelled=labelled(2))
 
 
 def test_within_chance_the_labels_keep_the_first() -> None:

@@ -39,6 +39,15 @@ def test_a_run_without_a_source_only_network_says_so() -> None:
     assert "there is no source-only network in this run to compare with" in ranking_sentence(values)
 
 
+def test_where_labels_decided_it_is_not_called_a_ranking_without_them() -> None:
+    verdict = "last is best on 5 labelled frames: +4.0 mIoU (95 % interval +1.0 to +7.0) over source-only"
+    values = {**ranking("last", "source-only", chosen="last"), "by_labels": True, "verdict": verdict}
+    assert ranking_sentence({**values, "labelled": "folder:five"}) == (
+        f"Of 2 networks, by labelled frames of the target (folder:five): {verdict}; source-only is 2nd; best.pth is the"
+        " last network."
+    )
+
+
 def falling(steps: int, by: float, noise: float = 0.02) -> list[dict[str, Any]]:
     draw = random.Random(0)
     places = range(20, steps + 1, 20)

@@ -93,6 +93,37 @@ def test_every_network_on_the_way_is_a_candidate_and_the_page_begins_with_the_ve
     assert sorted(path.name for path in (folder / "verify").iterdir())[0] == "0.png"
 
 
+def test_where_labels_decided_page_card_and_checkpoint_say_so(whole, norms_alone):
+    ranking = whole.ranking
+    assert ranking["by_labels"] and ranking["labelled"].endswith("?split=val")
+    page, card = ((whole.folder / name).read_text() for name in ("report.html", "MODEL_CARD.md"))
+    assert "By the mIoU on labelled frames" in page and "the place is that of the mean" not in page
+    assert "without labels, and beats" not in card and "by labelled frames of the target" in card
+    assert "chosen on, with labels" in card and "No labelled picture was scored" not in card
+    assert read_checkpoint(whole.best).spec.provenance["chosen"]["by"] == "rank, by labelled frames"
+    plain = norms_alone[0]
+    assert not plain.ranking["by_labels"] and plain.ranking["labelled"] == ""
+    assert "the place is that of the mean" in (plain.folder / "report.html").read_text()
+    assert "chosen on" not in (plain.folder / "MODEL_CARD.md").read_text()
+    assert read_checkpoint(plain.best).spec.provenance["chosen"]["by"] == "rank, without labels"
+
+
+def test_a_ranking_of_an_earlier_version_is_not_said_to_be_by_labels(whole, tmp_path):
+    """Its labels tested the choice and changed no place; resumed, it is gone on with as it stands."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole.folder, folder)
+    values = {key: value for key, value in whole.ranking.items() if key not in ("by_labels", "labelled")}
+    if values["check"]:
+        del values["check"]["error"]
+    (folder / "ranking.json").write_text(json.dumps(values))
+    (folder / "best.pth").unlink()
+    result = adapt(read_request(folder), folder)
+    assert result.ranking == values
+    assert read_checkpoint(result.best).spec.provenance["chosen"]["by"] == "rank, without labels"
+    assert "the place is that of the mean" in (folder / "report.html").read_text()
+    assert "chosen on, with labels" not in (folder / "MODEL_CARD.md").read_text()
+
+
 def test_batch_norms_alone_train_nothing_and_the_given_model_comes_back_where_none_is_better(norms_alone):
     """To footage of the source itself nothing is to be gained."""
     result, own, told = norms_alone

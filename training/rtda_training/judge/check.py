@@ -17,6 +17,7 @@ from rtda_training.readers import LabelledSet
 __all__ = ["LEAST_LABELLED", "Paired", "check_counts", "miou_of", "paired"]
 
 LEAST_LABELLED = 3  # frames; fewer give no interval that says anything
+_SAME = 0.1  # points of mIoU: less is rounding, such as that of one network in two kinds of file
 
 # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom.
 _T = (
@@ -47,22 +48,24 @@ class Paired(NamedTuple):
 
     @property
     def better(self) -> bool:
-        """Whether the one leads by more than the standard error.
+        """Whether the one leads by more than the standard error, and by more than rounding may.
 
         Source: the rule of one standard error, Breiman et al., Classification and Regression Trees (1984), 3.4.3.
         """
-        return self.difference > self.error
+        return self.difference > max(self.error, _SAME)
 
 
 def check_counts(mask: Callable[[np.ndarray, Tuple[int, int]], np.ndarray], labelled: LabelledSet) -> np.ndarray:
     """Confusion matrices int64 (N, C, C) of a network on labelled frames; rows are true classes.
+
+    A frame without a labelled pixel says nothing and is left out, of every network the same.
 
     Args:
         mask: Gives the mask, uint8, of a frame at a height and width, of the set's classes and no other value.
         labelled: Frames and labels.
 
     Raises:
-        DataError: If a frame or label cannot be read, there are too few, or none of their pixels is labelled.
+        DataError: If a frame or label cannot be read, or too few frames have a labelled pixel.
     """
     if len(labelled) < LEAST_LABELLED:
         raise DataError(
@@ -75,12 +78,18 @@ def check_counts(mask: Callable[[np.ndarray, Tuple[int, int]], np.ndarray], labe
         counts = ConfusionMatrix(labelled.classes.num_classes)
         counts.add(label, mask(frame, (label.shape[0], label.shape[1])))
         found.append(counts.counts)
-    if not any(counts.any() for counts in found):
+    told = [counts for counts in found if counts.any()]  # the others would pass for frames on which networks are equal
+    if not told:
         raise DataError(
             f"no pixel of {labelled.address} is labelled with a class of the models",
             hint=labelled.check_command,
         )
-    return np.stack(found)
+    if len(told) < LEAST_LABELLED:
+        raise DataError(
+            f"{len(told)} of the {len(found)} frames of {labelled.address} have a labelled pixel: no interval follows",
+            hint=f"label at least {LEAST_LABELLED}, better five to ten; what is there: {labelled.check_command}",
+        )
+    return np.stack(told)
 
 
 def miou_of(counts: np.ndarray) -> float:

@@ -107,10 +107,11 @@ def judge(
             _check_fits(candidate, names, [*answers, *dropped])
             progress = None if tell is None else _counter(tell, candidate.name)
             file = Path(folder) / f"{number}.f16"
+            marked: Optional[np.ndarray] = None
             try:
-                found = answers_of(candidate, frames, file, like=answers[0] if answers else None, progress=progress)
                 if labelled is not None and candidate.mask is not None:
-                    counts.append(check_counts(candidate.mask, labelled))
+                    marked = check_counts(candidate.mask, labelled)  # bad labels are told before minutes of footage
+                found = answers_of(candidate, frames, file, like=answers[0] if answers else None, progress=progress)
             except EngineError as err:
                 if not answers:
                     raise DataError(
@@ -119,12 +120,14 @@ def judge(
                     ) from err
                 dropped.append(Dropped(candidate.name, err.message))
                 continue
+            if labelled is not None:
+                counts.append(_marked(candidate, marked))
             answers.append(found)
         if not answers:
             raise ConfigError("no model was given", hint="rtda-deploy rank A.pth B.pth --footage DATA")
         judged = judged_of(answers, names)
         del answers  # their files go with the folder
-    return judged._replace(counts=counts, dropped=dropped, notes=_notes(frames, len(judged.evidence)))
+    return judged._replace(counts=counts, dropped=dropped, notes=_notes(frames, 0 if counts else len(judged.evidence)))
 
 
 def judged_of(answers: Sequence[Answers], class_names: Sequence[str]) -> Judged:
@@ -153,7 +156,9 @@ def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = ())
     drawn = {key: np.stack([SELECTORS[key](one, again) for one in evidence]) for key in rule}
     wins = (places(drawn, warned) == 0).mean(axis=1)
     checked = [100 * miou_of(counts.sum(axis=0)) for counts in judged.counts]
-    ordered = sorted(range(len(evidence)), key=lambda number: (-checked[number] if checked else 0.0, order[number]))
+    # Of equals on the labels the first candidate stays before the others.
+    keys = [(-checked[n], n > 0, order[n]) if checked else (0.0, False, order[n]) for n in range(len(evidence))]
+    ordered = sorted(range(len(evidence)), key=lambda number: keys[number])
     entries = [
         Ranked(
             name=evidence[number].name,
@@ -181,7 +186,7 @@ def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = ())
         frames=judged.frames,
         dropped=tuple(judged.dropped),
         notes=(*judged.notes, *_best_of_many(check, len(entries))),
-        left_out=unsaid,
+        left_out={} if checked else unsaid,  # no measure counts beside labels
     )
 
 
@@ -233,13 +238,20 @@ def _counter(tell: Tell, name: str) -> Callable[[int, int], None]:
     return lambda done, total: tell(name, done, total)
 
 
+def _marked(candidate: Candidate, counts: Optional[np.ndarray]) -> np.ndarray:
+    if counts is None:
+        raise ConfigError(f"{candidate.name} gives no mask for labelled frames", hint="rank without them: no labelled=")
+    return counts
+
+
 def _notes(frames: Frames, candidates: int) -> Tuple[str, ...]:
+    """What makes the footage say less; ``candidates``: that are judged by their agreement, 0: none are."""
     told = []
     if frames.still:
         told.append("the footage shows one scene that does not change: take some of other places")
     if frames.left_out:
         told.append(f"{len(frames.left_out)} frames could not be read, such as {frames.left_out[0]}")
-    if candidates < _FEW:
+    if 0 < candidates < _FEW:
         told.append(f"agreement among {candidates} models says little: give more checkpoints of their runs, or --check")
     return tuple(told)
 

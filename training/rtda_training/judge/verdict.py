@@ -18,7 +18,7 @@ class Ranked:
     Attributes:
         name: As it was given.
         scores: Of every selector, larger is better; None where it says nothing.
-        warnings: What looks like a collapse; it comes after all that have none.
+        warnings: What looks like a collapse; without labels it comes after all that have none.
         remarks: What is worth a look.
         first_share: Share of the draws in which it ranks first, 0..1.
         beats_first: For each selector of the rule the share of the draws in which it beats the first candidate, by more
@@ -61,6 +61,11 @@ class Ranking:
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
+    def by_labels(self) -> bool:
+        """Whether labelled frames decided."""
+        return self.entries[0].check_miou is not None
+
+    @property
     def chosen(self) -> str:
         """The one to take: that ranks first, or the first given where nothing is better."""
         return self.entries[0].name if self.better else self.first
@@ -68,7 +73,7 @@ class Ranking:
     def verdict(self) -> str:
         """One sentence."""
         best = self.entries[0]
-        if best.check_miou is not None:
+        if self.by_labels:
             return self._checked_verdict(best)
         if best.name == self.first:
             return f"{self.first} is best: none of the others ranks before it"
@@ -94,7 +99,7 @@ class Ranking:
         values = dataclasses.asdict(self)
         values["dropped"] = [found._asdict() for found in self.dropped]
         values["check"] = None if self.check is None else self.check._asdict()
-        return {"chosen": self.chosen, "verdict": self.verdict(), **values}
+        return {"chosen": self.chosen, "verdict": self.verdict(), "by_labels": self.by_labels, **values}
 
 
 def majority(selectors: int) -> int:

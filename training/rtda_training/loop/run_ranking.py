@@ -169,6 +169,7 @@ def choose_best(
             "source_only": contenders.source_only and found.first == contenders.networks[0].name,
             "footage": str(footage.pictures.address),
             "which": footage.what,
+            "labelled": "" if labelled is None else str(labelled.address),
             "seconds": round(time.monotonic() - started, 1),
         }
         text = json.dumps(values, indent=2)
@@ -195,10 +196,9 @@ def _is_chosen(path: Path, name: str) -> bool:
 
 
 def _with_provenance(checkpoint: Checkpoint, ranking: Mapping[str, Any]) -> Checkpoint:
-    checked = ranking["entries"][0]["check_miou"] is not None
     chosen = {
         "name": ranking["chosen"],
-        "by": "rank, by labelled frames" if checked else "rank, without labels",
+        "by": "rank, by labelled frames" if ranking.get("by_labels") else "rank, without labels",
         "on": f"{ranking['footage']}, {ranking['frames']} frames",
         "among": [entry["name"] for entry in ranking["entries"]],
         "verdict": ranking["verdict"],

@@ -47,7 +47,10 @@ def ranking_sentence(ranking: Mapping[str, Any], last: str = "last") -> str:
     names = [entry["name"] for entry in ranking["entries"]]
     first, best = ranking["first"], names[0]
     beats = _sure(ranking["entries"][0]["beats_first"], first)
-    if best == first:
+    if ranking.get("by_labels"):  # runs of earlier versions do not say it: their labels changed no place
+        frames = f"labelled frames of the target ({short(ranking['labelled'])})"
+        text = f"of {len(names)} networks, by {frames}: {ranking['verdict']}"
+    elif best == first:
         gained = ": no other ranks before it" if ranking["source_only"] else ""
         text = f"{_named(best, last)} ranks first of {len(names)} networks on the target, without labels{gained}"
     elif ranking["chosen"] == best:

@@ -59,7 +59,7 @@ def write_model_card(plan: PlanConfig, folder: Path, result: TrainResult, *, tra
         f"# Model card: {_plain(plan.name)}",
         _plain(plan.description) if trained else "",
         *network,
-        *_data(plan),
+        *_data(plan, result),
         *_weights(plan),
         *(_training(plan) if trained else _norms_alone(result)),
         *_figures(plan, rows, result),
@@ -113,16 +113,23 @@ def _network(plan: PlanConfig, last: Checkpoint) -> Iterator[str]:
     yield f"{len(spec.class_names)} classes: {_plain(', '.join(spec.class_names))}."
 
 
-def _data(plan: PlanConfig) -> Iterator[str]:
+def _data(plan: PlanConfig, result: TrainResult) -> Iterator[str]:
     used = [
         ("learned from, with labels", plan.source, "train"),
         ("adapted to, without labels", plan.target, "train"),
         ("target frames with labels", plan.labelled_target, "train"),
+        ("chosen on, with labels", _chosen_on(result), "val"),
         ("scored on", plan.validation, "val"),
     ]
     rows = [(part, _code(data), _pictures(data, split), licence_of(data)) for part, data, split in used if data]
     yield "## Data"
     yield _table(("", "data", "pictures", "licence"), rows)
+
+
+def _chosen_on(result: TrainResult) -> str:
+    """Labelled frames that the network was chosen by; empty: there were none."""
+    ranking = result.ranking or {}
+    return str(ranking["labelled"]) if ranking.get("by_labels") else ""
 
 
 def _pictures(address: str, split: str = "train") -> str:
@@ -183,7 +190,11 @@ def _figures(plan: PlanConfig, rows: Sequence[Mapping[str, Any]], result: TrainR
     if result.ranking:
         yield _plain(ranking_sentence(result.ranking))
     if math.isnan(result.last_miou):
-        yield "No labelled picture was scored."
+        yield (
+            "No labelled picture was scored."
+            if not _chosen_on(result)
+            else ("No other labelled picture was scored: on new ones the chosen network is likely a little worse.")
+        )
         return
     best = f"{100 * result.best_miou:.1f} {_plain(result.best_at)}, the best validation"
     chosen = "" if result.ranking else "; `best.pth` is that network, and was chosen on these pictures"

@@ -23,19 +23,27 @@ def ranking_table(page: ReportPage, ranking: Mapping[str, Any]) -> None:
     rows = [_row(place + 1, entry, ranking) for place, entry in enumerate(ranking["entries"])]
     tested = ("check mIoU",) if any(entry["check_miou"] is not None for entry in ranking["entries"]) else ()
     heads = ("place", "network", *_COLUMNS.values(), "norms apart", "first in", *tested, "")
-    caption = (
-        f"Without labels, on {ranking['frames']} of {ranking['which']} ({short(ranking['footage'])}), in"
-        f" {ranking['seconds']:.0f} s. Larger is better but for norms apart; the place is that of the mean over the"
-        " measures. First in: share of draws of the frames in which a network ranks first. The others are compared"
-        " with the reference."
-    )
-    page.table(heads, rows, caption=caption)
+    page.table(heads, rows, caption=_caption(ranking))
     for found in ranking["dropped"]:
         page.text(f"Dropped: {found['name']}: {found['why']}.")
     for key, why in ranking.get("left_out", {}).items():  # runs of earlier versions have none
         page.text(f"Not counted: {key}, because {why}.")
     for text in ranking["notes"]:
         page.text(f"{text[:1].upper()}{text[1:]}.")
+
+
+def _caption(ranking: Mapping[str, Any]) -> str:
+    footage = f"on {ranking['frames']} of {ranking['which']} ({short(ranking['footage'])})"
+    if ranking.get("by_labels"):  # runs of earlier versions do not say it: their labels changed no place
+        what = f"By the mIoU on labelled frames ({short(ranking['labelled'])})"
+        place = f"the other figures are measured without labels, {footage}, and decided nothing"
+    else:
+        what, place = f"Without labels, {footage}", "the place is that of the mean over the measures"
+    return (
+        f"{what}, in {ranking['seconds']:.0f} s. Larger is better but for norms apart; {place}. First in: share of"
+        " draws of the frames in which a network ranks first without labels. The others are compared with the"
+        " reference."
+    )
 
 
 def _row(place: int, entry: Mapping[str, Any], ranking: Mapping[str, Any]) -> tuple[Any, ...]:
