@@ -14,7 +14,7 @@ from rtda_deploy.errors import ConfigError
 from rtda_runtime.fleet.listing import FileState, Listing
 from rtda_runtime.sources.footage.address import FootageAddress
 
-__all__ = ["Asked", "refuse_other"]
+__all__ = ["Asked", "asked_of", "refuse_other"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +56,26 @@ class Asked:
         }
         found: Dict[str, Any] = json.loads(json.dumps(values))
         return found
+
+
+def asked_of(values: Any) -> Dict[str, Any]:
+    """What :meth:`Asked.to_dict` gave, read from a file that a stranger may have written.
+
+    Raises:
+        Exception: Whatever shows that it is something else; read in a block of :func:`rtda_deploy.border.parsing`.
+    """
+    files = [(path, int(size), int(time_ns)) for path, size, time_ns in values["files"]]
+    rates = [(path, rate) for path, rate in values["rates"]]
+    texts = [
+        values["model"],
+        values["sha256"],
+        *(state[0] for state in files),
+        *(text for pair in rates for text in pair),
+    ]
+    strange = [text for text in texts if not isinstance(text, str)]
+    if strange:
+        raise ValueError(f"{strange[0]!r} where a text belongs")
+    return Asked(values["model"], values["sha256"], dict(values["options"]), files, rates).to_dict()
 
 
 def refuse_other(folder: Path, before: Mapping[str, Any], asked: Asked) -> None:

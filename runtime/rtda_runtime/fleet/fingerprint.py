@@ -70,8 +70,25 @@ class Fingerprint:
             DataError: If it is something else.
         """
         with parsing(DataError, "this is no fingerprint of a machine", hint="choose another --out"):
-            values = json_values(text, "a machine's fingerprint", DataError, hint="choose another --out")
-            return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
+            return cls.of(json_values(text, "a machine's fingerprint", DataError, hint="choose another --out"))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Fingerprint:
+        """The fingerprint of its fields' values, which a stranger may have written.
+
+        Raises:
+            Exception: Whatever shows that it is none; read in a block of :func:`rtda_deploy.border.parsing`.
+        """
+        found = cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
+        texts = [found.host, found.mask, found.confidence]
+        for pairs in (found.pixels, found.versions):
+            texts += [text for pair in pairs.items() for text in pair]
+        strange = [text for text in texts if not isinstance(text, str)]
+        unknown = [probe for probe in found.pixels if probe not in (*_PICTURES, *_VIDEOS)]
+        if strange or unknown:
+            raise ValueError(f"{(strange + unknown)[0]!r} in the description of the machine")
+        _unpacked(found.mask)
+        return found
 
     def changed_pixels(self, other: Fingerprint) -> float:
         """Share of the mask's pixels that are of another class in the other's, 0 to 1; 1 where one has no mask."""
@@ -85,7 +102,9 @@ class Fingerprint:
     def versions_of(self, part: str) -> str:
         """What a person wants to know: of the ``decoder`` or of the ``engine``."""
         names = ("engine", "opencv", "cpu") if part == "engine" else ("opencv", "libjpeg", "av", "libavcodec", "cpu")
-        return ", ".join(f"{name} {self.versions[name]}" for name in names if name in self.versions)
+        return (
+            ", ".join(f"{name} {self.versions[name]}" for name in names if name in self.versions) or "unknown versions"
+        )
 
 
 def probes_for(kinds: Set[str]) -> Tuple[str, ...]:
@@ -148,7 +167,9 @@ def _unpacked(text: str) -> Optional[np.ndarray]:
     if not text:
         return None
     with parsing(DataError, "this is no fingerprint of a machine", hint="choose another --out"):
-        return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(_FRAME_HW)
+        unpacking = zlib.decompressobj()
+        mask = unpacking.decompress(base64.b64decode(text), _FRAME_HW[0] * _FRAME_HW[1] + 1)
+        return np.frombuffer(mask, np.uint8).reshape(_FRAME_HW)
 
 
 def _versions(segmenter: Segmenter) -> Dict[str, str]:

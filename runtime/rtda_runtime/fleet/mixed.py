@@ -15,7 +15,8 @@ import json
 from pathlib import Path
 from typing import Dict, Mapping, Sequence
 
-from rtda_deploy.errors import ConfigError, DeviceError
+from rtda_deploy.border import json_values, parsing
+from rtda_deploy.errors import ConfigError, DataError, DeviceError
 from rtda_deploy.files import file_bytes, write_text
 from rtda_runtime.fleet.fingerprint import NOT_DECODED, Fingerprint
 from rtda_runtime.sources.footage.frame_names import plain_name
@@ -94,9 +95,12 @@ def _fix(part: str, here: Fingerprint, plan: Fingerprint, share: float) -> str:
         return "that is more than rounding: the same packages and the same kind of processor or GPU are needed"
     accept = f"accept that labels depend on the machine: --mixed {part}"
     packages = {package: plan.versions.get(name) for package, name in _PACKAGES[part].items()}
-    wanted = [f"'{package}=={version}'" for package, version in packages.items() if version]
+    # A package's version may go on after its library's: opencv-python-headless 4.10.0.84 holds OpenCV 4.10.0.
+    wanted = [f"'{package}=={version}.*'" for package, version in packages.items() if version]
     same = all(here.versions.get(name) == plan.versions.get(name) for name in _PACKAGES[part].values())
-    return f"leave this kind of processor out, or {accept}" if same else f"pip install {' '.join(wanted)}, or {accept}"
+    if same or not wanted:
+        return f"leave this kind of processor out, or {accept}"
+    return f"pip install {' '.join(wanted)}, or {accept}"
 
 
 _PACKAGES = {
@@ -117,9 +121,15 @@ def note_mixed(out: Path, here: Fingerprint, found: Mapping[str, str]) -> None:
 
 
 def mixed_machines(out: Path) -> Dict[str, Dict[str, str]]:
-    """By its name, in what each machine differs that took part in a run and was accepted."""
+    """By its name, in what each machine differs that took part in a run and was accepted.
+
+    Raises:
+        DataError: If a note of one is damaged.
+    """
     found = {}
     for path in sorted((out / _NOTES).glob("*.json")):
-        values = json.loads(file_bytes(path))
-        found[str(values["host"])] = dict(values["differs"])
+        hint = "remove it; the machine's labels stay as they are"
+        with parsing(DataError, f"{path} is damaged", hint=hint):
+            values = json_values(file_bytes(path), str(path), DataError, hint=hint)
+            found[str(values["host"])] = {str(part): str(what) for part, what in values["differs"].items()}
     return found

@@ -13,6 +13,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 from rtda_deploy.border import json_values, parsing
 from rtda_deploy.errors import DataError
 from rtda_deploy.files import file_bytes, write_text
+from rtda_runtime.fleet.asked import asked_of
 from rtda_runtime.fleet.fingerprint import Fingerprint
 from rtda_runtime.fleet.units import Unit
 
@@ -87,4 +88,4 @@ class Plan:
                 raise DataError(f"{path} is of format {values['format']}, known is {FORMAT}", hint=hint)
             units = tuple(Unit.of(unit) for unit in values["units"])
             faults = tuple(Fault(*fault) for fault in values["faults"])
-            return cls(values["asked"], units, faults, Fingerprint(**values["machine"]))
+            return cls(asked_of(values["asked"]), units, faults, Fingerprint.of(values["machine"]))

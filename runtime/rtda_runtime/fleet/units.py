@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any, Dict, Tuple
 
 __all__ = ["UNIT_FRAMES", "Unit"]
@@ -47,7 +48,20 @@ class Unit:
 
     @classmethod
     def of(cls, values: Dict[str, Any]) -> Unit:
-        """The unit of :meth:`to_dict`'s values."""
+        """The unit of :meth:`to_dict`'s values, which a stranger may have written.
+
+        Raises:
+            Exception: Whatever shows that it is none, such as a mask outside of the output folder; read in a block of
+                :func:`rtda_deploy.border.parsing`.
+        """
         given = {"topic": "", "folder": "", "files": (), "numbers": (), **values}
         tuples = {key: tuple(given[key]) for key in ("files", "numbers", "names")}
-        return cls(**{**given, **tuples})
+        found = cls(**{**given, **tuples})
+        if not re.fullmatch("[0-9a-f]{16}", found.id):
+            raise ValueError(f"a unit is called {found.id!r}, which is not 16 hexadecimal digits")
+        if len(found.names) != len(found.files or found.numbers):
+            raise ValueError(f"unit {found.id} has not one name for each frame")
+        for name in found.mask_names():
+            if name.startswith("/") or ".." in name.split("/"):
+                raise ValueError(f"the mask {name} would lie outside of the folder")
+        return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import sys
 import tarfile
 import threading
@@ -505,3 +506,41 @@ def test_a_plan_that_is_none_is_refused(model_path: Path, footage: Path, tmp_pat
         (tmp_path / "out" / PLAN).write_text(text)
         with pytest.raises(DataError, match=r"plan|no JSON|format"):
             label_footage(request(model_path, tmp_path / "out", footage))
+
+
+@pytest.mark.parametrize(
+    "place, value",
+    [
+        ("asked", {}),
+        ("asked", []),
+        ("asked.options", 5),
+        ("asked.files", None),
+        ("asked.files", [5]),
+        ("asked.sha256", 5),
+        ("asked.rates", [["a"]]),
+        ("machine", []),
+        ("machine.pixels", []),
+        ("units.0.id", "../../elsewhere"),
+        ("units.0.folder", "../elsewhere/"),
+        ("units.0.folder", "/elsewhere/"),
+        ("units.0.names", ["one"]),
+    ],
+)
+def test_a_plan_that_was_edited_is_refused_and_writes_nowhere(
+    model_path: Path, footage: Path, tmp_path: Path, place: str, value: Any
+) -> None:
+    out = tmp_path / "out"
+    label_footage(request(model_path, out, footage / "pictures"))
+    plan = json.loads((out / PLAN).read_text())
+    *above, last = [int(key) if key.isdigit() else key for key in place.split(".")]
+    inner = plan
+    for key in above:
+        inner = inner[key]
+    inner[last] = value
+    (out / PLAN).write_text(json.dumps(plan))
+    shutil.rmtree(out / "units")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match="is no plan of labels") as caught:
+        label_footage(request(model_path, out, footage / "pictures"))
+    assert caught.value.why and "--out" in caught.value.hint
+    assert sorted(tmp_path.rglob("*")) == before

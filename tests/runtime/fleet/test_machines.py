@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+import zlib
 from pathlib import Path
-from typing import Tuple
+from typing import Any, Tuple
 
 import numpy as np
 import pytest
@@ -86,7 +88,7 @@ def test_another_decoder_is_refused_with_what_differs_and_the_fix(machine: Tuple
     ) as caught:
         accepted_differences(here, plan, ("engine",), "cpu")
     assert "av 1.2.3" in caught.value.why and f"av {plan.versions['av']}" in caught.value.why
-    assert f"'av=={plan.versions['av']}'" in caught.value.hint and "--mixed decoder" in caught.value.hint
+    assert f"'av=={plan.versions['av']}.*'" in caught.value.hint and "--mixed decoder" in caught.value.hint
     found = accepted_differences(here, plan, ("decoder",), "cpu")
     assert list(found) == ["decoder"]
     same = dataclasses.replace(here, versions=plan.versions)
@@ -153,6 +155,49 @@ def test_a_fingerprint_that_is_none_is_refused() -> None:
     for text in ("{", "[]", '{"host": "a"}'):
         with pytest.raises(DataError):
             Fingerprint.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"pixels": []},
+        {"pixels": {"../picture.png": "0"}},
+        {"pixels": {"png": 5}},
+        {"versions": []},
+        {"host": 5},
+        {"mask": 5},
+        {"mask": "!"},
+        {"mask": "eJwDAAAAAAE="},
+        {"mask": base64.b64encode(zlib.compress(bytes(10**6))).decode()},
+    ],
+)
+def test_a_fingerprint_that_was_edited_is_refused_when_it_is_read(changed: Any) -> None:
+    whole = {"host": "a", "pixels": {"png": "0"}, "mask": "", "confidence": "", "versions": {}}
+    assert Fingerprint.from_json(json.dumps(whole)).versions_of("engine") == "unknown versions"
+    with pytest.raises(DataError, match="no fingerprint") as caught:
+        Fingerprint.from_json(json.dumps({**whole, **changed}))
+    assert caught.value.why and caught.value.hint
+
+
+def test_the_packages_that_are_named_can_be_installed(machine: Tuple[Path, Fingerprint]) -> None:
+    """The library's version is the package's without what comes after it: 5.0.0 of opencv-python-headless 5.0.0.93."""
+    _, plan = machine
+    here = dataclasses.replace(plan, pixels={}, versions={**plan.versions, "opencv": "1.2.3"})
+    with pytest.raises(DeviceError) as caught:
+        accepted_differences(here, plan, (), "cpu")
+    assert f"'opencv-python-headless=={plan.versions['opencv']}.*'" in caught.value.hint
+    silent = dataclasses.replace(plan, versions={})
+    with pytest.raises(DeviceError) as caught:
+        accepted_differences(here, silent, (), "cpu")
+    assert "pip install" not in caught.value.hint and "the plan's machine unknown versions" in caught.value.why
+
+
+def test_a_damaged_note_of_a_machine_is_named(tmp_path: Path) -> None:
+    (tmp_path / "machines").mkdir()
+    for text in ("{", "[]", '{"host": "a", "differs": []}'):
+        (tmp_path / "machines" / "a.json").write_text(text)
+        with pytest.raises(DataError, match=r"a\.json"):
+            mixed_machines(tmp_path)
 
 
 def test_a_run_goes_on_only_where_the_plan_was_made_alike(machine: Tuple[Path, Fingerprint], tmp_path: Path) -> None:
