@@ -55,6 +55,7 @@ INT8 = Precision(
     arithmetic={
         "int8": "int8 is taken for every layer; those that an engine keeps in float cost more",
         "fp16": "{device} has no fast int8: an engine computes in fp16 instead",
+        "fp32": "{device} has no fast int8 nor fp16: an engine computes in fp32 instead",
     },
     targets=("tensorrt", "cpu"),
     needs_calibration=True,

@@ -53,7 +53,7 @@ class Device:
         """What an engine of a precision computes in: ``fp32``, ``tf32``, ``fp16`` or ``int8``.
 
         TensorRT takes TF32 for an fp32 engine where it exists, FP16 for an int8 engine where there is no fast INT8, and
-        FP32 for an fp16 engine where there is no fast FP16.
+        FP32 for either where there is no fast FP16.
         """
         kinds = precision_named(precision).arithmetic
         return next(kind for kind in kinds if getattr(self, kind) is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import math
 import re
@@ -422,6 +423,8 @@ def test_what_an_engine_computes_in_is_said(one_onnx: Path) -> None:
     found = estimate(one_onnx, "gtx-1080-ti")
     assert [entry.arithmetic for entry in found.precisions] == ["fp32", "fp32", "int8"]
     assert found.notes[0] == "GeForce GTX 1080 Ti has no fast fp16: an engine computes in fp32 instead"
+    plain = dataclasses.replace(device_named("gtx-1080-ti"), fp16=None, int8=None)
+    assert {plain.arithmetic(entry.precision) for entry in found.precisions} == {"fp32"}, "every device has that"
 
 
 # files
