@@ -183,6 +183,9 @@ def test_within_chance_the_labels_keep_the_first() -> None:
     assert all(ranking.better == (check.difference > check.error) for ranking, check in checks)
     kept = [ranking for ranking, _ in checks if not ranking.better]
     assert kept and all("within chance" in ranking.verdict() and ranking.chosen == ranking.first for ranking in kept)
+    three = [rank([given[n], given[n - 1], given[n - 2]], footage(), labelled=labelled(3)) for n in range(3)]
+    told = [(ranking.better, any("chose among" in note for note in ranking.notes)) for ranking in three]
+    assert all(better == said for better, said in told) and (False, False) in told, "nothing was chosen: no gain"
 
 
 def test_labelled_frames_that_say_the_contrary_keep_the_first() -> None:

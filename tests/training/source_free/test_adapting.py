@@ -100,7 +100,8 @@ def test_where_labels_decided_page_card_and_checkpoint_say_so(whole, norms_alone
     assert "By the mIoU on labelled frames" in page and "the place is that of the mean" not in page
     assert "without labels, and beats" not in card and "by labelled frames of the target" in card
     assert "chosen on, with labels" in card and "No labelled picture was scored" not in card
-    assert read_checkpoint(whole.best).spec.provenance["chosen"]["by"] == "rank, by labelled frames"
+    chosen = read_checkpoint(whole.best).spec.provenance["chosen"]
+    assert chosen["by"] == "rank, by labelled frames" and chosen["on"] == ranking["labelled"]
     plain = norms_alone[0]
     assert not plain.ranking["by_labels"] and plain.ranking["labelled"] == ""
     assert "the place is that of the mean" in (plain.folder / "report.html").read_text()

@@ -10,7 +10,7 @@ import numpy as np
 
 from rtda_deploy.errors import ConfigError, DataError, EngineError
 from rtda_training.judge.answers import Answers, Candidate, Dropped, Frames, answers_of
-from rtda_training.judge.check import Paired, check_counts, miou_of, paired
+from rtda_training.judge.check import check_counts, miou_of, paired
 from rtda_training.judge.evidence import Evidence, evidence_of
 from rtda_training.judge.guards import remarks_of, warnings_of
 from rtda_training.judge.resample import block_weights, one_of_each
@@ -185,7 +185,7 @@ def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = ())
         check=check,
         frames=judged.frames,
         dropped=tuple(judged.dropped),
-        notes=(*judged.notes, *_best_of_many(check, len(entries))),
+        notes=(*judged.notes, *(_best_of_many(len(entries)) if check is not None and better else ())),
         left_out={} if checked else unsaid,  # no measure counts beside labels
     )
 
@@ -256,8 +256,8 @@ def _notes(frames: Frames, candidates: int) -> Tuple[str, ...]:
     return tuple(told)
 
 
-def _best_of_many(check: Optional[Paired], candidates: int) -> Tuple[str, ...]:
-    if check is None or candidates == 2:
+def _best_of_many(candidates: int) -> Tuple[str, ...]:
+    if candidates == 2:
         return ()
     return (
         f"the labelled frames chose among {candidates}, and the interval is that of one comparison: elsewhere the gain"

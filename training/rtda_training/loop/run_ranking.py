@@ -196,10 +196,11 @@ def _is_chosen(path: Path, name: str) -> bool:
 
 
 def _with_provenance(checkpoint: Checkpoint, ranking: Mapping[str, Any]) -> Checkpoint:
+    by_labels = ranking.get("by_labels", False)  # runs of earlier versions do not say it: their labels changed no place
     chosen = {
         "name": ranking["chosen"],
-        "by": "rank, by labelled frames" if ranking.get("by_labels") else "rank, without labels",
-        "on": f"{ranking['footage']}, {ranking['frames']} frames",
+        "by": "rank, by labelled frames" if by_labels else "rank, without labels",
+        "on": ranking["labelled"] if by_labels else f"{ranking['footage']}, {ranking['frames']} frames",
         "among": [entry["name"] for entry in ranking["entries"]],
         "verdict": ranking["verdict"],
     }
