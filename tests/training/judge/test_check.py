@@ -79,6 +79,16 @@ def test_a_lead_that_rounding_makes_is_none() -> None:
     assert paired(one, other).better
 
 
+def test_a_lead_that_one_frame_makes_is_known() -> None:
+    """A class that one frame alone shows, and one of the networks does not find, outweighs all others."""
+    one = np.array([[[50, 0], [0, 50]], *2 * [[[100, 0], [0, 0]]]])
+    other = np.array([[[50, 0], [50, 0]], *2 * [[[100, 0], [0, 0]]]])
+    found = paired(one, other)
+    assert found.better and found.low < -100 and found.least == 0.0 and found.hangs_on_one_frame
+    everywhere = paired(np.stack([one[0]] * 3), np.stack([other[0]] * 3))
+    assert everywhere.better and everywhere.least > 50 and not everywhere.hangs_on_one_frame
+
+
 def test_draws_are_blocks_of_neighbours_and_the_same_every_time() -> None:
     weights = block_weights(100, 50)
     assert weights.shape == (50, 100) and np.allclose(weights.sum(axis=1), 1.0)

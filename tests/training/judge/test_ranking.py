@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import List
+from typing import List, Tuple
 
 import numpy as np
 import pytest
@@ -136,6 +136,34 @@ def test_of_equals_on_the_labels_the_first_stays_first_whatever_the_measures_say
     ranking = rank(given, footage(), labelled=labelled())
     assert ranking.entries[0].name == ranking.chosen == "first" and not ranking.better and ranking.check is None
     assert ranking.verdict() == "first is best: none of the others has more mIoU on the labelled frames"
+
+
+def test_where_a_single_frame_decided_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One labelled frame alone shows a class, and the other network finds it there."""
+    pictures, inner, right = labelled(5), network("first", 0.3), network("right", 0.0)
+    whole, rare = pictures.pair, CLASSES - 1
+    shown = whole(2)[0]
+
+    def pair(index: int) -> Tuple[np.ndarray, np.ndarray]:
+        frame, label = whole(index)
+        return frame, label if index == 2 else np.where(label == rare, 255, label).astype(np.uint8)
+
+    def blind(frame: np.ndarray, shape: Tuple[int, int]) -> np.ndarray:
+        assert inner.mask is not None
+        return np.minimum(inner.mask(frame, shape), rare - 1).astype(np.uint8)
+
+    def seeing(frame: np.ndarray, shape: Tuple[int, int]) -> np.ndarray:
+        assert right.mask is not None
+        there = (right.mask(frame, shape) == rare) & (frame == shown).all()
+        return np.where(there, rare, blind(frame, shape)).astype(np.uint8)
+
+    monkeypatch.setattr(pictures, "pair", pair)
+    first, other = inner._replace(mask=blind), inner._replace(name="other", mask=seeing)
+    ranking = rank([first, other], footage(), labelled=pictures)
+    assert ranking.chosen == "other" and ranking.check is not None and ranking.check.low < 0
+    assert [note for note in ranking.notes if "a single frame decided, label more" in note]
+    sure = rank([first, network("a", 0.1)], footage(), labelled=pictures)
+    assert sure.better and sure.notes == ()
 
 
 @pytest.mark.parametrize("place", [1, 2, 3])

@@ -37,6 +37,7 @@ class Paired(NamedTuple):
         low: Lower end of the 95 % interval of the difference.
         high: Upper end.
         error: Standard error of the difference.
+        least: The smallest difference with one of the frames left out.
     """
 
     frames: int
@@ -45,6 +46,12 @@ class Paired(NamedTuple):
     low: float
     high: float
     error: float
+    least: float
+
+    @property
+    def hangs_on_one_frame(self) -> bool:
+        """Whether the lead is gone with one of the frames left out, such as the only one that shows a class."""
+        return self.better and self.least <= _SAME
 
     @property
     def better(self) -> bool:
@@ -114,7 +121,7 @@ def paired(one: np.ndarray, other: np.ndarray) -> Paired:
     )
     error = float(np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum()))
     reach = _quantile(count - 1) * error
-    return Paired(count, scores, whole, whole - reach, whole + reach, error)
+    return Paired(count, scores, whole, whole - reach, whole + reach, error, float(without.min()))
 
 
 def _quantile(freedom: int) -> float:

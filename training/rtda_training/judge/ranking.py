@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from rtda_deploy.errors import ConfigError, DataError, EngineError
 from rtda_training.judge.answers import Answers, Candidate, Dropped, Frames, answers_of
-from rtda_training.judge.check import check_counts, miou_of, paired
+from rtda_training.judge.check import Paired, check_counts, miou_of, paired
 from rtda_training.judge.evidence import Evidence, evidence_of
 from rtda_training.judge.guards import remarks_of, warnings_of
 from rtda_training.judge.resample import block_weights, one_of_each
@@ -185,7 +185,7 @@ def ranking_of(judged: Judged, *, draws: int = _DRAWS, rule: Sequence[str] = ())
         check=check,
         frames=judged.frames,
         dropped=tuple(judged.dropped),
-        notes=(*judged.notes, *(_best_of_many(len(entries)) if check is not None and better else ())),
+        notes=(*judged.notes, *(_doubts(check, len(entries)) if check is not None and better else ())),
         left_out={} if checked else unsaid,  # no measure counts beside labels
     )
 
@@ -256,13 +256,18 @@ def _notes(frames: Frames, candidates: int) -> Tuple[str, ...]:
     return tuple(told)
 
 
-def _best_of_many(candidates: int) -> Tuple[str, ...]:
-    if candidates == 2:
-        return ()
-    return (
-        f"the labelled frames chose among {candidates}, and the interval is that of one comparison: elsewhere the gain"
-        " is likely a little less",
-    )
+def _doubts(check: Paired, candidates: int) -> Iterator[str]:
+    """What makes a choice by labels less sure than it seems."""
+    if check.hangs_on_one_frame:
+        yield (
+            f"without one of the {check.frames} labelled frames the lead is {check.least:+.1f} mIoU: a single frame"
+            " decided, label more"
+        )
+    if candidates > 2:
+        yield (
+            f"the labelled frames chose among {candidates}, and the interval is that of one comparison: elsewhere the"
+            " gain is likely a little less"
+        )
 
 
 def _number(value: float) -> Optional[float]:
