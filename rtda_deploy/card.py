@@ -99,7 +99,7 @@ def card_from_json(text: str) -> Optional[Card]:
             values[key] = _numbers(values[key])
         values["accuracy"] = tuple(None if value is None else float(value) for value in values["accuracy"])
         card = Card(**values)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
         return None
     fits = len(card.confidence) == len(card.accuracy) == BINS and len(card.class_prior) == len(card.predicted_prior)
     return card if fits and isinstance(card.temperature, float) and card.temperature > 0 else None

@@ -9,7 +9,6 @@ value; ``rtda_runtime.shift`` reads them with NumPy alone.
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import itertools
 import json
@@ -44,6 +43,7 @@ MOST_CELLS = 2048  # of the logits, in rows and columns as far apart as that tak
 MOST_BLOCKS = 600  # of a card
 SAMPLE_S = 1.0  # seconds between two frames that are looked at
 SAMPLES = 3  # frames of a block
+_LONGEST_BLOCK_S = 86_400.0  # of a card that is believed; ours are seconds
 _VERSION = 2  # 1 had no appearance
 
 
@@ -114,7 +114,7 @@ def familiar_from_json(card: str) -> Optional[Familiar]:
         values: Dict[str, Any] = json.loads(card)[FAMILIAR_KEY]
         if values.pop("version") != _VERSION:
             return None
-        packed = zlib.decompress(base64.b64decode(values.pop("packed"), validate=True))
+        packed = base64.b64decode(values.pop("packed"), validate=True)
         found = Familiar(
             data=str(values["data"]),
             robot=bool(values["robot"]),
@@ -124,14 +124,17 @@ def familiar_from_json(card: str) -> Optional[Familiar]:
             stretches=_counts(values["stretches"]),
             low=_numbers(values["low"]),
             high=_numbers(values["high"]),
-            packed=packed,
+            packed=b"",
         )
-    except (ValueError, TypeError, KeyError, AttributeError, binascii.Error, zlib.error):
+        columns = sum(found.widths)
+        blocks = zlib.decompressobj().decompress(packed, found.blocks * columns + 1)  # and no more, whatever it holds
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError, zlib.error):
         return None
-    columns = sum(found.widths)
     fits = len(found.widths) == len(SIGNALS) and len(found.low) == len(found.high) == columns
-    whole = fits and len(packed) == found.blocks * columns > 0
-    return found if whole and found.sample_s > 0 and found.samples > 0 else None
+    whole = fits and len(blocks) == found.blocks * columns > 0
+    ranges = all(low <= high and math.isfinite(high - low) for low, high in zip(found.low, found.high))
+    timed = found.sample_s > 0 and 0 < found.samples <= _LONGEST_BLOCK_S / found.sample_s
+    return dataclasses.replace(found, packed=blocks) if whole and ranges and timed else None
 
 
 def with_familiar(card: str, familiar: Familiar) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -64,6 +66,16 @@ def card_text() -> str:
         {"sample_s": 0},
         {"samples": 0},
         {"data": None, "widths": None},
+        {"sample_s": float("inf")},
+        {"sample_s": 1e308},
+        {"sample_s": 10**400},
+        {"samples": float("inf")},
+        {"samples": 10**400},
+        {"stretches": [10**30]},
+        {"widths": [float("inf")] * 4},
+        {"low": [1e308] * 6, "high": [-1e308] * 6},
+        {"low": [-1e308] * 6, "high": [1e308] * 6},
+        {"packed": base64.b64encode(zlib.compress(bytes(10**7))).decode()},
     ],
 )
 def test_broken_blocks_are_none(change: dict[str, object]) -> None:
@@ -72,9 +84,11 @@ def test_broken_blocks_are_none(change: dict[str, object]) -> None:
     assert familiar_from_json(json.dumps(values)) is None
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"familiar": 3}', "no json", '{"familiar": {}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "null", '{"familiar": 3}', "no json", '{"familiar": {}}', "[" * 100_000]
+)
 def test_a_text_without_blocks_has_none(text: str) -> None:
-    assert familiar_from_json(text) is None
+    assert familiar_from_json(text) is None and card_from_json(text) is None
 
 
 def test_long_footage_is_kept_in_runs_spread_over_it() -> None:
