@@ -124,7 +124,7 @@ def compare(
     if not files:
         raise ExportError("none of the variants could be made", why="; ".join(left_out), hint="the reasons stand above")
     if device:
-        points, machine = estimated(files, device)
+        points, machine = estimated(files, device, tell)
     else:
         points, machine = timed_here(files, frame, rounds, progress), _processor()
     return Comparison(
@@ -179,8 +179,12 @@ def _once(segmenter: Any, frame: np.ndarray) -> Callable[[], object]:
     return lambda: segmenter.segment(frame, mask)
 
 
-def estimated(files: Sequence[Tuple[Variant, Path, Optional[float]]], device: str) -> Tuple[List[Point], str]:
+def estimated(
+    files: Sequence[Tuple[Variant, Path, Optional[float]]], device: str, tell: Tell = lambda line: None
+) -> Tuple[List[Point], str]:
     """What an engine of each is expected to take on a device, the network alone; and the device's title.
+
+    What the estimates assume is told, once each, such as that the device computes a precision in another.
 
     Raises:
         ConfigError: If the device is unknown.
@@ -188,12 +192,16 @@ def estimated(files: Sequence[Tuple[Variant, Path, Optional[float]]], device: st
     from rtda_export.roofline.estimator import estimate
 
     points, title = [], device
+    notes: Dict[str, None] = {}
     for variant, file, miou in files:
         found = estimate(file, device, precision=variant.precision)
         entry, title = found.precisions[0], found.device.title
+        notes.update(dict.fromkeys(found.notes))
         low, high = entry.range_fps
         runs_on = f"estimated, {entry.arithmetic}, within a factor {entry.error_factor:g} of published engines"
         points.append(Point(variant, file, miou, 1e3 / entry.expected_fps, 1e3 / high, 1e3 / low, runs_on))
+    for note in notes:
+        tell(note)
     return points, title
 
 

@@ -239,6 +239,21 @@ def test_another_device_is_estimated(one_checkpoint: Path, workshop: Any, tmp_pa
         estimated([(variant, plain, 40.0)], "xavier-agx-9")
 
 
+def test_what_a_device_computes_in_another_precision_is_told(
+    one_checkpoint: Path, workshop: Any, tmp_path: Path
+) -> None:
+    plain = workshop.onnx(one_checkpoint, tmp_path / "plain.onnx")
+    asked: List[Any] = [(Variant(plain, (64, 64), name, name), plain, 40.0) for name in ("fp32", "fp16", "int8")]
+    lines: List[str] = []
+    estimated([*asked, *asked], "gtx-1080-ti", lines.append)
+    assert lines == [
+        "GeForce GTX 1080 Ti has no fast fp16: an engine computes in fp32 instead",
+        "int8 is taken for every layer; those that an engine keeps in float cost more",
+    ]
+    estimated(asked[2:], "v100", lines.append)
+    assert lines[2:] == ["Tesla V100 SXM2 has no fast int8: an engine computes in fp16 instead"]
+
+
 def test_a_mistyped_device_is_told_before_anything_is_made(one_checkpoint: Path, tmp_path: Path) -> None:
     lines: List[str] = []
     with pytest.raises(ConfigError, match="xavier-agx-9"):
