@@ -1,13 +1,13 @@
-"""What a shadow costs the deployed network, beside no second network and beside one to compare with.
+"""What a shadow and a collector cost the deployed network, beside neither and beside a network to compare with.
 
     python benchmarks/shadow.py [--model model.onnx] [--busy 0.5] [--frames 150] [--rounds 9] [--json]
 
 The same pictures, already in memory, come at a rate that keeps the network at work for a share of the time
-(``--busy``); three pipelines take them in turns, so that whatever else the machine does falls on each: ``alone``,
-``shadow`` (the same model as ``shadow=``) and ``compare`` (as ``compare=``). ``age`` is from capture to mask,
-``dropped`` of what was captured, ``looked at`` the frames that the second network saw. ``over alone`` is the age over
-that of ``alone`` in the same round, with the middle half of the rounds. Without --model: BiSeNet-R18 at 256x128 with
-random weights (needs torch).
+(``--busy``); four pipelines take them in turns, so that whatever else the machine does falls on each: ``alone``,
+``shadow`` (the same model as ``shadow=``), ``collect`` (a ``Collector`` of a frame a second, with its second engine)
+and ``compare`` (as ``compare=``). ``age`` is from capture to mask, ``dropped`` of what was captured, ``looked at`` the
+frames that the second network, or the collector, saw. ``over alone`` is the age over that of ``alone`` in the same
+round, with the middle half of the rounds. Without --model: BiSeNet-R18 at 256x128 with random weights (needs torch).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 import numpy as np
 from loop_overhead import Prepared
@@ -27,12 +27,12 @@ from rounds import in_turns, machine_text, recorded, times_as_long
 from small_network import write_network
 from tables import table, wide
 
-from rtda_runtime import Pipeline, Segmenter
+from rtda_runtime import CollectOptions, Collector, Pipeline, Segmenter
 from rtda_runtime.bench.samplers import smooth_pictures
 from rtda_runtime.pipeline.shadow import open_shadow
 from rtda_runtime.pool import AnySegmenter
 
-_WARM_UP = 5  # frames
+_WARM_UP = 25  # frames: the collector's engine is opened meanwhile
 
 
 def main() -> int:
@@ -59,25 +59,33 @@ def measure(
     rounds: int,
     busy: float,
 ) -> Dict[str, Any]:
-    """Run the three in turns.
+    """Run the four in turns.
 
     Returns:
         JSON-ready: ``ways`` (per way ``p50`` and ``p95`` of the age with ``ms``, ``ratio``, ``low``, ``high``;
         ``dropped`` and ``looked_at``, shares), ``period_ms`` between two frames, ``frames``, ``rounds``, ``busy``.
     """
     period_s = _frame_s(deployed, pictures) / busy
-    seconds: Dict[str, Dict[str, AnySegmenter]] = {
-        "alone": {},
-        "shadow": {"shadow": shadow},
-        "compare": {"compare": other},
-    }
-    answers = in_turns(
-        {
-            name: lambda number, second=second: _drive(deployed, pictures, frames, period_s, second)
-            for name, second in seconds.items()
-        },
-        rounds,
-    )
+    with tempfile.TemporaryDirectory(prefix="rtda-shadow-") as folder:
+
+        def collector() -> Collector:
+            path = deployed.path
+            engine = None if path is None else lambda: Segmenter.open(path, "cpu", threads=1, confidence=True)
+            return Collector(folder, deployed.spec, CollectOptions(per_minute=60), engine=engine)
+
+        seconds: Dict[str, Callable[[], Dict[str, Any]]] = {
+            "alone": dict,
+            "shadow": lambda: {"shadow": shadow},
+            "collect": lambda: {"sinks": [collector()]},
+            "compare": lambda: {"compare": other},
+        }
+        answers = in_turns(
+            {
+                name: lambda number, second=second: _drive(deployed, pictures, frames, period_s, second())
+                for name, second in seconds.items()
+            },
+            rounds,
+        )
     ways = {name: _summary(rows, answers["alone"]) for name, rows in answers.items()}
     return {"ways": ways, "period_ms": 1e3 * period_s, "frames": frames, "rounds": rounds, "busy": busy}
 
@@ -96,7 +104,7 @@ def _drive(
     pictures: Sequence[np.ndarray],
     frames: int,
     period_s: float,
-    second: Dict[str, AnySegmenter],
+    second: Dict[str, Any],
 ) -> Dict[str, float]:
     ages: List[float] = []
     with Pipeline(segmenter, Prepared(pictures, frames + _WARM_UP, period_s), each_result=True, **second) as pipeline:
@@ -106,7 +114,11 @@ def _drive(
         pipeline.join()
         stats = pipeline.stats
     p50, p95 = np.percentile(ages, (50, 95))
-    looked_at = {"shadow": stats.get("shadow", {}).get("compared", 0), "compare": stats["frames"]}
+    looked_at = {
+        "shadow": stats.get("shadow", {}).get("compared", 0),
+        "sinks": sum(sink["written"] for sink in stats["sinks"].values()),
+        "compare": stats["frames"],
+    }
     return {
         "p50": float(p50),
         "p95": float(p95),

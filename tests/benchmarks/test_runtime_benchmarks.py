@@ -108,6 +108,7 @@ def test_a_shadow_is_measured_beside_no_second_network_and_one_to_compare_with(
         found = script.measure(segmenter, other, shadow, script.smooth_pictures((96, 64)), 20, 2, 0.05)
     ways = found["ways"]
     assert ways["alone"]["looked_at"] == 0.0 < ways["shadow"]["looked_at"] <= 1.0
+    assert 0.0 < ways["collect"]["looked_at"] <= 1.0
     assert ways["alone"]["p50"]["ratio"] == 1.0 and ways["compare"]["looked_at"] == 1.0 - ways["compare"]["dropped"]
     assert all(row["p95"]["ms"] >= row["p50"]["ms"] > 0.0 for row in ways.values())
 
