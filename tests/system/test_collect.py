@@ -124,14 +124,17 @@ def test_a_full_disk_takes_nothing_and_the_run_goes_on(
 
 def test_on_a_small_disk_better_frames_take_the_place_of_others(tmp_path: Path, small_disk: Path) -> None:
     words = ["run", "a.onnx", "--collect", small_disk / "hard", "--collect-limit", LIMITS, "--json", "--camera"]
-    kept = 0
-    for number in range(6):
+    kept, there = 0, 0
+    for number in range(100):  # on a busy machine the collector, which gives way, sees few of the frames
         write_noise(tmp_path / f"noise{number}", 80, number)
         outcome = invoke(*words, f"noise{number}")
         assert outcome.code == 0 and "cannot write" not in outcome.err, outcome.err
         kept += outcome.json["sinks"]["collect"]["kept"]
         check_in_order(small_disk / "hard")
-    assert 5 < len(pictures_of(small_disk / "hard")) < kept
+        there = len(pictures_of(small_disk / "hard"))
+        if 5 < there < kept - 5:
+            break
+    assert 5 < there < kept - 5
 
 
 def test_a_disk_that_others_filled_keeps_its_floor(tmp_path: Path, small_disk: Path) -> None:
