@@ -86,7 +86,7 @@ def _decoded(here: Fingerprint, probes: Sequence[str]) -> str:
 
 def _answered(share: float) -> str:
     if share:
-        return f"the network gives {100 * share:.2g} % of the pixels of the same frame another class"
+        return f"the network gives {100 * share:.3g} % of the pixels of the same frame another class"
     return "the network gives the same frame other confidences"
 
 

@@ -252,4 +252,9 @@ def _json(values: Dict[str, Any]) -> str:
 def _read(content: bytes, path: Path) -> Dict[str, Any]:
     hint = "remove it and run the same command again"
     with parsing(DataError, f"{path} is damaged", hint=hint):
-        return dict(json_values(content, str(path), DataError, hint=hint))
+        values: Dict[str, Any] = dict(json_values(content, str(path), DataError, hint=hint))
+        texts = [values["id"], values["state"], *([values["why"]] if values["state"] == "failed" else [])]
+        texts += [entry[key] for entry in values["skipped"] for key in ("file", "key", "why")]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(values["frames"], int):
+            raise ValueError("it says something else than what became of a unit")
+        return values

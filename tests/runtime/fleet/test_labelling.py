@@ -111,13 +111,14 @@ def test_shards_hold_the_same_files_as_the_folder(model_path: Path, footage: Pat
 @pytest.mark.parametrize("skipped", [0, 3, 2000])
 def test_what_a_unit_says_of_itself_is_read_from_the_end_of_its_shard(tmp_path: Path, skipped: int) -> None:
     output = open_output(tmp_path, "tar")
-    told = {"id": "0a", "skipped": [{"file": f"{number}.png", "key": "ü" * 20} for number in range(skipped)]}
+    lost = [{"file": f"{number}.png", "key": "ü" * 20, "why": "damaged"} for number in range(skipped)]
+    told = {"id": "0a", "state": "done", "frames": 30, "skipped": lost}
     with output.writing("0a", told) as writer:
         for number in range(30):
             writer.add("masks", f"{number}", b"unit.json\0" * 1000)  # as if a picture held such a name
     assert output.summary("0a") == told
     path = output.done_path("0a")
-    path.write_bytes(path.read_bytes().replace(b'{"id"', b'["id"'))
+    path.write_bytes(path.read_bytes().replace(b'{"frames"', b'["frames"'))
     with pytest.raises(DataError, match=r"is damaged|no JSON"):
         output.summary("0a")
 
@@ -506,6 +507,25 @@ def test_a_plan_that_is_none_is_refused(model_path: Path, footage: Path, tmp_pat
         (tmp_path / "out" / PLAN).write_text(text)
         with pytest.raises(DataError, match=r"plan|no JSON|format"):
             label_footage(request(model_path, tmp_path / "out", footage))
+
+
+@pytest.mark.parametrize("room", ["units", "failed"])
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"id": "a", "state": "failed", "frames": 0, "skipped": [5]}'])
+def test_a_damaged_file_that_says_what_became_of_a_unit_is_named(
+    model_path: Path, footage: Path, tmp_path: Path, room: str, text: str
+) -> None:
+    out = tmp_path / "out"
+    label_footage(request(model_path, out, footage / "pictures"))
+    done = next((out / "units").iterdir())
+    damaged = out / room / done.name
+    done.unlink()
+    damaged.parent.mkdir(exist_ok=True)
+    damaged.write_text(text)
+    with pytest.raises(DataError, match=f"{room}/{done.name}") as caught:
+        label_footage(request(model_path, out, footage / "pictures"))
+    assert "remove it" in caught.value.hint
+    damaged.unlink()
+    assert label_footage(request(model_path, out, footage / "pictures")).frames == 3
 
 
 @pytest.mark.parametrize(
