@@ -168,5 +168,5 @@ def _show(found: Labelled) -> None:
 def _next(found: Labelled, request: LabelRequest) -> List[str]:
     path = shlex.quote(str(found.out / "masks" if found.layout == "png" else found.out))
     target = shlex.quote(request.footage[0]) if len(request.footage) == 1 else "FOOTAGE"
-    train = f"rtda-deploy train --source DATA --target {target} --set labeler=folder --set folder.path={path}"
+    train = f"rtda-deploy train classmix --source DATA --target {target} --set labeler=folder --set folder.path={path}"
     return [train, f"rtda-deploy rank {shlex.quote(str(request.model))} OTHER --footage {target}"]

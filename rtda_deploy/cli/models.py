@@ -54,7 +54,7 @@ def list_models(
 
 
 def promote(
-    new: Path = typer.Argument(..., help="An .onnx, an engine, or the first digits of a model that is there already."),
+    new: Path = typer.Argument(..., help="An .onnx, an engine, or four or more first digits of a model that is there."),
     frames: str = typer.Option(..., help=_FRAMES),
     name: Optional[str] = typer.Option(None, help=_NAME),
     folder: Path = typer.Option(Path("models"), help=_FOLDER),
@@ -110,7 +110,9 @@ def promote(
             + shlex.quote(str(store.folder))
             + f" --compare {shlex.quote(str(new))}",
         )
-    note(f"current {store.folder} is {model.digest}" + (f", before {before.digest}" if before else ""))
+    same = before is not None and before.digest == model.digest
+    was = ", as before" if same else f", before {before.digest}" if before else ""
+    note(f"current {store.folder} is {model.digest}{was}")
     print_next(f"rtda-deploy run {shlex.quote(str(store.folder))} --camera 0")
 
 

@@ -26,7 +26,9 @@ def test_pictures_are_labelled_and_the_next_command_is_told(here: Path, frames: 
     written = files_below(here / "labels")
     assert {*written} >= {"masks/classes.json", *(f"masks/{name}.png" for name in names)}
     assert sum(name.startswith("confidences/") for name in written) == 3
-    assert "--set labeler=folder --set folder.path=labels/masks" in outcome.err and "rtda-deploy rank" in outcome.err
+    train = "train classmix --source DATA --target frames --set labeler=folder --set folder.path=labels/masks"
+    assert train in outcome.err
+    assert "rtda-deploy rank" in outcome.err
     again = invoke("label", tiny_onnx, "--footage", "frames", "--out", "labels")
     assert again.code == 0 and "0 frames labelled; 3 are there" in again.err and again.out == "labels\n"
 

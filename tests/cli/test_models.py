@@ -112,7 +112,10 @@ def test_what_makes_no_sense_is_refused(shop: Path) -> None:
     assert_refused(invoke("models", "rollback"), 2, "no previous model")
     assert_refused(invoke("run", "frames", "--camera", "test://bars"), 2, "without a current model", "models promote")
     assert_refused(invoke("models", "promote", "nowhere.onnx", *WORDS), 1, "nowhere.onnx", None)
+    (shop / "last.pth").write_bytes(b"a checkpoint")
+    assert_refused(invoke("models", "promote", "last.pth", *WORDS), 1, "no .onnx and no engine", "rtda-deploy export")
     assert invoke("models", "promote", "a.onnx", *WORDS).code == 0
+    assert ", as before" in invoke("models", "promote", "a.onnx", *WORDS).err
     write_model(shop / "other.onnx", tiny_spec(class_names=(*NAMES[:-1], "water")))
     outcome = invoke("models", "promote", "other.onnx", *WORDS)
     assert_refused(outcome, 2, "other classes than the deployed one: without vegetation; with water", "--name OTHER")

@@ -121,7 +121,11 @@ class ModelStore:
             copy_model(file, folder)
         kept = model_file(folder)
         if kept is None:
-            raise FileAccessError(f"{folder} holds no model", hint="remove it, promote again")
+            raise FileAccessError(
+                f"{folder} holds no .onnx and no engine",
+                why=f"{file.name} was copied there, or the folder was emptied",
+                hint=f"remove {folder}, and promote an .onnx or an engine; of a .pth: rtda-deploy export FILE.pth",
+            )
         if sha256_file(kept) != sha256:
             raise DataError(
                 f"{kept} is not what its folder's name says",
