@@ -22,5 +22,6 @@ def share(text: str, option: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.0 <= value <= 1.0:
-        raise ConfigError(f"{option} {text} is no share", hint=f"such as {option} 5%")
+        meant = f"{text}%" if 1.0 < value <= 100.0 and not text.endswith("%") else "5%"
+        raise ConfigError(f"{option} {text} is no share", hint=f"such as {option} {meant}")
     return value

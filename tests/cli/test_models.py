@@ -112,6 +112,8 @@ def test_what_makes_no_sense_is_refused(shop: Path) -> None:
     assert_refused(invoke("models", "rollback"), 2, "no previous model")
     assert_refused(invoke("run", "frames", "--camera", "test://bars"), 2, "without a current model", "models promote")
     assert_refused(invoke("models", "promote", "nowhere.onnx", *WORDS), 1, "nowhere.onnx", None)
+    typed = invoke("models", "promote", "a.onnx", *WORDS, "--min-agreement", "50")
+    assert_refused(typed, 2, "--min-agreement 50 is no share", "--min-agreement 50%")
     (shop / "last.pth").write_bytes(b"a checkpoint")
     assert_refused(invoke("models", "promote", "last.pth", *WORDS), 1, "no .onnx and no engine", "rtda-deploy export")
     assert invoke("models", "promote", "a.onnx", *WORDS).code == 0
