@@ -184,6 +184,7 @@ def _trial_frames(address: str, model: Path, most: int) -> Tuple[int, Iterator[T
     from rtda_deploy.errors import DataError
     from rtda_export.parity.networks import open_network
     from rtda_runtime.fleet.trial import TrialFrame
+    from rtda_training.judge.check import refuse_other_classes
     from rtda_training.labels import ClassList
     from rtda_training.readers import open_labelled, open_unlabelled
 
@@ -197,6 +198,9 @@ def _trial_frames(address: str, model: Path, most: int) -> Tuple[int, Iterator[T
         notes.append(f"labels  none are used: {err.message}")
     found: Any = labelled if labelled is not None else open_unlabelled(address)
     chosen = [int(place) for place in np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).astype(int))]
+
+    if labelled is not None:
+        notes += [f"labels  {text}" for text in refuse_other_classes(labelled, chosen)]
 
     def each() -> Iterator[TrialFrame]:
         for index in chosen:

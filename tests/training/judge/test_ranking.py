@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import List, Tuple
 
 import numpy as np
@@ -11,7 +12,10 @@ from training.judge.networks import CLASSES, NAMES, constant, footage, labelled,
 
 from rtda_deploy.errors import ConfigError, DataError, EngineError
 from rtda_training.judge import Candidate, rank
+from rtda_training.judge.check import refuse_other_classes
 from rtda_training.judge.ranking import Ranking
+from rtda_training.labels import CITYSCAPES, ClassList
+from rtda_training.readers import LabelledSet, open_labelled
 
 
 def names(ranking: Ranking) -> List[str]:
@@ -230,6 +234,39 @@ def test_labelled_frames_that_say_the_contrary_keep_the_first() -> None:
     assert ranking.check is None and ranking.verdict() == (
         "first is best: none of the others has more mIoU on the labelled frames"
     )
+
+
+def labelled_elsewhere(folder: Path, **said: object) -> LabelledSet:
+    """Labels 0 to 6 of a simulator's seven classes, of which Cityscapes has other names for the same numbers."""
+    import cv2
+
+    known = ("sky", "building", "vegetation", "ground", "pole", "fence", "car")
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for number in range(4):
+        label = (np.indices((24, 70))[1] // 10).astype(np.uint8)
+        assert cv2.imwrite(str(folder / "labels" / f"{number}.png"), label)
+        assert cv2.imwrite(str(folder / "images" / f"{number}.png"), np.full((24, 70, 3), number, np.uint8))
+    if said:
+        (folder / "classes.json").write_text(json.dumps(said))
+    return open_labelled(f"folder:{folder}", classes=ClassList(known, CITYSCAPES.palette[: len(known)]))
+
+
+def test_labels_of_other_classes_do_not_decide(tmp_path: Path) -> None:
+    """Without classes.json they are Cityscapes' first seven, of which the models have three."""
+    with pytest.raises(DataError, match="only 43 % of the labelled pixels") as caught:
+        rank([network("first", 0.1)], footage(), labelled=labelled_elsewhere(tmp_path / "silent"))
+    told = f"{caught.value.why} {caught.value.hint}"
+    assert "Cityscapes" in told and str(tmp_path / "silent" / "classes.json") in told
+    assert '"names": ["sky", "building"' in told
+
+
+def test_labels_of_which_the_models_know_a_part_are_told(tmp_path: Path) -> None:
+    whole = ["sky", "building", "vegetation", "ground", "pole", "fence", "car"]
+    assert refuse_other_classes(labelled_elsewhere(tmp_path / "whole", names=whole)) == ()
+    part = ["sky", "building", "lawn", "soil", "mast", "fence", "car"]
+    (told,) = refuse_other_classes(labelled_elsewhere(tmp_path / "part", names=part))
+    assert told.startswith("only 57 % of the labelled pixels")
 
 
 def test_a_network_that_gives_nan_is_dropped_and_named() -> None:

@@ -6,7 +6,8 @@ difference computed anew, and Student's t taken with one degree of freedom less 
 
 from __future__ import annotations
 
-from typing import Callable, List, NamedTuple, Tuple
+import json
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from rtda_deploy.errors import DataError
 from rtda_training.metrics import ConfusionMatrix
 from rtda_training.readers import LabelledSet
 
-__all__ = ["LEAST_LABELLED", "Paired", "check_counts", "miou_of", "paired"]
+__all__ = ["LEAST_LABELLED", "Paired", "check_counts", "miou_of", "paired", "refuse_other_classes"]
 
+_ENOUGH, _HALF = 0.8, 0.5  # shares of the labelled pixels that are of a class of the models
 LEAST_LABELLED = 3  # frames; fewer give no interval that says anything
 _SAME = 0.1  # points of mIoU: less is rounding, such as that of one network in two kinds of file
 
@@ -60,6 +62,40 @@ class Paired(NamedTuple):
         Source: the rule of one standard error, Breiman et al., Classification and Regression Trees (1984), 3.4.3.
         """
         return self.difference > max(self.error, _SAME)
+
+
+def refuse_other_classes(labelled: LabelledSet, frames: Optional[Sequence[int]] = None) -> Tuple[str, ...]:
+    """Look at labels before they decide; gives what makes them say less than they seem to.
+
+    Args:
+        labelled: Frames and labels in the models' classes.
+        frames: Which of them are used; None: all.
+
+    Raises:
+        DataError: If a label cannot be read; or if nothing says what the labels' values mean, so that they are taken
+            for Cityscapes' 19 classes, and the models know less than half of the pixels under these names.
+    """
+    known = every = 0
+    for index in range(len(labelled)) if frames is None else frames:
+        label, told = labelled.counted_label(index)
+        known += int((label < labelled.classes.num_classes).sum())
+        every += told
+    share = known / every if every else 1.0
+    if share >= _ENOUGH:
+        return ()
+    text = f"only {100 * share:.0f} % of the labelled pixels of {labelled.address} are of a class of the models"
+    meaning = labelled.meaning
+    if meaning is not None and meaning.assumed and share < _HALF:
+        raise DataError(
+            f"{text}: what decides would be labels of other classes",
+            why="nothing says what their values mean, so they are taken for Cityscapes' 19 classes",
+            hint=f"write the class of each value, in their order, into {meaning.file}: {_names(labelled)}",
+        )
+    return (text,)
+
+
+def _names(labelled: LabelledSet) -> str:
+    return f'{{"names": {json.dumps(list(labelled.classes.names), ensure_ascii=False)}}}, where these are the ones'
 
 
 def check_counts(mask: Callable[[np.ndarray, Tuple[int, int]], np.ndarray], labelled: LabelledSet) -> np.ndarray:

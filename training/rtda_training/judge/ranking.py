@@ -10,7 +10,7 @@ import numpy as np
 
 from rtda_deploy.errors import ConfigError, DataError, EngineError
 from rtda_training.judge.answers import Answers, Candidate, Dropped, Frames, answers_of
-from rtda_training.judge.check import Paired, check_counts, miou_of, paired
+from rtda_training.judge.check import Paired, check_counts, miou_of, paired, refuse_other_classes
 from rtda_training.judge.evidence import Evidence, evidence_of
 from rtda_training.judge.guards import remarks_of, warnings_of
 from rtda_training.judge.resample import block_weights, one_of_each
@@ -97,6 +97,7 @@ def judge(
 ) -> Judged:
     """Run every candidate over the footage and gather the evidence; arguments and errors as :func:`rank`."""
     frames = Frames(footage, max_frames)
+    doubts = () if labelled is None else refuse_other_classes(labelled)
     answers: List[Answers] = []
     counts: List[np.ndarray] = []
     dropped: List[Dropped] = []
@@ -127,7 +128,8 @@ def judge(
             raise ConfigError("no model was given", hint="rtda-deploy rank A.pth B.pth --footage DATA")
         judged = judged_of(answers, names)
         del answers  # their files go with the folder
-    return judged._replace(counts=counts, dropped=dropped, notes=_notes(frames, 0 if counts else len(judged.evidence)))
+    notes = (*doubts, *_notes(frames, 0 if counts else len(judged.evidence)))
+    return judged._replace(counts=counts, dropped=dropped, notes=notes)
 
 
 def judged_of(answers: Sequence[Answers], class_names: Sequence[str]) -> Judged:
