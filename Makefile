@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+FLEET := $(VENV)/.fleet
 RTDA_DATA ?=
 export RTDA_DATA
 
@@ -31,7 +32,14 @@ loop: $(STAMP) ## a robot drives from noon into rain: alarm, collect, adapt, ran
 test: $(STAMP) ## the tests that need nothing but Python
 	$(BIN)/python -m pytest -m "not system" -n 2 --dist worksteal
 
-test-system: $(STAMP) ## the tests that need Debian packages, servers, mounts or killed processes
+# Ray is large, and of use to few: where it cannot be installed (a Python that it has no wheel for, no network), its tests
+# skip and say so, and the next call tries again.
+$(FLEET): $(STAMP)
+	@echo "setup  downloads Ray for the tests of label --on ray: about 150 MB, 500 MB of disk" >&2
+	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 -c constraints.txt -e ".[fleet]"; \
+	then touch $(FLEET); else echo "note   Ray was not installed: tests/system/test_fleet.py is skipped" >&2; fi
+
+test-system: $(STAMP) $(FLEET) ## the tests that need Debian packages, servers, mounts, Ray or killed processes
 	$(BIN)/python -m pytest -m system
 
 test-oldest: $(STAMP) ## the robot's side under Python 3.8 with the oldest packages that are allowed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,17 @@ def test_a_model_that_is_none_is_refused_before_anything_is_written(here: Path, 
 def test_a_checkpoint_is_refused_with_the_export_command(frames: Path, tiny_checkpoint: Path) -> None:
     outcome = invoke("label", tiny_checkpoint, "--footage", "frames", "--out", "labels")
     assert_refused(outcome, 1, r"\.pth", "rtda-deploy export")
+
+
+def test_the_cluster_is_looked_for_before_the_footage(
+    here: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = ("label", tiny_onnx, "--footage", "nowhere", "--out", "labels", "--on", "ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert_refused(invoke(*words), 3, f"no Ray cluster at {address}", "ray start --head")
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:10001")
+    assert_refused(invoke(*words), 2, "client's address", "ray job submit")
+    assert not (here / "labels").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Sequence
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from cli.commandline import Outcome, arguments, assert_refused, environment, run_command
 from patience import PATIENCE_S
+
+from rtda_deploy.files import write_text
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'rtda-deploy[fleet]'")
 pytest.importorskip("av", reason="films for the tests are written with PyAV")
@@ -63,53 +66,97 @@ def on_ray(folder: Path, out: str, *more: str, **env: str) -> Outcome:
     return run_command(*words(folder, out, "--on", "ray", "--workers", "1", *more), cwd=folder, env=env)
 
 
-# Loaded by every Python that starts with this folder on its path; what it does is chosen by the environment.
+# Loaded by every Python that starts with this folder on its path. What it does stands in a file, because the workers of
+# one cluster, which takes seconds to start, serve all tests.
 _SITE = """
-import os, sys
+import json, os, sys
 
-def _slow_or_deadly():
+FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "now.json")
+
+def now(name):
+    with open(FILE) as file:
+        return json.load(file).get(name)
+
+def hook():
     from rtda_runtime.fleet.frames import FrameReader
-    whole = FrameReader.frames
+    from rtda_runtime.sources.shown import ShownPictures
+    read, image = FrameReader.frames, ShownPictures.image
     def frames(self, unit):
-        if unit.path.endswith(os.environ.get("POISON", "nothing")):
+        if unit.path.endswith(now("poison") or "nothing"):
             os.kill(os.getpid(), 9)
-        if os.environ.get("WAIT") and unit.id:  # not where a machine is looked at
+        while now("wait") and unit.id:  # not where a machine is looked at
             import time
-            while not os.path.exists(os.environ["WAIT"]):
-                time.sleep(0.05)
-        return whole(self, unit)
-    FrameReader.frames = frames
+            time.sleep(0.05)
+        return read(self, unit)
+    def shown(self, picture):
+        found = image(self, picture)
+        return found ^ 1 if now("tinted") else found
+    FrameReader.frames, ShownPictures.image = frames, shown
 
-if os.environ.get("LACKS"):
-    class Missing:
-        def find_spec(self, name, path=None, target=None):
-            if name.partition(".")[0].startswith("rtda_"):
-                raise ModuleNotFoundError(name, name=name)
-    sys.meta_path.insert(0, Missing())
-elif os.environ.get("TINTED") and "default_worker.py" in " ".join(sys.orig_argv):
-    class Other:
-        def find_spec(self, name, path=None, target=None):
-            if name == "rtda_runtime.fleet.worker":
-                sys.meta_path.remove(self)
-                from rtda_runtime.sources.shown import ShownPictures
-                whole = ShownPictures.image
-                ShownPictures.image = lambda self, picture: whole(self, picture) ^ 1
-    sys.meta_path.insert(0, Other())
-elif os.environ.get("POISON") or os.environ.get("WAIT"):
-    class Hook:
-        def find_spec(self, name, path=None, target=None):
-            if name == "rtda_runtime.fleet.worker":
-                sys.meta_path.remove(self)
-                _slow_or_deadly()
-    sys.meta_path.insert(0, Hook())
+class Finder:
+    hooked = False
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0].startswith("rtda_") and now("lacks"):
+            raise ModuleNotFoundError(name, name=name)
+        if name == "rtda_runtime.fleet.worker" and not Finder.hooked:
+            Finder.hooked = True
+            hook()
+
+sys.meta_path.insert(0, Finder())
 """
 
 
+class Site:
+    """The folder of ``sitecustomize.py``, and what the workers that load it do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "sitecustomize.py").write_text(_SITE)
+        self.say()
+
+    def say(self, **what: Any) -> None:
+        """From now on; nothing else."""
+        write_text(self.folder / "now.json", json.dumps(what))
+
+
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "sitecustomize.py").write_text(_SITE)
-    return str(folder)
+def module_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture()
+def site(module_site: Site) -> Iterator[Site]:
+    module_site.say()
+    yield module_site
+    module_site.say()
+
+
+@pytest.fixture(scope="module")
+def cluster(module_site: Site) -> Iterator[Dict[str, str]]:
+    """The environment of drivers on a cluster of one CPU, whose workers do what the site says."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    words = (RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=1", "--include-dashboard=false")
+    process = subprocess.Popen(
+        [*words, "--object-store-memory=80000000"],
+        env=environment(PYTHONPATH=str(module_site.folder), **quiet),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        until(lambda: _listens(port))
+        yield {"RAY_ADDRESS": f"127.0.0.1:{port}", **quiet}
+    finally:
+        process.send_signal(signal.SIGTERM)  # with --block, it ends the cluster that it started
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
 def workers_of(process: int) -> List[int]:
@@ -129,11 +176,12 @@ def test_ray_and_a_loop_give_the_same_bytes(fleet: Path) -> None:
     assert tree(fleet / "ray") == tree(fleet / "local")
 
 
-def test_a_killed_worker_and_a_killed_driver_lose_nothing(fleet: Path, site: str) -> None:
-    """The worker waits in its first unit until it was killed; the driver is killed while the next waits."""
-    gate = fleet / "gate"
-    env = environment(PYTHONPATH=site, WAIT=str(gate))
+def test_a_killed_worker_and_a_killed_driver_lose_nothing(fleet: Path, site: Site, cluster: Dict[str, str]) -> None:
+    """The worker waits in its first unit until it was killed; the driver, and with it its own cluster, is killed while
+    the next worker waits. The same command goes on, on another cluster."""
+    site.say(wait=True)
     command = [*arguments(), *words(fleet, "killed", "--on", "ray", "--workers", "1")]
+    env = environment(PYTHONPATH=str(site.folder))
     driver = subprocess.Popen(command, cwd=fleet, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         attempts = fleet / "killed" / "attempts"
@@ -145,32 +193,36 @@ def test_a_killed_worker_and_a_killed_driver_lose_nothing(fleet: Path, site: str
         driver.kill()
         driver.communicate()
     assert not list((fleet / "killed").glob("shards/[0-9a-f]*.tar"))
-    gate.touch()
-    done = on_ray(fleet, "killed")
+    site.say()
+    done = on_ray(fleet, "killed", **cluster)
     assert done.code == 0, done.err
     assert tree(fleet / "killed") == tree(fleet / "local")
 
 
-def test_a_unit_that_kills_its_worker_ends_in_failed_and_the_others_are_done(fleet: Path, site: str) -> None:
-    done = on_ray(fleet, "poison", PYTHONPATH=site, POISON="3.mp4")
+def test_a_unit_that_kills_its_worker_ends_in_failed_and_the_others_are_done(
+    fleet: Path, site: Site, cluster: Dict[str, str]
+) -> None:
+    site.say(poison="3.mp4")
+    done = on_ray(fleet, "poison", **cluster)
     assert done.code == 1, done.err
     assert [Path(failed["path"]).name for failed in done.json["failed"]] == ["3.mp4"]
     assert "its worker died 3 times" in done.json["failed"][0]["why"]
     assert done.json["frames"] == (UNITS - 1) * FRAMES
     assert len(list((fleet / "poison" / "shards").iterdir())) == UNITS - 1
-    healed = on_ray(fleet, "poison", "--retry")
+    healed = run_command(*words(fleet, "poison", "--retry"), cwd=fleet)  # by a loop, which goes on as well
     assert healed.code == 0 and tree(fleet / "poison") == tree(fleet / "local")
 
 
 def test_a_worker_that_decodes_other_pixels_is_refused_by_its_name_unless_that_is_accepted(
-    fleet: Path, site: str
+    fleet: Path, site: Site, cluster: Dict[str, str]
 ) -> None:
     """The driver decodes as ever, its workers one grey level beside it."""
-    outcome = on_ray(fleet, "tinted", PYTHONPATH=site, TINTED="1")
+    site.say(tinted=True)
+    outcome = on_ray(fleet, "tinted", **cluster)
     assert_refused(outcome, 3, f"machine {socket.gethostname()} would make other labels.*h264, mjpeg, mpeg4", "--mixed")
     assert re.search(r"opencv \d.*libjpeg.*av \d.*libavcodec \d", outcome.said["why"])
     assert not list((fleet / "tinted").glob("shards/[0-9a-f]*.tar")) and not os.listdir(fleet / "tinted" / "attempts")
-    mixed = on_ray(fleet, "tinted", "--mixed", "decoder", PYTHONPATH=site, TINTED="1")
+    mixed = on_ray(fleet, "tinted", "--mixed", "decoder", **cluster)
     assert mixed.code == 0 and list(mixed.json["mixed"]) == [socket.gethostname()], mixed.err
     assert "mixed   machine" in mixed.err
 
@@ -189,42 +241,7 @@ def test_a_clients_address_is_refused(fleet: Path) -> None:
     assert_refused(outcome, 2, "client's address", "ray job submit")
 
 
-@pytest.fixture()
-def bare_cluster(site: str, tmp_path: Path) -> Iterator[str]:
-    """A cluster whose workers have Ray and not this package."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = environment(PYTHONPATH=site, LACKS="1", RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
-    start: Sequence[str] = (
-        RAY,
-        "start",
-        "--head",
-        "--block",
-        f"--port={port}",
-        "--num-cpus=1",
-        "--include-dashboard=false",
-    )
-    process = subprocess.Popen(
-        [*start, "--object-store-memory=80000000"],
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        until(lambda: _listens(port))
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGTERM)  # with --block, it ends the cluster that it started
-        process.wait()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
-
-
-def test_a_machine_without_the_package_is_named(fleet: Path, bare_cluster: str) -> None:
-    outcome = on_ray(fleet, "bare", RAY_ADDRESS=bare_cluster, RAY_AUTH_MODE="disabled")
+def test_a_machine_without_the_package_is_named(fleet: Path, site: Site, cluster: Dict[str, str]) -> None:
+    site.say(lacks=True)
+    outcome = on_ray(fleet, "bare", **cluster)
     assert_refused(outcome, 3, f"machine {socket.gethostname()} of the cluster lacks the package", "pip install")

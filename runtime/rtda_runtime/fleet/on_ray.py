@@ -71,10 +71,15 @@ class RayWay:
         threads: CPUs of each; its engine has as many threads, where the job does not say another number.
 
     Raises:
+        ConfigError: If the cluster's address is a client's.
+        DeviceError: If nobody listens there. Both are told before the footage is looked at, and Ray is imported.
         MissingPackageError: If Ray is not installed.
     """
 
     def __init__(self, *, workers: Optional[int] = None, gpu: float = 0.0, threads: int = 1) -> None:
+        imported: Any = sys.modules.get("ray")
+        if imported is None or not imported.is_initialized():  # else our caller has a cluster of its own
+            _check_address(_address())
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         self._ray: Any = require("ray", extra="fleet", purpose=_PURPOSE)
@@ -154,7 +159,7 @@ class RayWay:
 @contextlib.contextmanager
 def _cluster(ray: Any) -> Iterator[None]:
     """Connect to the cluster, or make one here; left or ended with the block."""
-    address = os.environ.get(_ADDRESS) or "local"
+    address = _address()
     if ray.is_initialized():  # the program that called us did; it is its own
         yield
         return
@@ -173,6 +178,10 @@ def _cluster(ray: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _address() -> str:
+    return os.environ.get(_ADDRESS) or "local"
 
 
 def _check_address(address: str) -> None:
