@@ -35,6 +35,7 @@ SHARED = {
     "rtda_deploy.onnx_file",
     "rtda_deploy.optional",
     "rtda_deploy.overwriting",
+    "rtda_deploy.own_masks",
     "rtda_deploy.pictures",
     "rtda_deploy.pictures.content_kind",
     "rtda_deploy.pictures.decode",

@@ -69,5 +69,11 @@ def _take_back(data: str, corrected: Path, *, json_: bool) -> None:
         print_json({"data": data, **found._asdict()})
         return
     print(f"{found.changed} labels changed ({100 * found.pixels:.2f} % of the pixels), {found.same} as they were")
-    note(f"use     --check {shlex.quote(data)}, or --source {shlex.quote(data)} to train on them")
+    if found.own:
+        which = "all of them" if found.own == found.changed + found.same else f"{found.own} of them"
+        warn(f"{which} are masks as a network wrote them: --check {data} would favour that network")
+    if found.changed or not found.own:
+        note(f"use     --check {shlex.quote(data)}, or --source {shlex.quote(data)} to train on them")
+    else:
+        note("use     correct masks in CVAT, export the task, and type this again")
     print_next(f"rtda-deploy data check {shlex.quote(data)}")

@@ -161,8 +161,9 @@ def _group_text(name: str, percent: Mapping[str, Optional[float]]) -> str:
 def _doubts(found: Evaluation, pictures: LabelledSet) -> List[str]:
     """What makes the figures say less than they seem to."""
     from rtda_training.data.labels.faults import doubt
+    from rtda_training.judge.own_masks import uncorrected
 
-    told = []
+    told = list(uncorrected(pictures))
     if found.scored_percent < _LITTLE:
         share = f"{found.scored_percent:.2f} %"
         told.append(f"only {share} of the labelled pixels were scored: the figures are of those alone")

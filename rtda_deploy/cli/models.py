@@ -47,14 +47,15 @@ def list_models(
     if json_:
         print_json({"folder": str(folder), "models": rows})
         return
+    if not rows:
+        note(_none_in(folder))
+        return
     heads = ("name", "model", "", "file", "last", "when")
     print_table(heads, [[row[key] for key in ("name", "digest", "role", "file", "last", "time")] for row in rows])
-    if not rows:
-        note(f"none in {folder}; rtda-deploy models promote MODEL --frames DATA puts the first one there")
 
 
 def promote(
-    new: Path = typer.Argument(..., help="An .onnx, an engine, or four or more first digits of a model that is there."),
+    new: Path = typer.Argument(..., help="An .onnx, an engine, or the first digits of a model that is there."),
     frames: str = typer.Option(..., help=_FRAMES),
     name: Optional[str] = typer.Option(None, help=_NAME),
     folder: Path = typer.Option(Path("models"), help=_FOLDER),
@@ -138,9 +139,25 @@ def rollback(
 
 
 def _names(folder: Path) -> List[str]:
+    """Of all stores; one whose first model was refused has a model and no current one."""
+    from rtda_runtime.fleet.links import has_links
+    from rtda_runtime.fleet.model_folder import is_digest
+
+    def is_store(path: Path) -> bool:
+        return has_links(path) or (path.is_dir() and any(is_digest(below.name) for below in path.iterdir()))
+
+    return sorted(path.name for path in folder.iterdir() if is_store(path)) if folder.is_dir() else []
+
+
+def _none_in(folder: Path) -> str:
+    """What to know where there is no model."""
     from rtda_runtime.fleet.links import has_links
 
-    return sorted(path.name for path in folder.iterdir() if has_links(path)) if folder.is_dir() else []
+    if has_links(folder):
+        parent = shlex.quote(str(folder.parent))
+        return f"{folder} is one name's folder: rtda-deploy models list --folder {parent} lists its models"
+    where = "" if folder == Path("models") else f" --folder {shlex.quote(str(folder))}"
+    return f"none in {folder}; rtda-deploy models promote MODEL --frames DATA{where} puts the first one there"
 
 
 def _only_name(folder: Path) -> str:
@@ -154,13 +171,15 @@ def _only_name(folder: Path) -> str:
 
 
 def _given(store: ModelStore, new: Path) -> Path:
-    """The file that is meant: a path, or the first digits of a digest in the store.
+    """The file that is meant: a path, ``models/NAME@DIGEST``, or the first digits of a digest in the store.
 
     Raises:
         ConfigError: If no model of the store has such a digest, or several have.
     """
-    is_path = new.exists() or not re.fullmatch("[0-9a-f]{4,12}", str(new))
-    return new if is_path else store.find(str(new)).file
+    from rtda_runtime.fleet.deployed import deployed_model
+
+    is_digest = not new.exists() and re.fullmatch("[0-9a-f]{1,64}", str(new), re.IGNORECASE)
+    return store.find(str(new)).file if is_digest else deployed_model(new)
 
 
 def _tried(deployed: Optional[Path], new: Path, number: int, frames: Iterator[TrialFrame], **how: Any) -> Trial:
@@ -185,12 +204,13 @@ def _trial_frames(address: str, model: Path, most: int) -> Tuple[int, Iterator[T
     from rtda_export.parity.networks import open_network
     from rtda_runtime.fleet.trial import TrialFrame
     from rtda_training.judge.check import refuse_other_classes
+    from rtda_training.judge.own_masks import uncorrected
     from rtda_training.labels import ClassList
     from rtda_training.readers import open_labelled, open_unlabelled
 
     with open_network(model) as network:
         classes = ClassList(network.spec.class_names, network.spec.palette)
-    notes = []
+    notes: List[str] = []
     labelled: Any = None
     try:
         labelled = open_labelled(address, split="val", classes=classes)
@@ -200,7 +220,8 @@ def _trial_frames(address: str, model: Path, most: int) -> Tuple[int, Iterator[T
     chosen = [int(place) for place in np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).astype(int))]
 
     if labelled is not None:
-        notes += [f"labels  {text}" for text in refuse_other_classes(labelled, chosen)]
+        doubts = (*refuse_other_classes(labelled, chosen), *uncorrected(labelled, chosen))
+        notes += [f"labels  {text}" for text in doubts]
 
     def each() -> Iterator[TrialFrame]:
         for index in chosen:

@@ -98,7 +98,7 @@ def _refuse_doubles(sinks: Sequence[AskedSink], outputs: Iterable[Tuple[str, Pat
 def _refuse_foreign(masks: Path, there: List[Path], force: bool) -> None:
     """Refuse a folder with other pictures than masks of ``run``; warn where masks of an earlier run will stay."""
     from rtda_deploy.cli.terminal.console import warn
-    from rtda_runtime.sinks.masks import is_own_mask
+    from rtda_deploy.own_masks import is_own_mask
 
     foreign = [path for path in there if not is_own_mask(path)]
     if foreign and not force:

@@ -7,8 +7,12 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import cv2
 import pytest
 from cli.commandline import assert_refused, files_below, invoke
+
+from rtda_deploy.own_masks import marked
+from rtda_runtime.sinks.masks import own_png
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +33,27 @@ def test_labels_go_to_cvat_and_come_back() -> None:
     found = invoke("data", "cvat", "folder:set", "--corrected", "task.zip", "--json").json
     assert (found["changed"], found["same"], found["unknown"]) == (0, told["masks"], [])
     assert "--corrected EXPORT.zip" in invoke("data", "cvat", "folder:set").err and Path("annotations.zip").is_file()
+
+
+def test_masks_that_nobody_corrected_are_not_proposed_as_a_check_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    labels = [Path(path) for path in files_below(Path()) if path.endswith(".png") and "abel" in path]
+    for path in labels:
+        path.write_bytes(marked(path.read_bytes()))
+    own = len(labels)
+    invoke("data", "cvat", "folder:set", "--out", "task.zip")
+    assert invoke("data", "cvat", "folder:set", "--corrected", "task.zip", "--json").json["own"] == own
+    shown = invoke("data", "cvat", "folder:set", "--corrected", "task.zip")
+    assert "all of them are masks as a network wrote them" in shown.err
+    assert "use     --check" not in shown.err and "use     correct masks in CVAT" in shown.err
+    label = cv2.imread(str(labels[0]), cv2.IMREAD_UNCHANGED)
+    label[0] = (label[0] + 1) % 2
+    cv2.imwrite(str(labels[0]), label)
+    invoke("data", "cvat", "folder:set", "--out", "corrected.zip")
+    label[0] = (label[0] + 1) % 2
+    labels[0].write_bytes(own_png(label))
+    shown = invoke("data", "cvat", "folder:set", "--corrected", "corrected.zip")
+    assert f"{own - 1} of them are masks as a network" in shown.err and "use     --check folder:set" in shown.err
 
 
 def test_what_cannot_be_is_refused(here: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from cli.commandline import assert_refused, invoke
 from conftest import write_data_set, write_pictures
 
+from rtda_deploy.files import sha256_file
+
 pytest.importorskip("onnx")
 
 WORDS = ("--frames", "folder:frames", "--provider", "cpu", "--max-slower", "1000")
@@ -52,6 +54,39 @@ def test_a_model_is_promoted_run_replaced_and_brought_back(shop: Path, monkeypat
     digest = back.out.strip().split("/")[-2]
     assert invoke("models", "promote", digest[:6], *WORDS, "--min-agreement", "0").code == 0  # or its first digits
     assert_refused(invoke("models", "promote", "0000dead", *WORDS), 2, "has no model '0000dead'", digest)
+    by_name = invoke("models", "promote", f"models/robot@{digest[:5]}", *WORDS, "--min-agreement", "0", "--json")
+    assert by_name.code == 0 and by_name.json["model"] == digest, by_name.err
+
+
+def test_digits_that_name_no_model_or_several_say_which_there_are(shop: Path) -> None:
+    from runtime.models import write_model
+
+    assert_refused(invoke("models", "promote", "dd4", *WORDS), 2, "has no model 'dd4'", "models promote MODEL")
+    names = [invoke("models", "promote", "a.onnx", *WORDS, "--json").json["model"]]
+    for seed in range(1, 40):  # until two share their first digit
+        write_model(shop / "next.onnx", seed=seed)
+        names.append(sha256_file(shop / "next.onnx")[:12])
+        if len({name[0] for name in names}) < len(names):
+            break
+    twins = [name for name in names if name[0] == names[-1][0]]
+    for name in names[1:]:
+        (shop / "models" / "robot" / name).mkdir()
+        (shop / "models" / "robot" / name / "a.onnx").write_bytes(b"")
+    outcome = invoke("models", "promote", twins[0][0], *WORDS)
+    assert_refused(outcome, 2, f"2 models of models/robot begin with '{twins[0][0]}'.*{twins[-1]}", "more digits")
+    outcome = invoke("models", "promote", "g", *WORDS)
+    assert_refused(outcome, 1, "cannot read g", None)
+
+
+def test_a_name_under_which_nothing_was_promoted_says_how(shop: Path) -> None:
+    for name in ("models/robot", "models/robot@previous", "models/robot@dd4"):
+        outcome = invoke("run", name, "--camera", "test://bars")
+        assert_refused(outcome, 2, "models/robot has no model yet", "models promote MODEL --frames DATA --name robot$")
+    assert invoke("models", "promote", "a.onnx", *WORDS, "--folder", "here it is").code == 0
+    outcome = invoke("run", "here it is/boat", "--camera", "test://bars")
+    assert_refused(outcome, 2, "here it is/boat has no model yet", "--name boat --folder 'here it is'")
+    assert_refused(invoke("run", "nowhere/robot", "--camera", "test://bars"), 1, "cannot read nowhere/robot")
+    assert_refused(invoke("run", "models/last.onnx", "--camera", "test://bars"), 1, "cannot read models/last.onnx")
 
 
 def test_past_a_limit_nothing_is_changed_and_what_was_seen_is_kept(shop: Path) -> None:
@@ -115,7 +150,9 @@ def test_what_makes_no_sense_is_refused(shop: Path) -> None:
     typed = invoke("models", "promote", "a.onnx", *WORDS, "--min-agreement", "50")
     assert_refused(typed, 2, "--min-agreement 50 is no share", "--min-agreement 50%")
     (shop / "last.pth").write_bytes(b"a checkpoint")
-    assert_refused(invoke("models", "promote", "last.pth", *WORDS), 1, "no .onnx and no engine", "rtda-deploy export")
+    said = "last.pth cannot be deployed: what runs is .*[.]onnx.* exported first"
+    assert_refused(invoke("models", "promote", "last.pth", *WORDS), 2, said, "rtda-deploy export last.pth")
+    assert not list((shop / "models").glob("robot/[0-9a-f]*")), "it is not copied"
     assert invoke("models", "promote", "a.onnx", *WORDS).code == 0
     assert ", as before" in invoke("models", "promote", "a.onnx", *WORDS).err
     write_model(shop / "other.onnx", tiny_spec(class_names=(*NAMES[:-1], "water")))
@@ -127,4 +164,14 @@ def test_what_makes_no_sense_is_refused(shop: Path) -> None:
 
 def test_an_empty_shop_says_how_to_begin(here: Path) -> None:
     outcome = invoke("models", "list")
-    assert outcome.code == 0 and "models promote" in outcome.err
+    assert outcome.code == 0 and "models promote" in outcome.err and outcome.out == ""
+    assert "--frames DATA --folder 'a b' puts" in " ".join(invoke("models", "list", "--folder", "a b").err.split())
+
+
+def test_a_name_whose_first_model_was_refused_is_listed(shop: Path) -> None:
+    assert invoke("models", "promote", "a.onnx", *WORDS, "--max-p95-ms", "0").code == 4
+    (row,) = invoke("models", "list", "--json").json["models"]
+    assert (row["name"], row["role"], row["last"]) == ("robot", "", "refused")
+    assert invoke("models", "promote", row["digest"][:4], *WORDS).code == 0
+    shown = invoke("models", "list", "--folder", "models/robot")
+    assert "models/robot is one name's folder: rtda-deploy models list --folder models" in " ".join(shown.err.split())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 from cli.commandline import assert_refused, invoke
 from conftest import write_data_set, write_pictures
+
+from rtda_deploy.own_masks import marked
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -52,6 +55,42 @@ def test_labelled_frames_are_scored_as_eval_does(
     assert mious["onnx"] == pytest.approx(scored.json["miou"], abs=0.01)
     shown = invoke(*words)
     assert "check mIoU" in shown.out and "the first" in shown.out
+
+
+def test_labels_that_are_a_networks_own_masks_are_told(
+    here: Path, tiny_checkpoint: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder of ``run --collect``; once all are corrected nothing is said."""
+    monkeypatch.setenv("COLUMNS", "400")
+    labels = write_data_set(here / "hard", 9) / "labels"
+    originals = {path: path.read_bytes() for path in labels.glob("*.png")}
+    lines = [
+        {"id": path.stem, "model": "last.onnx" if place else "old.onnx", "sha256": 64 * "a"}
+        for place, path in enumerate(sorted(originals))
+    ]
+    (here / "hard" / "frames.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines) + "half a li")
+    words = ["rank", tiny_onnx, tiny_checkpoint, "--footage", "folder:hard", "--check", "folder:hard"]
+    for path, content in originals.items():
+        path.write_bytes(marked(content))
+    said = "all 9 labels of folder:hard are as a network wrote them (last.onnx aaaaaaaaaaaa, old.onnx aaaaaaaaaaaa)"
+    outcome = invoke(*words, "--json")
+    assert outcome.code == 0 and any(note.startswith(said) for note in outcome.json["notes"]), outcome.err
+    assert said in outcome.err and "rtda-deploy data cvat" in outcome.err
+    assert said in invoke("eval", tiny_onnx, "--data", "folder:hard").err
+    tried = invoke("models", "promote", tiny_onnx, "--frames", "folder:hard", "--provider", "cpu", "--max-frames", "3")
+    assert "labels  all 3 labels of folder:hard are as a network" in tried.err
+    adapt = ["adapt", tiny_checkpoint, *words[3:], "--norms-only", "--out", "run"]
+    adapted = invoke(*adapt, "--set", "batch_size=2", "--set", "device=cpu", "--set", "precision=fp32")
+    assert adapted.err.count(said) == 2, adapted.err  # at once, and with the ranking
+    assert said in Path("run/report.html").read_text(encoding="utf-8").replace("All 9", "all 9")
+    for path in sorted(originals)[1:]:
+        path.write_bytes(originals[path])
+    (note,) = [note for note in invoke(*words, "--json").json["notes"] if "as a network wrote" in note]
+    assert note.startswith(
+        "1 of 9 labels of folder:hard are as a network wrote them (old.onnx aaaaaaaaaaaa) and nobody"
+    )
+    sorted(originals)[0].write_bytes(originals[sorted(originals)[0]])
+    assert not [note for note in invoke(*words, "--json").json["notes"] if "as a network wrote" in note]
 
 
 def test_one_model_alone_and_short_footage_are_refused(here: Path, tiny_checkpoint: Path, tiny_onnx: Path) -> None:

@@ -184,6 +184,10 @@ class LabelledSet(UnlabelledSet):
         label, labelled = self.__pictures.counted_label(index)
         return check_label(label, self.classes.num_classes, self.__pictures.label_name(index)), labelled
 
+    def label_name(self, index: int) -> str:
+        """What to call a label in messages: its file, where it has one of its own."""
+        return self.__pictures.label_name(index)
+
     def fingerprint(self) -> str:
         """Changes when a label of the set, its order or its classes change; no label is read."""
         digest = hashlib.sha256(f"{self.address}|{self.classes.names}|{self.__pictures.revision}".encode())

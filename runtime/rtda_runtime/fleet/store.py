@@ -17,9 +17,10 @@ import contextlib
 import datetime
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from rtda_deploy.errors import ConfigError, DataError, FileAccessError
 from rtda_deploy.files import readable_file, sha256_file
@@ -27,12 +28,13 @@ from rtda_deploy.json_lines import append_line
 from rtda_deploy.onnx_file import read_onnx_facts
 from rtda_deploy.run_folders import working_in
 from rtda_runtime.fleet.links import CURRENT, PREVIOUS, digest_of, digests, set_links
-from rtda_runtime.fleet.model_folder import copy_model, digest_name, is_digest, model_file
+from rtda_runtime.fleet.model_folder import copy_model, digest_name, is_digest, model_file, model_suffixes
 
 __all__ = ["DeployedModel", "ModelStore"]
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _HISTORY = "history.jsonl"
+_CHECKPOINTS = (".pth", ".pt", ".ckpt", ".pdparams")
 
 
 class DeployedModel(NamedTuple):
@@ -91,14 +93,16 @@ class ModelStore:
             ConfigError: If there is none, or several.
         """
         models = self.models()
-        found = [one for one in models if text and (one.role == text or one.digest.startswith(text))]
+        digits = digest_name(text.lower())  # a whole SHA-256 is meant by its first digits, too
+        found = [one for one in models if text and (one.role == text or one.digest.startswith(digits))]
         if len(found) == 1:
             return found[0]
-        known = ", ".join(f"{one.digest} ({one.role})" if one.role else one.digest for one in models)
-        raise ConfigError(
-            f"{self.folder} has {'several models' if found else 'no model'} {text!r}",
-            hint=f"known: {known}" if known else "promote one: rtda-deploy models promote MODEL --frames DATA",
-        )
+        if found:
+            raise ConfigError(
+                f"{len(found)} models of {self.folder} begin with {text!r}: {_told(found)}", hint="type more digits"
+            )
+        known = f"known: {_told(models)}" if models else "promote one: rtda-deploy models promote MODEL --frames DATA"
+        raise ConfigError(f"{self.folder} has no model {text!r}", hint=known)
 
     def lost(self) -> Dict[str, str]:
         """Links that lead to no model, because its folder was removed: ``current`` or ``previous``, and the digest."""
@@ -109,10 +113,17 @@ class ModelStore:
         """Copy a model into the store, with what belongs to it; what is there already is left as it is.
 
         Raises:
+            ConfigError: If it is no file that an engine opens, such as a checkpoint.
             FileAccessError: If it cannot be read, or the store not be written to.
             DataError: If another file is there under its digest, or its weights lie in a file of their own.
         """
         readable_file(file, what="model")
+        if file.suffix.lower() not in model_suffixes():
+            raise ConfigError(
+                f"{file} cannot be deployed: what runs is {', '.join(dict.fromkeys(model_suffixes()))}",
+                why="a checkpoint has to be exported first" if file.suffix.lower() in _CHECKPOINTS else "",
+                hint=f"rtda-deploy export {shlex.quote(str(file))}, then promote what it wrote",
+            )
         if file.suffix.lower() == ".onnx":
             read_onnx_facts(file, error=DataError)  # one whose weights lie in another file would be copied without them
         sha256 = sha256_file(file)
@@ -123,8 +134,8 @@ class ModelStore:
         if kept is None:
             raise FileAccessError(
                 f"{folder} holds no .onnx and no engine",
-                why=f"{file.name} was copied there, or the folder was emptied",
-                hint=f"remove {folder}, and promote an .onnx or an engine; of a .pth: rtda-deploy export FILE.pth",
+                why="the folder was emptied, or an earlier version copied a checkpoint there",
+                hint=f"remove it, and promote again: rm -r {shlex.quote(str(folder))}",
             )
         if sha256_file(kept) != sha256:
             raise DataError(
@@ -232,3 +243,7 @@ class ModelStore:
     def _record(self, what: str, digest: str, seen: Mapping[str, Any]) -> None:
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         append_line(self.folder / _HISTORY, {"time": now, "what": what, "model": digest, **seen})
+
+
+def _told(models: Sequence[DeployedModel]) -> str:
+    return ", ".join(f"{one.digest} ({one.role})" if one.role else one.digest for one in models)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import struct
 import time
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence, Union
 
 from rtda_deploy.files import writable_folder, write_bytes
+from rtda_deploy.own_masks import marked
 from rtda_runtime._opencv import opencv
 from rtda_runtime.result import Result
 from rtda_runtime.sinks.base import Sink
@@ -18,28 +17,15 @@ from rtda_runtime.sinks.kinds import SinkContext
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["MaskFolder", "is_own_mask", "opener", "own_png"]
+__all__ = ["MaskFolder", "opener", "own_png"]
 
 _CONFIDENCE = ".confidence"
-_HEADER = 33  # bytes of a PNG's signature and its first chunk
-_WRITER = b"tEXtSoftware\0rtda-deploy"  # a text chunk that marks our files; decoders ignore it
-_MARK = struct.pack(">I", len(_WRITER) - 4) + _WRITER + struct.pack(">I", zlib.crc32(_WRITER))
 
 
 def own_png(picture: np.ndarray) -> bytes:
-    """A PNG of uint8 (H, W) that :func:`is_own_mask` knows."""
+    """A PNG of uint8 (H, W) that :func:`rtda_deploy.own_masks.is_own_mask` knows."""
     cv2: Any = opencv("to write masks")
-    content: bytes = cv2.imencode(".png", picture)[1].tobytes()
-    return content[:_HEADER] + _MARK + content[_HEADER:]
-
-
-def is_own_mask(path: Union[str, Path]) -> bool:
-    """Whether a file is a mask that :class:`MaskFolder` wrote, and no label or photograph."""
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(_HEADER + len(_MARK))[_HEADER:] == _MARK
-    except OSError:
-        return False
+    return marked(cv2.imencode(".png", picture)[1].tobytes())
 
 
 def opener(address: str, context: SinkContext) -> Callable[[], MaskFolder]:

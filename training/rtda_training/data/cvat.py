@@ -24,6 +24,7 @@ from rtda_deploy.border import parsing
 from rtda_deploy.errors import DataError
 from rtda_deploy.files import atomic_path, file_error, write_bytes
 from rtda_deploy.optional import require
+from rtda_deploy.own_masks import is_own_mask
 from rtda_training.data.cvat_label_map import BACKGROUND, LabelMap, class_colours, is_a_line, label_map_text
 from rtda_training.data.labels.files import read_mask
 from rtda_training.data.readers.folder import FolderPictures
@@ -43,12 +44,14 @@ class Corrected(NamedTuple):
     Attributes:
         changed: Labels that are other than before, and were written.
         same: Those that are as they were.
+        own: Of these, masks as a network wrote them, which nobody changed yet.
         unknown: Masks in the archive that no picture of the set has the name of.
         pixels: Share of the pixels of all masks that came back whose class changed, 0 to 1.
     """
 
     changed: int
     same: int
+    own: int
     unknown: List[str]
     pixels: float
 
@@ -137,7 +140,7 @@ def _applied(
     known = {name: places[name] for name in masks if name in places}
     for name, index in known.items():  # all of them are looked at before one is written
         _refuse_other_size(read(name), masks[name].filename, pictures.frame(index))
-    changed = same = pixels = total = 0
+    changed = same = own = pixels = total = 0
     for done, (name, index) in enumerate(known.items(), start=1):
         mask = read(name)
         before = None if pictures.missing_label(index) else pictures.label(index)
@@ -146,9 +149,10 @@ def _applied(
         if differs:
             write_bytes(Path(pictures.label_name(index)), _png(mask))
         changed, same = changed + bool(differs), same + (not differs)
+        own += is_own_mask(pictures.label_name(index))
         if progress is not None:
             progress(done, len(known))
-    return Corrected(changed, same, unknown, pixels / max(1, total))
+    return Corrected(changed, same, own, unknown, pixels / max(1, total))
 
 
 def _refuse_other_size(mask: np.ndarray, name: str, picture: np.ndarray) -> None:

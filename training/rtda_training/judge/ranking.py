@@ -13,6 +13,7 @@ from rtda_training.judge.answers import Answers, Candidate, Dropped, Frames, ans
 from rtda_training.judge.check import Paired, check_counts, miou_of, paired, refuse_other_classes
 from rtda_training.judge.evidence import Evidence, evidence_of
 from rtda_training.judge.guards import remarks_of, warnings_of
+from rtda_training.judge.own_masks import uncorrected
 from rtda_training.judge.resample import block_weights, one_of_each
 from rtda_training.judge.selectors import SELECTORS
 from rtda_training.judge.verdict import Ranked, Ranking, majority
@@ -97,7 +98,7 @@ def judge(
 ) -> Judged:
     """Run every candidate over the footage and gather the evidence; arguments and errors as :func:`rank`."""
     frames = Frames(footage, max_frames)
-    doubts = () if labelled is None else refuse_other_classes(labelled)
+    doubts = () if labelled is None else (*refuse_other_classes(labelled), *uncorrected(labelled))
     answers: List[Answers] = []
     counts: List[np.ndarray] = []
     dropped: List[Dropped] = []

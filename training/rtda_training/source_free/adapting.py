@@ -25,6 +25,7 @@ from rtda_training.ancestry import MIXED, descended
 from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.data.batches import normalise
 from rtda_training.judge.answers import Dropped
+from rtda_training.judge.own_masks import uncorrected
 from rtda_training.labels import ClassList
 from rtda_training.loop.choosing import Contender, from_file, held_back, norm_mixes, rank_contenders
 from rtda_training.loop.events import StopRequest, Tell, TrainEvent
@@ -136,6 +137,8 @@ class _Adaptation:
             classes = ClassList(self._given.spec.class_names, self._given.spec.palette)
             asked = partial(prepare, request.check)
             self._labelled = open_labelled(request.check, split="val", classes=classes, progress=asked)
+            for text in uncorrected(self._labelled):  # told again with the ranking; before a training it saves time
+                self._tell(TrainEvent("warning", text))
         refuse_few_scenes(self._target, partial(prepare, f"{request.footage} (scenes)"))
         self._footage = held_back(self._target, progress=partial(prepare, request.footage))
         save_verify_pictures(self._folder, self._target)

@@ -14,11 +14,12 @@ __all__ = ["LIMITS", "CollectOptions", "parse_bytes"]
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _LONGEST = 30  # characters; a size with more is none, and may be too large for a number
+_LEAST_DISK = 10**5  # bytes; what a frame of 640x480 takes with its mask and confidence
 _NUMBER = r"(\d+(?:\.\d+)?|\.\d+)"
 
 
 def parse_bytes(text: str, what: str = "") -> int:
-    """``5GB``, ``500 MB`` or ``1.5GiB`` in bytes; a kilobyte has 1000.
+    """``5GB``, ``500 MB`` or ``1.5GiB`` in bytes; a kilobyte has 1000. Without a unit only 0 is a size.
 
     Raises:
         ConfigError: If it is not of this form; ``what`` stands before it.
@@ -26,7 +27,17 @@ def parse_bytes(text: str, what: str = "") -> int:
     found = re.fullmatch(_NUMBER + r"\s*([A-Za-z]*)", text.strip())
     if not found or found[2].upper() not in _UNITS or len(text) > _LONGEST:
         raise ConfigError(f"{what}{text} is no size on a disk", hint="such as 5GB, 500MB, 1.5TB")
+    if not found[2] and float(found[1]):
+        raise ConfigError(f"{what}{text} has no unit", hint=f"{what.rpartition(' ')[2]}{found[1]}GB, or MB, TB")
     return round(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _disk(text: str, what: str) -> int:
+    """What frames may take: not less than some of them do."""
+    found = parse_bytes(text, what)
+    if found < _LEAST_DISK:
+        raise ConfigError(f"{what}{text} has room for no frame", hint="such as disk=5GB")
+    return found
 
 
 def _share(text: str, what: str) -> float:
@@ -58,7 +69,7 @@ def _switch(text: str, what: str) -> bool:
 LIMITS: Dict[str, Tuple[str, Callable[[str, str], Any]]] = {
     "minute": ("per_minute", _rate),
     "gap": ("gap_s", parse_seconds),
-    "disk": ("disk_bytes", parse_bytes),
+    "disk": ("disk_bytes", _disk),
     "free": ("free_bytes", parse_bytes),
     "class": ("per_class", _count),
     "control": ("control", _share),

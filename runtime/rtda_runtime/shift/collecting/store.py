@@ -25,9 +25,9 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 from rtda_deploy.errors import ConfigError, FileAccessError
 from rtda_deploy.files import file_error, remove_leftovers, write_bytes, write_text
 from rtda_deploy.json_lines import append_line, json_line
+from rtda_deploy.own_masks import is_own_mask
 from rtda_deploy.run_folders import folder_lock
 from rtda_deploy.spec import ModelSpec
-from rtda_runtime.sinks.masks import is_own_mask
 
 __all__ = ["CLASSES", "LINES", "PARTS", "FrameStore"]
 

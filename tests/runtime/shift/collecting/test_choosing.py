@@ -23,7 +23,15 @@ from rtda_runtime.shift.collecting.window import Candidate, Window
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("5GB", 5 * 10**9), ("500 mb", 5 * 10**8), ("1.5TB", 15 * 10**11), ("2GiB", 2 << 30), ("77", 77), (".5kB", 500)],
+    [
+        ("5GB", 5 * 10**9),
+        ("500 mb", 5 * 10**8),
+        ("1.5TB", 15 * 10**11),
+        ("2GiB", 2 << 30),
+        ("77B", 77),
+        (".5kB", 500),
+        ("0", 0),
+    ],
 )
 def test_sizes_of_a_disk_are_read(text: str, expected: int) -> None:
     assert parse_bytes(text) == expected
@@ -43,7 +51,10 @@ def test_limits_are_read_by_their_keys() -> None:
         ({"disk": "five"}, "disk=five is no size", "5GB"),
         ({"disk": "-5GB"}, "is no size", ""),
         ({"disk": "5XB"}, "is no size", ""),
-        ({"disk": "0"}, "disk_bytes must be positive", ""),
+        ({"disk": "0"}, "disk=0 has room for no frame", "5GB"),
+        ({"disk": "20"}, "disk=20 has no unit", "disk=20GB, or MB"),
+        ({"free": "2"}, "free=2 has no unit", "free=2GB"),
+        ({"disk": "20kB"}, "disk=20kB has room for no frame", "5GB"),
         ({"disk": "9" * 400}, "is no size", ""),
         ({"minute": "0"}, "per_minute must be positive", ""),
         ({"minute": "inf"}, "inf is no number", ""),
