@@ -147,8 +147,13 @@ class Source(abc.ABC):
 
 
 class GrabbingSource(Source):
-    """A source whose constructor grabs the first frame, which proves it and gives its size."""
+    """A source whose constructor grabs the first frame, which proves it and gives its size.
 
+    Between opening it and the first read a network may be loaded, which takes seconds. A recording's first frame counts
+    as read when it is asked for. A camera's is old by then: it is left out, as frames that waited in a buffer are.
+    """
+
+    _clock: Callable[[], int]
     _first: Optional[Frame] = None
     _next = 0
     _given = 0
@@ -169,6 +174,8 @@ class GrabbingSource(Source):
         if self._closed:
             raise self._closed_error()
         frame, self._first = self._first, None
+        if frame is not None:
+            frame = self._fresh(frame)
         if frame is None and not self._ended:
             frame = self._grab(timeout_s)
         if frame is None:
@@ -181,6 +188,17 @@ class GrabbingSource(Source):
     @abc.abstractmethod
     def _grab(self, timeout_s: float) -> Optional[Frame]:
         """Frame number ``_next``, or None at the end; not called after it. Raises what :meth:`read` does."""
+
+    def _fresh(self, first: Frame) -> Optional[Frame]:
+        """The first frame with the time at which it is read; None for a camera's that is old by now."""
+        now_ns = self._clock()
+        if not self.live:
+            return dataclasses.replace(first, captured_ns=now_ns)
+        if (now_ns - first.captured_ns) / 1e9 <= stale_after_s([1 / self.fps] if self.fps else []):
+            return first
+        self._next = first.sequence
+        self._leave_out_old()
+        return None
 
     def _leave_out_damaged(self) -> None:
         self._damaged += 1

@@ -122,6 +122,20 @@ def test_after_a_stall_a_usb_cameras_old_buffers_are_left_out(stamped: bool) -> 
     assert told_ms == [pytest.approx(time_ms, abs=1) for time_ms in filmed_ms[:10] + filmed_ms[14 + proofs :]]
 
 
+def test_a_cameras_first_frame_is_left_out_where_it_is_old_when_it_is_asked_for() -> None:
+    """It was grabbed to prove the camera; then a network was loaded."""
+    for loading_s, wanted in ((0.4, [0, 1]), (1.3, [1, 2])):
+        clock = FakeClock()
+        filmed_ms = iter([clock.now_ns / MS, *(clock.now_ns / MS + loading_s * 1000 + 33 * n for n in (1, 2, 3))])
+        camera = _MotionJpegCamera(
+            [PICTURE] * 4, raw=False, clock=clock, waits_ms=iter([0.0, 33.0, 33.0, 33.0]), filmed_ms=filmed_ms
+        )
+        source = CaptureSource(camera, "camera", live=True, lost=_lost, stamp_of=driver_time_ns, clock=clock)
+        clock.sleep(loading_s)
+        frames = [source.read() for _ in range(2)]
+        assert [frame.sequence for frame in frames if frame] == wanted and source.outdated == wanted[0]
+
+
 class _ScriptedFeed(Feed):
     """JPEGs that come after these waits; ``due``: not before they are filmed."""
 
