@@ -25,7 +25,7 @@ from rtda_export.parity.frames import NamedFrame, read_frames, stored_frames
 from rtda_export.parity.report import ParityReport
 from rtda_export.precision import FP32, Precision
 from rtda_export.programs import Served, program_named
-from rtda_export.remarks import another_size, one_class, spec_text
+from rtda_export.remarks import another_size, no_footage, one_class, spec_text
 from rtda_export.request import EnginePlan, Request, checked_request, engine_plan, why_no_bf16
 from rtda_export.steps.familiar import give_blocks
 from rtda_export.steps.step import ExportEvent, ExportStep, Tell, Workbench
@@ -260,6 +260,7 @@ class _Export:
     ) -> ExportResult:
         self.tell(ExportEvent("spec", text=spec_text(told.spec), path=told.path))
         pages = [step.parity.page for step in steps if step.parity.page is not None]
+        alone = (*one_class(told.spec, self.tell), *no_footage(onnx, told.spec, self.request, self.tell))
         return ExportResult(
             model=self.request.parent,
             onnx=onnx,
@@ -267,7 +268,7 @@ class _Export:
             spec=told.spec,
             parity=steps[0].parity if self.request.from_checkpoint else None,
             steps=tuple(steps),
-            notes=(*notes, *one_class(told.spec, self.tell), *(note for step in steps for note in step.notes)),
+            notes=(*notes, *alone, *(note for step in steps for note in step.notes)),
             files=tuple(dict.fromkeys([*(path for step in steps for path in step.files), *config, *pages])),
             config=config[0] if config else None,
         )
@@ -323,7 +324,8 @@ def _checked_only(request: Request, notes: Sequence[str], tell: Tell) -> ExportR
         tell(ExportEvent("onnx", path=target, size_bytes=len(content)))
     steps, in_bf16 = verify_bf16(Workbench(request, request.folder, frames, [], tell), target) if frames else ((), ())
     tell(ExportEvent("spec", text=spec_text(found), path=target))
-    notes = (*notes, *more, *one_class(found, tell), *in_bf16, *(note for step in steps for note in step.notes))
+    alone = (*one_class(found, tell), *no_footage(target, found, request, tell))
+    notes = (*notes, *more, *alone, *in_bf16, *(note for step in steps for note in step.notes))
     pages = [step.parity.page for step in steps if step.parity.page is not None]
     files = (target, *pages) if stamps or frames else ()
     return ExportResult(request.parent, target, None, found, None, steps, notes, files)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Tuple
 
+from rtda_deploy.familiar import MONITOR, familiar_from_json
+from rtda_deploy.onnx_file import read_onnx_facts
 from rtda_deploy.spec import ModelSpec
 from rtda_export.request import Request
 from rtda_export.steps.step import ExportEvent, Tell
 
-__all__ = ["another_size", "one_class", "spec_text"]
+__all__ = ["another_size", "no_footage", "one_class", "spec_text"]
 
 _FAR = 1.3  # times the trained width or height; augmentation teaches scales of that order
 
@@ -21,6 +25,20 @@ def one_class(spec: ModelSpec, tell: Tell) -> Tuple[str, ...]:
     note = (
         f"{name} is the only class, so that its mask is 0 in every pixel: the largest of one logit is that one. "
         f"To tell {name} from the rest, train two classes, such as background and {name}"
+    )
+    tell(ExportEvent("note", text=note))
+    return (note,)
+
+
+def no_footage(onnx: Path, spec: ModelSpec, request: Request, tell: Tell) -> Tuple[str, ...]:
+    """What to type where a file gives the shift alarm's signals and its card has nothing to compare them with."""
+    if MONITOR not in spec.provenance.get("export", {}) or familiar_from_json(read_onnx_facts(onnx).card) is not None:
+        return ()
+    model = shlex.quote(str(request.parent))
+    again = f"{model} --monitor --footage PATH" if request.from_checkpoint else f"{model} --footage PATH --out FOLDER"
+    note = (
+        f"the card of {onnx.name} has no blocks of footage, so that run --shift will be refused. With minutes of "
+        f"what the robot sees: rtda-deploy export {again} --to onnx"
     )
     tell(ExportEvent("note", text=note))
     return (note,)

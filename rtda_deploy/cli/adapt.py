@@ -126,16 +126,34 @@ def _tell(request: AdaptRequest, result: AdaptResult, json_: bool) -> None:
     for key, why in result.ranking.get("left_out", {}).items():
         note(f"rule    {key} not counted: {why}")
     note(f"wrote   {folder}/{{best.pth,ranking.json,report.html,MODEL_CARD.md}}")
-    best, given, camera = result.best, Path(request.model), shlex.quote(str(folder / "verify"))
+    if not result.better:
+        note(f"keep    {request.model}: best.pth is the same network, and there is nothing new to export")
+    print_next(*(_with_another(request, result) if result.better else _with_none_better(request)))
+
+
+def _with_another(request: AdaptRequest, result: AdaptResult) -> List[str]:
+    """What to type next where another network was chosen: it is exported, and seen beside the one that was given."""
+    folder, best, given = result.folder, result.best, Path(request.model)
+    camera, compare = shlex.quote(str(folder / "verify")), shlex.quote(str(given.with_suffix(".onnx")))
     exports = [f"rtda-deploy export {shlex.quote(str(best))}"]
     if not given.with_suffix(".onnx").is_file():
         exports.append(f"rtda-deploy export {shlex.quote(str(given))} --verify {camera}")
-    compare = shlex.quote(str(given.with_suffix(".onnx")))
-    print_next(
+    return [
         *exports,
         f"rtda-deploy run {shlex.quote(str(best.with_suffix('.onnx')))} --compare {compare} --camera {camera}"
         f" --save {shlex.quote(str(folder / 'compare.mp4'))}",
-    )
+    ]
+
+
+def _with_none_better(request: AdaptRequest) -> List[str]:
+    """What to type next where the network that was given stays: what tells more, or teaches more, than this did."""
+    footage, model = shlex.quote(request.footage), shlex.quote(request.model)
+    if not request.check:
+        return [f"rtda-deploy adapt {model} --footage {footage} --check LABELLED   (five to ten frames of it)"]
+    check = shlex.quote(request.check)
+    if request.norms_only:
+        return [f"rtda-deploy adapt {model} --footage {footage} --check {check}   (trains, too)"]
+    return [f"rtda-deploy train --source DATA --target {footage} --labelled-target {check}"]
 
 
 def _row(entry: Mapping[str, Any], chosen: str) -> List[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,26 @@ def test_it_ends_with_commands_that_work_as_printed(
     assert_refused(other, 1, "footage folder:other, not folder:frames")
     assert_refused(invoke("adapt", "other.pth", "--resume", "auto", "--out", "run"), 1, "other.pth, not /")
     assert resumed.json["better"] == (resumed.json["chosen"] != "given")
+
+
+def test_where_the_model_stays_nothing_is_proposed_to_be_exported(
+    here: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own masks as labels: no other network has as much mIoU on them."""
+    monkeypatch.setenv("COLUMNS", "400")
+    frames = write_pictures(here / "set" / "images", 9)
+    shutil.copyfile(tiny_checkpoint, here / "model.pth")
+    assert invoke("export", "model.pth", "--to", "onnx", "--verify", "set/images").code == 0
+    ran = invoke("run", "model.onnx", "--camera", frames, "--masks", "set/labels", "--provider", "cpu")
+    assert ran.code == 0, ran.err
+    names = read_checkpoint(tiny_checkpoint).spec.class_names
+    (here / "set" / "classes.json").write_text(json.dumps({"names": list(names)}))
+    words = ["adapt", "model.pth", "--footage", "folder:set", "--norms-only", *SETTINGS]
+    labelled = invoke(*words, "--check", "folder:set", "--out", "run")
+    assert labelled.code == 0 and "best.pth is the model that was given" in labelled.out, labelled.err
+    assert "keep    model.pth: best.pth is the same network" in labelled.err
+    again = "rtda-deploy adapt model.pth --footage folder:set --check folder:set   (trains, too)"
+    assert labelled.err.rstrip().endswith(again) and "rtda-deploy export" not in labelled.err
 
 
 def test_bad_requests_are_refused_with_the_fix(here: Path, tiny_checkpoint: Path, tiny_onnx: Path) -> None:

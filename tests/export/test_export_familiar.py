@@ -62,6 +62,23 @@ def test_a_finished_model_gets_other_blocks_in_another_folder(run_folder: Path, 
         export_model(made, to=("onnx",), footage=drive)
 
 
+def test_a_card_without_footage_is_told_with_what_to_type(run_folder: Path, drive: Path, tmp_path: Path) -> None:
+    def said(result: Any) -> list[str]:
+        return [note for note in result.notes if "no blocks of footage" in note]
+
+    model = run_folder / "best.pth"
+    plain = export_model(model, to=("onnx",), monitor=True)
+    assert said(plain) == [
+        "the card of best.onnx has no blocks of footage, so that run --shift will be refused. With minutes of what the"
+        f" robot sees: rtda-deploy export {model} --monitor --footage PATH --to onnx"
+    ]
+    (note,) = said(export_model(plain.onnx, to=("onnx",)))
+    assert f"rtda-deploy export {plain.onnx} --footage PATH --out FOLDER --to onnx" in note
+    assert not said(export_model(plain.onnx, to=("onnx",), footage=drive, out_dir=tmp_path / "robot"))
+    assert not said(export_model(model, to=("onnx",), out_dir=tmp_path / "without"))
+    assert not said(export_model(model, to=("onnx",), monitor=True, footage=drive, out_dir=tmp_path / "with"))
+
+
 def test_a_video_is_taken_a_frame_a_second(run_folder: Path, tmp_path: Path) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "drive.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 2.0, (80, 48))
     for index in range(80):  # 40 s at 2 Hz
