@@ -23,8 +23,12 @@ HARMLESS = frozenset(
         "height", "imagesize", "inst", "latency", "line", "mirror", "mode", "pkt_size", "profile", "quality", "rate",
         "resolution", "rotate", "rotation", "size", "stream", "subtype", "timeout", "transport", "transportmode",
         "ttl", "unicast", "video", "videocodec", "w", "width",
+        # what recordings and data sets are asked for, beside some of those above
+        "classes", "count", "every", "from", "hold_back", "label_suffix", "lane", "list", "pictures", "select", "speed",
+        "split", "to", "topic", "version",
     )
 )
+_PATHS = frozenset(("classes", "list", "pictures", "topic"))  # of these, keys whose values may be paths
 _HARMLESS_PROPERTIES = frozenset(  # of GStreamer's elements, beside those above and everything that is a number
     (
         "bitrate", "caps", "device", "host", "interlace-mode", "location", "media", "multicast-iface", "name",
@@ -32,7 +36,8 @@ _HARMLESS_PROPERTIES = frozenset(  # of GStreamer's elements, beside those above
     )
 )
 # fmt: on
-_HARMLESS_VALUE = re.compile(r"[\w.,:+-]{1,24}")
+_HARMLESS_VALUE = re.compile(r"[\w.,:+-]{1,24}%?")
+_HARMLESS_PATH = re.compile(r"[\w.,:+~/-]{1,200}")
 _HARMLESS_BARE = re.compile(r"\d{1,4}(x\d{1,4})?")
 _NUMBER = re.compile(r"(\(\w+\)\s*)?(-?\d+(\.\d+)?(/\d+)?|true|false|[a-z][a-z-]{0,15}|[A-Z0-9_]{1,8}),?;?")
 
@@ -167,7 +172,8 @@ def _query(text: str, start: int, end: int) -> Iterator[_Span]:
     for pair, stop in zip(pairs, [*(pair.start() for pair in pairs[1:]), end]):
         name = unquote(pair.group("name")).lower()
         value = text[pair.end() : stop].split(None, 1)
-        if name not in HARMLESS or not value or not _HARMLESS_VALUE.fullmatch(value[0].rstrip("'\").,:")):
+        form = _HARMLESS_PATH if name in _PATHS else _HARMLESS_VALUE
+        if name not in HARMLESS or not value or not form.fullmatch(value[0].rstrip("'\").,:")):
             yield pair.end(), stop
 
 

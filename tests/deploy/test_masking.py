@@ -56,6 +56,11 @@ from rtda_deploy.masking import HARMLESS, mask_password
         ("rtsp://user:secret@host/v?password=secret", "rtsp://***@host/v?password=***"),
         ("http://host:80/v?password=a:b@c;d&x=1", "http://host:80/v?password=***&x=***"),
         ("cannot open http://host/v?fps=30: not found", "cannot open http://host/v?fps=30: not found"),
+        ("video:hour.mp4?from=1:30&to=30m&every=0.5s&speed=4", "video:hour.mp4?from=1:30&to=30m&every=0.5s&speed=4"),
+        ("bag:run.mcap?topic=/front/image_raw&to=9.5s", "bag:run.mcap?topic=/front/image_raw&to=9.5s"),
+        ("folder:set?split=val&list=../some/val.txt&count=20%", "folder:set?split=val&list=../some/val.txt&count=20%"),
+        ("video:a.mp4?to=30m&token=secret", "video:a.mp4?to=30m&token=***"),
+        ("http://host/v?topic=/a/token=secret", "http://host/v?topic=***"),
         ("the server wants Authorization: Basic secret", "the server wants Authorization: ***"),
     ],
 )  # fmt: skip
