@@ -25,7 +25,8 @@ from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 from rtda_training.data.batches import normalise
 from rtda_training.judge.check import check_counts, miou_of, paired
 from rtda_training.labels import ClassList
-from rtda_training.loop.choosing import candidate_of, contract_of, from_file, norm_mixes
+from rtda_training.loop.choosing import candidate_of, contract_of, from_file
+from rtda_training.loop.norm_candidates import norm_mixes
 from rtda_training.loop.validate import spread_places, usable_frame
 from rtda_training.readers import UnlabelledSet, open_labelled, open_unlabelled
 

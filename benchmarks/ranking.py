@@ -43,7 +43,8 @@ from rtda_training.judge.ranking import RULE, judged_of, left_out, places
 from rtda_training.judge.resample import one_of_each
 from rtda_training.judge.selectors import SELECTORS
 from rtda_training.labels import ClassList
-from rtda_training.loop.choosing import MIXES, contract_of, from_file, norm_mixes
+from rtda_training.loop.choosing import contract_of, from_file
+from rtda_training.loop.norm_candidates import MIXES, norm_mixes
 from rtda_training.readers import open_labelled, open_unlabelled
 
 _POOL, _POOLS = 8, 300

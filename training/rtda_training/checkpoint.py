@@ -2,7 +2,7 @@
 
 ``{"format": "rtda-deploy", "spec": JSON text, "weights": state dict, "training": dict}``, plain tensors and containers
 only, so that ``torch.load(weights_only=True)`` reads it and no code in an untrusted file runs. ``"card"``, JSON text,
-stands beside them once the network was measured, when its training ended.
+and ``"norm_inputs"``, tensors, stand beside them once the network was measured, when its training ended.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ __all__ = ["FORMAT", "Checkpoint", "model_from_checkpoint", "read_checkpoint", "
 
 FORMAT = "rtda-deploy"
 _WHOLE = "was it copied whole? A checkpoint is a .pth of train, or of RTDA's, CoinCheung's or another known code"
+_MEAN = ".running_mean"  # what the name of a batch norm's means ends with
 _FOREIGN_SIZE_HW = (512, 1024)  # what the lineages were measured at
 
 
@@ -49,6 +50,8 @@ class Checkpoint:
         training: State to resume from; empty in a file meant for export only.
         path: Where it was read from; empty for a new one.
         card: Its calibration card as ``rtda_deploy.card`` writes it; empty where it has none.
+        norm_inputs: What enters its batch norms on pictures of its source
+            (:func:`rtda_training.stages.norm_shift.norm_inputs`); empty where that was not measured.
     """
 
     spec: ModelSpec
@@ -56,6 +59,7 @@ class Checkpoint:
     training: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
     card: str = ""
+    norm_inputs: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def read_checkpoint(path: str | Path, *, spec: ModelSpec | None = None) -> Checkpoint:
@@ -111,6 +115,7 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
         "weights": dict(checkpoint.weights),
         "training": dict(checkpoint.training),
         **({"card": checkpoint.card} if checkpoint.card else {}),
+        **({"norm_inputs": dict(checkpoint.norm_inputs)} if checkpoint.norm_inputs else {}),
     }
     return write_torch_file(path, content)
 
@@ -162,13 +167,29 @@ def _own(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> Chec
         raise CheckpointError(f"{file}: {err.message}", hint=err.hint) from err
     card = content.get("card", "")
     card = card if isinstance(card, str) else ""
+    norms = _norm_inputs(content.get("norm_inputs"), weights)
     if spec is not None and "architecture" in spec.provenance:
-        return Checkpoint(spec, weights, training, str(file), card)
+        return Checkpoint(spec, weights, training, str(file), card, norms)
     own_spec = ModelSpec.from_json(str(content.get("spec", "")), where=f"spec of {file}")
     if spec is not None:  # written by hand, without the network; the checkpoint's own spec names it
         architecture = own_spec.provenance.get("architecture")
         own_spec = spec.replace(provenance={**spec.provenance, "architecture": architecture})
-    return Checkpoint(own_spec, weights, training, str(file), card)
+    return Checkpoint(own_spec, weights, training, str(file), card, norms)
+
+
+def _norm_inputs(values: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a file says of the source; nothing where that fits no batch norms of its own, which can be done without."""
+    if not isinstance(values, Mapping):
+        return {}
+    sizes = {key[: -len(_MEAN)]: len(value) for key, value in weights.items() if key.endswith(_MEAN)}
+    found = {str(name): value for name, value in values.items()}
+    fits = all(
+        isinstance(value, Tensor)
+        and tuple(value.shape) == (2, sizes.get(name, 0))
+        and bool(torch.isfinite(value).all())
+        for name, value in found.items()
+    )
+    return {name: value.float() for name, value in found.items()} if fits else {}
 
 
 def _foreign(content: Mapping[str, Any], file: Path, spec: ModelSpec | None) -> Checkpoint:

@@ -45,6 +45,7 @@ def train(
     target: str = "",
     labelled_target: str = "",
     val: str = "",
+    check: str = "",
     out: str | Path | None = None,
     resume: bool = False,
     force: bool = False,
@@ -66,6 +67,8 @@ def train(
         labelled_target: A few labelled frames of the target, which are learned from beside what the recipe does.
         val: Labelled set that ``best.pth`` is chosen on; empty: where target pictures are used, it is the network that
             ranks first on them without labels, else the best on the source's val split.
+        check: A few labelled frames of the target that nothing learns from: they choose ``best.pth`` among the networks
+            of the run, each with its own and with other batch norms; empty: none.
         out: Run folder; None: ``runs/train/<time>-<recipe>``.
         resume: Go on with the run in ``out``, or with the newest of the recipe, with its own settings.
         force: Throw an earlier run in ``out`` away.
@@ -97,6 +100,7 @@ def train(
         target=target,
         labelled_target=labelled_target,
         val=val,
+        check=check,
         init=str(init),
         backbone_weights=str(backbone_weights),
     )

@@ -133,6 +133,7 @@ def refuse_losses(chosen: Chosen, recipe: str, force: bool) -> None:
         ("--target", plan.target),
         ("--labelled-target", plan.labelled_target),
         ("--val", plan.val),
+        ("--check", plan.check),
     )
     for what, address in sets:
         inputs.update(dict.fromkeys(files_read(address), what))

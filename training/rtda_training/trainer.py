@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rtda_deploy.errors import CheckpointError, ConfigError, RtdaError
 from rtda_deploy.files import remove_leftovers, writable_folder
@@ -26,6 +27,7 @@ from rtda_training.loop.hardware import build_fabric, describe, memory_kept
 from rtda_training.loop.run_ranking import choose_best, contenders_of
 from rtda_training.loop.runlog import RunLog
 from rtda_training.loop.saving import RunCheckpoints, save_verify_pictures, stage_file
+from rtda_training.loop.source_norms import add_source_norms, source_norms
 from rtda_training.loop.stage_loop import StageLoop, TrainingParts
 from rtda_training.loop.start import PlanSets, check_size, start_network, start_spec
 from rtda_training.loop.verdict import with_verdict
@@ -36,6 +38,7 @@ from rtda_training.run_folder import RANKING
 from rtda_training.stages import StageRun
 from rtda_training.stages.base import norm_batches
 from rtda_training.stages.first_norms import measure_norms
+from rtda_training.stages.norm_shift import NormInputs
 
 __all__ = ["Trainer"]
 
@@ -124,6 +127,8 @@ class Trainer:
                 last = self._stages(resume, state, log)
                 ranking = self._rank() if self._first else None
                 if self._first:
+                    if self._sets.source is not None:
+                        add_source_norms(self.plan, self.folder, self._sets.source, self._fabric.device)
                     add_cards(self.plan, self.folder, self._sets, lambda text: self._tell(TrainEvent("note", text)))
         except BaseException:
             self._checkpoints.remove_start()
@@ -170,25 +175,30 @@ class Trainer:
 
     def _rank(self) -> dict[str, Any] | None:
         """Choose ``best.pth`` among the networks of the run; None where they are not or cannot be ranked."""
-        plan, target, device = self.plan, self._sets.target, self._fabric.device
+        plan, device = self.plan, self._fabric.device
         if not plan.ranks:
             if plan.val and dataclasses.replace(plan, val="").ranks:
                 why = "--val names labelled pictures, which choose before a ranking without labels"
                 self._tell(TrainEvent("note", f"not ranked, best.pth is the best on {plan.val}: {why}"))
             return None
-        assert target is not None  # a plan without one does not rank
-        batches = norm_batches(target, plan, partial(normalise, contract=plan.input), device)
+        assert self._sets.target is not None  # a plan without one does not rank
         try:
             footage = held_back(self._camera_pictures())
+            source = self._source_norms if plan.check and self._sets.source is not None else None
+            networks = contenders_of(
+                plan, self.folder, self._target_batches, device, labels=bool(plan.check), source=source
+            )
             found = choose_best(
-                contenders_of(plan, self.folder, batches, device),
+                networks.behind_the_last() if plan.check else networks,
                 footage,
                 self.folder,
                 device,
-                tell=lambda name, done, total: self._tell(TrainEvent("ranking", name, done, total)),
+                tell=partial(self._progress, "ranking"),
+                labelled=self._sets.check,
             )
         except RtdaError as err:
-            self._tell(TrainEvent("note", f"not ranked, best.pth is the best on val: {err.message}"))
+            kind = "warning" if plan.check else "note"
+            self._tell(TrainEvent(kind, f"not ranked, best.pth is the best on val: {err.message}"))
             return None
         return found
 
@@ -236,6 +246,19 @@ class Trainer:
             assert self._sets.source is not None  # a plan without one measures no norms
             count = measure_norms(backbone, self._sets.source, self.plan, normalised)
             self._tell(TrainEvent("note", f"backbone: batch norms measured on {count} pictures of the source"))
+
+    def _target_batches(self) -> Iterator[Tensor]:
+        """Target pictures that batch-norm statistics are averaged over."""
+        assert self._sets.target is not None
+        contract = partial(normalise, contract=self.plan.input)
+        return norm_batches(self._sets.target, self.plan, contract, self._fabric.device)
+
+    def _source_norms(self, checkpoint: Checkpoint) -> NormInputs:
+        assert self._sets.source is not None
+        return source_norms(checkpoint, self._sets.source, self.plan, self._fabric.device)
+
+    def _progress(self, kind: str, name: str, done: int, total: int) -> None:
+        self._tell(TrainEvent(kind, name, done, total))
 
     def _finished(self, name: str) -> SegmentationNetwork:
         model = model_from_checkpoint(read_checkpoint(stage_file(self.folder, name)))

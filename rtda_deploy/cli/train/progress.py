@@ -100,7 +100,7 @@ class _Screen:
 
 
 def _what(plan: PlanConfig, hardware: str) -> str:
-    if plan.labelled_target:
+    if plan.labelled_target or plan.check:
         adapts = " (labels of some frames used)"
     else:
         adapts = " (no labels used)" if plan.target and all(s.labelled == "source" for s in plan.stages) else ""

@@ -33,6 +33,11 @@ def train(
         "",
         help="Labelled set that best.pth is chosen on (default: ranked on the target without labels, where it adapts).",
     ),
+    check: str = typer.Option(
+        "",
+        help="Five to ten labelled frames of the target that nothing learns from: they choose best.pth among the run's "
+        "networks, with their own and with other batch norms.",
+    ),
     set_: Optional[List[str]] = typer.Option(None, "--set", help="Change a setting: key=value. May be repeated."),
     init: str = typer.Option("", help="Checkpoint to start from."),
     backbone_weights: str = typer.Option(
@@ -69,6 +74,7 @@ def train(
         "target": target,
         "labelled_target": labelled_target,
         "val": val,
+        "check": check,
         "init": init,
         "backbone_weights": backbone_weights,
     }

@@ -15,7 +15,8 @@ from rtda_deploy.spec import ModelSpec
 from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, write_checkpoint
 from rtda_training.data.address import DataAddress
 from rtda_training.loop import choosing
-from rtda_training.loop.choosing import Contender, from_file, held_back, in_memory, norm_mixes, rank_contenders
+from rtda_training.loop.choosing import Contender, from_file, held_back, in_memory, rank_contenders
+from rtda_training.loop.norm_candidates import norm_mixes
 from rtda_training.models import SegmentationNetwork, build_network
 from rtda_training.readers import UnlabelledSet, open_unlabelled
 from rtda_training.stages.segmentation import mix_statistics

@@ -13,7 +13,7 @@ from rtda_deploy.card import BINS, Card, card_from_json
 from rtda_deploy.errors import CheckpointError, ConfigError, DataError, TrainingError
 from rtda_deploy.familiar import familiar_from_json
 from rtda_deploy.files import sha256_file
-from rtda_training.checkpoint import read_checkpoint, write_checkpoint
+from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.data.address import DataAddress
 from rtda_training.loop.events import StopRequest, TrainingStopped
 from rtda_training.plan import load_plan
@@ -24,6 +24,7 @@ from rtda_training.source_free.footage_look import doubts, refuse_few_scenes, sc
 from rtda_training.source_free.page import collapses, write_adapt_page
 from rtda_training.source_free.request import AdaptRequest, adapt_plan, read_request, refuse_contradiction, refuse_model
 from rtda_training.source_free.run import adapt, is_begun
+from rtda_training.stages.norm_shift import norm_inputs
 from rtda_training.trainer import Trainer
 
 SMALL = ("batch_size=2", "device=cpu", "precision=fp32", "save_every=1", "optimizer.warmup_steps=0")
@@ -91,6 +92,21 @@ def test_every_network_on_the_way_is_a_candidate_and_the_page_begins_with_the_ve
         "verify",
     }
     assert sorted(path.name for path in (folder / "verify").iterdir())[0] == "0.png"
+
+
+def test_with_figures_of_its_source_shifted_norms_are_candidates_where_labels_choose(base, tmp_path):
+    path = tmp_path / "kept.pth"
+    given = read_checkpoint(base / "start" / "last.pth")
+    batches = [torch.rand(2, 3, 64, 64) for _ in range(2)]
+    write_checkpoint(path, dataclasses.replace(given, norm_inputs=norm_inputs(model_from_checkpoint(given), batches)))
+    asked = {"model": str(path), "check": f"folder:{base / 'target'}?split=val", "norms_only": True, "max_frames": 8}
+    shifted = {"batch norms shifted 50 %", "batch norms shifted 100 %"}
+    result = adapt(request(base, **asked), tmp_path / "labels")
+    assert names_of(result.ranking) == {GIVEN, *MIXES, *shifted}
+    best = read_checkpoint(result.best)
+    assert bool(best.norm_inputs) is (result.chosen == GIVEN)  # of another network they would be wrong
+    plain = adapt(request(base, **{**asked, "check": ""}), tmp_path / "none")
+    assert names_of(plain.ranking) == {GIVEN, *MIXES}
 
 
 def test_where_labels_decided_page_card_and_checkpoint_say_so(whole, norms_alone):

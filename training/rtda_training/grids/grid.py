@@ -25,7 +25,7 @@ from rtda_training.toml_file import known_hint, read_toml, typed_value
 __all__ = ["Grid", "GridRow", "GridRun", "grid_names", "is_grid", "load_grid"]
 
 _FOLDER = "ablations/"  # what the name of a grid that comes with the package starts with
-_ADDRESSES = ("source", "target", "labelled_target", "val", "test")
+_ADDRESSES = ("source", "target", "labelled_target", "val", "check", "test")
 _EXPANDED = (*_ADDRESSES, "init", "backbone_weights", "record")
 _NO_KEYS = ("typed", "path")  # fields of Grid that no file has
 _BASELINE, _ORACLE = "source-only", "target-only"
@@ -89,6 +89,7 @@ class Grid:
         source: Address of the labelled domain.
         target: Address of the unlabelled domain.
         labelled_target: Address of a few labelled frames of the target, for every row; empty: none.
+        check: Address of a few labelled frames of the target that choose, for every row; empty: none.
         val: Address of the set that ``best.pth`` is chosen on; empty: as each recipe's plan decides.
         test: Address that ``last.pth`` is scored on; empty: the target's test split.
         classes: Class list that all rows learn and are scored in; empty: the source's own.
@@ -113,6 +114,7 @@ class Grid:
     rows: tuple[GridRow, ...]
     description: str = ""
     labelled_target: str = ""
+    check: str = ""
     val: str = ""
     test: str = ""
     classes: str = ""
@@ -190,8 +192,10 @@ class Grid:
 
     def _run(self, row: GridRow, seed: int) -> GridRun:
         own = {text.partition("=")[0] for text in row.set}
-        shared = ("source", "target", "labelled_target", "val", "classes", "init", "backbone_weights")
+        shared = ("source", "target", "labelled_target", "val", "check", "classes", "init", "backbone_weights")
         fields = {key: getattr(self, key) for key in shared if key not in own}
+        if row.recipe == _ORACLE:  # it learns from the target's labels, and nothing is to be chosen
+            fields.pop("check", None)
         recipe = row.recipe
         if recipe.endswith(".toml") and (self.path.parent / recipe).is_file():
             recipe = str(self.path.parent / recipe)

@@ -15,7 +15,7 @@ from rtda_deploy.errors import DataError
 from rtda_training.metrics import ConfusionMatrix
 from rtda_training.readers import LabelledSet
 
-__all__ = ["LEAST_LABELLED", "Paired", "check_counts", "miou_of", "paired", "refuse_other_classes"]
+__all__ = ["LEAST_LABELLED", "Paired", "check_counts", "miou_of", "paired", "refuse_few", "refuse_other_classes"]
 
 _ENOUGH, _HALF = 0.8, 0.5  # shares of the labelled pixels that are of a class of the models
 LEAST_LABELLED = 3  # frames; fewer give no interval that says anything
@@ -94,6 +94,19 @@ def refuse_other_classes(labelled: LabelledSet, frames: Optional[Sequence[int]] 
     return (text,)
 
 
+def refuse_few(labelled: LabelledSet) -> None:
+    """Refuse a set of so few frames that no interval follows from them.
+
+    Raises:
+        DataError: With the number that is needed.
+    """
+    if len(labelled) < LEAST_LABELLED:
+        raise DataError(
+            f"{labelled.address} has {len(labelled)} labelled frames: they give no interval",
+            hint=f"label at least {LEAST_LABELLED}, better five to ten, of different scenes",
+        )
+
+
 def _names(labelled: LabelledSet) -> str:
     return f'{{"names": {json.dumps(list(labelled.classes.names), ensure_ascii=False)}}}, where these are the ones'
 
@@ -110,11 +123,7 @@ def check_counts(mask: Callable[[np.ndarray, Tuple[int, int]], np.ndarray], labe
     Raises:
         DataError: If a frame or label cannot be read, or too few frames have a labelled pixel.
     """
-    if len(labelled) < LEAST_LABELLED:
-        raise DataError(
-            f"{labelled.address} has {len(labelled)} labelled frames: they give no interval",
-            hint=f"label at least {LEAST_LABELLED}, better five to ten, of different scenes",
-        )
+    refuse_few(labelled)
     found: List[np.ndarray] = []
     for index in range(len(labelled)):
         frame, label = labelled.pair(index)

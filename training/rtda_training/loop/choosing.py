@@ -27,11 +27,9 @@ from rtda_training.judge.answers import Candidate, Dropped, not_finite
 from rtda_training.judge.norms import norm_distance, norms_kept
 from rtda_training.judge.ranking import Ranking, Tell, rank
 from rtda_training.readers import LabelledSet, Progress, UnlabelledSet, open_unlabelled
-from rtda_training.stages.segmentation import reestimate
 
 __all__ = [
     "LEAST_HELD_BACK",
-    "MIXES",
     "Contender",
     "Footage",
     "candidate_of",
@@ -39,12 +37,10 @@ __all__ = [
     "from_file",
     "held_back",
     "in_memory",
-    "norm_mixes",
     "rank_contenders",
 ]
 
 LEAST_HELD_BACK = 100  # pictures; with fewer, networks are ranked on all
-MIXES = (0.25, 0.5, 0.75, 1.0)  # shares of the target in mixed batch-norm statistics
 _HELD_BACK = 5  # the last one of so many parts
 
 
@@ -84,46 +80,6 @@ def in_memory(name: str, network: nn.Module, spec: ModelSpec) -> Contender:
         return Checkpoint(spec, {key: value.detach().cpu().clone() for key, value in network.state_dict().items()})
 
     return Contender(name, checkpoint)
-
-
-def norm_mixes(
-    base: Callable[[], Checkpoint],
-    batches: Callable[[], Iterable[Tensor]],
-    device: torch.device,
-    *,
-    shares: Sequence[float] = MIXES,
-) -> list[Contender]:
-    """One network with its batch norms mixed with the statistics of other pictures, a contender for each share.
-
-    The statistics are measured once, when the first of them is looked at; a network without batch norms gives none
-    that differs.
-
-    Args:
-        base: Gives the network, with the statistics of its training.
-        batches: Gives float32 (N, 3, H, W) normalised pictures on the device, N at least 2.
-        device: Where it is run.
-        shares: Of the other pictures' statistics, 0..1.
-
-    Source: alpha-BN (You et al., arXiv 2110.04065), section 3.
-    """
-    measured: dict[str, Tensor] = {}
-
-    def mixed(share: float) -> Checkpoint:
-        checkpoint = base()
-        if not measured:
-            network = model_from_checkpoint(checkpoint).to(device)
-            reestimate(network, batches())
-            measured.update((key, value.cpu()) for key, value in network.named_buffers() if "running_" in key)
-        weights = dict(checkpoint.weights)
-        weights.update((key, weights[key].lerp(value, share)) for key, value in measured.items())
-        provenance = {key: value for key, value in checkpoint.spec.provenance.items() if key != "metrics"}
-        spec = checkpoint.spec.replace(provenance={**provenance, "batch_norms_of_target": share})
-        return Checkpoint(spec, weights)
-
-    def contender(share: float) -> Contender:
-        return Contender(f"batch norms {100 * share:.0f} % target", lambda: mixed(share))
-
-    return [contender(share) for share in shares]
 
 
 def held_back(target: UnlabelledSet, *, progress: Progress | None = None) -> Footage:

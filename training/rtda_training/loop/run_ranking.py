@@ -10,23 +10,24 @@ import dataclasses
 import json
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from rtda_deploy.errors import CheckpointError, RtdaError
 from rtda_deploy.files import write_text
 from rtda_training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from rtda_training.judge.answers import Dropped
 from rtda_training.judge.ranking import Tell
-from rtda_training.loop.choosing import MIXES, Contender, Footage, from_file, norm_mixes, rank_contenders
+from rtda_training.loop.choosing import Contender, Footage, from_file, rank_contenders
+from rtda_training.loop.norm_candidates import MIXES, Batches, other_norms
 from rtda_training.loop.saving import CANDIDATES, candidate_file, stage_file
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.readers import LabelledSet
 from rtda_training.run_folder import RANKING, read_record
+from rtda_training.stages.norm_shift import NormInputs
 
 __all__ = ["Contenders", "choose_best", "contenders_of", "read_ranking"]
 
@@ -46,17 +47,30 @@ class Contenders(NamedTuple):
     networks: tuple[Contender, ...]
     source_only: bool
 
+    def behind_the_last(self) -> Contenders:
+        """The same, compared with the network that the training ended with: what is taken where labels tell nothing."""
+        last = [one for one in self.networks if one.name == _LAST]
+        return Contenders((*last, *(one for one in self.networks if one.name != _LAST)), self.source_only and not last)
+
 
 def contenders_of(
-    plan: PlanConfig, folder: Path, batches: Iterable[Tensor] = (), device: torch.device | None = None
+    plan: PlanConfig,
+    folder: Path,
+    batches: Batches = tuple,
+    device: torch.device | None = None,
+    *,
+    labels: bool = False,
+    source: Callable[[Checkpoint], NormInputs] | None = None,
 ) -> Contenders:
     """The networks that a finished run made, of those files that are there.
 
     Args:
         plan: What was done.
         folder: The run's.
-        batches: Of target pictures, for mixed batch norms; looked at once, when a mix is opened.
+        batches: Gives those of target pictures, for other batch norms.
         device: Where they are measured.
+        labels: Whether labels will tell which is best: then earlier stages' networks come with other batch norms too.
+        source: What enters a network's batch norms on source pictures; with labels shifted ones are made of it.
     """
     found: dict[str, Contender] = {}
     reference = ""
@@ -80,7 +94,10 @@ def contenders_of(
         found.update((name, from_file(name, path)) for name, path in files.items())
     if _is_between(plan, folder / "best.pth"):
         found[_BEST] = from_file(_BEST, folder / "best.pth")
-    mixes = _mixes(plan.stages[-1], folder, batches, device or torch.device("cpu"))
+    moved = _Moved(batches, device or torch.device("cpu"), source)
+    mixes = _of_the_last(plan.stages[-1], folder, moved)
+    if labels:
+        mixes += _of_earlier(plan, folder, moved)
     first = reference or next(iter(found))  # the network of the first stage, which may have seen the target's colours
     others = [contender for name, contender in found.items() if name != first]
     return Contenders((found[first], *others, *mixes), bool(reference))
@@ -111,7 +128,19 @@ def _files_of(stage: StageConfig, folder: Path, *, last: bool) -> dict[str, Path
     return {name: path for name, path in files.items() if path.is_file()}
 
 
-def _mixes(stage: StageConfig, folder: Path, batches: Iterable[Tensor], device: torch.device) -> list[Contender]:
+class _Moved(NamedTuple):
+    """What other batch norms are made of, as :func:`other_norms` takes it."""
+
+    batches: Batches
+    device: torch.device
+    source: Callable[[Checkpoint], NormInputs] | None
+
+    def of(self, path: Path, shares: Sequence[float] = MIXES) -> list[Contender]:
+        """A network with others."""
+        return other_norms(from_file("", path).open, self.batches, self.device, self.source, shares=shares)
+
+
+def _of_the_last(stage: StageConfig, folder: Path, moved: _Moved) -> list[Contender]:
     """The last network with other batch norms; not with those that it has."""
     base, own = folder / "last.pth", 0.0
     kept = candidate_file(folder, stage.name, "unmixed")
@@ -119,9 +148,17 @@ def _mixes(stage: StageConfig, folder: Path, batches: Iterable[Tensor], device: 
         if not kept.is_file():
             return []  # what it had before is gone
         base, own = kept, stage.bn_share if stage.bn_statistics == "mixed" else 1.0
-    return norm_mixes(
-        from_file("", base).open, lambda: batches, device, shares=[share for share in MIXES if share != own]
-    )
+    return moved.of(base, [share for share in MIXES if share != own])
+
+
+def _of_earlier(plan: PlanConfig, folder: Path, moved: _Moved) -> list[Contender]:
+    """The networks that earlier stages left, with other batch norms."""
+    found = []
+    for stage in plan.stages[:-1]:
+        path = stage_file(folder, stage.name)
+        if stage.kind == "segmentation" and stage.bn_statistics == "running" and path.is_file():
+            found += [one._replace(name=f"{_stage_name(stage)}, {one.name}") for one in moved.of(path)]
+    return found
 
 
 def read_ranking(folder: Path) -> dict[str, Any]:

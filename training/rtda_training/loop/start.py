@@ -19,6 +19,7 @@ from rtda_training.checkpoint import read_checkpoint
 from rtda_training.data.first_look import first_look, shared_pictures
 from rtda_training.data.index import index_of
 from rtda_training.data.pixel_cache import cached, cached_size
+from rtda_training.judge.check import refuse_few, refuse_other_classes
 from rtda_training.labels import ClassList, class_list
 from rtda_training.loop.events import Tell, TrainEvent
 from rtda_training.models import OUTPUT_STRIDE, SegmentationNetwork, build_network, load_backbone_weights, network_class
@@ -149,6 +150,7 @@ class PlanSets:
         target: The unlabelled domain; None where the plan has none.
         labelled_target: A few labelled frames of it; None where the plan has none.
         val: What the network is validated on; None where the plan has no such set.
+        check: A few labelled target frames that choose among networks; None where the plan has none.
 
     Raises:
         ConfigError: If an address makes no sense.
@@ -164,6 +166,7 @@ class PlanSets:
         self.labelled_target = self._few_labels(plan.labelled_target) if plan.labelled_target else None
         address = plan.validation
         self.val = self._same_classes(self._labelled(address, split="val")) if address else None
+        self.check = self._judges(plan.check) if plan.check else None
         self._warn_of_own_pictures()
 
     @property
@@ -184,6 +187,19 @@ class PlanSets:
         lacks = [name for name, count in zip(found.classes.names, pixels, strict=True) if not count]
         missing = f"; no pixel of {', '.join(lacks)}" if lacks else ""
         self._tell(TrainEvent("note", f"labelled target: {len(found)} frames of {found.address}{missing}"))
+        return found
+
+    def _judges(self, text: str) -> LabelledSet:
+        """Labelled target frames that choose; some classes may be missing in them."""
+        found = open_labelled(text, split="val", classes=self.classes, progress=self._prepare(text))
+        refuse_few(found)
+        for doubt in refuse_other_classes(found):
+            self._tell(TrainEvent("warning", doubt))
+        if self.labelled_target is not None and shared_pictures([self.labelled_target], found):
+            raise DataError(
+                f"{text} shares frames with --labelled-target: what was learned from cannot judge",
+                hint="label some more, or divide them: folder:DIR?list=FILE names some of a folder",
+            )
         return found
 
     def _labelled(self, text: str, split: str = "train", may_lack: bool = False) -> LabelledSet:

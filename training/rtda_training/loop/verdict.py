@@ -64,7 +64,7 @@ def ranking_sentence(ranking: Mapping[str, Any], last: str = "last") -> str:
         f"{_named(name, last)} is {_ordinal(names.index(name) + 1)}" for name in (last, first) if name in names[1:]
     ]
     told = [text, *dict.fromkeys(places)]
-    if not ranking["source_only"]:
+    if not ranking["source_only"] and not ranking.get("by_labels"):
         told.append("there is no source-only network in this run to compare with")
     sentence = "; ".join(told)
     chosen = "the last network" if ranking["chosen"] == last else ranking["chosen"]

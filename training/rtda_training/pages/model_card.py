@@ -224,8 +224,9 @@ def _limits(plan: PlanConfig, calibration: str, rows: Sequence[Mapping[str, Any]
         f"It sees {plan.size_hw[1]}x{plan.size_hw[0]} pixels: what is smaller than a few of them there is lost.",
     ]
     if plan.target:
-        how = "with labels of a few of its frames" if plan.labelled_target else "without labels"
-        limits.append(f"It was adapted to {_code(plan.target)} {how}; other places may be another domain.")
+        chosen = "chosen by labels of a few of its frames" if plan.check else "without labels"
+        how = "with labels of a few of its frames" if plan.labelled_target else chosen
+        limits.append(f"It was adapted to {_code(plan.target)}, {how}; other places may be another domain.")
     found = next((row for row in reversed(rows) if isinstance(row.get("val_iou"), dict)), None)
     blind = [name for name, value in found["val_iou"].items() if value is not None and value < 1.0] if found else []
     if blind:

@@ -30,6 +30,8 @@ class PlanConfig:
             where it is given and no stage names that objective, every stage that trains the network gets it.
         val: Address of the labelled set that ``best.pth`` is chosen on; empty: the val split of the domain whose labels
             the last stage learns from is validated on, nothing without a source, and ``rank`` says what chooses.
+        check: Address of a few labelled frames of the target that nothing learns from. They choose ``best.pth`` among
+            the networks that the run made, whatever ``val`` is, each with its own and with other batch norms.
         classes: Class list that the network learns, such as ``camvid``; labels are joined to it by name. Empty: the
             source's own.
         network: A key of ``rtda_training.models.NETWORKS``.
@@ -66,6 +68,7 @@ class PlanConfig:
     target: str = ""
     labelled_target: str = ""
     val: str = ""
+    check: str = ""
     classes: str = ""
     network: str = "bisenet"
     backbone: str = ""
@@ -124,6 +127,23 @@ class PlanConfig:
             raise ConfigError(
                 f"no stage learns from the labelled target frames {self.labelled_target}",
                 hint='add "target-labels" to the objectives of a stage, or leave labelled_target away',
+            )
+
+        if self.check:
+            self._check_judged()
+
+    def _check_judged(self) -> None:
+        """Refuse labelled frames that nothing is chosen by."""
+        if not self.target:
+            raise ConfigError(
+                f"{self.check} has nothing to choose among: there is no target that networks are adapted to",
+                hint="add --target DATA; or --val DATA, which chooses among the steps",
+            )
+        if not self.ranks:
+            raise ConfigError(
+                f"{self.check} cannot choose: this plan's networks are not ranked",
+                why="rank is false, or a stage learns from the target's own labels",
+                hint="leave rank=false away; or --val DATA, which chooses among the steps",
             )
 
     def _check_without_source(self) -> None:
@@ -199,9 +219,10 @@ class PlanConfig:
 
     @property
     def ranks(self) -> bool:
-        """Whether ``best.pth`` is chosen by ranking, without labels."""
+        """Whether ``best.pth`` is chosen by ranking: by the labels of ``check``, or without any."""
         learns = all(stage.labelled == "source" for stage in self.stages) and self.stages[-1].kind == "segmentation"
-        return self.rank and not self.val and learns and any(stage.uses_target for stage in self.stages)
+        asked = bool(self.check) or (not self.val and any(stage.uses_target for stage in self.stages))
+        return self.rank and learns and asked
 
     @property
     def validation(self) -> str:

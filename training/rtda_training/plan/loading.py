@@ -22,7 +22,7 @@ from rtda_training.toml_file import check_value, known_hint, typed_value
 __all__ = ["changed_plan", "load_plan", "plan_from_table", "refuse_half_typed"]
 
 
-_SETS = ("source", "target", "labelled_target", "val")
+_SETS = ("source", "target", "labelled_target", "val", "check")
 _ONE_EACH = ("sampler", "style", "labeler", "mixer")  # slots of one component
 _FEW_LABELS = "target-labels"  # the objective that learns from ``labelled_target``
 

@@ -27,10 +27,11 @@ from rtda_training.data.batches import normalise
 from rtda_training.judge.answers import Dropped
 from rtda_training.judge.own_masks import uncorrected
 from rtda_training.labels import ClassList
-from rtda_training.loop.choosing import Contender, from_file, held_back, norm_mixes, rank_contenders
+from rtda_training.loop.choosing import Contender, from_file, held_back, rank_contenders
 from rtda_training.loop.events import StopRequest, Tell, TrainEvent
 from rtda_training.loop.familiar import give_footage
 from rtda_training.loop.hardware import build_fabric
+from rtda_training.loop.norm_candidates import other_norms
 from rtda_training.loop.run_ranking import Contenders, choose_best
 from rtda_training.loop.saving import save_verify_pictures, stage_file
 from rtda_training.plan import PlanConfig
@@ -163,7 +164,7 @@ class _Adaptation:
             self._warn({entry.name: entry.scores for entry in found.entries})
             self._tell(TrainEvent("note", f"batch norms to start from: {name}"))
             contender = next(one for one in networks if one.name == name)
-            write_checkpoint(path, dataclasses.replace(contender.open(), card=""))
+            write_checkpoint(path, dataclasses.replace(contender.open(), card="", norm_inputs={}))
         return path
 
     def _warn(self, scores: Mapping[str, Mapping[str, Any]]) -> None:
@@ -224,7 +225,10 @@ class _Adaptation:
         return from_file(GIVEN, Path(self._request.model))
 
     def _mixes(self) -> list[Contender]:
-        return norm_mixes(self._begun, self._batches, self._fabric.device)
+        """The given network with other batch norms; shifted ones where labels can tell whether they fit."""
+        told = self._labelled is not None and self._given.norm_inputs
+        source = (lambda given: given.norm_inputs) if told else None
+        return other_norms(self._begun, self._batches, self._fabric.device, source)
 
     def _begun(self) -> Checkpoint:
         """The given network as the parent of what its batch norms become."""
@@ -250,6 +254,6 @@ class _Adaptation:
             found.append(from_file(names[-1], self._folder / "last.pth"))
             teacher = last.training["run"]["parts"].get("ema", {}).get("teacher")
             if teacher is not None:
-                averaged = dataclasses.replace(last, weights=teacher, training={}, card="")
+                averaged = dataclasses.replace(last, weights=teacher, training={}, card="", norm_inputs={})
                 found.append(Contender(f"{names[-1]}, averaged", lambda: averaged))
         return found

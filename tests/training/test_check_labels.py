@@ -1,0 +1,171 @@
+"""``train --check``: a few labelled frames of the target choose ``best.pth`` among the networks of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs torch (Python >= 3.10)")
+import torch
+from interrupting import at_step, interrupt
+from training.settings import write_domains
+
+from rtda_deploy.errors import ConfigError, DataError
+from rtda_training.checkpoint import read_checkpoint
+from rtda_training.grids.grid import load_grid
+from rtda_training.loop import norm_candidates, run_ranking
+from rtda_training.loop.events import TrainEvent, TrainResult
+from rtda_training.loop.run_ranking import contenders_of
+from rtda_training.plan import PlanConfig, load_plan
+from rtda_training.run import train
+from rtda_training.trainer import Trainer
+
+_SMALL = ("size=64x64", "batch_size=2", "device=cpu", "val_every=0", "save_every=1", "optimizer.warmup_steps=0")
+_RECIPE = """
+batch_norm = "fixed"
+[[stages]]
+name = "warm-up"
+steps = 3
+[[stages]]
+name = "adapted"
+steps = 3
+objectives = ["supervised", "mixed"]
+labeler = "ema"
+mixer = "classmix"
+"""
+_OTHERS = {f"batch norms {share} % target" for share in (25, 50, 75, 100)} | {
+    f"batch norms shifted {share} %" for share in (50, 100)
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = write_domains(tmp_path_factory.mktemp("data"), 4, 9, 32, target_val=True)
+    (base / "two.toml").write_text(_RECIPE)
+    return base
+
+
+def check_of(folders: Path) -> str:
+    return f"folder:{folders / 'target'}?split=val"
+
+
+def plan(folders: Path, *overrides: str, recipe: str = "", **fields: str) -> PlanConfig:
+    sets = {name: f"folder:{folders / name}" for name in ("source", "target")}
+    asked = {**sets, "check": check_of(folders), **fields}
+    return load_plan(recipe or str(folders / "two.toml"), [*_SMALL, *overrides], **asked)
+
+
+@pytest.fixture(scope="module")
+def run(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, list[TrainEvent]]:
+    told: list[TrainEvent] = []
+    return Trainer(plan(folders), tmp_path_factory.mktemp("run") / "run", on_event=told.append).run(), told
+
+
+def names(result: TrainResult) -> set[str]:
+    assert result.ranking is not None
+    return {entry["name"] for entry in result.ranking["entries"]}
+
+
+def test_labels_choose_best_among_all_that_the_run_made_and_what_the_last_network_becomes(
+    run: tuple[TrainResult, list[TrainEvent]], folders: Path
+) -> None:
+    result, told = run
+    ranking: dict[str, Any] = result.ranking or {}
+    assert ranking["by_labels"] and ranking["labelled"] == check_of(folders) and ranking["first"] == "last"
+    earlier = {f"stage warm-up, {name}" for name in _OTHERS}
+    assert names(result) == {"last", "stage warm-up", "teacher of adapted", *_OTHERS, *earlier}
+    miou = {entry["name"]: entry["check_miou"] for entry in ranking["entries"]}
+    if ranking["better"]:
+        assert ranking["chosen"] == max(miou, key=lambda name: miou[name])
+    else:
+        assert ranking["chosen"] == "last"
+    assert read_checkpoint(result.folder / "best.pth").spec.provenance["chosen"]["by"] == "rank, by labelled frames"
+    assert "labelled frames of the target" in result.verdict and "no source-only network" not in result.verdict
+    assert not any(event.kind == "warning" for event in told)
+
+
+def test_the_networks_say_what_entered_their_norms_on_the_source(run: tuple[TrainResult, list[TrainEvent]]) -> None:
+    last = read_checkpoint(run[0].folder / "last.pth")
+    assert last.norm_inputs and all(value.shape[0] == 2 for value in last.norm_inputs.values())
+    best = read_checkpoint(run[0].folder / "best.pth")
+    assert best.norm_inputs.keys() == last.norm_inputs.keys()
+
+
+def test_trained_norms_need_no_such_figures(folders: Path, tmp_path: Path) -> None:
+    Trainer(plan(folders, "batch_norm=train", "warm-up.steps=1", "adapted.steps=1", check=""), tmp_path / "run").run()
+    assert read_checkpoint(tmp_path / "run" / "last.pth").norm_inputs == {}
+
+
+def test_without_labels_no_shifted_norms_and_none_of_earlier_stages_are_ranked(
+    run: tuple[TrainResult, list[TrainEvent]], folders: Path
+) -> None:
+    found = {one.name for one in contenders_of(plan(folders, check=""), run[0].folder).networks}
+    assert not any("shifted" in name or "stage warm-up," in name for name in found) and "stage warm-up" in found
+
+
+def test_a_run_that_is_broken_off_ends_as_one_in_one_go(
+    run: tuple[TrainResult, list[TrainEvent]], folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(norm_candidates, "MIXES", ())
+    monkeypatch.setattr(norm_candidates, "SHIFTS", ())
+    monkeypatch.setattr(run_ranking, "MIXES", ())
+    with at_step(5, interrupt), pytest.raises(KeyboardInterrupt):
+        Trainer(plan(folders), tmp_path / "run").run()
+    state = read_checkpoint(tmp_path / "run" / "last.pth")
+    result = Trainer(plan(folders), tmp_path / "run").run(state)
+    ours, theirs = (read_checkpoint(place / "last.pth").weights for place in (result.folder, run[0].folder))
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    assert result.ranking is not None and result.ranking["by_labels"]
+
+
+def test_source_only_with_footage_and_labels_chooses_among_its_batch_norms(folders: Path, tmp_path: Path) -> None:
+    found = plan(folders, "steps=2", "batch_norm=fixed", recipe="source-only")
+    assert found.ranks
+    assert names(Trainer(found, tmp_path / "run").run()) >= {"last", *_OTHERS}
+
+
+def test_labels_that_nothing_is_chosen_by_are_refused(folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing to choose among.*no target"):
+        load_plan("source-only", [*_SMALL], source=f"folder:{folders / 'source'}", check=check_of(folders))
+    for changes in ({"recipe": "target-only"}, {"overrides": ["rank=false"]}):
+        with pytest.raises(ConfigError, match="networks are not ranked"):
+            plan(folders, *changes.get("overrides", ()), recipe=str(changes.get("recipe", "")))
+    few = tmp_path / "few"
+    for name in ("images", "labels"):
+        (few / "val" / name).mkdir(parents=True)
+        for index in range(2):
+            shutil.copy(folders / "target" / "val" / name / f"{index}.png", few / "val" / name)
+    shutil.copy(folders / "source" / "classes.json", few)
+    with pytest.raises(DataError, match="has 2 labelled frames: they give no interval"):
+        Trainer(plan(folders, check=f"folder:{few}?split=val"), tmp_path / "run")
+    with pytest.raises(DataError, match=r"shares frames with --labelled-target"):
+        Trainer(plan(folders, labelled_target=check_of(folders)), tmp_path / "run")
+
+
+def test_val_typed_beside_it_does_not_choose(folders: Path) -> None:
+    found = plan(folders, val=f"folder:{folders / 'source'}?split=val")
+    assert found.ranks and found.validation.endswith("source?split=val")
+    assert not dataclasses.replace(found, check="").ranks
+
+
+def test_a_grid_gives_its_labels_to_every_row_but_the_oracle(folders: Path, tmp_path: Path) -> None:
+    grid = tmp_path / "own.toml"
+    sets = "".join(f'{name} = "folder:{folders / name}"\n' for name in ("source", "target"))
+    rows = "".join(f'[[rows]]\nlabel = "{name}"\nrecipe = "{name}"\n' for name in ("source-only", "target-only"))
+    grid.write_text(f'{sets}check = "{check_of(folders)}"\ntest = "{check_of(folders)}"\n{rows}')
+    found = {run.row.label: run.plan.check for run in load_grid(str(grid)).runs()}
+    assert found == {"source-only": check_of(folders), "target-only": ""}
+
+
+def test_the_list_of_what_chooses_is_not_written_over(folders: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "run" / "results.csv"
+    listed.parent.mkdir()
+    listed.write_text("".join(f"val/images/{n}.png val/labels/{n}.png\n" for n in range(3)))
+    sets = {name: f"folder:{folders / name}" for name in ("source", "target")}
+    check = f"folder:{folders / 'target'}?list={listed}"
+    with pytest.raises(ConfigError, match=r"write over .*which is --check"):
+        train(str(folders / "two.toml"), **sets, check=check, out=listed.parent, overrides=_SMALL, force=True)  # type: ignore[arg-type]
