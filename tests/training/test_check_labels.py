@@ -15,6 +15,7 @@ from interrupting import at_step, interrupt
 from training.settings import write_domains
 
 from rtda_deploy.errors import ConfigError, DataError
+from rtda_deploy.own_masks import marked
 from rtda_training.checkpoint import read_checkpoint
 from rtda_training.grids.grid import load_grid
 from rtda_training.loop import norm_candidates, run_ranking
@@ -169,3 +170,12 @@ def test_the_list_of_what_chooses_is_not_written_over(folders: Path, tmp_path: P
     check = f"folder:{folders / 'target'}?list={listed}"
     with pytest.raises(ConfigError, match=r"write over .*which is --check"):
         train(str(folders / "two.toml"), **sets, check=check, out=listed.parent, overrides=_SMALL, force=True)  # type: ignore[arg-type]
+
+
+def test_masks_of_a_network_that_nobody_corrected_are_told(folders: Path, tmp_path: Path) -> None:
+    own, told = tmp_path / "own", list[TrainEvent]()
+    shutil.copytree(folders / "target", own)
+    for path in (own / "val" / "labels").iterdir():
+        path.write_bytes(marked(path.read_bytes()))
+    Trainer(plan(folders, check=f"folder:{own}?split=val"), tmp_path / "run", on_event=told.append)
+    assert any(event.kind == "warning" and "nobody changed them" in event.stage for event in told)

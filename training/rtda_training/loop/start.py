@@ -20,6 +20,7 @@ from rtda_training.data.first_look import first_look, shared_pictures
 from rtda_training.data.index import index_of
 from rtda_training.data.pixel_cache import cached, cached_size
 from rtda_training.judge.check import refuse_few, refuse_other_classes
+from rtda_training.judge.own_masks import uncorrected
 from rtda_training.labels import ClassList, class_list
 from rtda_training.loop.events import Tell, TrainEvent
 from rtda_training.models import OUTPUT_STRIDE, SegmentationNetwork, build_network, load_backbone_weights, network_class
@@ -193,7 +194,7 @@ class PlanSets:
         """Labelled target frames that choose; some classes may be missing in them."""
         found = open_labelled(text, split="val", classes=self.classes, progress=self._prepare(text))
         refuse_few(found)
-        for doubt in refuse_other_classes(found):
+        for doubt in (*refuse_other_classes(found), *uncorrected(found)):
             self._tell(TrainEvent("warning", doubt))
         if self.labelled_target is not None and shared_pictures([self.labelled_target], found):
             raise DataError(
