@@ -35,7 +35,7 @@ test: $(STAMP) ## the tests that need nothing but Python
 # Ray is large, and of use to few: where it cannot be installed (a Python that it has no wheel for, no network), its tests
 # skip and say so, and the next call tries again.
 $(FLEET): $(STAMP)
-	@echo "setup  downloads Ray for the tests of label --on ray: about 150 MB, 500 MB of disk" >&2
+	@echo "setup  installs Ray for the tests of label --on ray: 500 MB of disk" >&2
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 -c constraints.txt -e ".[fleet]"; \
 	then touch $(FLEET); else echo "note   Ray was not installed: tests/system/test_fleet.py is skipped" >&2; fi
 

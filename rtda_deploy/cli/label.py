@@ -54,7 +54,7 @@ def label(
     from rtda_deploy.cli.terminal.console import ProgressLines, note, print_json, print_next, warn
     from rtda_deploy.spec import ModelSpec
     from rtda_runtime.fleet.deployed import deployed_model
-    from rtda_runtime.fleet.labelling import label_footage
+    from rtda_runtime.fleet.labelling import label_footage, opened_here
     from rtda_runtime.fleet.request import LabelRequest, Progress
 
     model = deployed_model(model)
@@ -80,7 +80,8 @@ def label(
             pace = f"{state.per_second:.1f} frames/s" if state.per_second else ""
             lines.update(name, state.done, state.total, pace, state.left_s)
 
-        found = label_footage(request, way, told)
+        # A head often has no GPU: the plan's look at the model is left to a machine that has one.
+        found = label_footage(request, way, told, opened=way.opened if gpu else opened_here)
     for entry in found.skipped[:_MOST_TOLD]:
         warn(f"skipped {entry['key'] or entry['file']}: {entry['why']}")
     if len(found.skipped) > _MOST_TOLD:

@@ -138,7 +138,16 @@ def cluster(module_site: Site) -> Iterator[Dict[str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-    words = (RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=1", "--include-dashboard=false")
+    words = (
+        RAY,
+        "start",
+        "--head",
+        "--block",
+        f"--port={port}",
+        "--num-cpus=1",
+        "--num-gpus=1",
+        "--include-dashboard=false",
+    )
     process = subprocess.Popen(
         [*words, "--object-store-memory=80000000"],
         env=environment(PYTHONPATH=str(module_site.folder), **quiet),
@@ -239,6 +248,38 @@ def test_a_cluster_that_is_not_there_is_told_at_once(fleet: Path) -> None:
 def test_a_clients_address_is_refused(fleet: Path) -> None:
     outcome = on_ray(fleet, "client", RAY_ADDRESS="ray://127.0.0.1:10001")
     assert_refused(outcome, 2, "client's address", "ray job submit")
+
+
+_NO_ENGINE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_a_head_on_which_the_network_does_not_open_plans_for_workers_with_a_gpu(
+    fleet: Path, site: Site, cluster: Dict[str, str], tmp_path: Path
+) -> None:
+    """The driver's machine has no engine; the cluster says that it has a GPU, on which a CPU's engine opens here."""
+    (tmp_path / "sitecustomize.py").write_text(_NO_ENGINE)
+    head = {**cluster, "PYTHONPATH": str(tmp_path)}
+    refused = on_ray(fleet, "head", **head)
+    assert_refused(refused, 3, "onnxruntime", "pip install")
+    assert not (fleet / "head" / "plan.json").exists()
+    done = on_ray(fleet, "head", "--gpu", "0.5", "--provider", "cpu", **head)
+    assert done.code == 0 and done.json["frames"] == UNITS * FRAMES, done.err
+    made, by_a_loop = tree(fleet / "head"), tree(fleet / "local")
+    assert {name for name in by_a_loop if made.get(name) != by_a_loop[name]} <= {"plan.json"}
+    missing = on_ray(
+        fleet, "other", "--gpu", "0.5", **head
+    )  # no CUDA there: the worker's error, and nothing is planned
+    assert missing.code == 3 and "cuda" in missing.said["error"].lower(), missing.err
+    assert not (fleet / "other" / "plan.json").exists()
 
 
 def test_a_machine_without_the_package_is_named(fleet: Path, site: Site, cluster: Dict[str, str]) -> None:

@@ -28,7 +28,9 @@ from rtda_runtime.fleet.run import Run, Summary, Way
 from rtda_runtime.fleet.units import Unit
 from rtda_runtime.fleet.worker import Job, Worker
 
-__all__ = ["in_a_loop", "label_footage"]
+__all__ = ["Opened", "in_a_loop", "label_footage", "opened_here"]
+
+Opened = Callable[[Job, Sequence[str]], Tuple[ModelSpec, Fingerprint]]
 
 _CLASSES = "masks/classes.json"
 _SMALL = 20_000  # frames; up to so many are written as single PNGs
@@ -44,8 +46,21 @@ def in_a_loop(job: Job, units: Sequence[Unit], tell: Callable[[int], None]) -> I
         worker.close()
 
 
+def opened_here(job: Job, probes: Sequence[str]) -> Tuple[ModelSpec, Fingerprint]:
+    """What the model is, and what this machine makes of the probes."""
+    worker = Worker(job)
+    try:
+        return worker.open(), worker.fingerprint(probes)
+    finally:
+        worker.close()
+
+
 def label_footage(
-    request: LabelRequest, way: Way = in_a_loop, told: Callable[[Progress], None] = lambda _: None
+    request: LabelRequest,
+    way: Way = in_a_loop,
+    told: Callable[[Progress], None] = lambda _: None,
+    *,
+    opened: Opened = opened_here,
 ) -> Labelled:
     """Label footage, or go on with it.
 
@@ -53,6 +68,8 @@ def label_footage(
         request: What and how.
         way: Who labels: :func:`in_a_loop`, or a way of :mod:`rtda_runtime.fleet.on_ray`.
         told: Called as it goes on.
+        opened: Who opens the model once for a new plan, before anything is written; the machine that does is the one
+            that workers are compared with.
 
     Raises:
         ConfigError: If the folder holds something else, or labels of another model, other options or footage.
@@ -65,7 +82,7 @@ def label_footage(
     sha256 = sha256_file(request.model)
     refuse_foreign(request.out)
     with working_in(request.out):
-        plan = _plan(request, sha256, told)
+        plan = _plan(request, sha256, told, opened)
         output = open_output(request.out, _layout(request, plan))
         output.clean()
         if request.retry:
@@ -85,7 +102,7 @@ def refuse_foreign(folder: Path) -> None:
         raise ConfigError(f"{folder} holds other files, such as {there[0]}", hint="choose a new folder with --out")
 
 
-def _plan(request: LabelRequest, sha256: str, told: Callable[[Progress], None]) -> Plan:
+def _plan(request: LabelRequest, sha256: str, told: Callable[[Progress], None], opened: Opened) -> Plan:
     listing = list_footage(request.footage)
     asked = Asked.of(request.model, sha256, request.options(), listing)
     plan = Plan.read(request.out)
@@ -93,21 +110,12 @@ def _plan(request: LabelRequest, sha256: str, told: Callable[[Progress], None]) 
         refuse_other(request.out, plan.asked, asked)
         if (request.out / _CLASSES).is_file():
             return plan
-    spec, machine = _opened_once(request, sha256, listing)
+    spec, machine = opened(_job(request, sha256, "png"), probes_for(listing.kinds))
     if plan is None:  # else the run was killed before it wrote the classes
         plan = _new_plan(request, asked, listing, machine, told)
         plan.write(request.out)
     _write_classes(request.out, spec)
     return plan
-
-
-def _opened_once(request: LabelRequest, sha256: str, listing: Listing) -> Tuple[ModelSpec, Fingerprint]:
-    """What the model and this machine are, before anything is written."""
-    worker = Worker(_job(request, sha256, "png"))
-    try:
-        return worker.open(), worker.fingerprint(probes_for(listing.kinds))
-    finally:
-        worker.close()
 
 
 def _new_plan(

@@ -22,6 +22,9 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 from rtda_deploy import __version__, errors
 from rtda_deploy.errors import ConfigError, DeviceError, RtdaError
 from rtda_deploy.optional import require
+from rtda_deploy.spec import ModelSpec
+from rtda_runtime.fleet.fingerprint import Fingerprint
+from rtda_runtime.fleet.labelling import opened_here
 from rtda_runtime.fleet.units import Unit
 from rtda_runtime.fleet.worker import Job, Worker
 
@@ -59,7 +62,7 @@ class UnitLabeler:
         try:
             return self._worker.label(Unit.of(json.loads(text)))
         except RtdaError as err:
-            return {"error": type(err).__name__, "message": err.message, "why": err.why, "hint": err.hint}
+            return _error_values(err)
 
 
 class RayWay:
@@ -94,7 +97,7 @@ class RayWay:
                 make other labels than the one that made the plan.
             RtdaError: What a worker could not go on with, such as a full disk.
         """
-        job = job if job.threads else dataclasses.replace(job, threads=self._threads)
+        job = self._with_threads(job)
         # Ray prints notices of its machines to stdout, which is for results.
         with contextlib.redirect_stdout(sys.stderr), _cluster(self._ray):
             self._check_machines(job)
@@ -106,6 +109,26 @@ class RayWay:
                         if "error" in values:
                             raise _told_error(values)
                         yield values
+
+    def opened(self, job: Job, probes: Sequence[str]) -> Tuple[ModelSpec, Fingerprint]:
+        """What the model is, and what a machine of the cluster with room for a worker makes of the probes.
+
+        For a plan that is made where a worker cannot be, such as on a head without a GPU; given to
+        :func:`rtda_runtime.fleet.labelling.label_footage` as ``opened``. Errors as of calling.
+        """
+        with contextlib.redirect_stdout(sys.stderr), _cluster(self._ray):
+            self._check_machines(job)
+            self._most()
+            place = {"num_gpus": self._gpu, "num_cpus": 0} if self._gpu else {"num_cpus": self._threads}
+            task = self._ray.remote(max_retries=0, **place)(_opened_there)
+            with _lost(self._ray):
+                values = json.loads(self._ray.get(task.remote(self._with_threads(job), tuple(probes))))
+        if "error" in values:
+            raise _told_error(values)
+        return ModelSpec.from_json(values["spec"]), Fingerprint.from_json(values["machine"])
+
+    def _with_threads(self, job: Job) -> Job:
+        return job if job.threads else dataclasses.replace(job, threads=self._threads)
 
     def _dataset(self, job: Job, units: Sequence[Unit]) -> Any:
         data: Any = self._ray.data
@@ -248,6 +271,19 @@ def _looked_at(ray: Any, paths: Tuple[str, ...]) -> List[Tuple[str, str, List[st
     with _lost(ray):
         found: List[Tuple[str, str, List[str]]] = ray.get(done)
     return found
+
+
+def _opened_there(job: Job, probes: Sequence[str]) -> str:
+    """Of :meth:`RayWay.opened`, on the machine that was chosen: both as JSON, or the error."""
+    try:
+        spec, machine = opened_here(job, probes)
+    except RtdaError as err:
+        return json.dumps(_error_values(err))
+    return json.dumps({"spec": spec.to_json(), "machine": machine.to_json()})
+
+
+def _error_values(err: RtdaError) -> Dict[str, str]:
+    return {"error": type(err).__name__, "message": err.message, "why": err.why, "hint": err.hint}
 
 
 def _told_error(values: Dict[str, str]) -> RtdaError:
