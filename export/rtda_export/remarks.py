@@ -31,14 +31,20 @@ def one_class(spec: ModelSpec, tell: Tell) -> Tuple[str, ...]:
 
 
 def no_footage(onnx: Path, spec: ModelSpec, request: Request, tell: Tell) -> Tuple[str, ...]:
-    """What to type where a file gives the shift alarm's signals and its card has nothing to compare them with."""
-    if MONITOR not in spec.provenance.get("export", {}) or familiar_from_json(read_onnx_facts(onnx).card) is not None:
+    """What to type where a file gives the shift alarm's signals and its card has too little to compare them with."""
+    from rtda_runtime.shift.alarm import longest_shift_s
+
+    if MONITOR not in spec.provenance.get("export", {}):
         return ()
+    found = familiar_from_json(read_onnx_facts(onnx).card)
+    if found is not None and longest_shift_s(found):
+        return ()
+    has = "no blocks of footage" if found is None else f"{found.blocks} blocks of {found.data}, too few or too alike"
     model = shlex.quote(str(request.parent))
     again = f"{model} --monitor --footage PATH" if request.from_checkpoint else f"{model} --footage PATH --out FOLDER"
     note = (
-        f"the card of {onnx.name} has no blocks of footage, so that run --shift will be refused. With minutes of "
-        f"what the robot sees: rtda-deploy export {again} --to onnx"
+        f"the card of {onnx.name} has {has}: run --shift will be refused. With minutes of what the robot sees: "
+        f"rtda-deploy export {again} --to onnx"
     )
     tell(ExportEvent("note", text=note))
     return (note,)

@@ -128,7 +128,7 @@ def _tell(request: AdaptRequest, result: AdaptResult, json_: bool) -> None:
     note(f"wrote   {folder}/{{best.pth,ranking.json,report.html,MODEL_CARD.md}}")
     if not result.better:
         note(f"keep    {request.model}: best.pth is the same network, and there is nothing new to export")
-    print_next(*(_with_another(request, result) if result.better else _with_none_better(request)))
+    print_next(*(_with_another(request, result) if result.better else _with_none_better(request, result)))
 
 
 def _with_another(request: AdaptRequest, result: AdaptResult) -> List[str]:
@@ -145,12 +145,16 @@ def _with_another(request: AdaptRequest, result: AdaptResult) -> List[str]:
     ]
 
 
-def _with_none_better(request: AdaptRequest) -> List[str]:
+def _with_none_better(request: AdaptRequest, result: AdaptResult) -> List[str]:
     """What to type next where the network that was given stays: what tells more, or teaches more, than this did."""
+    from rtda_training.judge.own_masks import CORRECT
+
     footage, model = shlex.quote(request.footage), shlex.quote(request.model)
     if not request.check:
         return [f"rtda-deploy adapt {model} --footage {footage} --check LABELLED   (five to ten frames of it)"]
     check = shlex.quote(request.check)
+    if any(CORRECT in text for text in result.ranking["notes"]):
+        return [f"{CORRECT} {check}   (correct the masks, then adapt again)"]
     if request.norms_only:
         return [f"rtda-deploy adapt {model} --footage {footage} --check {check}   (trains, too)"]
     return [f"rtda-deploy train --source DATA --target {footage} --labelled-target {check}"]

@@ -56,6 +56,8 @@ def test_where_the_model_stays_nothing_is_proposed_to_be_exported(
     here: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own masks as labels: no other network has as much mIoU on them."""
+    import cv2
+
     monkeypatch.setenv("COLUMNS", "400")
     frames = write_pictures(here / "set" / "images", 9)
     shutil.copyfile(tiny_checkpoint, here / "model.pth")
@@ -65,9 +67,13 @@ def test_where_the_model_stays_nothing_is_proposed_to_be_exported(
     names = read_checkpoint(tiny_checkpoint).spec.class_names
     (here / "set" / "classes.json").write_text(json.dumps({"names": list(names)}))
     words = ["adapt", "model.pth", "--footage", "folder:set", "--norms-only", *SETTINGS]
-    labelled = invoke(*words, "--check", "folder:set", "--out", "run")
-    assert labelled.code == 0 and "best.pth is the model that was given" in labelled.out, labelled.err
-    assert "keep    model.pth: best.pth is the same network" in labelled.err
+    own = invoke(*words, "--check", "folder:set", "--out", "run")
+    assert own.code == 0 and "best.pth is the model that was given" in own.out, own.err
+    assert "next    rtda-deploy data cvat folder:set   (correct the masks, then adapt again)" in own.err
+    for path in (here / "set" / "labels").glob("*.png"):  # as if a person had saved them
+        assert cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+    labelled = invoke(*words, "--check", "folder:set", "--out", "run 2")
+    assert labelled.code == 0 and "keep    model.pth: best.pth is the same network" in labelled.err, labelled.err
     again = "rtda-deploy adapt model.pth --footage folder:set --check folder:set   (trains, too)"
     assert labelled.err.rstrip().endswith(again) and "rtda-deploy export" not in labelled.err
 

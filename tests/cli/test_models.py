@@ -84,7 +84,8 @@ def test_a_name_under_which_nothing_was_promoted_says_how(shop: Path) -> None:
         assert_refused(outcome, 2, "models/robot has no model yet", "models promote MODEL --frames DATA --name robot$")
     assert invoke("models", "promote", "a.onnx", *WORDS, "--folder", "here it is").code == 0
     outcome = invoke("run", "here it is/boat", "--camera", "test://bars")
-    assert_refused(outcome, 2, "here it is/boat has no model yet", "--name boat --folder 'here it is'")
+    fix = "known: here it is/robot; or put one there: .* --name boat --folder 'here it is'"
+    assert_refused(outcome, 2, "here it is/boat has no model yet", fix)
     assert_refused(invoke("run", "nowhere/robot", "--camera", "test://bars"), 1, "cannot read nowhere/robot")
     assert_refused(invoke("run", "models/last.onnx", "--camera", "test://bars"), 1, "cannot read models/last.onnx")
 

@@ -64,13 +64,13 @@ def test_a_finished_model_gets_other_blocks_in_another_folder(run_folder: Path, 
 
 def test_a_card_without_footage_is_told_with_what_to_type(run_folder: Path, drive: Path, tmp_path: Path) -> None:
     def said(result: Any) -> list[str]:
-        return [note for note in result.notes if "no blocks of footage" in note]
+        return [note for note in result.notes if "run --shift will be refused" in note]
 
     model = run_folder / "best.pth"
     plain = export_model(model, to=("onnx",), monitor=True)
     assert said(plain) == [
-        "the card of best.onnx has no blocks of footage, so that run --shift will be refused. With minutes of what the"
-        f" robot sees: rtda-deploy export {model} --monitor --footage PATH --to onnx"
+        "the card of best.onnx has no blocks of footage: run --shift will be refused. With minutes of what the robot"
+        f" sees: rtda-deploy export {model} --monitor --footage PATH --to onnx"
     ]
     (note,) = said(export_model(plain.onnx, to=("onnx",)))
     assert f"rtda-deploy export {plain.onnx} --footage PATH --out FOLDER --to onnx" in note
@@ -84,9 +84,11 @@ def test_a_video_is_taken_a_frame_a_second(run_folder: Path, tmp_path: Path) -> 
     for index in range(80):  # 40 s at 2 Hz
         writer.write(np.full((48, 80, 3), 3 * index, np.uint8))
     writer.release()
-    made = export_model(run_folder / "best.pth", to=("onnx",), monitor=True, footage=tmp_path / "drive.avi").onnx
-    found = familiar_from_json(read_onnx_facts(made).card)
+    made = export_model(run_folder / "best.pth", to=("onnx",), monitor=True, footage=tmp_path / "drive.avi")
+    found = familiar_from_json(read_onnx_facts(made.onnx).card)
     assert found is not None and found.blocks == 13
+    (note,) = [note for note in made.notes if "run --shift will be refused" in note]
+    assert "has 13 blocks of" in note and "too few or too alike" in note
 
 
 def test_footage_that_does_not_serve_is_refused(run_folder: Path, drive: Path, tmp_path: Path, workshop: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import List
 
 from rtda_deploy.errors import ConfigError
 from rtda_runtime.fleet.links import has_links
@@ -30,7 +31,11 @@ def deployed_model(path: Path) -> Path:
     if at and not path.exists() and has_links(path.with_name(name)):
         return ModelStore(path.with_name(name)).find(digest).file
     if not path.exists() and _names_store(path.with_name(name)):
-        raise ConfigError(f"{path.with_name(name)} has no model yet", hint=f"put one there: {_promotion(path, name)}")
+        beside = [str(each) for each in _stores_in(path.parent)]
+        known = f"known: {', '.join(beside)}; or " if beside else ""
+        raise ConfigError(
+            f"{path.with_name(name)} has no model yet", hint=f"{known}put one there: {_promotion(path, name)}"
+        )
     if not path.is_dir() or (path.suffix.lower() in model_suffixes() and not has_links(path)):
         return path
     found = ModelStore(path).current if has_links(path) else None
@@ -44,11 +49,11 @@ def deployed_model(path: Path) -> Path:
 
 def _names_store(path: Path) -> bool:
     """Whether a path at which nothing is was meant as a store: it has no suffix, and lies where stores do."""
-    return not path.suffix and (path.parent.name == _MODELS or _holds_stores(path.parent))
+    return not path.suffix and (path.parent.name == _MODELS or bool(_stores_in(path.parent)))
 
 
-def _holds_stores(folder: Path) -> bool:
-    return folder.is_dir() and any(has_links(beside) for beside in folder.iterdir())
+def _stores_in(folder: Path) -> List[Path]:
+    return sorted(beside for beside in folder.iterdir() if has_links(beside)) if folder.is_dir() else []
 
 
 def _promotion(path: Path, name: str) -> str:

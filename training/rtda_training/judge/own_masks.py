@@ -13,8 +13,9 @@ from typing import List, Optional, Sequence, Set, Tuple
 from rtda_deploy.own_masks import is_own_mask
 from rtda_training.readers import LabelledSet
 
-__all__ = ["uncorrected"]
+__all__ = ["CORRECT", "uncorrected"]
 
+CORRECT = "rtda-deploy data cvat"  # what to type first; the notes say it
 _LINES = "frames.jsonl"  # of run --collect, beside the folders of pictures and labels
 _DIGITS = 12  # of a SHA-256; as many as name a model elsewhere
 
@@ -35,7 +36,7 @@ def uncorrected(labelled: LabelledSet, frames: Optional[Sequence[int]] = None) -
     which = "all" if len(own) == len(files) else f"{len(own)} of"
     return (
         f"{which} {len(files)} labels of {labelled.address} are as a network wrote them{who} and nobody changed them:"
-        " they favour that network and what was made of it; correct them first (rtda-deploy data cvat)",
+        f" they favour that network and what was made of it; correct them first ({CORRECT})",
     )
 
 
