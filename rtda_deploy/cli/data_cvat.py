@@ -74,6 +74,7 @@ def _take_back(data: str, corrected: Path, *, json_: bool) -> None:
         warn(f"{which} are masks as a network wrote them: --check {data} would favour that network")
     if found.changed or not found.own:
         note(f"use     --check {shlex.quote(data)}, or --source {shlex.quote(data)} to train on them")
+        print_next(f"rtda-deploy data check {shlex.quote(data)}")
     else:
-        note("use     correct masks in CVAT, export the task, and type this again")
-    print_next(f"rtda-deploy data check {shlex.quote(data)}")
+        note("use     correct masks in CVAT, and export the task")
+        print_next(f"rtda-deploy data cvat {shlex.quote(data)} --corrected EXPORT.zip")

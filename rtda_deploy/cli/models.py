@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from pathlib import Path
@@ -144,7 +145,9 @@ def _names(folder: Path) -> List[str]:
     from rtda_runtime.fleet.model_folder import is_digest
 
     def is_store(path: Path) -> bool:
-        return has_links(path) or (path.is_dir() and any(is_digest(below.name) for below in path.iterdir()))
+        with contextlib.suppress(OSError):  # no folder, or one that cannot be read
+            return has_links(path) or any(is_digest(below.name) for below in path.iterdir())
+        return False
 
     return sorted(path.name for path in folder.iterdir() if is_store(path)) if folder.is_dir() else []
 

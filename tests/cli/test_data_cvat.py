@@ -46,6 +46,7 @@ def test_masks_that_nobody_corrected_are_not_proposed_as_a_check_set(monkeypatch
     shown = invoke("data", "cvat", "folder:set", "--corrected", "task.zip")
     assert "all of them are masks as a network wrote them" in shown.err
     assert "use     --check" not in shown.err and "use     correct masks in CVAT" in shown.err
+    assert "next    rtda-deploy data cvat folder:set --corrected EXPORT.zip" in shown.err
     label = cv2.imread(str(labels[0]), cv2.IMREAD_UNCHANGED)
     label[0] = (label[0] + 1) % 2
     cv2.imwrite(str(labels[0]), label)

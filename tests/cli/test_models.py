@@ -86,6 +86,8 @@ def test_a_name_under_which_nothing_was_promoted_says_how(shop: Path) -> None:
     outcome = invoke("run", "here it is/boat", "--camera", "test://bars")
     fix = "known: here it is/robot; or put one there: .* --name boat --folder 'here it is'"
     assert_refused(outcome, 2, "here it is/boat has no model yet", fix)
+    for strange in ("@previous", "a@", "x" * 300):
+        assert_refused(invoke("models", "promote", strange, *WORDS), 1, "cannot read", None)
     assert_refused(invoke("run", "nowhere/robot", "--camera", "test://bars"), 1, "cannot read nowhere/robot")
     assert_refused(invoke("run", "models/last.onnx", "--camera", "test://bars"), 1, "cannot read models/last.onnx")
 

@@ -78,7 +78,9 @@ def test_a_model_of_the_store_is_named_by_its_digest() -> None:
     refused = run("--shadow", "models/robot@fedcba", model="models/robot")
     assert_refused(refused, 2, "models/robot has no model 'fedcba'", rf"{digest} \(previous\)")
     assert_refused(run("--shadow", "models/robot@", model="models/robot"), 2, "no model ''", "known:")
-    assert_refused(run("--shadow", "models/other@12"), 1, "models/other@12", None)
+    assert_refused(
+        run("--shadow", "models/other@12"), 2, "models/other has no model yet", "known: models/robot; or put"
+    )
 
 
 def test_groups_region_and_spec_are_those_of_both() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 from pathlib import Path
 from typing import List
@@ -28,14 +30,11 @@ def deployed_model(path: Path) -> Path:
         FileAccessError: If the folder of the current model is gone.
     """
     name, at, digest = path.name.partition("@")
-    if at and not path.exists() and has_links(path.with_name(name)):
-        return ModelStore(path.with_name(name)).find(digest).file
-    if not path.exists() and _names_store(path.with_name(name)):
-        beside = [str(each) for each in _stores_in(path.parent)]
-        known = f"known: {', '.join(beside)}; or " if beside else ""
-        raise ConfigError(
-            f"{path.with_name(name)} has no model yet", hint=f"{known}put one there: {_promotion(path, name)}"
-        )
+    if name and not os.path.exists(str(path)):
+        store = path.with_name(name)
+        if at and has_links(store):
+            return ModelStore(store).find(digest).file
+        _refuse_empty(store)
     if not path.is_dir() or (path.suffix.lower() in model_suffixes() and not has_links(path)):
         return path
     found = ModelStore(path).current if has_links(path) else None
@@ -47,13 +46,15 @@ def deployed_model(path: Path) -> Path:
     return found.file
 
 
-def _names_store(path: Path) -> bool:
-    """Whether a path at which nothing is was meant as a store: it has no suffix, and lies where stores do."""
-    return not path.suffix and (path.parent.name == _MODELS or bool(_stores_in(path.parent)))
-
-
-def _stores_in(folder: Path) -> List[Path]:
-    return sorted(beside for beside in folder.iterdir() if has_links(beside)) if folder.is_dir() else []
+def _refuse_empty(store: Path) -> None:
+    """Refuse a path at which nothing is and that was meant as a store: it has no suffix, and lies where stores do."""
+    beside: List[str] = []
+    with contextlib.suppress(OSError):  # no folder, or one that cannot be read
+        beside = sorted(str(path) for path in store.parent.iterdir() if has_links(path))
+    if store.suffix or not (beside or store.parent.name == _MODELS):
+        return
+    known = f"known: {', '.join(beside)}; or " if beside else ""
+    raise ConfigError(f"{store} has no model yet", hint=f"{known}put one there: {_promotion(store, store.name)}")
 
 
 def _promotion(path: Path, name: str) -> str:
