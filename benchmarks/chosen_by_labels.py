@@ -1,11 +1,15 @@
-"""What labels of a few frames choose among a network's batch-norm mixes, and what that is worth on the other frames.
+"""What labels of a few frames choose among networks with other batch norms, and what that is worth on the other frames.
 
-    python benchmarks/chosen_by_labels.py MODEL.pth --footage DATA --labelled DATA [--frames 3,5,10] [--draws 60]
+    python benchmarks/chosen_by_labels.py MODEL.pth... --footage DATA --labelled DATA [--source DATA] [--frames 3,5,10]
 
-The mixes that ``adapt`` ranks are made of the footage and answer every labelled frame once. Then so many of these
-frames are drawn again and again; the network that they choose (``Paired.better``) is held against the one given on the
-frames that were not drawn: ``gain`` is its mean in points of mIoU, ``least`` the worst draw, ``changed`` the share of
-the draws in which another than the given was chosen. ``always`` takes the most mIoU however small its lead.
+The networks that ``adapt --check`` ranks are made of the footage: batch norms mixed, and shifted where the checkpoint
+says what entered its norms on the source, or ``--source`` measures it. They answer every labelled frame once.
+Of several models, such as a training leaves, the first is the given.
+
+Then so many of these frames are drawn again and again; the network that they choose (``Paired.better``) is held against
+the one given on the frames that were not drawn: ``gain`` is its mean in points of mIoU, ``least`` the worst draw,
+``changed`` the share of the draws in which another than the given was chosen. ``always`` takes the most mIoU however
+small its lead.
 """
 
 from __future__ import annotations
@@ -14,21 +18,22 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 import torch
 from rounds import recorded
 from tables import table, wide
 
-from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
+from rtda_training.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint
 from rtda_training.data.batches import normalise
 from rtda_training.judge.check import check_counts, miou_of, paired
 from rtda_training.labels import ClassList
-from rtda_training.loop.choosing import candidate_of, contract_of, from_file
-from rtda_training.loop.norm_candidates import norm_mixes
+from rtda_training.loop.choosing import Contender, candidate_of, contract_of, from_file
+from rtda_training.loop.norm_candidates import other_norms
 from rtda_training.loop.validate import spread_places, usable_frame
 from rtda_training.readers import UnlabelledSet, open_labelled, open_unlabelled
+from rtda_training.stages.norm_shift import NormInputs, norm_inputs
 
 _PICTURES, _BATCH = 128, 8  # of the footage, for the statistics
 
@@ -38,17 +43,21 @@ def main() -> int:
     options = _options()
     device = torch.device("cpu")
     with recorded() as record:
-        given = read_checkpoint(options.model)
+        given = read_checkpoint(options.models[0])
         model_from_checkpoint(given)  # broken numbers are refused before anything is read
         footage = open_unlabelled(options.footage)
+        source = open_unlabelled(options.source) if options.source else None
         classes = ClassList(given.spec.class_names, given.spec.palette)
         labelled = open_labelled(options.labelled, split="val", classes=classes)
-        mixes = norm_mixes(lambda: read_checkpoint(options.model), lambda: _batches(footage, given), device)
         counts = {}
-        for one in [from_file("given", options.model), *mixes]:
-            mask = candidate_of(one, device).mask
-            assert mask is not None
-            counts[one.name] = check_counts(mask, labelled)
+        for number, path in enumerate(options.models):
+            own = from_file(path.stem if number else "given", path)
+            others = other_norms(own.open, lambda: _batches(footage, given), device, _norm_inputs(own, source))
+            before = f"{own.name}, " if number else ""
+            for one in [own, *(other._replace(name=before + other.name) for other in others)]:
+                mask = candidate_of(one, device).mask
+                assert mask is not None
+                counts[one.name] = check_counts(mask, labelled)
         record.update(told(counts, [int(number) for number in options.frames.split(",")], options.draws))
     print(json.dumps(record) if options.json else _table(record))
     return 0
@@ -84,6 +93,15 @@ def told(counts: Dict[str, np.ndarray], frames: List[int], draws: int) -> Dict[s
     return {"miou": miou, "rows": rows, "draws": draws}
 
 
+def _norm_inputs(own: Contender, source: Optional[UnlabelledSet]) -> Optional[Callable[[Checkpoint], NormInputs]]:
+    """What entered a network's norms on its source: as its checkpoint says, else measured; None: not known."""
+    if own.open().norm_inputs:
+        return lambda found: found.norm_inputs
+    if source is None:
+        return None
+    return lambda found: norm_inputs(model_from_checkpoint(found), _batches(source, found))
+
+
 def _batches(footage: UnlabelledSet, given: Any) -> Iterator[torch.Tensor]:
     contract, size_hw = contract_of(given.spec), given.spec.size_hw
     places = spread_places(_PICTURES, len(footage))
@@ -104,9 +122,12 @@ def _table(record: Dict[str, Any]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", type=Path, help="a .pth of rtda-deploy train")
+    parser.add_argument("models", nargs="+", type=Path, help=".pth files of rtda-deploy train")
     parser.add_argument("--footage", required=True, help="pictures without labels, kind:path?key=value")
     parser.add_argument("--labelled", required=True, help="labelled pictures of the same kind")
+    parser.add_argument(
+        "--source", default="", help="what the networks learned from, where they do not say enough of it"
+    )
     parser.add_argument("--frames", default="3,5,10", help="how many are drawn (default: 3,5,10)")
     parser.add_argument("--draws", type=int, default=60)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
