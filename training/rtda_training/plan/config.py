@@ -136,12 +136,12 @@ class PlanConfig:
         """Refuse labelled frames that nothing is chosen by."""
         if not self.target:
             raise ConfigError(
-                f"{self.check} has nothing to choose among: there is no target that networks are adapted to",
+                f"--check {self.check} has nothing to choose among: there is no target that networks are adapted to",
                 hint="add --target DATA; or --val DATA, which chooses among the steps",
             )
         if not self.ranks:
             raise ConfigError(
-                f"{self.check} cannot choose: this plan's networks are not ranked",
+                f"--check {self.check} cannot choose: this plan's networks are not ranked",
                 why="rank is false, or a stage learns from the target's own labels",
                 hint="leave rank=false away; or --val DATA, which chooses among the steps",
             )
