@@ -30,6 +30,7 @@ def test_train_ends_with_the_verdict_and_proposes_what_ranks_first(here: Path) -
     saved = json.loads(Path("run/ranking.json").read_text())
     assert ranking["order"] == [entry["name"] for entry in saved["entries"]]
     assert ranking["chosen"] == saved["chosen"] and ranking["first"] == "source-only" and ranking["dropped"] == []
+    assert ranking["by_labels"] is False
     verdict = outcome.json["verdict"]
     assert "source-only" in verdict and "(last.pth)" in verdict and verdict.endswith("Not finished: 2 steps.")
     page = Path("run/report.html").read_text()

@@ -153,6 +153,7 @@ def _order(ranking: Mapping[str, Any]) -> Dict[str, Any]:
     """Of ``ranking.json`` what was chosen and among what, best first."""
     names = [entry["name"] for entry in ranking["entries"]]
     own = {key: ranking[key] for key in ("chosen", "better", "first", "footage", "frames", "seconds")}
+    own["by_labels"] = bool(ranking.get("by_labels"))  # runs of earlier versions do not say it
     return {**own, "order": names, "dropped": [found["name"] for found in ranking["dropped"]]}
 
 

@@ -24,6 +24,7 @@ from rtda_training.grids.grid import Grid, GridRow
 from rtda_training.grids.places import Places
 from rtda_training.grids.record import GridRecord
 from rtda_training.grids.runner import grid_folder, raise_failures, seconds_per_step, train_grid, unfinished
+from rtda_training.grids.table import notes
 from rtda_training.loop.events import TrainResult
 
 
@@ -310,6 +311,8 @@ def test_what_a_run_ranks_first_is_scored_beside_its_last_network(grid, tmp_path
     assert source["best_miou"]["mean"] is None and light["seeds"]["0"]["chosen"] == "teacher"
     table = (tmp_path / "grid/table.md").read_text()
     assert "| ranked best |" in table and "| 50.0 | 54.0 |" in table and "without labels" in table
+    told = "\n".join(notes({**results, "check": "folder:five"}))
+    assert "by the labels of folder:five" in told and "without labels" not in told
     head, *lines = csv.reader((tmp_path / "grid/table.csv").read_text().splitlines())
     assert [line[head.index("best_miou")] for line in lines if line[0] == "measured"] == ["", "54.0"]
     again = train_grid(recorded(grid, record), tmp_path / "other", score=lambda path, test: Scored(), train=None)

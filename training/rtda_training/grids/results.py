@@ -85,6 +85,7 @@ def assemble(grid: Grid, runs: Sequence[GridRun], found: Mapping[str, Mapping[st
         "source": grid.source,
         "target": grid.target,
         "test": grid.test_address,
+        "check": grid.check,
         "scored_on": _scored_on(grid, found),
         "seeds": list(grid.seeds),
         "set": [*grid.set, *grid.typed],

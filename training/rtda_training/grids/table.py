@@ -130,7 +130,8 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if results["baseline"]:
         found.append(f"gain: points over {results['baseline']!r}, over the seeds that both have.")
     if any(row.get("best_miou", {}).get("mean") is not None for row in results["rows"]):
-        found.append("ranked best: mIoU of the network of the run that ranks first on the target, without labels.")
+        how = f"by the labels of {results['check']}" if results.get("check") else "without labels"
+        found.append(f"ranked best: mIoU of the network of the run that ranks first on the target, {how}.")
     if any(row.get("gain_interval") for row in results["rows"]):
         found.append("in brackets: 95 % interval of the mean difference of two rows with the same seed (Student's t).")
     found += _control_notes(results)
