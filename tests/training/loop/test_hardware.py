@@ -23,7 +23,13 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another ma
 
 @pytest.mark.parametrize(
     ("flags", "computes"),
-    [("avx512f amx_bf16", True), ("avx512_bf16 avx512f", True), ("avx2 avx512f avx512_vnni", False), ("", False)],
+    [
+        ("GenuineIntel avx512f avx512_bf16 amx_bf16", True),
+        ("AuthenticAMD avx512_bf16 avx512f", True),
+        ("GenuineIntel avx512f avx512_bf16", False),  # where fp32 is as fast, and converts nothing
+        ("AuthenticAMD avx2 avx512f avx512_vnni", False),
+        ("", False),
+    ],
 )
 def test_bf16_is_chosen_where_the_cpu_computes_in_it(tmp_path, flags: str, computes: bool) -> None:
     cpuinfo = tmp_path / "cpuinfo"

@@ -46,7 +46,7 @@ def build_fabric(device: str, precision: str) -> Fabric:
 
     Args:
         device: ``auto`` (a CUDA GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``auto`` (bf16 where the hardware computes in it, else fp32), ``fp32`` or ``bf16``.
+        precision: ``auto`` (bf16 where the hardware trains faster in it, else fp32), ``fp32`` or ``bf16``.
 
     Raises:
         DeviceError: If a GPU was asked for and is not there.
@@ -120,12 +120,16 @@ def memory_kept(device: torch.device) -> Iterator[None]:
 
 
 def cpu_computes_bf16(cpuinfo: Path = _CPUINFO) -> bool:
-    """Whether the CPU multiplies bfloat16 itself: twice as fast as float32 there, slower where it is emulated."""
+    """Whether the CPU trains faster in bfloat16 than in float32.
+
+    It does with AMX, and on AMD's with AVX512-BF16. Intel's without AMX multiply bfloat16 as well, but no faster than
+    float32, so that the conversions are lost: a step takes 1.2 to 1.3 times as long (docs/results/training.md).
+    """
     try:
         known = set(cpuinfo.read_text().split())
     except OSError:
         return False
-    return bool(known & {"amx_bf16", "avx512_bf16"})
+    return "amx_bf16" in known or {"avx512_bf16", "AuthenticAMD"} <= known
 
 
 def cpu_name(cpuinfo: Path = _CPUINFO) -> str:

@@ -50,7 +50,7 @@ class PlanConfig:
         batch_size: Pictures per domain and step, of all processes together.
         seed: Decides weights, order of pictures and augmentation.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``auto`` is bf16 where the hardware computes in it, else fp32.
+        precision: ``auto`` is bf16 where the hardware trains faster in it, else fp32.
         workers: Processes that prepare batches; -1: none on a CPU, 4 with a GPU.
         cache: Decode every picture once, keep it at the network's size (times ``augment.scale_max``) on disk.
         max_corrupt: Share of a set's pictures that may turn out unreadable or unfit; they are named and replaced.
