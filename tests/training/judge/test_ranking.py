@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import List, Tuple
 
 import numpy as np
 import pytest
-from training.judge.networks import CLASSES, NAMES, constant, footage, labelled, network, of_cells
+from training.judge.networks import CLASSES, NAMES, Streets, constant, footage, labelled, network, of_cells
 
-from rtda_deploy.errors import ConfigError, DataError, EngineError
+from rtda_deploy.errors import ConfigError, DataError, EngineError, FileAccessError
+from rtda_training.data.address import DataAddress
 from rtda_training.judge import Candidate, rank
 from rtda_training.judge.check import refuse_other_classes
 from rtda_training.judge.ranking import Ranking
@@ -374,3 +376,22 @@ def test_batch_norms_that_stood_still_in_training_have_no_say() -> None:
     assert json.loads(json.dumps(told.to_dict()))["left_out"] == told.left_out
     trained = rank([one._replace(norms_kept=False) for one in given], footage())
     assert "norms" in trained.entries[0].beats_first and trained.left_out == {}
+
+
+def test_a_full_disk_for_what_is_kept_of_the_answers_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing past it through a map would kill the process."""
+
+    def full(*args: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(FileAccessError, match="No space left"):
+        rank([network("first", 0.5), network("other", 0.4)], footage())
+
+
+def test_labelled_frames_of_one_scene_are_told_to_count_once() -> None:
+    networks = [network("first", 0.6), network("other", 0.1)]
+    still = LabelledSet(Streets(4, still=True), DataAddress.parse("list:still"))
+    (told,) = [text for text in rank(networks, footage(), labelled=still).notes if "scene" in text]
+    assert told.startswith("the 4 labelled frames of list:still show 1 different scene: a scene counts once")
+    assert not any("scene" in text for text in rank(networks, footage(), labelled=labelled()).notes)

@@ -98,6 +98,16 @@ def test_a_network_that_is_no_number_is_dropped_and_named_be_it_the_first(checkp
         rank_contenders([Contender("bad", lambda: nan)], footage(), CPU)
 
 
+def test_a_first_network_whose_answers_are_no_numbers_makes_room_for_the_next(checkpoint: Checkpoint) -> None:
+    huge = {key: value * 1e8 if value.ndim == 4 else value for key, value in checkpoint.weights.items()}
+    bad = Contender("bad", lambda: dataclasses.replace(checkpoint, weights=huge))
+    good = [Contender(name, lambda: checkpoint) for name in ("good", "good too")]
+    ranking = rank_contenders([bad, *good], footage(), CPU)
+    assert ranking.first == "good" and [found.name for found in ranking.dropped] == ["bad"]
+    with pytest.raises(DataError, match=r"no network can be judged: bad: .*infinity"):
+        rank_contenders([bad], footage(), CPU)
+
+
 def test_norms_count_where_all_checkpoints_say_that_they_were_trained_or_do_not_say(checkpoint: Checkpoint) -> None:
     def of(**provenance: str) -> Checkpoint:
         spec = checkpoint.spec.replace(provenance={**checkpoint.spec.provenance, **provenance})

@@ -58,6 +58,14 @@ def test_shifted_ones_lie_between_the_network_and_what_shifted_statistics_says_a
     assert all(torch.equal(whole.weights[key], value) for key, value in checkpoint.weights.items() if key not in wanted)
 
 
+def test_a_checkpoint_of_halves_is_mixed_as_its_network_is(checkpoint: Checkpoint) -> None:
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in checkpoint.weights.items()}
+    moved = other_norms(lambda: dataclasses.replace(checkpoint, weights=halves), batches, CPU, shares=(1.0,))[0].open()
+    wanted = other_norms(lambda: checkpoint, batches, CPU, shares=(1.0,))[0].open()
+    for key, value in model_from_checkpoint(moved).state_dict().items():
+        torch.testing.assert_close(value, wanted.weights[key], rtol=0.02, atol=0.02)
+
+
 def test_without_figures_of_the_source_norms_are_mixed_alone(checkpoint: Checkpoint) -> None:
     plain = other_norms(lambda: checkpoint, batches, CPU)
     both = other_norms(lambda: checkpoint, batches, CPU, lambda given: given.norm_inputs)

@@ -7,6 +7,7 @@ selectors need is a few numbers a frame, so that footage can be drawn again (boo
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from rtda_deploy.card import BINS
 from rtda_deploy.errors import ConfigError, DataError, EngineError, FileAccessError
+from rtda_deploy.files import file_error
 from rtda_training.judge.views import VIEWS
 from rtda_training.readers import UnlabelledSet
 
@@ -25,7 +27,9 @@ __all__ = [
     "Frames",
     "answers_of",
     "entropy",
+    "glance",
     "not_finite",
+    "same_scene",
     "softmax",
 ]
 
@@ -133,7 +137,7 @@ class Frames:
                     ) from err
                 continue
             self._places.append(index)
-            glances.append(_glance(frame))
+            glances.append(glance(frame))
             room -= frame.nbytes
             if room >= 0:
                 self._kept.append(frame)
@@ -142,7 +146,7 @@ class Frames:
                 f"{footage.address} has {len(self._places)} frames that can be read, too few to judge networks on",
                 hint=f"at least {LEAST_FRAMES} are needed, and hundreds of different scenes are better",
             )
-        self.still = all(float(np.abs(one - glances[0]).mean()) < _STILL for one in glances[1:])
+        self.still = all(same_scene(one, glances[0]) for one in glances[1:])
 
     def __len__(self) -> int:
         return len(self._places)
@@ -157,10 +161,15 @@ class Frames:
         return self._footage.name(self._places[place])
 
 
-def _glance(frame: np.ndarray) -> np.ndarray:
+def glance(frame: np.ndarray) -> np.ndarray:
     """float32 of at most 32x32 grey levels, sampled."""
     rows, columns = (max(1, -(-side // 32)) for side in frame.shape[:2])
     return np.asarray(frame[::rows, ::columns].mean(axis=2, dtype=np.float32))
+
+
+def same_scene(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether nothing moved between two frames, by what :func:`glance` gives of them."""
+    return one.shape == other.shape and float(np.abs(one - other).mean()) < _STILL
 
 
 def answers_of(
@@ -183,6 +192,7 @@ def answers_of(
     Raises:
         EngineError: If it gives NaN or infinity; drop it, and go on.
         ConfigError: If its channels are no classes.
+        FileAccessError: If ``file`` cannot be written, such as on a full disk.
     """
     count, classes = len(frames), len(candidate.class_names)
     mean, won, sure = np.zeros((count, classes)), np.zeros((count, classes)), np.zeros((count, BINS))
@@ -194,7 +204,7 @@ def answers_of(
         grid = grid or _grid(found.shape[1:])
         found = resampled(found, grid)
         if kept is None:
-            kept = np.memmap(file, np.float16, "w+", shape=(count, classes, *grid))
+            kept = _on_disk(file, (count, classes, *grid))
         kept[place] = found
         mask = found.argmax(axis=0)
         mean[place] = found.mean(axis=(1, 2))
@@ -209,6 +219,16 @@ def answers_of(
     assert kept is not None  # there are frames
     distance = candidate.norm_distance(frames) if candidate.norm_distance is not None else None
     return Answers(candidate.name, kept, mean, won, unsure, differs, sure, distance, candidate.norms_kept)
+
+
+def _on_disk(file: Path, shape: Tuple[int, ...]) -> np.ndarray:
+    """float16 of that shape, in a file whose room is taken at once: writing past a full disk would kill the process."""
+    try:
+        with open(file, "wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, int(np.prod(shape)) * np.dtype(np.float16).itemsize)
+    except OSError as err:
+        raise file_error(err, file, "write") from err
+    return np.memmap(file, np.float16, "r+", shape=shape)
 
 
 def _probabilities(candidate: Candidate, frame: np.ndarray, name: str) -> np.ndarray:

@@ -12,10 +12,20 @@ from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from rtda_deploy.errors import DataError
+from rtda_training.judge.answers import glance, same_scene
 from rtda_training.metrics import ConfusionMatrix
 from rtda_training.readers import LabelledSet
 
-__all__ = ["LEAST_LABELLED", "Paired", "check_counts", "miou_of", "paired", "refuse_few", "refuse_other_classes"]
+__all__ = [
+    "LEAST_LABELLED",
+    "Paired",
+    "check_counts",
+    "miou_of",
+    "paired",
+    "refuse_other_classes",
+    "refuse_unfit",
+    "repeated",
+]
 
 _ENOUGH, _HALF = 0.8, 0.5  # shares of the labelled pixels that are of a class of the models
 LEAST_LABELLED = 3  # frames; fewer give no interval that says anything
@@ -94,16 +104,54 @@ def refuse_other_classes(labelled: LabelledSet, frames: Optional[Sequence[int]] 
     return (text,)
 
 
-def refuse_few(labelled: LabelledSet) -> None:
-    """Refuse a set of so few frames that no interval follows from them.
+def refuse_unfit(labelled: LabelledSet) -> None:
+    """Refuse, before anything is trained, labels that :func:`check_counts` refuses in the end; every frame is read.
 
     Raises:
-        DataError: With the number that is needed.
+        DataError: If a frame or label cannot be read or their sizes differ, or too few frames have a labelled pixel.
     """
+    _refuse_few(labelled)
+    labels = (labelled.pair(index)[1] for index in range(len(labelled)))
+    _refuse_untold(sum(bool((label < labelled.classes.num_classes).any()) for label in labels), labelled)
+
+
+def repeated(labelled: LabelledSet) -> Tuple[str, ...]:
+    """What to know of labelled frames that show what another of them shows; empty where each shows something else.
+
+    The jackknife takes each for a draw of its own, so that the interval seems narrower than it is.
+    """
+    seen: List[np.ndarray] = []
+    for index in range(len(labelled)):
+        found = glance(labelled.frame(index))
+        if not any(same_scene(found, other) for other in seen):
+            seen.append(found)
+    if len(seen) == len(labelled):
+        return ()
+    return (
+        f"the {len(labelled)} labelled frames of {labelled.address} show {len(seen)} different"
+        f" scene{'s' * (len(seen) != 1)}: a scene counts once, so that their labels seem to say more than they do",
+    )
+
+
+def _refuse_few(labelled: LabelledSet) -> None:
     if len(labelled) < LEAST_LABELLED:
         raise DataError(
             f"{labelled.address} has {len(labelled)} labelled frames: they give no interval",
             hint=f"label at least {LEAST_LABELLED}, better five to ten, of different scenes",
+        )
+
+
+def _refuse_untold(told: int, labelled: LabelledSet) -> None:
+    """Refuse a set of which so few frames have a labelled pixel."""
+    if not told:
+        raise DataError(
+            f"no pixel of {labelled.address} is labelled with a class of the models",
+            hint=labelled.check_command,
+        )
+    if told < LEAST_LABELLED:
+        raise DataError(
+            f"{told} of the {len(labelled)} frames of {labelled.address} have a labelled pixel: no interval follows",
+            hint=f"label at least {LEAST_LABELLED}, better five to ten; what is there: {labelled.check_command}",
         )
 
 
@@ -123,7 +171,7 @@ def check_counts(mask: Callable[[np.ndarray, Tuple[int, int]], np.ndarray], labe
     Raises:
         DataError: If a frame or label cannot be read, or too few frames have a labelled pixel.
     """
-    refuse_few(labelled)
+    _refuse_few(labelled)
     found: List[np.ndarray] = []
     for index in range(len(labelled)):
         frame, label = labelled.pair(index)
@@ -131,16 +179,7 @@ def check_counts(mask: Callable[[np.ndarray, Tuple[int, int]], np.ndarray], labe
         counts.add(label, mask(frame, (label.shape[0], label.shape[1])))
         found.append(counts.counts)
     told = [counts for counts in found if counts.any()]  # the others would pass for frames on which networks are equal
-    if not told:
-        raise DataError(
-            f"no pixel of {labelled.address} is labelled with a class of the models",
-            hint=labelled.check_command,
-        )
-    if len(told) < LEAST_LABELLED:
-        raise DataError(
-            f"{len(told)} of the {len(found)} frames of {labelled.address} have a labelled pixel: no interval follows",
-            hint=f"label at least {LEAST_LABELLED}, better five to ten; what is there: {labelled.check_command}",
-        )
+    _refuse_untold(len(told), labelled)
     return np.stack(told)
 
 

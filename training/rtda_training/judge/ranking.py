@@ -10,7 +10,7 @@ import numpy as np
 
 from rtda_deploy.errors import ConfigError, DataError, EngineError
 from rtda_training.judge.answers import Answers, Candidate, Dropped, Frames, answers_of
-from rtda_training.judge.check import Paired, check_counts, miou_of, paired, refuse_other_classes
+from rtda_training.judge.check import Paired, check_counts, miou_of, paired, refuse_other_classes, repeated
 from rtda_training.judge.evidence import Evidence, evidence_of
 from rtda_training.judge.guards import remarks_of, warnings_of
 from rtda_training.judge.own_masks import uncorrected
@@ -21,6 +21,7 @@ from rtda_training.readers import LabelledSet, UnlabelledSet
 
 __all__ = [
     "RULE",
+    "FirstUnusableError",
     "Judged",
     "Ranked",
     "Ranking",
@@ -40,6 +41,18 @@ _FEW = 4  # candidates below which agreement with all says little
 _DRAWS = 500
 
 Tell = Callable[[str, int, int], None]  # what is done, how much of it, of how much
+
+
+class FirstUnusableError(DataError):
+    """The candidate that the others are to be compared with cannot be judged.
+
+    Attributes:
+        dropped: It, and why.
+    """
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"the first model cannot be judged: {why}", hint="give another first")
+        self.dropped = Dropped(name, why)
 
 
 class Judged(NamedTuple):
@@ -82,7 +95,8 @@ def rank(
         tell: Told of progress.
 
     Raises:
-        DataError: If the footage is too short or cannot be read, or the first candidate cannot be judged.
+        DataError: If the footage is too short or cannot be read, or the first candidate cannot be judged
+            (:class:`FirstUnusableError`).
         ConfigError: If candidates have other classes than the first, or share a name.
     """
     return ranking_of(judge(candidates, footage, labelled=labelled, max_frames=max_frames, tell=tell))
@@ -98,7 +112,7 @@ def judge(
 ) -> Judged:
     """Run every candidate over the footage and gather the evidence; arguments and errors as :func:`rank`."""
     frames = Frames(footage, max_frames)
-    doubts = () if labelled is None else (*refuse_other_classes(labelled), *uncorrected(labelled))
+    doubts = () if labelled is None else (*refuse_other_classes(labelled), *uncorrected(labelled), *repeated(labelled))
     answers: List[Answers] = []
     counts: List[np.ndarray] = []
     dropped: List[Dropped] = []
@@ -116,10 +130,7 @@ def judge(
                 found = answers_of(candidate, frames, file, like=answers[0] if answers else None, progress=progress)
             except EngineError as err:
                 if not answers:
-                    raise DataError(
-                        f"the first model cannot be judged: {err.message}",
-                        hint="give another first",
-                    ) from err
+                    raise FirstUnusableError(candidate.name, err.message) from err
                 dropped.append(Dropped(candidate.name, err.message))
                 continue
             if labelled is not None:

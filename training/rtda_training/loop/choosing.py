@@ -25,7 +25,7 @@ from rtda_training.data.derived import LastPictures
 from rtda_training.data.readers.kinds import DATA_KINDS
 from rtda_training.judge.answers import Candidate, Dropped, not_finite
 from rtda_training.judge.norms import norm_distance, norms_kept
-from rtda_training.judge.ranking import Ranking, Tell, rank
+from rtda_training.judge.ranking import FirstUnusableError, Ranking, Tell, rank
 from rtda_training.readers import LabelledSet, Progress, UnlabelledSet, open_unlabelled
 
 __all__ = [
@@ -151,23 +151,26 @@ def rank_contenders(
     while waiting:
         try:
             first = candidate_of(waiting[0], device)
-            break
+            opened = _opened(first, waiting[1:], device)
+            found = rank(opened, footage, labelled=labelled, max_frames=max_frames, tell=tell)
         except CheckpointError as err:
             dropped.append(Dropped(waiting.pop(0).name, err.message))
-    else:
-        told = "; ".join(f"{found.name}: {found.why}" for found in dropped) or "there is none"
-        raise DataError(f"no network can be judged: {told}", hint="train again, with a lower rate")
+        except FirstUnusableError as err:
+            dropped.append(err.dropped)
+            waiting.pop(0)
+        else:
+            return dataclasses.replace(found, dropped=(*dropped, *found.dropped))
+    told = "; ".join(f"{found.name}: {found.why}" for found in dropped) or "there is none"
+    raise DataError(f"no network can be judged: {told}", hint="train again, with a lower rate")
 
-    def opened() -> Iterator[Candidate]:
-        yield first
-        for contender in waiting[1:]:
-            try:
-                yield candidate_of(contender, device)
-            except CheckpointError as err:
-                yield _unusable(contender.name, first.class_names, err)
 
-    found = rank(opened(), footage, labelled=labelled, max_frames=max_frames, tell=tell)
-    return dataclasses.replace(found, dropped=(*dropped, *found.dropped))
+def _opened(first: Candidate, others: Sequence[Contender], device: torch.device) -> Iterator[Candidate]:
+    yield first
+    for contender in others:
+        try:
+            yield candidate_of(contender, device)
+        except CheckpointError as err:
+            yield _unusable(contender.name, first.class_names, err)
 
 
 def contract_of(spec: ModelSpec) -> InputConfig:

@@ -98,7 +98,7 @@ def _moved(
         if not measured:
             measured.update(measure(checkpoint))
         weights = dict(checkpoint.weights)
-        weights.update((key, weights[key].lerp(value, share)) for key, value in measured.items())
+        weights.update((key, weights[key].to(value.dtype).lerp(value, share)) for key, value in measured.items())
         provenance = {name: value for name, value in checkpoint.spec.provenance.items() if name != "metrics"}
         return Checkpoint(checkpoint.spec.replace(provenance={**provenance, key: share}), weights)
 
