@@ -181,6 +181,8 @@ def test_pictures_that_are_trained_and_measured_on_are_counted(tmp_path):
     data = open_labelled(a_set(tmp_path, None, mask(0, 13), mask(0, 13)))
     (tmp_path / "l.txt").write_text("1.jpg\n")
     assert shared_pictures([data], open_labelled(f"folder:{tmp_path}?list=l.txt")) == 1
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert shared_pictures([data], open_labelled(f"folder:{tmp_path / 'link'}?list=l.txt")) == 1
 
 
 @pytest.mark.parametrize(

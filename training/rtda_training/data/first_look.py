@@ -6,7 +6,8 @@ training has counted the set, its index answers and nothing is read.
 
 from __future__ import annotations
 
-from functools import partial
+import os
+from functools import lru_cache, partial
 from typing import Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -64,9 +65,18 @@ def first_look(
 
 
 def shared_pictures(trained: Sequence[UnlabelledSet], val: UnlabelledSet) -> int:
-    """How many pictures of ``val`` are trained on, with their labels: a score on those says little."""
-    names = {data.name(index) for data in trained for index in range(len(data))}
-    return sum(val.name(index) in names for index in range(len(val)))
+    """How many pictures of ``val`` are trained on, with their labels: a score on those says little.
+
+    A file is the same however it was named: relative, in a linked folder, with ``..`` in its path.
+    """
+    folder = lru_cache(maxsize=None)(os.path.realpath)  # looked at once: sets have few folders and many files
+
+    def place(data: UnlabelledSet, index: int) -> Tuple[str, str]:
+        parent, name = os.path.split(data.name(index))
+        return folder(parent), name
+
+    names = {place(data, index) for data in trained for index in range(len(data))}
+    return sum(place(val, index) in names for index in range(len(val)))
 
 
 def _counted(

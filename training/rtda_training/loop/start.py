@@ -19,7 +19,8 @@ from rtda_training.checkpoint import read_checkpoint
 from rtda_training.data.first_look import first_look, shared_pictures
 from rtda_training.data.index import index_of
 from rtda_training.data.pixel_cache import cached, cached_size
-from rtda_training.judge.check import refuse_few, refuse_other_classes
+from rtda_training.judge.answers import LEAST_FRAMES
+from rtda_training.judge.check import refuse_other_classes, refuse_unfit, repeated
 from rtda_training.judge.own_masks import uncorrected
 from rtda_training.labels import ClassList, class_list
 from rtda_training.loop.events import Tell, TrainEvent
@@ -192,15 +193,23 @@ class PlanSets:
 
     def _judges(self, text: str) -> LabelledSet:
         """Labelled target frames that choose; some classes may be missing in them."""
-        found = open_labelled(text, split="val", classes=self.classes, progress=self._prepare(text))
-        refuse_few(found)
-        for doubt in (*refuse_other_classes(found), *uncorrected(found)):
-            self._tell(TrainEvent("warning", doubt))
-        if self.labelled_target is not None and shared_pictures([self.labelled_target], found):
+        if self.target is not None and len(self.target) < LEAST_FRAMES:
             raise DataError(
-                f"{text} shares frames with --labelled-target: what was learned from cannot judge",
-                hint="label some more, or divide them: folder:DIR?list=FILE names some of a folder",
+                f"--check {text} would choose among networks for {self.target.address}, which has"
+                f" {len(self.target)} pictures: too few to judge networks on",
+                hint=f"at least {LEAST_FRAMES} are needed, and hundreds of different scenes are better",
             )
+        found = open_labelled(text, split="val", classes=self.classes, progress=self._prepare(text))
+        doubts = refuse_other_classes(found)
+        refuse_unfit(found)
+        for doubt in (*doubts, *uncorrected(found), *repeated(found)):
+            self._tell(TrainEvent("warning", doubt))
+        for what, learned in (("--source", self.source), ("--labelled-target", self.labelled_target)):
+            if learned is not None and shared_pictures([learned], found):
+                raise DataError(
+                    f"{text} shares frames with {what}: what was learned from cannot judge",
+                    hint="label some more, or divide them: folder:DIR?list=FILE names some of a folder",
+                )
         return found
 
     def _labelled(self, text: str, split: str = "train", may_lack: bool = False) -> LabelledSet:
