@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="training needs torch (Python >= 3.10)")
@@ -14,15 +16,16 @@ import torch
 from interrupting import at_step, interrupt
 from training.settings import write_domains
 
-from rtda_deploy.errors import ConfigError, DataError
+from rtda_deploy.errors import ConfigError, DataError, FileAccessError
 from rtda_deploy.own_masks import marked
-from rtda_training.checkpoint import read_checkpoint
+from rtda_training.checkpoint import read_checkpoint, write_checkpoint
 from rtda_training.grids.grid import load_grid
 from rtda_training.loop import norm_candidates, run_ranking
 from rtda_training.loop.events import TrainEvent, TrainResult
 from rtda_training.loop.run_ranking import contenders_of
+from rtda_training.pages.run_page import write_run_page
 from rtda_training.plan import PlanConfig, load_plan
-from rtda_training.run import train
+from rtda_training.run import train, train_plan
 from rtda_training.trainer import Trainer
 
 _SMALL = ("size=64x64", "batch_size=2", "device=cpu", "val_every=0", "save_every=1", "optimizer.warmup_steps=0")
@@ -145,6 +148,127 @@ def test_labels_that_nothing_is_chosen_by_are_refused(folders: Path, tmp_path: P
         Trainer(plan(folders, check=f"folder:{few}?split=val"), tmp_path / "run")
     with pytest.raises(DataError, match=r"shares frames with --labelled-target"):
         Trainer(plan(folders, labelled_target=check_of(folders)), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("unlabelled", "2 of the 4 frames .* have a labelled pixel"),
+        ("empty", "no pixel of .* is labelled"),
+        ("other size", "picture is 64x64, its label 32x32"),
+        ("no picture", "is no picture"),
+    ],
+)
+def test_labels_that_would_be_refused_in_the_end_are_before_the_first_step(
+    folders: Path, tmp_path: Path, fault: str, told: str
+) -> None:
+    base = tmp_path / "set"
+    for name in ("images", "labels"):
+        (base / name).mkdir(parents=True)
+        for index in range(4):
+            shutil.copy(folders / "target" / "val" / name / f"{index}.png", base / name)
+    shutil.copy(folders / "source" / "classes.json", base)
+    for index in {"unlabelled": (0, 1), "empty": range(4)}.get(fault, ()):
+        cv2.imwrite(str(base / "labels" / f"{index}.png"), np.full((64, 64), 255, np.uint8))
+    if fault == "other size":
+        cv2.imwrite(str(base / "labels" / "2.png"), np.zeros((32, 32), np.uint8))
+    if fault == "no picture":
+        (base / "images" / "2.png").write_text("no picture")
+    with pytest.raises(DataError, match=told):
+        Trainer(plan(folders, check=f"folder:{base}"), tmp_path / "run")
+
+
+def test_labels_that_were_learned_from_are_refused_by_whatever_name(folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="shares frames with --source"):
+        Trainer(plan(folders, check=f"folder:{folders / 'source'}?split=train"), tmp_path / "run")
+    (tmp_path / "link").symlink_to(folders / "target")
+    with pytest.raises(DataError, match="shares frames with --labelled-target"):
+        Trainer(plan(folders, labelled_target=f"folder:{tmp_path / 'link'}?split=val"), tmp_path / "run")
+
+
+def test_a_target_too_small_to_judge_networks_on_is_refused_before_the_first_step(
+    folders: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few" / "train" / "images"
+    few.mkdir(parents=True)
+    for index in range(5):
+        shutil.copy(folders / "target" / "train" / "images" / f"{index}.png", few)
+    with pytest.raises(DataError, match="has 5 pictures: too few to judge networks on"):
+        Trainer(plan(folders, target=f"folder:{tmp_path / 'few'}"), tmp_path / "run")
+
+
+@pytest.fixture
+def without_other_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other batch norms are no candidates, where a test is about others: they are most of what is ranked."""
+    for name in ("_of_the_last", "_of_earlier"):
+        monkeypatch.setattr(run_ranking, name, lambda *asked: [])
+
+
+def before_the_choice(run: TrainResult, folder: Path) -> Path:
+    """A finished run that has to rank still."""
+    shutil.copytree(run.folder, folder)
+    (folder / "ranking.json").unlink()
+    (folder / "best.pth").unlink()
+    return folder
+
+
+def test_a_best_that_cannot_be_written_is_an_error_and_no_run_without_a_ranking(
+    run: tuple[TrainResult, list[TrainEvent]], folders: Path, tmp_path: Path, without_other_norms: None
+) -> None:
+    folder = before_the_choice(run[0], tmp_path / "run")
+    (folder / "best.pth").mkdir()  # as a full disk does: nothing can be put there
+    state = read_checkpoint(folder / "last.pth")
+    with pytest.raises(FileAccessError, match=r"cannot write .*best\.pth"):
+        Trainer(plan(folders), folder).run(state)
+    (folder / "best.pth").rmdir()
+    told: list[TrainEvent] = []
+    result = Trainer(plan(folders), folder, on_event=told.append).run(state)
+    chosen = read_checkpoint(folder / "best.pth").spec.provenance["chosen"]["name"]
+    assert result.ranking is not None and result.ranking["chosen"] == chosen
+    assert "ranking" not in {event.kind for event in told}
+
+
+def test_a_last_network_that_diverged_is_dropped_and_labels_choose_among_the_others(
+    run: tuple[TrainResult, list[TrainEvent]],
+    folders: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    without_other_norms: None,
+) -> None:
+    """Its weights are numbers, its answers are none."""
+    monkeypatch.setattr(run_ranking, "_FRAMES_BESIDE_LABELS", 8)
+    folder = before_the_choice(run[0], tmp_path / "run")
+    last = read_checkpoint(folder / "last.pth")
+    huge = {key: value * 1e8 if value.ndim == 4 else value for key, value in last.weights.items()}
+    write_checkpoint(folder / "last.pth", dataclasses.replace(last, weights=huge))
+    told: list[TrainEvent] = []
+    result = Trainer(plan(folders), folder, on_event=told.append).run(read_checkpoint(folder / "last.pth"))
+    ranking: dict[str, Any] = dict(result.ranking or {})
+    assert [found["name"] for found in ranking["dropped"]] == ["last"] and "NaN" in ranking["dropped"][0]["why"]
+    assert ranking["by_labels"] and names(result) == {"stage warm-up", "teacher of adapted"}
+    assert ranking["frames"] == 8, "what decides nothing beside labels is measured on few frames"
+    write_run_page(plan(folders), folder, result)
+    assert "decided nothing, so that few frames do" in (folder / "report.html").read_text()
+
+
+def test_a_choice_that_failed_says_so_and_the_card_does_not_say_that_labels_chose(
+    folders: Path, tmp_path: Path
+) -> None:
+    """The labelled frames vanish while it trains."""
+    own, told = tmp_path / "own", list[TrainEvent]()
+    shutil.copytree(folders / "target", own)
+
+    def tell(event: TrainEvent) -> None:
+        told.append(event)
+        if event.kind == "step":
+            shutil.rmtree(own, ignore_errors=True)
+
+    asked = plan(folders, "steps=1", recipe="source-only", check=f"folder:{own}?split=val")
+    result = train_plan(asked, tmp_path / "run", on_event=tell)
+    (text,) = [event.stage for event in told if event.kind == "warning"]
+    assert text.startswith("not ranked, best.pth is the best on val: ") and text.endswith("the run ranks again")
+    card = (result.folder / "MODEL_CARD.md").read_text()
+    assert "chosen by labels" not in card and result.ranking is None
 
 
 def test_val_typed_beside_it_does_not_choose(folders: Path) -> None:

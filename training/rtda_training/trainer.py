@@ -24,7 +24,7 @@ from rtda_training.loop.cards import add_cards
 from rtda_training.loop.choosing import held_back
 from rtda_training.loop.events import StopRequest, Tell, TrainEvent, TrainResult
 from rtda_training.loop.hardware import build_fabric, describe, memory_kept
-from rtda_training.loop.run_ranking import choose_best, contenders_of
+from rtda_training.loop.run_ranking import contenders_of, rank_run, write_chosen
 from rtda_training.loop.runlog import RunLog
 from rtda_training.loop.saving import RunCheckpoints, save_verify_pictures, stage_file
 from rtda_training.loop.source_norms import add_source_norms, source_norms
@@ -188,18 +188,15 @@ class Trainer:
             networks = contenders_of(
                 plan, self.folder, self._target_batches, device, labels=bool(plan.check), source=source
             )
-            found = choose_best(
-                networks.behind_the_last() if plan.check else networks,
-                footage,
-                self.folder,
-                device,
-                tell=partial(self._progress, "ranking"),
-                labelled=self._sets.check,
-            )
+            networks = networks.behind_the_last() if plan.check else networks
+            tell = partial(self._progress, "ranking")
+            found = rank_run(networks, footage, self.folder, device, tell, labelled=self._sets.check)
         except RtdaError as err:
-            kind = "warning" if plan.check else "note"
-            self._tell(TrainEvent(kind, f"not ranked, best.pth is the best on val: {err.message}"))
+            best = ", best.pth is the best on val" * (self.folder / "best.pth").is_file()
+            again = "; resumed, the run ranks again" * bool(plan.check)
+            self._tell(TrainEvent("warning" if plan.check else "note", f"not ranked{best}: {err.message}{again}"))
             return None
+        write_chosen(networks, found, self.folder)
         return found
 
     def _context(self, index: int) -> StageContext:

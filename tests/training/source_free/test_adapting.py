@@ -101,12 +101,29 @@ def test_with_figures_of_its_source_shifted_norms_are_candidates_where_labels_ch
     write_checkpoint(path, dataclasses.replace(given, norm_inputs=norm_inputs(model_from_checkpoint(given), batches)))
     asked = {"model": str(path), "check": f"folder:{base / 'target'}?split=val", "norms_only": True, "max_frames": 8}
     shifted = {"batch norms shifted 50 %", "batch norms shifted 100 %"}
-    result = adapt(request(base, **asked), tmp_path / "labels")
+    told = []
+    result = adapt(request(base, **asked), tmp_path / "labels", on_event=told.append)
     assert names_of(result.ranking) == {GIVEN, *MIXES, *shifted}
+    assert not any("no shifted batch norms" in event.stage for event in told)
     best = read_checkpoint(result.best)
     assert bool(best.norm_inputs) is (result.chosen == GIVEN)  # of another network they would be wrong
     plain = adapt(request(base, **{**asked, "check": ""}), tmp_path / "none")
     assert names_of(plain.ranking) == {GIVEN, *MIXES}
+
+
+def test_a_model_that_lacks_figures_of_its_source_is_said_to_have_no_shifted_norms(base, tmp_path):
+    check = f"folder:{base / 'target'}?split=val"
+    for asked, said in (({"check": check}, True), ({}, False)):
+        told = []
+
+        def tell(event, told=told):
+            told.append(event.stage)
+            if event.kind == "ranking":
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            adapt(request(base, norms_only=True, **asked), tmp_path / str(said), on_event=tell)
+        assert any("no shifted batch norms among the candidates" in text for text in told) is said
 
 
 def test_where_labels_decided_page_card_and_checkpoint_say_so(whole, norms_alone):
@@ -116,6 +133,7 @@ def test_where_labels_decided_page_card_and_checkpoint_say_so(whole, norms_alone
     assert "By the mIoU on labelled frames" in page and "the place is that of the mean" not in page
     assert "without labels, and beats" not in card and "by labelled frames of the target" in card
     assert "chosen on, with labels" in card and "No labelled picture was scored" not in card
+    assert "chosen by labels of a few of its frames" in card and "without labels; other places" not in card
     chosen = read_checkpoint(whole.best).spec.provenance["chosen"]
     assert chosen["by"] == "rank, by labelled frames" and chosen["on"] == ranking["labelled"]
     plain = norms_alone[0]

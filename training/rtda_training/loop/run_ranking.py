@@ -29,9 +29,10 @@ from rtda_training.readers import LabelledSet
 from rtda_training.run_folder import RANKING, read_record
 from rtda_training.stages.norm_shift import NormInputs
 
-__all__ = ["Contenders", "choose_best", "contenders_of", "read_ranking"]
+__all__ = ["Contenders", "contenders_of", "rank_run", "read_ranking", "write_chosen"]
 
 _FRAMES = 100  # of the footage
+_FRAMES_BESIDE_LABELS = 24  # where labels choose, and figures without labels are for people alone
 _LAST, _START, _SOURCE_ONLY, _BEST = "last", "start", "source-only", "best on val"
 
 
@@ -166,7 +167,7 @@ def read_ranking(folder: Path) -> dict[str, Any]:
     return read_record(folder / RANKING, "remove it, and the run ranks again")
 
 
-def choose_best(
+def rank_run(
     contenders: Contenders,
     footage: Footage,
     folder: Path,
@@ -174,12 +175,12 @@ def choose_best(
     tell: Tell | None = None,
     *,
     labelled: LabelledSet | None = None,
-    max_frames: int = _FRAMES,
+    max_frames: int | None = None,
     dropped: Sequence[Dropped] = (),
 ) -> dict[str, Any]:
-    """Rank a run's networks, write ``ranking.json``, and the chosen one as ``best.pth``; give what was written.
+    """Rank a run's networks and write ``ranking.json``; give what was written.
 
-    A run that has a ``ranking.json`` is not ranked again; where it ended between the two files, the second is written.
+    A run that has a ``ranking.json`` is not ranked again.
 
     Args:
         contenders: The networks.
@@ -188,39 +189,57 @@ def choose_best(
         device: Where they are run.
         tell: Told of progress.
         labelled: A few labelled frames; with them their mIoU decides.
-        max_frames: Of the footage.
+        max_frames: Of the footage, 0: all; None: 100, with labels 24: what is measured there decides nothing then.
         dropped: What could not become a contender, and why.
 
     Raises:
         RtdaError: If they cannot be ranked; nothing is written then.
     """
     values = read_ranking(folder)
-    if not values:
-        started = time.monotonic()
-        found = rank_contenders(
-            contenders.networks, footage.pictures, device, labelled=labelled, max_frames=max_frames, tell=tell
+    if values:
+        return values
+    if max_frames is None:
+        max_frames = _FRAMES if labelled is None else _FRAMES_BESIDE_LABELS
+    started = time.monotonic()
+    found = rank_contenders(
+        contenders.networks, footage.pictures, device, labelled=labelled, max_frames=max_frames, tell=tell
+    )
+    found = dataclasses.replace(found, dropped=(*dropped, *found.dropped))
+    values = {
+        **found.to_dict(),
+        "source_only": contenders.source_only and found.first == contenders.networks[0].name,
+        "footage": str(footage.pictures.address),
+        "which": footage.what,
+        "labelled": "" if labelled is None else str(labelled.address),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    text = json.dumps(values, indent=2)
+    write_text(folder / RANKING, text + "\n")
+    read: dict[str, Any] = json.loads(text)  # as a resumed run reads it
+    return read
+
+
+def write_chosen(contenders: Contenders, ranking: Mapping[str, Any], folder: Path) -> None:
+    """Write the network that a ranking chose as ``best.pth``; nothing where it is that already.
+
+    Args:
+        contenders: The networks.
+        ranking: What :func:`rank_run` gave.
+        folder: The run's.
+
+    Raises:
+        CheckpointError: If the run does not have the chosen network any more.
+        FileAccessError: If it cannot be written, such as on a full disk; the same call goes on.
+    """
+    if _is_chosen(folder / "best.pth", ranking["chosen"]):
+        return
+    chosen = next((one for one in contenders.networks if one.name == ranking["chosen"]), None)
+    if chosen is None:
+        raise CheckpointError(
+            f"{folder / RANKING} chose {ranking['chosen']!r}, which this run does not have any more",
+            hint=f"remove it, and the run ranks what is there: rm {shlex.quote(str(folder / RANKING))}",
         )
-        found = dataclasses.replace(found, dropped=(*dropped, *found.dropped))
-        values = {
-            **found.to_dict(),
-            "source_only": contenders.source_only and found.first == contenders.networks[0].name,
-            "footage": str(footage.pictures.address),
-            "which": footage.what,
-            "labelled": "" if labelled is None else str(labelled.address),
-            "seconds": round(time.monotonic() - started, 1),
-        }
-        text = json.dumps(values, indent=2)
-        write_text(folder / RANKING, text + "\n")
-        values = json.loads(text)  # as a resumed run reads it
-    if not _is_chosen(folder / "best.pth", values["chosen"]):
-        chosen = next((one for one in contenders.networks if one.name == values["chosen"]), None)
-        if chosen is None:
-            raise CheckpointError(
-                f"{folder / RANKING} chose {values['chosen']!r}, which this run does not have any more",
-                hint=f"remove it, and the run ranks what is there: rm {shlex.quote(str(folder / RANKING))}",
-            )
-        write_checkpoint(folder / "best.pth", _with_provenance(chosen.open(), values))
-    return values
+    write_checkpoint(folder / "best.pth", _with_provenance(chosen.open(), ranking))
 
 
 def _is_chosen(path: Path, name: str) -> bool:

@@ -64,7 +64,7 @@ def write_model_card(plan: PlanConfig, folder: Path, result: TrainResult, *, tra
         *(_training(plan) if trained else _norms_alone(result)),
         *_figures(plan, rows, result),
         *_calibration(calibration),
-        *_limits(plan, calibration, rows, trained),
+        *_limits(plan, calibration, rows, trained, result),
         *_files(folder),
     ]
     return write_text(folder / MODEL_CARD, "\n\n".join(part for part in parts if part) + "\n")
@@ -175,7 +175,7 @@ def _norms_alone(result: TrainResult) -> Iterator[str]:
     yield "## Training"
     chosen = _plain(str((result.ranking or {}).get("chosen", "")))
     yield (
-        "Nothing was trained. The batch-norm statistics were mixed with those of the pictures that it was adapted to;"
+        "Nothing was trained. Networks that differ in their batch-norm statistics alone were compared;"
         f" `best.pth` is: {chosen}. All other weights are those that it started from."
     )
 
@@ -218,13 +218,15 @@ def _calibration(text: str) -> Iterator[str]:
     yield "Its confidences were measured there; on another domain they may say anything."
 
 
-def _limits(plan: PlanConfig, calibration: str, rows: Sequence[Mapping[str, Any]], trained: bool) -> Iterator[str]:
+def _limits(
+    plan: PlanConfig, calibration: str, rows: Sequence[Mapping[str, Any]], trained: bool, result: TrainResult
+) -> Iterator[str]:
     limits = [
         *(_seen(plan, rows) if trained else ()),
         f"It sees {plan.size_hw[1]}x{plan.size_hw[0]} pixels: what is smaller than a few of them there is lost.",
     ]
     if plan.target:
-        chosen = "chosen by labels of a few of its frames" if plan.check else "without labels"
+        chosen = "chosen by labels of a few of its frames" if _chosen_on(result) else "without labels"
         how = "with labels of a few of its frames" if plan.labelled_target else chosen
         limits.append(f"It was adapted to {_code(plan.target)}, {how}; other places may be another domain.")
     found = next((row for row in reversed(rows) if isinstance(row.get("val_iou"), dict)), None)

@@ -36,7 +36,7 @@ def _caption(ranking: Mapping[str, Any]) -> str:
     footage = f"on {ranking['frames']} of {ranking['which']} ({short(ranking['footage'])})"
     if ranking.get("by_labels"):  # runs of earlier versions do not say it: their labels changed no place
         what = f"By the mIoU on labelled frames ({short(ranking['labelled'])})"
-        place = f"the other figures are measured without labels, {footage}, and decided nothing"
+        place = f"the other figures are measured without labels, {footage}, and decided nothing, so that few frames do"
     else:
         what, place = f"Without labels, {footage}", "the place is that of the mean over the measures"
     return (

@@ -32,7 +32,7 @@ from rtda_training.loop.events import StopRequest, Tell, TrainEvent
 from rtda_training.loop.familiar import give_footage
 from rtda_training.loop.hardware import build_fabric
 from rtda_training.loop.norm_candidates import other_norms
-from rtda_training.loop.run_ranking import Contenders, choose_best
+from rtda_training.loop.run_ranking import Contenders, rank_run, write_chosen
 from rtda_training.loop.saving import save_verify_pictures, stage_file
 from rtda_training.plan import PlanConfig
 from rtda_training.readers import LabelledSet, UnlabelledSet, open_labelled, open_unlabelled
@@ -50,6 +50,10 @@ _START = "norms"  # what the training starts from: stage-norms.pth
 _UNTRAINED = (
     "nothing is trained, batch norms are mixed alone: without labels nothing tells whether a training helped "
     "(--check DATA, five to ten labelled frames, or --steps trains)"
+)
+_UNSHIFTED = (
+    "no shifted batch norms among the candidates: the model does not say what entered its own on its source (train "
+    "writes that where it keeps them; what adapt made, and earlier versions, lack it)"
 )
 
 
@@ -145,6 +149,8 @@ class _Adaptation:
         save_verify_pictures(self._folder, self._target)
         judge = f"labels of {request.check}" if request.check else f"{self._footage.what}, without labels"
         self._tell(TrainEvent("note", f"judged on {judge}"))
+        if self._labelled is not None and not self._given.norm_inputs:
+            self._tell(TrainEvent("note", _UNSHIFTED))
         if not request.trains and not request.norms_only:
             self._tell(TrainEvent("note", _UNTRAINED))
 
@@ -201,9 +207,9 @@ class _Adaptation:
         return adapt_plan(request, self._given.spec, start, steps)
 
     def _choose(self) -> dict[str, Any]:
-        """Rank every network, write ``ranking.json`` and ``best.pth``."""
+        """Rank every network; write ``ranking.json`` and ``best.pth``."""
         contenders = Contenders((self._original(), *self._mixes(), *self._trained()), source_only=True)
-        values = choose_best(
+        values = rank_run(
             contenders,
             self._footage,
             self._folder,
@@ -213,6 +219,7 @@ class _Adaptation:
             max_frames=self._request.max_frames,
             dropped=self._dropped,
         )
+        write_chosen(contenders, values, self._folder)
         give_footage(self._folder / "best.pth", self._target, self._plan.size_hw, self._plan.input)
         if not self._request.trains:
             self._warn({entry["name"]: entry["scores"] for entry in values["entries"]})
