@@ -45,3 +45,22 @@ def test_train_ends_with_the_verdict_and_proposes_what_ranks_first(here: Path) -
     assert f"norms not counted in the ranking: {why}" in " ".join(again.err.split())
     assert f"Not counted: norms, because {html.escape(why)}." in page
     assert "next    rtda-deploy export run/best.pth" in again.err and "ranking.json" in again.err
+
+
+def test_what_was_dropped_and_what_makes_a_choice_by_labels_doubtful_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rtda_deploy.cli.train.verb import _tell
+    from rtda_training.loop.events import TrainResult
+
+    ranking = {
+        "entries": [],
+        "dropped": [{"name": "teacher of x", "why": "it gives NaN"}],
+        "notes": ["a single frame decided, label more"],
+    }
+    for by_labels in (True, False):
+        _tell(TrainResult(tmp_path, 0.5, "x @1", 0.5, 1.0, {**ranking, "by_labels": by_labels}), False)
+        shown = capsys.readouterr()
+        told = " ".join(shown.err.split())
+        assert "dropped teacher of x: it gives NaN" in told and shown.out == f"{tmp_path / 'best.pth'}\n"
+        assert ("a single frame decided" in told) is by_labels

@@ -121,9 +121,9 @@ def _trained(recipe: str, out: Optional[Path], asked: Dict[str, Any]) -> Optiona
 
 
 def _tell(result: TrainResult, json_: bool) -> None:
-    from rtda_deploy.cli.terminal.console import note, print_json, print_next
+    from rtda_deploy.cli.terminal.console import note, print_json, print_next, warn
 
-    folder = result.folder
+    folder, ranking = result.folder, result.ranking or {}
     if json_:
         values: Dict[str, object] = {
             "folder": str(folder),
@@ -141,7 +141,11 @@ def _tell(result: TrainResult, json_: bool) -> None:
     best = f" · best val mIoU {100 * result.best_miou:.1f} ({result.best_at})" if result.best_at else ""
     note(f"done    in {result.seconds:.0f} s{best}")
     note(f"verdict {result.verdict}")
-    for key, why in (result.ranking or {}).get("left_out", {}).items():
+    for found in ranking.get("dropped", ()):
+        warn(f"dropped {found['name']}: {found['why']}")
+    for text in ranking["notes"] if ranking.get("by_labels") else ():
+        warn(text)
+    for key, why in ranking.get("left_out", {}).items():
         note(f"rule    {key} not counted in the ranking: {why}")
     files = "last.pth,best.pth" if result.best_at or result.ranking else "last.pth"
     ranked = ",ranking.json" if result.ranking else ""

@@ -82,6 +82,15 @@ def test_a_finished_row_is_not_trained_again(grid, tmp_path):
     assert len(trainings.made) == 2 and sum("done before" in text for text in told) == 2
 
 
+def test_pictures_that_chose_or_taught_and_are_scored_on_are_told(grid, data, tmp_path):
+    told = []
+    run(dataclasses.replace(grid, check=data, labelled_target=data), tmp_path, Trainings(), told)
+    assert [text.partition(":")[0] for text in told if "scored on are" in text or "scored on choose" in text] == [
+        "1 of the 1 pictures that are scored on are learned from (labelled_target)",
+        "1 of the 1 pictures that are scored on choose among networks (check)",
+    ]
+
+
 def test_a_stopped_grid_resumes_the_row_it_was_in(grid, tmp_path):
     def stop(run):
         if run.row.label == "Light&Thin":

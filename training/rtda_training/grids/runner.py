@@ -23,6 +23,7 @@ import numpy as np
 from rtda_deploy.errors import ConfigError, RtdaError, TrainingError
 from rtda_deploy.files import writable_folder, write_text
 from rtda_deploy.run_folders import FolderBusyError, folder_lock, is_locked
+from rtda_training.data.first_look import shared_pictures
 from rtda_training.grids.grid import Grid, GridRun
 from rtda_training.grids.places import Places
 from rtda_training.grids.record import GridRecord
@@ -157,7 +158,16 @@ class _GridTraining:
         open_labelled(grid.source, classes=classes, progress=self._prepare(grid.source))
         open_unlabelled(grid.target, progress=self._prepare(grid.target))
         progress = self._prepare(f"{grid.test_address} (test)")
-        return open_labelled(grid.test_address, split="test", classes=classes, progress=progress)
+        test = open_labelled(grid.test_address, split="test", classes=classes, progress=progress)
+        for text, split, what in (
+            (grid.labelled_target, "train", "are learned from (labelled_target)"),
+            (grid.check, "val", "choose among networks (check)"),
+        ):
+            shared = shared_pictures([open_unlabelled(text, split=split)], test) if text else 0
+            if shared:
+                told = f"{shared} of the {len(test)} pictures that are scored on {what}: scores on them say too much"
+                self._tell(TrainEvent("warning", told))
+        return test
 
     def _train_all(self, test: LabelledSet) -> None:
         """One run after the other; those that another process had are looked at again, in case it was stopped."""
