@@ -20,11 +20,12 @@ from rtda_deploy.errors import ConfigError, DataError, FileAccessError
 from rtda_deploy.own_masks import marked
 from rtda_training.checkpoint import read_checkpoint, write_checkpoint
 from rtda_training.grids.grid import load_grid
-from rtda_training.loop import norm_candidates, run_ranking
+from rtda_training.loop import norm_candidates, run_ranking, source_norms
 from rtda_training.loop.events import TrainEvent, TrainResult
 from rtda_training.loop.run_ranking import contenders_of
 from rtda_training.pages.run_page import write_run_page
 from rtda_training.plan import PlanConfig, load_plan
+from rtda_training.readers import open_unlabelled
 from rtda_training.run import train, train_plan
 from rtda_training.trainer import Trainer
 
@@ -102,6 +103,18 @@ def test_the_networks_say_what_entered_their_norms_on_the_source(run: tuple[Trai
 def test_trained_norms_need_no_such_figures(folders: Path, tmp_path: Path) -> None:
     Trainer(plan(folders, "batch_norm=train", "warm-up.steps=1", "adapted.steps=1", check=""), tmp_path / "run").run()
     assert read_checkpoint(tmp_path / "run" / "last.pth").norm_inputs == {}
+
+
+def test_a_network_without_batch_norms_is_not_written_again_each_time(
+    run: tuple[TrainResult, list[TrainEvent]], folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_norms, "source_norms", lambda *asked: {})  # what such a network gives
+    path = tmp_path / "last.pth"
+    write_checkpoint(path, dataclasses.replace(read_checkpoint(run[0].folder / "last.pth"), norm_inputs={}))
+    before = path.stat().st_ino
+    pictures = open_unlabelled(f"folder:{folders / 'source'}")
+    source_norms.add_source_norms(plan(folders), tmp_path, pictures, torch.device("cpu"))
+    assert path.stat().st_ino == before
 
 
 def test_without_labels_no_shifted_norms_and_none_of_earlier_stages_are_ranked(

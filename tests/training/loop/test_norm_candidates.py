@@ -58,6 +58,18 @@ def test_shifted_ones_lie_between_the_network_and_what_shifted_statistics_says_a
     assert all(torch.equal(whole.weights[key], value) for key, value in checkpoint.weights.items() if key not in wanted)
 
 
+def test_a_network_without_batch_norms_to_move_is_measured_once_and_stays_as_it_is(checkpoint: Checkpoint) -> None:
+    asked: list[Checkpoint] = []
+
+    def none(of: Checkpoint) -> NormInputs:
+        asked.append(of)
+        return {}
+
+    found = [one.open() for one in norm_shifts(lambda: checkpoint, none, batches, CPU)]
+    assert len(found) == 2 and len(asked) == 1
+    assert all(torch.equal(one.weights[key], value) for one in found for key, value in checkpoint.weights.items())
+
+
 def test_a_checkpoint_of_halves_is_mixed_as_its_network_is(checkpoint: Checkpoint) -> None:
     halves = {key: value.half() if value.is_floating_point() else value for key, value in checkpoint.weights.items()}
     moved = other_norms(lambda: dataclasses.replace(checkpoint, weights=halves), batches, CPU, shares=(1.0,))[0].open()

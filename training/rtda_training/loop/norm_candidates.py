@@ -91,14 +91,14 @@ def _moved(
     name: str, key: str, base: Opened, measure: Callable[[Checkpoint], Mapping[str, Tensor]], shares: Sequence[float]
 ) -> list[Contender]:
     """Contenders on the way from the statistics of a network to others; ``key``: what says so in their provenance."""
-    measured: dict[str, Tensor] = {}
+    measured: list[Mapping[str, Tensor]] = []  # one, once it is there: a network without norms gives none
 
     def moved(share: float) -> Checkpoint:
         checkpoint = base()
         if not measured:
-            measured.update(measure(checkpoint))
+            measured.append(measure(checkpoint))
         weights = dict(checkpoint.weights)
-        weights.update((key, weights[key].to(value.dtype).lerp(value, share)) for key, value in measured.items())
+        weights.update((key, weights[key].to(value.dtype).lerp(value, share)) for key, value in measured[0].items())
         provenance = {name: value for name, value in checkpoint.spec.provenance.items() if name != "metrics"}
         return Checkpoint(checkpoint.spec.replace(provenance={**provenance, key: share}), weights)
 

@@ -50,5 +50,5 @@ def add_source_norms(plan: PlanConfig, folder: Path, source: UnlabelledSet, devi
             found = source_norms(checkpoint, source, plan, device)
         except CheckpointError:  # it diverged, which its card's note says
             continue
-        if all(bool(torch.isfinite(value).all()) for value in found.values()):
+        if found and all(bool(torch.isfinite(value).all()) for value in found.values()):
             write_checkpoint(path, dataclasses.replace(checkpoint, norm_inputs=found))
