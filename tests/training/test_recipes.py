@@ -7,7 +7,8 @@ import pytest
 from training.settings import write_domains
 
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
-from rtda_training.plan import load_plan, recipe_names
+from rtda_training.plan import control_of, load_plan, recipe_names
+from rtda_training.taken_stages import same_stages
 from rtda_training.trainer import Trainer
 
 # bdl-1x1 has every kind of stage that these have, paper-pfr trains their DeepLab, the contract suite runs the FCN8s.
@@ -60,6 +61,16 @@ def test_the_demo_is_the_recommended_recipe_with_fewer_steps():
     assert {key: value for key, value in demo.items() if key not in shorter} == {
         key: value for key, value in whole.items() if key not in shorter
     }
+    # The control takes over the demo's first stage, so the target's colours come with the teacher.
+    assert demo["stages"][0].pop("style") == "none"
+    for key in ("style", "lab"):
+        whole["stages"][0].pop(key)
     for ours, theirs in zip(demo["stages"], whole["stages"], strict=True):
         assert ours["steps"] < theirs["steps"]
         assert {**ours, "steps": 0, "name": ""} == {**theirs, "steps": 0, "name": ""}
+
+
+def test_the_control_of_the_demo_takes_over_its_first_stage():
+    plan = load_plan("toytown-demo")
+    control = control_of(plan).plan
+    assert control is not None and same_stages(control, plan) == len(plan.stages) - 1
