@@ -118,6 +118,10 @@ def test_nothing_to_resume_is_said(here: Path) -> None:
 def test_two_domains_without_a_recipe_take_the_recommended_one(here: Path) -> None:
     outcome = invoke("train", "--source", "folder:nowhere", "--target", "folder:nowhere")
     assert outcome.code == 1 and "train   recommended: loading torch" in outcome.err
+    outcome = invoke("train", "--source", "folder:a", "--target", "folder:b", "--labelled-target", "folder:c")
+    assert outcome.code == 1 and "train   few-labels: loading torch" in outcome.err
+    outcome = invoke("train", "--source", "folder:a", "--labelled-target", "folder:c")
+    assert outcome.code == 1 and "train   few-labels: loading torch" in outcome.err
     outcome = invoke("train", "--source", "folder:nowhere")  # one domain alone does not say what is wanted
     assert_refused(outcome, 2, "no recipe was named", "takes recommended")
 

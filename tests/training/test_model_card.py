@@ -16,6 +16,7 @@ from rtda_deploy.files import sha256_file
 from rtda_training.checkpoint import read_checkpoint, write_checkpoint
 from rtda_training.loop.events import TrainResult
 from rtda_training.pages.model_card import licence_of, write_model_card
+from rtda_training.plan import load_plan
 from rtda_training.run import train
 from rtda_training.run_folder import copy_run, saved_plan
 
@@ -55,6 +56,21 @@ def test_a_run_tells_what_it_was_made_of_and_what_is_not_known(run: Path) -> Non
         assert said in text, said
     assert "None: random, drawn with the seed." in (run.parent / "start/MODEL_CARD.md").read_text()
     assert not list(run.glob(".MODEL_CARD*")), "whole, and nothing left beside it"
+
+
+def test_what_is_not_learned_from_is_not_called_so(run: Path, tmp_path: Path) -> None:
+    copy_run(run, tmp_path)
+    data, result = run.parent, TrainResult(tmp_path, math.nan, "", math.nan, 1.0)
+    plan = saved_plan(tmp_path)
+    assert "| adapted to, without labels |" in write_model_card(plan, tmp_path, result).read_text()
+    typed = {"source": plan.source, "target": plan.target}
+    few = load_plan("few-labels", labelled_target=f"folder:{data}/target?split=val", **typed)
+    text = write_model_card(few, tmp_path, result).read_text()
+    assert f"| looked at, not learned from | `folder:{data}/target` |" in text and "It was adapted to" not in text
+    assert f"learned from the labelled frames `folder:{data}/target?split=val` alone" in text
+    text = write_model_card(load_plan("target-only", **typed), tmp_path, result).read_text()
+    assert f"| looked at, not learned from | `folder:{data}/source` |" in text
+    assert f"| learned from, with labels | `folder:{data}/target` |" in text
 
 
 def test_it_is_written_of_a_run_whose_data_are_gone_or_whose_network_is_broken(run: Path, tmp_path: Path) -> None:

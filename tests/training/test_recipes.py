@@ -6,6 +6,7 @@ import math
 import pytest
 from training.settings import write_domains
 
+from rtda_deploy.errors import ConfigError
 from rtda_training.checkpoint import model_from_checkpoint, read_checkpoint
 from rtda_training.plan import control_of, load_plan, recipe_names
 from rtda_training.taken_stages import same_stages
@@ -29,15 +30,17 @@ def test_a_recipe_trains(name, folders, tmp_path, monkeypatch):
     overrides = list(SMALL)
     if name.startswith(("paper-", "bdl-deeplab")):
         overrides.append("backbone=resnet18")
-    if name in ("recommended", "toytown-demo"):
+    if name in ("recommended", "toytown-demo", "few-labels"):
         overrides.append("backbone_weights=")  # of the published shape; the networks of tests are narrow
     if "translation" in {stage.kind for stage in load_plan(name).stages}:
         overrides += ["translation.width=4", "translation.blocks=1", "translation.crop="]
     source = f"folder:{folders / 'source'}"
     if name == "bdl-folder":
         source += f"?pictures={folders / 'source' / 'train' / 'images'}"
+    target = f"folder:{folders / 'target'}"
+    labelled = f"{target}?split=val" if name == "few-labels" else ""
     plan = load_plan(
-        name, overrides, source=source, target=f"folder:{folders / 'target'}", val=f"folder:{folders / 'source'}"
+        name, overrides, source=source, target=target, val=f"folder:{folders / 'source'}", labelled_target=labelled
     )
     result = Trainer(plan, tmp_path / "run").run()
     assert 0.0 <= result.best_miou <= 1.0
@@ -68,6 +71,30 @@ def test_the_demo_is_the_recommended_recipe_with_fewer_steps():
     for ours, theirs in zip(demo["stages"], whole["stages"], strict=True):
         assert ours["steps"] < theirs["steps"]
         assert {**ours, "steps": 0, "name": ""} == {**theirs, "steps": 0, "name": ""}
+
+
+def test_labelled_frames_of_another_target_are_refused():
+    with pytest.raises(ConfigError, match="--labelled-target was not: the recipe's own is toytown:target"):
+        load_plan("few-labels", source="folder:a", target="folder:b")
+    with pytest.raises(ConfigError, match="--source was typed, --labelled-target was not"):
+        load_plan("few-labels", source="folder:a")
+    assert load_plan("few-labels", source="folder:a", labelled_target="folder:c").target == ""
+    typed = load_plan("few-labels", source="folder:a", target="folder:b", labelled_target="folder:c")
+    assert typed.labelled_target == "folder:c"
+    typed = load_plan("few-labels", ["labelled_target=folder:d"], source="folder:a", target="folder:b")
+    assert typed.labelled_target == "folder:d"
+
+
+def test_few_labels_is_the_recommended_network_and_its_first_stage():
+    few, whole = (load_plan(name).to_dict() for name in ("few-labels", "recommended"))
+    own = {"name", "description", "stages", "target", "labelled_target"}
+    assert {key: value for key, value in few.items() if key not in own} == {
+        key: value for key, value in whole.items() if key not in own
+    }
+    (ours,), first = few["stages"], whole["stages"][0]
+    assert ours["steps"] == sum(stage["steps"] for stage in whole["stages"])
+    assert [*first["objectives"], "target-labels"] == ours["objectives"]
+    assert ours["supervised"] == first["supervised"] and ours["optimizer"] == first["optimizer"]
 
 
 def test_the_control_of_the_demo_takes_over_its_first_stage():

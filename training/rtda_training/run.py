@@ -61,7 +61,8 @@ def train(
 
     Args:
         recipe: Name of a recipe, or path of a TOML file; with ``resume`` it may be left away, and with
-            both ``source`` and ``target``, which then takes ``recommended``.
+            ``source`` beside ``labelled_target``, which takes ``few-labels``, or beside ``target`` alone:
+            ``recommended``.
         source: Labelled domain, ``kind:path?key=value``; empty: the recipe's.
         target: Unlabelled domain; empty: the recipe's.
         labelled_target: A few labelled frames of the target, which are learned from beside what the recipe does.

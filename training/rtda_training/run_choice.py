@@ -17,16 +17,17 @@ from rtda_training.readers import files_read
 from rtda_training.run_folder import is_run, progress_in, resumed_plan, run_files, saved_plan
 
 __all__ = [
-    "RECOMMENDED",
     "Chosen",
     "choose_run",
     "is_first_process",
     "new_training_folder",
     "processes",
+    "recipe_for",
     "refuse_losses",
 ]
 
-RECOMMENDED = "recommended"  # the recipe for two domains where none is named
+_RECOMMENDED = "recommended"  # the recipe for two domains where none is named
+_FEW_LABELS = "few-labels"  # and where some frames of the target are labelled
 _RUNS = Path("runs/train")
 
 
@@ -46,13 +47,19 @@ class Chosen(NamedTuple):
     note: str = ""
 
 
+def recipe_for(labelled_target: str) -> str:
+    """The recipe for two domains where none is named: without labels of the target, and with a few."""
+    return _FEW_LABELS if labelled_target else _RECOMMENDED
+
+
 def choose_run(
     recipe: str, overrides: Sequence[str], out: Path | None, resume: bool, force: bool, **typed: str
 ) -> Chosen:
     """The plan and the folder that were asked for; both of an earlier run where that is resumed.
 
     Args:
-        recipe: Name or path; may be empty where a run is resumed, and where both domains are given: ``recommended``.
+        recipe: Name or path; may be empty where a run is resumed, and where a source is given with labelled target
+            frames (``few-labels``) or with a target alone (``recommended``).
         overrides: ``key=value`` texts.
         out: The folder; None: a new one, or that of the newest run of the recipe.
         resume: Go on with the run there.
@@ -71,10 +78,11 @@ def choose_run(
         return Chosen(plan, found, True, _without_checkpoint(found))
     chosen = ""
     if not recipe and not resume:
-        if not (typed.get("source") and typed.get("target")):
-            fix = f"--source DATA --target DATA takes {RECOMMENDED}; rtda-deploy train --list shows the others"
+        if not (typed.get("source") and (typed.get("target") or typed.get("labelled_target"))):
+            fix = f"--source DATA --target DATA takes {_RECOMMENDED}; rtda-deploy train --list shows the others"
             raise ConfigError("no recipe was named", hint=fix)
-        recipe, chosen = RECOMMENDED, f"no recipe was named: {RECOMMENDED}"
+        recipe = recipe_for(typed.get("labelled_target", ""))
+        chosen = f"no recipe was named: {recipe}"
     if not recipe:
         raise ConfigError(
             f"there is no run to resume in {out or _RUNS}",

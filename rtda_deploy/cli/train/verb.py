@@ -22,7 +22,7 @@ def train(
     recipe: str = typer.Argument(
         "",
         help="A recipe (training/recipes) or a grid of recipes (ablations/toytown): a name or a TOML file. "
-        "--source and --target alone take 'recommended'.",
+        "--source and --target alone take 'recommended', with --labelled-target 'few-labels'.",
     ),
     source: str = typer.Option("", help="Labelled domain, kind:path?key=value."),
     target: str = typer.Option("", help="Unlabelled domain, kind:path?key=value."),
@@ -101,13 +101,14 @@ def _trained(recipe: str, out: Optional[Path], asked: Dict[str, Any]) -> Optiona
     from rtda_deploy.cli.train.progress import training_on_screen
     from rtda_training.plan import recipe_title
     from rtda_training.run import train
-    from rtda_training.run_choice import RECOMMENDED, is_first_process
+    from rtda_training.run_choice import is_first_process, recipe_for
 
     if recipe:
         recipe_title(recipe)  # an unknown one is refused before torch is loaded, which takes seconds
-    both = asked["source"] and asked["target"]
+    both = asked["source"] and (asked["target"] or asked["labelled_target"])
     if is_first_process() and (recipe or asked["resume"] or both):
-        named = recipe or ("the run in " + str(out or "runs/train") if asked["resume"] else RECOMMENDED)
+        chosen = recipe_for(asked["labelled_target"])
+        named = recipe or ("the run in " + str(out or "runs/train") if asked["resume"] else chosen)
         note(f"train   {named}: loading torch, looking at the data")
     started: List[Path] = []
     try:
@@ -181,4 +182,5 @@ def _list_recipes(json_: bool) -> None:
     print_next(
         "rtda-deploy train source-only --source DATA   (a first network, of labelled pictures alone)",
         "rtda-deploy train --source DATA --target DATA   (adapted to footage without labels: recommended)",
+        "rtda-deploy train --source DATA --target DATA --labelled-target DATA   (five labelled frames: few-labels)",
     )

@@ -31,6 +31,7 @@ __all__ = ["MODEL_CARD", "licence_of", "write_model_card"]
 
 MODEL_CARD = "MODEL_CARD.md"
 UNKNOWN = "unknown"
+_NOT_LEARNED = "looked at, not learned from"
 _OURS = "drawn by rtda-deploy: Apache-2.0"
 _LICENCES = ("LICENSE*", "LICENCE*", "COPYING*", "license*", "licence*")
 _SHOWN = 80  # characters of a licence's first line
@@ -115,8 +116,8 @@ def _network(plan: PlanConfig, last: Checkpoint) -> Iterator[str]:
 
 def _data(plan: PlanConfig, result: TrainResult) -> Iterator[str]:
     used = [
-        ("learned from, with labels", plan.source, "train"),
-        ("adapted to, without labels", plan.target, "train"),
+        ("learned from, with labels" if _labels_of(plan, "source") else _NOT_LEARNED, plan.source, "train"),
+        (_use_of_target(plan), plan.target, "train"),
         ("target frames with labels", plan.labelled_target, "train"),
         ("chosen on, with labels", _chosen_on(result), "val"),
         ("scored on", plan.validation, "val"),
@@ -124,6 +125,16 @@ def _data(plan: PlanConfig, result: TrainResult) -> Iterator[str]:
     rows = [(part, _code(data), _pictures(data, split), licence_of(data)) for part, data, split in used if data]
     yield "## Data"
     yield _table(("", "data", "pictures", "licence"), rows)
+
+
+def _labels_of(plan: PlanConfig, domain: str) -> bool:
+    return any(stage.labelled == domain for stage in plan.stages)
+
+
+def _use_of_target(plan: PlanConfig) -> str:
+    if _labels_of(plan, "target"):
+        return "learned from, with labels"
+    return "adapted to, without labels" if any(stage.uses_target for stage in plan.stages) else _NOT_LEARNED
 
 
 def _chosen_on(result: TrainResult) -> str:
@@ -225,10 +236,15 @@ def _limits(
         *(_seen(plan, rows) if trained else ()),
         f"It sees {plan.size_hw[1]}x{plan.size_hw[0]} pixels: what is smaller than a few of them there is lost.",
     ]
-    if plan.target:
+    if plan.target and any(stage.uses_target for stage in plan.stages):
         chosen = "chosen by labels of a few of its frames" if _chosen_on(result) else "without labels"
         how = "with labels of a few of its frames" if plan.labelled_target else chosen
         limits.append(f"It was adapted to {_code(plan.target)}, {how}; other places may be another domain.")
+    elif plan.labelled_target:
+        limits.append(
+            f"Of its target it learned from the labelled frames {_code(plan.labelled_target)} alone; other places may"
+            " be another domain."
+        )
     found = next((row for row in reversed(rows) if isinstance(row.get("val_iou"), dict)), None)
     blind = [name for name, value in found["val_iou"].items() if value is not None and value < 1.0] if found else []
     if blind:

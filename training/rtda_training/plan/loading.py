@@ -43,6 +43,7 @@ def load_plan(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Plan
     typed = {key: value for key, value in fields.items() if value}
     with parsing(ConfigError, f"recipe {recipe} cannot be read", hint="compare it with one in training/recipes"):
         table = read_recipe(recipe)
+        own = table.get("labelled_target", "")
         for text in overrides:
             _empty_slot(table, text)
             _empty_network(table, text)
@@ -52,6 +53,8 @@ def load_plan(recipe: str, overrides: Sequence[str] = (), **fields: str) -> Plan
         plan = _resolved(plan_from_table(table))
     if plan.source and any(stage.uses_target or stage.labelled == "target" for stage in plan.stages):
         refuse_half_typed(typed, {"source": plan.source, "target": plan.target}, "recipe")
+    if plan.labelled_target and table["labelled_target"] == own:
+        _refuse_labels_of_another(typed, plan.labelled_target)
     return plan
 
 
@@ -165,6 +168,17 @@ def refuse_half_typed(typed: Mapping[str, str], own: Mapping[str, Any], what: st
                 f"--{given} was typed, --{other} was not: the {what}'s own is {own.get(other)}",
                 hint=f"add --{other} DATA   (or, if you do mean it, --{other} {own.get(other)})",
             )
+
+
+def _refuse_labels_of_another(typed: Mapping[str, str], own: str) -> None:
+    """Refuse a typed domain with the recipe's own labelled frames, which are of another target."""
+    given = next((key for key in ("target", "source") if key in typed), "")
+    if given and "labelled_target" not in typed:
+        raise ConfigError(
+            f"--{given} was typed, --labelled-target was not: the recipe's own is {own}",
+            hint=f"add --labelled-target DATA, frames of your target; without any, train recommended   (or, if you do "
+            f"mean it, --labelled-target {own})",
+        )
 
 
 def _empty_slot(table: dict[str, Any], text: str) -> None:
