@@ -123,7 +123,9 @@ def test_the_demos_example_leaves_the_files_of_the_design_and_a_second_demo_reus
     assert first.json["gain"] == pytest.approx(told["adapted"] - told["source_only"], abs=0.02)
     assert first.json["over_control"] == pytest.approx(told["adapted"] - told["control"], abs=0.02)
     first_stage = json.loads((folder / "summary.json").read_text())["source_only"]["model"]
-    assert first_stage.endswith("control/stage-warm-up.pth"), "the demo's own first stage saw the target's colours"
+    assert first_stage.endswith("control/stage-source-only.pth")
+    stages = [(place / "stage-source-only.pth").read_bytes() for place in (folder, folder / "control")]
+    assert stages[0] == stages[1], "the control takes over the demo's own first stage"
     second = invoke("demo", *words[words.index("--set") :], "--json")
     assert second.code == 0, second.err
     assert len(re.findall(r"^reuse ", second.err, re.MULTILINE)) == 2, "the network, and the control's"
