@@ -39,6 +39,12 @@ def test_a_recipe_that_cannot_be_read_is_one_error(tmp_path: Path, text: str, lo
     assert caught.value.hint
 
 
+def test_a_key_of_thousands_of_parts_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("s" + "a." * 100_000 + 'ource = "toytown:source"\n')  # tomllib: half a minute
+    with pytest.raises(ConfigError, match="a line with more than 5000 dots"):
+        load_plan(str(tmp_path / "mine.toml"))
+
+
 def test_a_setting_nested_too_deep_is_one_error() -> None:
     for text in ("steps=" + "[" * 100_000, ".".join("a" * 100_000) + "=1"):
         with pytest.raises(ConfigError) as caught:

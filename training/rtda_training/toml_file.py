@@ -22,6 +22,7 @@ else:
 __all__ = ["check_value", "known_hint", "read_toml", "toml_text", "toml_value", "typed_value"]
 
 _LARGEST = 2**63 - 1  # what TOML promises to hold
+_MOST_DOTS = 5000  # in a line: tomllib takes minutes for a key of 100,000 parts
 
 
 def read_toml(path: str | Path, what: str, *, hint: str) -> dict[str, Any]:
@@ -33,6 +34,8 @@ def read_toml(path: str | Path, what: str, *, hint: str) -> dict[str, Any]:
     """
     text = read_text(path, what=what)
     with parsing(ConfigError, f"{path} is no TOML", hint=hint):
+        if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+            raise ConfigError(f"{path} has a line with more than {_MOST_DOTS} dots", hint=hint)
         table = tomllib.loads(text)
         for key, value in table.items():
             check_value(key, value)
