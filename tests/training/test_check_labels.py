@@ -23,6 +23,7 @@ from rtda_training.grids.grid import load_grid
 from rtda_training.loop import norm_candidates, run_ranking, source_norms
 from rtda_training.loop.events import TrainEvent, TrainResult
 from rtda_training.loop.run_ranking import contenders_of
+from rtda_training.pages.model_card import write_model_card
 from rtda_training.pages.run_page import write_run_page
 from rtda_training.plan import PlanConfig, load_plan
 from rtda_training.readers import open_unlabelled
@@ -142,7 +143,10 @@ def test_a_run_that_is_broken_off_ends_as_one_in_one_go(
 def test_source_only_with_footage_and_labels_chooses_among_its_batch_norms(folders: Path, tmp_path: Path) -> None:
     found = plan(folders, "steps=2", "batch_norm=fixed", recipe="source-only")
     assert found.ranks
-    assert names(Trainer(found, tmp_path / "run").run()) >= {"last", *_OTHERS}
+    result = Trainer(found, tmp_path / "run").run()
+    assert names(result) >= {"last", *_OTHERS}
+    card = write_model_card(found, tmp_path / "run", result).read_text()
+    assert "| adapted to, without labels |" in card and "chosen by labels of a few of its frames" in card
 
 
 def test_labels_that_nothing_is_chosen_by_are_refused(folders: Path, tmp_path: Path) -> None:

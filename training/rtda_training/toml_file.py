@@ -35,7 +35,9 @@ def read_toml(path: str | Path, what: str, *, hint: str) -> dict[str, Any]:
     text = read_text(path, what=what)
     with parsing(ConfigError, f"{path} is no TOML", hint=hint):
         if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
-            raise ConfigError(f"{path} has a line with more than {_MOST_DOTS} dots", hint=hint)
+            raise ConfigError(
+                f"{path} has a line with more than {_MOST_DOTS} dots: no key has so many parts", hint=hint
+            )
         table = tomllib.loads(text)
         for key, value in table.items():
             check_value(key, value)

@@ -105,8 +105,8 @@ def _trained(recipe: str, out: Optional[Path], asked: Dict[str, Any]) -> Optiona
 
     if recipe:
         recipe_title(recipe)  # an unknown one is refused before torch is loaded, which takes seconds
-    both = asked["source"] and (asked["target"] or asked["labelled_target"])
-    if is_first_process() and (recipe or asked["resume"] or both):
+    domains = asked["source"] and (asked["target"] or asked["labelled_target"])
+    if is_first_process() and (recipe or asked["resume"] or domains):
         chosen = recipe_for(asked["labelled_target"])
         named = recipe or ("the run in " + str(out or "runs/train") if asked["resume"] else chosen)
         note(f"train   {named}: loading torch, looking at the data")

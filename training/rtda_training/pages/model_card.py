@@ -117,7 +117,7 @@ def _network(plan: PlanConfig, last: Checkpoint) -> Iterator[str]:
 def _data(plan: PlanConfig, result: TrainResult) -> Iterator[str]:
     used = [
         ("learned from, with labels" if _labels_of(plan, "source") else _NOT_LEARNED, plan.source, "train"),
-        (_use_of_target(plan), plan.target, "train"),
+        (_use_of_target(plan, result), plan.target, "train"),
         ("target frames with labels", plan.labelled_target, "train"),
         ("chosen on, with labels", _chosen_on(result), "val"),
         ("scored on", plan.validation, "val"),
@@ -131,10 +131,15 @@ def _labels_of(plan: PlanConfig, domain: str) -> bool:
     return any(stage.labelled == domain for stage in plan.stages)
 
 
-def _use_of_target(plan: PlanConfig) -> str:
+def _adapts(plan: PlanConfig, result: TrainResult) -> bool:
+    """Whether a stage uses unlabelled target pictures, or networks with their batch-norm statistics were compared."""
+    return bool(result.ranking) or any(stage.uses_target for stage in plan.stages)
+
+
+def _use_of_target(plan: PlanConfig, result: TrainResult) -> str:
     if _labels_of(plan, "target"):
         return "learned from, with labels"
-    return "adapted to, without labels" if any(stage.uses_target for stage in plan.stages) else _NOT_LEARNED
+    return "adapted to, without labels" if _adapts(plan, result) else _NOT_LEARNED
 
 
 def _chosen_on(result: TrainResult) -> str:
@@ -236,7 +241,7 @@ def _limits(
         *(_seen(plan, rows) if trained else ()),
         f"It sees {plan.size_hw[1]}x{plan.size_hw[0]} pixels: what is smaller than a few of them there is lost.",
     ]
-    if plan.target and any(stage.uses_target for stage in plan.stages):
+    if plan.target and _adapts(plan, result):
         chosen = "chosen by labels of a few of its frames" if _chosen_on(result) else "without labels"
         how = "with labels of a few of its frames" if plan.labelled_target else chosen
         limits.append(f"It was adapted to {_code(plan.target)}, {how}; other places may be another domain.")
