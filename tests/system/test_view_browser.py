@@ -230,6 +230,12 @@ def test_the_end_of_the_run_is_told(view: View, browser: Browser) -> None:
     assert "No connection" in browser.value("document.getElementById('alarm-text').textContent")
 
 
+def finished(folder: Path) -> List[Path]:
+    """What was downloaded; nothing as long as a file of another ending is seen, which Chromium is still renaming."""
+    found = list(folder.iterdir())
+    return found if all(path.suffix == ".png" for path in found) else []
+
+
 def test_the_snapshot_is_saved_under_a_telling_name(view: View, browser: Browser, tmp_path: Path) -> None:
     folder = tmp_path / "saved"
     folder.mkdir()
@@ -239,8 +245,8 @@ def test_the_snapshot_is_saved_under_a_telling_name(view: View, browser: Browser
         browser.until(state("live"))
         browser.press("2")
         browser.press("s")
-        view.until(lambda: any(path.suffix == ".png" for path in folder.iterdir()), "snapshot")
-    (saved,) = folder.iterdir()
+        view.until(lambda: len(finished(folder)) == 1, "snapshot")
+    (saved,) = finished(folder)
     assert saved.name.startswith("rtda-mask-")
     picture = cv2.imread(str(saved))
     assert picture.shape == (180, 320, 3)
