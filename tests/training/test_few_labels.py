@@ -117,20 +117,6 @@ def test_the_network_learns_what_only_the_labelled_frames_say(folders, tmp_path)
     assert evaluate(tmp_path / "last.pth", f"folder:{folders / 'few'}?split=train").pixel_accuracy > 0.5
 
 
-def test_a_stage_may_take_their_colours_without_learning_their_labels(folders, tmp_path):
-    own = tmp_path / "own.toml"
-    own.write_text(
-        'base = "source-only"\nsteps = 2\n[[stages]]\nname = "a"\nstyle = "lab-labelled"\n[[stages]]\nname = "b"\n'
-        'objectives = ["supervised", "target-labels"]\n'
-    )
-    found = plan(folders, recipe=str(own))
-    assert [stage.trains_on_target_labels for stage in found.stages] == [True, True]
-    assert "target-labels" not in found.stages[0].objectives and not found.stages[0].uses_target
-    plain = plan(folders, "a.style=none", recipe=str(own))
-    ends = [Trainer(chosen, tmp_path / name).run().folder for chosen, name in ((found, "lab"), (plain, "plain"))]
-    assert not same(*(read_checkpoint(folder / "stage-a.pth").weights for folder in ends))
-
-
 def test_weight_0_leaves_the_weights_of_the_recipe_without_labels_and_moves_its_batch_norms(folders, tmp_path):
     settings = ("steps=2", "precision=fp32")
     silent = plan(folders, *settings, "target-labels.weight=0")

@@ -95,7 +95,6 @@ def test_few_labels_is_the_recommended_network_and_its_first_stage():
     assert ours["steps"] == sum(stage["steps"] for stage in whole["stages"])
     assert [*first["objectives"], "target-labels"] == ours["objectives"]
     assert ours["supervised"] == first["supervised"] and ours["optimizer"] == first["optimizer"]
-    assert ours["style"] == "lab-labelled" and ours["lab-labelled"] == first["lab"]  # no unlabelled target is needed
 
 
 def test_the_control_of_the_demo_takes_over_its_first_stage():

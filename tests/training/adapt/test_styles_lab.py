@@ -4,14 +4,7 @@ import pytest
 import torch
 from training.settings import make_context, make_stage
 
-from rtda_training.adapt.styles.lab import (
-    LabelledLabStyle,
-    LabStyle,
-    LabStyleConfig,
-    bgr_from_lab,
-    lab_from_bgr,
-    lab_transfer,
-)
+from rtda_training.adapt.styles.lab import LabStyle, LabStyleConfig, bgr_from_lab, lab_from_bgr, lab_transfer
 
 
 def pictures(seed, height=24, width=32):
@@ -56,14 +49,3 @@ def test_half_the_strength_goes_half_the_way():
     context = make_context(stage := make_stage(), source_frames=pictures(0), target_frames=pictures(1))
     half = LabStyle(LabStyleConfig(strength=0.5), stage).apply(context)
     torch.testing.assert_close(half, (pictures(0) + lab_transfer(pictures(0), pictures(1))) / 2)
-
-
-def test_labelled_frames_lend_their_colours_in_turn():
-    source, labelled = torch.cat([pictures(0), pictures(1), pictures(2)])[:5], pictures(3) * 0.4 + 90
-    stage = make_stage()
-    context = make_context(stage, source_frames=source, target_frames=None, labelled_frames=labelled)
-    styled = LabelledLabStyle(LabStyleConfig(), stage).apply(context)
-    for place in range(5):
-        wanted = lab_transfer(source[place : place + 1], labelled[place % 2 : place % 2 + 1])
-        torch.testing.assert_close(styled[place : place + 1], wanted)
-    assert not LabelledLabStyle.needs_target and LabelledLabStyle.needs_target_labels

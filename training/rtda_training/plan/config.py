@@ -121,7 +121,7 @@ class PlanConfig:
             if stage.trains_on_target_labels and not self.labelled_target:
                 raise ConfigError(
                     f"stage {stage.name!r} learns from labelled target frames, and none are given",
-                    hint="add --labelled-target DATA, or leave objective target-labels and style lab-labelled away",
+                    hint="add --labelled-target DATA, or take target-labels out of its objectives",
                 )
         if self.labelled_target and not any(stage.trains_on_target_labels for stage in self.stages):
             raise ConfigError(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rtda_deploy.errors import ConfigError
 from rtda_training.adapt.components import Labeler, Mixer, Objective, Sampler, Style
 from rtda_training.adapt.context import StageContext, StepContext
-from rtda_training.adapt.objectives.target_labels import TargetLabels, TargetLabelsConfig, labelled_batch_size
+from rtda_training.adapt.objectives.target_labels import TargetLabels, labelled_batch_size
 from rtda_training.adapt.slots import Component, component
 from rtda_training.plan import PlanConfig, StageConfig
 from rtda_training.stages.base import (
@@ -72,7 +72,7 @@ class SegmentationStage(StageRun):
             return None
         stage = self._stage
         assert stage.labelled_target is not None
-        share = self._stage_config.settings.get(TargetLabels.key, TargetLabelsConfig()).share
+        share = self._stage_config.settings[TargetLabels.key].share
         count = labelled_batch_size(share, self._plan.batch_size, stage.fabric.world_size)
         return Stream(stage.labelled_target, self._plan, stage, step, LABELLED_STREAM, batch_size=count)
 

@@ -11,7 +11,7 @@ from rtda_training.adapt.components import Style
 from rtda_training.adapt.context import StageContext, StepContext
 from rtda_training.adapt.slots import component, number
 
-__all__ = ["LabStyle", "LabStyleConfig", "LabelledLabStyle", "bgr_from_lab", "lab_from_bgr", "lab_transfer"]
+__all__ = ["LabStyle", "LabStyleConfig", "bgr_from_lab", "lab_from_bgr", "lab_transfer"]
 
 # Linear sRGB to XYZ over the white point D65 (IEC 61966-2-1), so that white is (1, 1, 1).
 _XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
@@ -43,28 +43,11 @@ class LabStyle(Style):
 
     @torch.no_grad()
     def apply(self, context: StepContext) -> Tensor:
-        frames = context.source_frames
+        frames, target = context.source_frames, context.target_frames
+        assert target is not None
         if context.rng("lab").random() >= self._config.probability:
             return frames
-        return torch.lerp(frames, lab_transfer(frames, self._looks(context)), self._config.strength)
-
-    def _looks(self, context: StepContext) -> Tensor:
-        """The target picture of each source picture, float32 (N, h, w, 3) BGR 0..255."""
-        assert context.target_frames is not None
-        return context.target_frames
-
-
-@component("style", "lab-labelled", LabStyleConfig)
-class LabelledLabStyle(LabStyle):
-    """The same from the labelled target frames of the step, which are taken in turn: no unlabelled target is needed."""
-
-    needs_target = False
-    needs_target_labels = True
-
-    def _looks(self, context: StepContext) -> Tensor:
-        frames = context.labelled_frames
-        assert frames is not None
-        return frames[torch.arange(len(context.source_frames), device=frames.device) % len(frames)]
+        return torch.lerp(frames, lab_transfer(frames, target), self._config.strength)
 
 
 def lab_transfer(source: Tensor, target: Tensor) -> Tensor:
