@@ -47,3 +47,14 @@ def test_labelled_target_frames_are_typed_beside_a_recipe(here: Path, tiny_data:
     assert "target-labels" in Path("few/config.toml").read_text()
     refused = invoke(*asked, f"--labelled-target={tmp_path / 'none'}", "--out=none")
     assert_refused(refused, 2, "names no data set", "kind:path")
+
+
+def test_the_line_of_the_model_names_labelled_frames_without_other_footage(here: Path, tiny_data: Path) -> None:
+    few = f"folder:{tiny_data}?split=val"
+    small = ("steps=1", "size=64x64", "batch_size=2", "device=cpu", "backbone=resnet18", "backbone_weights=")
+    outcome = invoke(
+        *("train", f"--source=folder:{tiny_data}", f"--labelled-target={few}", "--out=alone"),
+        *(word for text in small for word in ("--set", text)),
+    )
+    assert outcome.code == 0, outcome.err
+    assert f"-> {few} (labels of some frames used)" in outcome.err

@@ -68,6 +68,9 @@ def test_what_is_not_learned_from_is_not_called_so(run: Path, tmp_path: Path) ->
     text = write_model_card(few, tmp_path, result).read_text()
     assert f"| looked at, not learned from | `folder:{data}/target` |" in text and "It was adapted to" not in text
     assert f"learned from the labelled frames `folder:{data}/target?split=val` alone" in text
+    unheard = load_plan("few-labels", ["target-labels.weight=0"], labelled_target=few.labelled_target, **typed)
+    text = write_model_card(unheard, tmp_path, result).read_text()
+    assert "| target frames seen, their labels unused (weight 0) |" in text and "learned from the labelled" not in text
     text = write_model_card(load_plan("target-only", **typed), tmp_path, result).read_text()
     assert f"| looked at, not learned from | `folder:{data}/source` |" in text
     assert f"| learned from, with labels | `folder:{data}/target` |" in text

@@ -104,7 +104,8 @@ def _what(plan: PlanConfig, hardware: str) -> str:
         adapts = " (labels of some frames used)"
     else:
         adapts = " (no labels used)" if plan.target and all(s.labelled == "source" for s in plan.stages) else ""
-    domains = " -> ".join(name for name in (plan.source or plan.init, plan.target) if name) + adapts * bool(plan.target)
+    end = plan.target or plan.labelled_target  # labelled frames are of a target, with its other recordings or without
+    domains = " -> ".join(name for name in (plan.source or plan.init, end) if name) + adapts * bool(end)
     return f"model   {plan.network_text} · {domains} · {hardware} · seed {plan.seed}"
 
 

@@ -118,7 +118,7 @@ def _data(plan: PlanConfig, result: TrainResult) -> Iterator[str]:
     used = [
         ("learned from, with labels" if _labels_of(plan, "source") else _NOT_LEARNED, plan.source, "train"),
         (_use_of_target(plan, result), plan.target, "train"),
-        ("target frames with labels", plan.labelled_target, "train"),
+        (_use_of_labelled(plan), plan.labelled_target, "train"),
         ("chosen on, with labels", _chosen_on(result), "val"),
         ("scored on", plan.validation, "val"),
     ]
@@ -140,6 +140,17 @@ def _use_of_target(plan: PlanConfig, result: TrainResult) -> str:
     if _labels_of(plan, "target"):
         return "learned from, with labels"
     return "adapted to, without labels" if _adapts(plan, result) else _NOT_LEARNED
+
+
+def _use_of_labelled(plan: PlanConfig) -> str:
+    learned = _learns_from_labelled(plan)
+    return "target frames with labels" if learned else "target frames seen, their labels unused (weight 0)"
+
+
+def _learns_from_labelled(plan: PlanConfig) -> bool:
+    """Whether labelled target frames teach: with a weight of 0, the control's, batch norms alone see them."""
+    stages = [stage for stage in plan.stages if stage.trains_on_target_labels]
+    return any(stage.settings["target-labels"].weight > 0 for stage in stages)
 
 
 def _chosen_on(result: TrainResult) -> str:
@@ -243,9 +254,9 @@ def _limits(
     ]
     if plan.target and _adapts(plan, result):
         chosen = "chosen by labels of a few of its frames" if _chosen_on(result) else "without labels"
-        how = "with labels of a few of its frames" if plan.labelled_target else chosen
+        how = "with labels of a few of its frames" if _learns_from_labelled(plan) else chosen
         limits.append(f"It was adapted to {_code(plan.target)}, {how}; other places may be another domain.")
-    elif plan.labelled_target:
+    elif _learns_from_labelled(plan):
         limits.append(
             f"Of its target it learned from the labelled frames {_code(plan.labelled_target)} alone; other places may"
             " be another domain."
