@@ -201,6 +201,9 @@ def test_labels_that_were_learned_from_are_refused_by_whatever_name(folders: Pat
     (tmp_path / "link").symlink_to(folders / "target")
     with pytest.raises(DataError, match="shares frames with --labelled-target"):
         Trainer(plan(folders, labelled_target=f"folder:{tmp_path / 'link'}?split=val"), tmp_path / "run")
+    shutil.copytree(folders / "target", tmp_path / "copy")
+    with pytest.raises(DataError, match="shares frames with --labelled-target"):
+        Trainer(plan(folders, labelled_target=f"folder:{tmp_path / 'copy'}?split=val"), tmp_path / "run")
 
 
 def test_a_target_too_small_to_judge_networks_on_is_refused_before_the_first_step(

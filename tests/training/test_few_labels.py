@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -18,6 +19,7 @@ from rtda_training.adapt.objectives.target_labels import TargetLabels, TargetLab
 from rtda_training.checkpoint import read_checkpoint
 from rtda_training.grids.grid import load_grid
 from rtda_training.plan import changed_plan, control_of, differing_keys, load_plan, plan_from_table
+from rtda_training.readers import open_labelled
 from rtda_training.run import evaluate, train
 from rtda_training.trainer import Trainer
 
@@ -172,8 +174,47 @@ def test_frames_without_labels_and_other_classes_are_refused(folders, tmp_path):
     shutil.copytree(folders / "few", other)
     (other / "classes.json").write_text('{"names": ["tree", "path"], "palette": [[0, 1, 0], [2, 2, 2]]}')
     found = changed_plan(plan(folders, "steps=1"), labelled_target=f"folder:{other}")
-    with pytest.raises(DataError, match="has other classes than"):
+    with pytest.raises(
+        DataError, match=r"has other classes than .*: without road, sidewalk, .*; with tree, path"
+    ) as caught:
         Trainer(found, tmp_path / "run")
+    assert f"say in {other / 'classes.json'} which class each id is" in caught.value.hint
+
+
+@pytest.mark.parametrize("kept", [slice(0, 2), slice(None, None, -1)])
+def test_fewer_classes_and_another_order_are_told_with_the_line_that_mends_them(folders, tmp_path, kept):
+    few = tmp_path / "few"
+    shutil.copytree(folders / "few", few)
+    names = json.loads((few / "classes.json").read_text())["names"]
+    (few / "classes.json").write_text(json.dumps({"names": names[kept]}))
+    found = changed_plan(plan(folders, "steps=1"), labelled_target=f"folder:{few}")
+    with pytest.raises(DataError, match=r"without|the same in another order") as caught:
+        Trainer(found, tmp_path / "run")
+    start, line = caught.value.hint.split(": ", 1)
+    assert start == f"write into {few / 'classes.json'}"
+    (few / "classes.json").write_text(line)
+    Trainer(found, tmp_path / "run")
+    label = open_labelled(f"folder:{few}").label(0)
+    stored = cv2.imread(str(few / "train" / "labels" / "0.png"), cv2.IMREAD_UNCHANGED)
+    assert (label == np.array([names.index(name) for name in names[kept]])[stored]).all()
+
+
+def test_a_frame_without_a_labelled_pixel_is_warned_of(folders, tmp_path):
+    few, told = tmp_path / "few", []
+    shutil.copytree(folders / "few", few)
+    cv2.imwrite(str(few / "train" / "labels" / "1.png"), np.full((64, 64), 255, np.uint8))
+    found = changed_plan(plan(folders, "steps=1"), labelled_target=f"folder:{few}")
+    Trainer(found, tmp_path / "run", lambda event: told.append((event.kind, event.stage)))
+    (text,) = [text for kind, text in told if kind == "warning" and "teach nothing" in text]
+    assert text.startswith("1 of 2 frames of ") and text.endswith("1.png")
+
+
+def test_a_copy_of_the_labelled_frames_judges_no_better_than_they_do(folders, tmp_path):
+    few, told = tmp_path / "few", []
+    shutil.copytree(folders / "few", few)
+    found = changed_plan(plan(folders, "steps=1"), val=f"folder:{few}?split=train")
+    Trainer(found, tmp_path / "run", lambda event: told.append((event.kind, event.stage)))
+    assert ("warning", "2 of the 2 pictures it validates on are trained on: name others with --val DATA") in told
 
 
 def test_frames_whose_labels_are_all_255_are_to_be_labelled_and_no_table_of_ids_is_offered(folders, tmp_path):

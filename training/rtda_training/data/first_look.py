@@ -6,9 +6,10 @@ training has counted the set, its index answers and nothing is read.
 
 from __future__ import annotations
 
+import filecmp
 import os
 from functools import lru_cache, partial
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from rtda_training.data.labels.faults import doubt, unknown_ids_fix, verdicts
 from rtda_training.data.labels.tables import UnknownIdsError
 from rtda_training.readers import LabelledSet, Progress, UnlabelledSet
 
-__all__ = ["first_look", "shared_pictures"]
+__all__ = ["copied_pictures", "first_look", "shared_pictures"]
 
 
 def first_look(
@@ -77,6 +78,26 @@ def shared_pictures(trained: Sequence[UnlabelledSet], val: UnlabelledSet) -> int
 
     names = {place(data, index) for data in trained for index in range(len(data))}
     return sum(place(val, index) in names for index in range(len(val)))
+
+
+def copied_pictures(few: UnlabelledSet, others: UnlabelledSet) -> int:
+    """How many pictures of ``others`` are, byte for byte, files of ``few`` that lie elsewhere.
+
+    Only files of the same length are read, so that a large set costs a look at its lengths.
+    """
+
+    def length(name: str) -> int:
+        return os.path.getsize(name) if os.path.isfile(name) else -1  # rendered: no file
+
+    by_length: Dict[int, List[str]] = {}
+    for index in range(len(few)):
+        by_length.setdefault(length(few.name(index)), []).append(few.name(index))
+    by_length.pop(-1, None)
+
+    def copied(name: str) -> bool:
+        return any(filecmp.cmp(name, own, shallow=False) for own in by_length.get(length(name), ()))
+
+    return sum(copied(others.name(index)) for index in range(len(others)))
 
 
 def _counted(

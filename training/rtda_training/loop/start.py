@@ -5,7 +5,8 @@ The sets are opened, looked at, cached, and checked against each other before a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +17,7 @@ from rtda_deploy.files import sha256_file
 from rtda_deploy.spec import ModelSpec
 from rtda_training.ancestry import ADAPTED, TRAINED, descended
 from rtda_training.checkpoint import read_checkpoint
-from rtda_training.data.first_look import first_look, shared_pictures
+from rtda_training.data.first_look import copied_pictures, first_look, shared_pictures
 from rtda_training.data.index import index_of
 from rtda_training.data.pixel_cache import cached, cached_size
 from rtda_training.judge.answers import LEAST_FRAMES
@@ -131,12 +132,41 @@ def start_spec(plan: PlanConfig, classes: ClassList, model: SegmentationNetwork)
     )
 
 
+_SHOWN = 6  # classes in a message
 _Set = TypeVar("_Set", bound=UnlabelledSet)
 
 
 def _classes_of(checkpoint: str) -> ClassList:
     spec = read_checkpoint(checkpoint).spec
     return ClassList(spec.class_names, spec.palette)
+
+
+def _difference(names: Sequence[str], wanted: Sequence[str]) -> str:
+    """In which classes a set differs from those that the network has."""
+    lacks = [name for name in wanted if name not in names]
+    has = [name for name in names if name not in wanted]
+    parts = [f"{word} {_some(found)}" for word, found in (("without", lacks), ("with", has)) if found]
+    return "; ".join(parts) or f"the same in another order, {_some(names)}"
+
+
+def _joining(data: LabelledSet, wanted: Sequence[str]) -> str:
+    """What to write so that a set has the network's classes."""
+    lists = "--set classes=camvid (or cityscapes) joins both to that list"
+    if data.meaning is None:
+        return lists
+    names = json.dumps(list(wanted), ensure_ascii=False)
+    own = data.classes.names
+    if data.meaning.assumed or not set(own) <= set(wanted):
+        ids = '{"0": "…", "1": "…"}'
+        return f'say in {data.meaning.file} which class each id is: {{"names": {names}, "ids": {ids}}}   (or {lists})'
+    if data.meaning.raw:
+        ids = json.dumps({str(number): name for number, name in enumerate(own)}, ensure_ascii=False)
+        return f'write into {data.meaning.file}: {{"names": {names}, "ids": {ids}}}'
+    return f'write into {data.meaning.file}, beside what is there: "names": {names}'
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + f" and {len(names) - _SHOWN} more" * (len(names) > _SHOWN)
 
 
 class PlanSets:
@@ -185,10 +215,17 @@ class PlanSets:
     def _few_labels(self, text: str) -> LabelledSet:
         """Labelled target frames; a few of them may lack classes, which is told."""
         found = self._same_classes(self._labelled(text, may_lack=True))
-        pixels = index_of(found).pixels.sum(axis=0)
-        lacks = [name for name, count in zip(found.classes.names, pixels, strict=True) if not count]
+        pixels = index_of(found).pixels
+        lacks = [name for name, count in zip(found.classes.names, pixels.sum(axis=0), strict=True) if not count]
         missing = f"; no pixel of {', '.join(lacks)}" if lacks else ""
-        self._tell(TrainEvent("note", f"labelled target: {len(found)} frames of {found.address}{missing}"))
+        frames = f"{len(found)} frame{'s' * (len(found) != 1)}"
+        self._tell(TrainEvent("note", f"labelled target: {frames} of {found.address}{missing}"))
+        untold = [found.name(index) for index, counts in enumerate(pixels) if not counts.any()]
+        if untold:
+            text = (
+                f"{len(untold)} of {frames} of {found.address} teach nothing, no pixel is labelled, first: {untold[0]}"
+            )
+            self._tell(TrainEvent("warning", text))
         return found
 
     def _judges(self, text: str) -> LabelledSet:
@@ -205,7 +242,7 @@ class PlanSets:
         for doubt in (*doubts, *uncorrected(found), *repeated(found)):
             self._tell(TrainEvent("warning", doubt))
         for what, learned in (("--source", self.source), ("--labelled-target", self.labelled_target)):
-            if learned is not None and shared_pictures([learned], found):
+            if learned is not None and (shared_pictures([learned], found) or copied_pictures(learned, found)):
                 raise DataError(
                     f"{text} shares frames with {what}: what was learned from cannot judge",
                     hint="label some more, or divide them: folder:DIR?list=FILE names some of a folder",
@@ -247,8 +284,9 @@ class PlanSets:
     def _same_classes(self, other: LabelledSet) -> LabelledSet:
         if other.classes.names != self.classes.names:
             raise DataError(
-                f"{other.address} has other classes than {self._plan.source}",
-                hint="join both to one list: --set classes=camvid (or cityscapes)",
+                f"{other.address} has other classes than {self._plan.source or self._plan.init}:"
+                f" {_difference(other.classes.names, self.classes.names)}",
+                hint=_joining(other, self.classes.names),
             )
         return other
 
@@ -264,7 +302,8 @@ class PlanSets:
         labelled = {stage.labelled for stage in self._plan.stages}
         domains = {"source": self.source, "target": self.target}
         trained = [data for name, data in domains.items() if name in labelled and data]
-        own = shared_pictures([*trained, *([self.labelled_target] if self.labelled_target else [])], self.val)
+        few = [self.labelled_target] if self.labelled_target else []
+        own = shared_pictures([*trained, *few], self.val) or sum(copied_pictures(data, self.val) for data in few)
         if own:
             text = f"{own} of the {len(self.val)} pictures it validates on are trained on: name others with --val DATA"
             self._tell(TrainEvent("warning", text))
