@@ -87,7 +87,8 @@ def test_labelled_frames_of_another_target_are_refused():
 
 def test_few_labels_is_the_recommended_network_and_its_first_stage():
     few, whole = (load_plan(name).to_dict() for name in ("few-labels", "recommended"))
-    own = {"name", "description", "stages", "target", "labelled_target"}
+    own = {"name", "description", "stages", "target", "labelled_target", "val_every"}
+    assert few["val_every"] == 0, "the source's val pictures choose no step, so best.pth is the last network"
     assert {key: value for key, value in few.items() if key not in own} == {
         key: value for key, value in whole.items() if key not in own
     }
